@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "csvfs/base/claim.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "csvfs/base/crc32c.h"
+
+struct disk_claim {
+	le32 magic;
+	le32 crc; /* of the block with this field zero */
+	uint8_t uuid[16];
+	le64 epoch;
+	le64 heartbeat;
+	le64 life;
+	le32 state;
+	le32 node;
+	le32 incarnation;
+	le32 reserved;
+	char name[NODE_NAME_MAX];
+};
+_Static_assert(offsetof(struct disk_claim, name) == 64, "format");
+_Static_assert(sizeof(struct disk_claim) == 128, "format");
+
+void claim_encode(const struct claim *c, void *block)
+{
+	struct disk_claim *d = block;
+
+	memset(block, 0, BLOCK_SIZE);
+	d->magic = le32_of(CLAIM_MAGIC);
+	memcpy(d->uuid, c->uuid, 16);
+	d->epoch = le64_of(c->epoch);
+	d->heartbeat = le64_of(c->heartbeat);
+	d->life = le64_of(c->life);
+	d->state = le32_of((uint32_t)c->state);
+	d->node = le32_of(c->node);
+	d->incarnation = le32_of(c->incarnation);
+	memcpy(d->name, c->name, sizeof(d->name));
+	d->name[sizeof(d->name) - 1] = 0;
+	d->crc = le32_of(crc32c(0, block, BLOCK_SIZE));
+}
+
+static uint32_t claim_crc(const void *block)
+{
+	const size_t at = offsetof(struct disk_claim, crc);
+	const uint8_t zero[4] = {0};
+	uint32_t crc = crc32c(0, block, at);
+
+	crc = crc32c(crc, zero, 4);
+	return crc32c(crc, (const uint8_t *)block + at + 4, BLOCK_SIZE - at - 4);
+}
+
+int claim_decode(struct claim *c, const void *block, const uint8_t uuid[16])
+{
+	const struct disk_claim *d = block;
+
+	if (le32_get(d->magic) != CLAIM_MAGIC || le32_get(d->crc) != claim_crc(block))
+		return -EUCLEAN;
+	if (le32_get(d->state) > CLAIM_RELEASED)
+		return -EUCLEAN;
+	if (uuid && memcmp(uuid, d->uuid, 16))
+		return -ESTALE;
+	memset(c, 0, sizeof(*c));
+	memcpy(c->uuid, d->uuid, 16);
+	c->epoch = le64_get(d->epoch);
+	c->heartbeat = le64_get(d->heartbeat);
+	c->life = le64_get(d->life);
+	c->state = (enum claim_state)le32_get(d->state);
+	c->node = le32_get(d->node);
+	c->incarnation = le32_get(d->incarnation);
+	memcpy(c->name, d->name, sizeof(c->name));
+	c->name[sizeof(c->name) - 1] = 0;
+	return 0;
+}

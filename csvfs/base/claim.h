@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * claim.h - the block on the LUN that says who coordinates: block 1, and a copy in block 2.
+ *
+ * The authority on coordination is the LUN, not a view of the cluster. Whoever takes over writes a
+ * claim with a higher epoch and reads it back before it does anything else.
+ *  - Each claim is written to the older (or damaged) of the two places; the valid one with the
+ *    higher (epoch, heartbeat) counts. So a torn write never loses the claim that was there.
+ *  - The coordinator beats: it rewrites the claim with heartbeat + 1 every CLAIM_BEAT_NS. Tools, and
+ *    a standalone mount, tell a live volume from one whose node died by watching the beat.
+ */
+#ifndef CSVFS_BASE_CLAIM_H
+#define CSVFS_BASE_CLAIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "csvfs/base/le.h"
+#include "csvfs/base/limits.h"
+
+#define CLAIM_BLOCK 1 /* and CLAIM_BLOCK + 1 */
+#define CLAIM_MAGIC 0x6d6c4356u /* "VClm" */
+#define CLAIM_BEAT_NS (2 * NS_PER_SEC)
+
+enum claim_state {
+	CLAIM_CLEAN = 0, /* nobody coordinates: unmounted in order */
+	CLAIM_HELD = 1,
+	CLAIM_RELEASED = 2, /* given up in order, for another node to take (handover) */
+};
+
+struct claim {
+	uint8_t uuid[16];
+	uint64_t epoch;
+	uint64_t heartbeat;
+	enum claim_state state;
+	uint32_t node;
+	uint32_t incarnation;
+	uint64_t life;
+	char name[NODE_NAME_MAX]; /* node name or host name, for messages */
+};
+
+/* Fills a whole block (BLOCK_SIZE bytes), sealed with crc32c. */
+void claim_encode(const struct claim *c, void *block);
+
+/* 0, -EUCLEAN (no valid claim there), -ESTALE (a valid claim of another volume). uuid NULL: any. */
+int claim_decode(struct claim *c, const void *block, const uint8_t uuid[16]);
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fsreq.h - a file-system request and its reply, as every part of csvfs passes them on.
+ *
+ * fuse_ops.c makes one from a kernel request; redirect/wire.c carries it to the coordinator;
+ * metadata/ops.c carries it out. All three name the same struct, so that nothing is translated
+ * twice.
+ *
+ * Errors in replies are 0 or a negative errno. Times are nanoseconds since 1970 (UTC).
+ */
+#ifndef CSVFS_BASE_FSREQ_H
+#define CSVFS_BASE_FSREQ_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "csvfs/base/limits.h"
+
+/* Values go over the wire: only ever add. */
+enum fs_op {
+	FS_NONE = 0,
+	/* Reads. Executing one twice does no harm: they take no slot. */
+	FS_LOOKUP = 1,	  /* ino, name -> attr */
+	FS_GETATTR = 2,	  /* ino -> attr */
+	FS_READLINK = 3,  /* ino -> data (target, no ending zero) */
+	FS_READDIR = 4,	  /* ino, off = cookie (0: start), len = room -> data: struct fs_dirent stream */
+	FS_STATFS = 5,	  /* -> statfs */
+	FS_GETXATTR = 6,  /* ino, name -> data */
+	FS_LISTXATTR = 7, /* ino -> data: names, each with an ending zero */
+	FS_LSEEK = 8,	  /* ino, off, flags = SEEK_DATA/SEEK_HOLE -> off */
+
+	/* Changes of names and attributes. Not idempotent: executed at most once (reply cache). */
+	FS_SETATTR = 20,     /* ino, attr, valid (FS_SET_*) -> attr */
+	FS_MKNOD = 21,	     /* ino = parent, name, mode (all types but directory), rdev, cred -> attr */
+	FS_MKDIR = 22,	     /* ino = parent, name, mode, cred -> attr */
+	FS_SYMLINK = 23,     /* ino = parent, name, data = target, cred -> attr */
+	FS_LINK = 24,	     /* ino, ino2 = new parent, name -> attr */
+	FS_UNLINK = 25,	     /* ino = parent, name */
+	FS_RMDIR = 26,	     /* ino = parent, name */
+	FS_RENAME = 27,	     /* ino = parent, name, ino2 = new parent, name2, flags = RENAME_* */
+	FS_CREATE = 28,	     /* as MKNOD of a regular file, and opened; flags = open(2) flags -> attr */
+	FS_SETXATTR = 29,    /* ino, name, data, flags = XATTR_* */
+	FS_REMOVEXATTR = 30, /* ino, name */
+	FS_FALLOCATE = 31,   /* ino, off, len, flags = FALLOC_FL_* */
+
+	/* Opens and layouts. Idempotent: the state after two is the state after one. */
+	FS_OPEN = 40,	       /* ino: this node has it open (not a count) -> attr */
+	FS_CLOSE = 41,	       /* ino: this node has it open no longer; its layout is returned */
+	FS_LAYOUT_GET = 42,    /* ino, off, len, flags = FS_LAYOUT_* -> extents, attr */
+	FS_LAYOUT_COMMIT = 43, /* ino, extents = ranges first-written; attr.size = at least, mtime */
+	FS_LAYOUT_RETURN = 44, /* ino: the layout is given back, all of it (answer to a recall) */
+	FS_APPEND = 45,	       /* ino, len -> off: room of len at the end of the file */
+
+	/* Not from a kernel: the coordinator asks its own metadata engine. */
+	FS_FREE_ORPHAN = 60, /* ino: nobody has it open any more; free it if it has no link */
+
+	FS_FSYNC = 61,	/* ino: reply when what this node changed there is durable */
+};
+
+#define FS_SET_MODE (1u << 0)
+#define FS_SET_UID (1u << 1)
+#define FS_SET_GID (1u << 2)
+#define FS_SET_SIZE (1u << 3)
+#define FS_SET_ATIME (1u << 4)
+#define FS_SET_MTIME (1u << 5)
+#define FS_SET_CTIME (1u << 6)
+#define FS_SET_KILL_SUID (1u << 7) /* clear setuid/setgid as chown(2) and write(2) do */
+
+#define FS_LAYOUT_WRITE (1u << 0) /* allocate what is a hole; hand out the right to first-write */
+
+/* True for what must be executed at most once and so takes a slot of the reply cache. */
+bool fs_op_needs_slot(enum fs_op op);
+const char *fs_op_name(enum fs_op op);
+
+struct fs_cred {
+	uint32_t uid, gid, umask;
+};
+
+struct fs_attr {
+	uint64_t ino, generation;
+	uint64_t size;	 /* bytes */
+	uint64_t blocks; /* units of 512 bytes, as st_blocks */
+	uint32_t mode, uid, gid, nlink, rdev;
+	int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
+	uint64_t version; /* of the layout: grows when extents change other than by allocation */
+};
+
+/* State of a range in a layout. */
+enum ext_state {
+	EXT_HOLE = 0,	   /* no space: reads as zero; to write, ask */
+	EXT_UNWRITTEN = 1, /* space of ours to first-write, in whole clusters: reads as zero */
+	EXT_WRITTEN = 2,   /* read and write in place */
+	EXT_SHARED = 3,	   /* read in place; to write, ask (copy on write) */
+};
+
+struct fs_extent {
+	uint64_t off;	  /* in the file, bytes, multiple of the cluster size */
+	uint64_t len;	  /* bytes, multiple of the cluster size */
+	uint64_t lun_off; /* on the LUN, bytes; 0 for a hole */
+	uint32_t state;	  /* enum ext_state */
+	uint32_t pad;
+};
+
+struct fs_statfs {
+	uint64_t blocks, bfree, bavail, files, ffree; /* blocks in units of bsize */
+	uint32_t bsize, namelen;
+};
+
+/*
+ * In the data of a READDIR reply: this header, then namelen bytes of name, then zeros up to a
+ * multiple of 8. Native byte order: the wire turns it (redirect/wire.c).
+ * cookie: pass it as `off` to go on behind this entry.
+ */
+struct fs_dirent {
+	uint64_t ino, cookie;
+	uint32_t type; /* S_IFMT bits of mode >> 12, as d_type */
+	uint32_t namelen;
+};
+#define FS_DIRENT_SIZE(namelen) (sizeof(struct fs_dirent) + (((namelen) + 7u) & ~7u))
+
+/* Who asks: a request of one life of one node, in one of its slots. seq grows by one per use. */
+struct fs_reqid {
+	uint32_t node;
+	uint32_t slot; /* 0: needs no slot; else 1 .. SLOTS_MAX */
+	uint64_t life;
+	uint64_t seq;
+};
+
+struct fs_request {
+	enum fs_op op;
+	uint32_t flags, valid, mode, rdev;
+	struct fs_reqid id;
+	struct fs_cred cred;
+	int64_t time_ns; /* wall clock of the asking node: becomes mtime, ctime */
+	uint64_t ino, ino2;
+	uint64_t off, len;
+	struct fs_attr attr;
+	char name[NAME_BYTES_MAX + 1], name2[NAME_BYTES_MAX + 1];
+	const void *data; /* xattr value, symlink target */
+	uint32_t data_len;
+	uint32_t extent_count;
+	const struct fs_extent *extents; /* for LAYOUT_COMMIT */
+};
+
+/*
+ * `data` and `extents` are room given by whoever asks the engine (data_room bytes, extent_room
+ * entries); in an effect or event they are valid as long as the effect or event is.
+ */
+struct fs_reply {
+	int32_t err;
+	uint32_t data_len, data_room;
+	uint32_t extent_count, extent_room;
+	struct fs_attr attr;
+	struct fs_statfs statfs;
+	uint64_t off;
+	void *data;
+	struct fs_extent *extents;
+};
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * txn.h - what an operation sees of the metadata engine: cached blocks, and a transaction in which
+ * it changes them.
+ *
+ * An operation is a plain function op_x(txn, ...) that runs to its end on cached blocks:
+ *  - txn_get() of a block that is not cached gives -EAGAIN. The operation returns it at once; all it
+ *    changed is undone; the engine reads the block and runs the operation again from its start.
+ *  - Any other error (-ENOSPC, -EEXIST, -EUCLEAN ...) also undoes all that the operation changed.
+ *    So an operation needs no cleanup of blocks, ever.
+ *  - Success: its changes are part of the running transaction; its reply leaves when that
+ *    transaction is durable (invariant 2). An operation that only read waits for the newest change
+ *    it could have seen.
+ */
+#ifndef CSVFS_METADATA_TXN_H
+#define CSVFS_METADATA_TXN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "csvfs/base/list.h"
+#include "csvfs/base/platform.h"
+#include "metadata/format.h"
+
+struct vol;
+struct txn;
+
+/* A cached block. `data` is the current content, BLOCK_SIZE bytes; read it freely until you return. */
+struct block {
+	uint64_t blkno;
+	uint8_t *data;
+	/* the rest is cache.c's: state, lists, lsn of the last change, ... */
+	struct list hash, lru, dirty;
+	uint64_t dirty_lsn;	/* transaction whose change is newest here; 0: none since in place */
+	uint64_t journal_seq;	/* newest record that holds it and is still needed; 0: none */
+	uint32_t magic;
+	uint16_t pins;
+	uint8_t state, flags;
+};
+
+/*
+ * The block, verified to be of that type (magic) and to be where it says. `owner`: ino it must
+ * belong to, or OWNER_ANY. 0, -EAGAIN (see above), -EUCLEAN (damaged: logged with the problem's code
+ * and both values; the caller's request ends with EIO, the volume goes on), -EIO (medium).
+ */
+#define OWNER_ANY UINT64_MAX
+int txn_get(struct txn *t, uint64_t blkno, uint32_t magic, uint64_t owner, struct block **out);
+
+/* From now on t may write b->data; what stood there comes back if the operation fails. */
+void txn_dirty(struct txn *t, struct block *b);
+
+/*
+ * A block just allocated: its content is not read; it is zero but for its header, and dirty.
+ * -EAGAIN when the cache has no room at this moment.
+ */
+int txn_new(struct txn *t, uint64_t blkno, uint32_t magic, uint64_t owner, struct block **out);
+
+/* The block is freed in this transaction: its image need not be journaled any more. */
+void txn_forget(struct txn *t, uint64_t blkno);
+
+struct vol *txn_vol(struct txn *t);
+int64_t txn_time(const struct txn *t); /* wall clock of the request, ns */
+/* Superblock, cached and verified; to change it: txn_super_dirty. */
+const struct disk_super *txn_super(struct txn *t);
+struct disk_super *txn_super_dirty(struct txn *t);
+
+/* ---- alloc.c: space. All return 0, -EAGAIN, -ENOSPC, -EUCLEAN. */
+
+/* One metadata block, near `near` if possible. May use the reserve if `reserve` is set. */
+int alloc_block(struct txn *t, uint64_t near, bool reserve, uint64_t *blkno);
+int alloc_free_block(struct txn *t, uint64_t blkno);
+
+/* A slot for an inode: ino = blkno << 3 | slot, slot 1 .. INODES_PER_BLOCK. `*is_new`: block is new. */
+int alloc_inode(struct txn *t, uint64_t parent_ino, uint64_t *ino, bool *is_new);
+int alloc_free_inode(struct txn *t, uint64_t ino);
+
+/*
+ * A run of 1 .. want clusters for data: near `goal` (cluster number, 0: no wish), in the window of
+ * writer `who` (node id and ino, mixed). `*got` may be less than want. -ENOSPC when only the reserve is left.
+ */
+int alloc_clusters(
+	struct txn *t, uint64_t goal, uint64_t who, uint32_t want, uint64_t *start, uint32_t *got);
+
+/* Not reused before the transaction that freed them is durable (invariant 8). */
+int alloc_free_clusters(struct txn *t, uint64_t start, uint32_t count);
+
+void alloc_statfs(struct vol *v, struct fs_statfs *st);
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * volume.h - the metadata engine as the rest of csvfs sees it: one open volume on the coordinator.
+ *
+ * A state machine that is stepped: it emits LUN commands with TAG_META tags and is given their
+ * completions. It does nothing but metadata; who may ask what, layouts and recalls are csvfs/node.c's.
+ */
+#ifndef CSVFS_METADATA_VOLUME_H
+#define CSVFS_METADATA_VOLUME_H
+
+#include "csvfs/base/list.h"
+#include "csvfs/base/mem.h"
+#include "csvfs/base/platform.h"
+#include "csvfs/base/trace.h"
+
+struct vol;
+
+enum vol_state {
+	VOL_CLOSED,
+	VOL_OPENING, /* reads superblock, journal; replays; clears orphans' bookkeeping */
+	VOL_READY,
+	VOL_CLOSING, /* no new requests; commits, checkpoints, empties the journal */
+	VOL_FROZEN,  /* cannot go on: vol_error says why. Nothing more is written. */
+};
+
+struct vol_config {
+	struct mem *mem;
+	const struct trace *trace;
+	uint64_t cache_bytes; /* block cache; at least 4 MiB */
+	uint64_t lun_bytes;
+	bool readonly;
+	bool write_cache; /* the LUN has one: flushes are needed */
+	uint64_t tag_seed; /* tags of this life start behind it: completions of an earlier one never match */
+	/* True while any node has ino open: unlink then keeps it as an orphan. Called inside vol_step(). */
+	bool (*ino_is_open)(void *ctx, uint64_t ino);
+	void *ctx;
+};
+
+/* A request in the engine. The caller fills rq, reply room; keeps it until it comes back. */
+struct vol_req {
+	struct list link;
+	struct fs_request rq; /* copied in; rq.data must stay valid */
+	struct fs_reply reply;
+	void *owner;	      /* the caller's */
+	uint64_t lsn;	      /* the engine's: the reply waits until this is durable */
+	uint32_t step;	      /* the engine's: progress of work longer than one transaction */
+};
+
+struct vol *vol_create(const struct vol_config *cfg); /* NULL: not enough memory */
+void vol_destroy(struct vol *v);
+
+/* VOL_CLOSED -> VOL_OPENING. `epoch` is the one just claimed. */
+void vol_open(struct vol *v, uint64_t epoch, struct effects *fx);
+
+/* -> VOL_CLOSING; when VOL_CLOSED is reached everything is in place and the journal is empty. */
+void vol_close(struct vol *v, struct effects *fx);
+
+/*
+ * Coordination is lost: forget everything, write nothing more. Requests not yet answered come back
+ * from vol_next_done() with err = -ECONNRESET: their outcome is unknown, the next coordinator knows.
+ * -> VOL_CLOSED. Late completions are ignored.
+ */
+void vol_abandon(struct vol *v);
+
+enum vol_state vol_state(const struct vol *v);
+const char *vol_error(const struct vol *v);
+bool vol_needed_replay(const struct vol *v);
+
+/* Requests are executed in order of submission, except those that wait for a block. */
+void vol_submit(struct vol *v, struct vol_req *r);
+/* Executed and durable, in order; NULL: none now. */
+struct vol_req *vol_next_done(struct vol *v);
+
+/* A completion with a TAG_META tag. */
+void vol_lun_done(struct vol *v, const struct event *ev, struct effects *fx);
+/* Runs what can run; commits; checkpoints. Call after every submit and completion, and at deadline. */
+void vol_step(struct vol *v, uint64_t now_ns, struct effects *fx);
+uint64_t vol_deadline(const struct vol *v);
+
+/*
+ * Reply cache. VOL_READY only. A node's slot block is found or made by vol_submit of a request with
+ * rq.id.slot != 0. vol_cached: 1 and the reply's err/ino in *rp when (life, slot, seq) was executed;
+ * 0 when not; -EAGAIN: the engine must read a block first, submit the request and it will answer.
+ * (Submitting a request that was already executed gives its recorded reply, never a second
+ * execution; that is all a caller needs.)
+ */
+
+struct vol_stats {
+	uint64_t commits, journal_bytes, checkpoints, cache_hits, cache_misses;
+	uint64_t journal_used_blocks, journal_blocks;
+};
+void vol_get_stats(const struct vol *v, struct vol_stats *st);
+
+/* All numbered invariants of the engine, asserted. For tests and the simulator. */
+void vol_check(const struct vol *v);
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <errno.h>
+#include <cmocka.h>
+
+#include "csvfs/base/claim.h"
+#include "csvfs/base/crc32c.h"
+#include "csvfs/base/cursor.h"
+#include "csvfs/base/mem.h"
+#include "csvfs/base/trace.h"
+
+static void crc_is_castagnoli(void **state)
+{
+	/* RFC 3720, appendix B.4 */
+	uint8_t zeros[32] = {0};
+
+	assert_int_equal(crc32c(0, "123456789", 9), 0xe3069283);
+	assert_int_equal(crc32c(0, zeros, 32), 0x8a9136aa);
+	assert_int_equal(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283);
+}
+
+static void cursor_remembers_an_overrun(void **state)
+{
+	uint8_t b[10] = {0};
+	struct cursor c = cursor_of(b, sizeof(b));
+
+	cursor_put_u64(&c, 0x1122334455667788ull);
+	assert_true(cursor_ok(&c));
+	cursor_put_u32(&c, 1);
+	assert_false(cursor_ok(&c));
+	assert_int_equal(b[8], 0);
+	c = cursor_of_const(b, 8);
+	assert_true(cursor_u64(&c) == 0x1122334455667788ull);
+	assert_int_equal(cursor_u8(&c), 0);
+	assert_false(cursor_ok(&c));
+}
+
+static void memory_ends_with_null_and_comes_back(void **state)
+{
+	size_t size = 64 << 10;
+	void *region = aligned_alloc(4096, size), *p[32];
+	struct mem m;
+	int n = 0;
+
+	mem_init(&m, region, size);
+	while (n < 32 && (p[n] = mem_alloc(&m, 4096)))
+		n++;
+	assert_int_equal(n, 16);
+	assert_int_equal((uintptr_t)p[3] & 4095, 0);
+	mem_free(&m, p[3], 4096);
+	p[4] = mem_alloc(&m, 4000);
+	assert_ptr_equal(p[4], p[3]);
+	free(region);
+}
+
+static void claim_survives_the_disk_and_no_flipped_bit(void **state)
+{
+	uint8_t block[BLOCK_SIZE];
+	struct claim in = {.uuid = {1, 2}, .epoch = 7, .heartbeat = 9, .state = CLAIM_HELD, .node = 3,
+			.incarnation = 4, .life = 5, .name = "n3"}, out;
+	uint8_t other[16] = {9};
+
+	claim_encode(&in, block);
+	assert_int_equal(claim_decode(&out, block, in.uuid), 0);
+	assert_memory_equal(&in, &out, sizeof(in));
+	assert_int_equal(claim_decode(&out, block, other), -ESTALE);
+	for (int i = 0; i < BLOCK_SIZE * 8; i += 37) {
+		block[i / 8] ^= (uint8_t)(1 << (i % 8));
+		assert_int_equal(claim_decode(&out, block, NULL), -EUCLEAN);
+		block[i / 8] ^= (uint8_t)(1 << (i % 8));
+	}
+}
+
+static void trace_formats_like_printf(void **state)
+{
+	char b[64];
+
+	trace_format(b, sizeof(b), "view %u lost node %d -> fence %d/%04x %s%% %lu", 7u, -2, 2, 0x8fu,
+		"x", 1ul << 40);
+	assert_string_equal(b, "view 7 lost node -2 -> fence 2/008f x% 1099511627776");
+	assert_int_equal(trace_format(b, 4, "%s", "abcdef"), 3);
+	assert_string_equal(b, "abc");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(crc_is_castagnoli),
+		cmocka_unit_test(cursor_remembers_an_overrun),
+		cmocka_unit_test(memory_ends_with_null_and_comes_back),
+		cmocka_unit_test(claim_survives_the_disk_and_no_flipped_bit),
+		cmocka_unit_test(trace_formats_like_printf),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
