@@ -1,0 +1,1 @@
+demo() { die "not yet"; }

@@ -1,0 +1,41 @@
+# csvlab: the SAN: one tgtd with one target and one LUN.
+#
+# tgtd takes the path of its control socket from TGT_IPC_SOCKET (".0" is added), so that several run
+# on one machine and none is the system's own.  One I/O thread: with more, its COMPARE AND WRITE is
+# not atomic.  thin_provisioning=1 makes it say LBPME and LBPRZ.  It takes its time over SIGTERM
+# and has nothing to save: the lab ends it with SIGKILL.
+
+san_url() {
+	echo "iscsi://$SAN_TARGET_IP:3260/$TARGET/1"
+}
+
+tgt() {
+	TGT_IPC_SOCKET=$DIR/san/tgtd.sock nsenter --net="$DIR/ns/san" -- tgtadm --lld iscsi "$@"
+}
+
+tgt_answers() {
+	[ -S "$DIR/san/tgtd.sock.0" ] && tgt --op show --mode sys >/dev/null 2>&1
+}
+
+san_up() {
+	mkdir -p "$DIR/san"
+	# A LUN in memory is as fast as the machine allows; the file is sparse, so only what is
+	# written counts. With little memory it stands on the disk of DIR.
+	local want free
+	want=$(numfmt --from=iec "$SIZE")
+	free=$(awk '/^MemAvailable:/ {printf "%.0f", $2 * 1024}' /proc/meminfo)
+	if [ $((want + (1 << 30))) -le "$free" ]; then
+		mount -t tmpfs -o "size=$((want + (16 << 20))),mode=700" csvlab "$DIR/san"
+	fi
+	truncate -s "$SIZE" "$DIR/san/lun.img"
+	TGT_IPC_SOCKET=$DIR/san/tgtd.sock spawn san "$DIR/san/tgtd.log" \
+		tgtd -f --nr_iothreads 1 --iscsi portal=$SAN_TARGET_IP:3260
+	wait_for 10 "answer from tgtd" tgt_answers
+	local serial
+	serial=$(lab_id)
+	tgt --op new --mode target --tid 1 -T "$TARGET"
+	tgt --op new --mode logicalunit --tid 1 --lun 1 -b "$DIR/san/lun.img"
+	tgt --op update --mode logicalunit --tid 1 --lun 1 \
+		--params "thin_provisioning=1,scsi_id=csvlab-$serial,scsi_sn=$serial"
+	tgt --op bind --mode target --tid 1 -I ALL
+}
