@@ -13,7 +13,7 @@
  *  2. The driver may carry out the effects of a step in any order. There is no order between two
  *     effects unless one is emitted after the other's completion event. Two exceptions, which the
  *     transports give for nothing and the protocols need: FX_NET_SEND on one connection and
- *     FX_CPG_SEND keep their order; FX_LAYOUT_* and FX_GATE keep their order.
+ *     FX_CPG_SEND keep their order; FX_LAYOUT_*, FX_GATE, FX_BLOCK_* and FX_REPLY keep their order.
  *  3. An event's memory is valid during the call; an effect's until the next step. The buffer of an
  *     FX_LUN read or write belongs to the driver until its EV_LUN_DONE. File data never enters the
  *     core: it travels as a handle (0: none), which belongs to whoever was last given it.
@@ -218,13 +218,14 @@ enum fx_type {
 	FX_REPLY,	 /* tag, reply: ends EV_REQUEST */
 	FX_BLOCK_DONE,	 /* tag, status: ends EV_BLOCK, EV_COMMIT; err: 0 or a negative errno */
 	FX_BLOCK_RETRY,	 /* tag: ends EV_BLOCK: the gate is open, submit it yourself */
+	FX_BLOCK_DATA,	 /* tag, blockdata: bytes read for a piece of EV_BLOCK; copy them to its buffer */
 
 	FX_LAYOUT_PUT,	 /* layout: what is known of a range of a file; replaces what was known there */
 	FX_LAYOUT_SIZE,	 /* layout.ino, layout.size */
 	FX_LAYOUT_CLOSE, /* layout.ino: gate of the file closed -> EV_DRAINED(ino) when nothing is inside */
 	FX_LAYOUT_DROP,	 /* layout.ino: nothing is known any more; the file's gate is open again */
 	FX_GATE,	 /* gate, lease_ns: of the volume. Closed: -> EV_DRAINED(0) when nothing is in flight */
-	FX_DATA_FREE,	 /* data: the handle is not needed any more */
+	FX_DATA_FREE,	 /* data: the core's reference goes (after the effects before it in this step) */
 
 	FX_CTL_REPLY,	 /* tag, err, bytes = text, len */
 	FX_INVAL,	 /* ino, name (empty: attributes and pages): the kernel must forget */
@@ -240,8 +241,12 @@ struct effect {
 			uint64_t conn;
 			const void *bytes; /* FX_CPG_SEND, FX_NET_SEND, FX_CTL_REPLY, FX_EXIT */
 			uint32_t len;
-			uint64_t data;	   /* handle sent along; the core gives it away */
-			uint32_t data_len;
+			/*
+			 * Handle sent along, bytes [data_off, data_off + data_len). The shell takes a
+			 * reference of its own for the sending; the core's stays where it was.
+			 */
+			uint64_t data;
+			uint32_t data_off, data_len;
 			uint16_t port;
 			char addr[ADDR_MAX];
 			char name[NODE_NAME_MAX];
@@ -251,6 +256,10 @@ struct effect {
 		struct {
 			int32_t err;
 		} block;
+		struct {
+			uint64_t data; /* handle; still the core's (FX_DATA_FREE follows) */
+			uint32_t buf_off, len;
+		} blockdata;
 		struct {
 			uint64_t ino, off, len, size;
 			uint32_t extent_count;

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node.h - one node's whole core: node_step(node, event, effects).
+ *
+ * The only part that knows metadata/, coordinator/ and redirect/ together. Pure: platform.h states
+ * the rules of events and effects.
+ */
+#ifndef CSVFS_NODE_H
+#define CSVFS_NODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "csvfs/base/mem.h"
+#include "csvfs/base/platform.h"
+#include "csvfs/base/trace.h"
+
+struct node;
+
+struct node_config {
+	uint32_t node;		  /* corosync node id; 1 when standalone */
+	char name[NODE_NAME_MAX]; /* node name; host name when standalone */
+	char addr[ADDR_MAX];	  /* where other nodes reach this daemon */
+	uint16_t port;
+	uint64_t life;		  /* random, not 0: one per daemon life */
+	uint64_t seed;		  /* random: incarnations are drawn from it */
+	uint8_t uuid[16];	  /* of the volume */
+	uint64_t root_ino;
+	bool standalone;	  /* no cluster: one node that excludes all others */
+	bool reservations;	  /* the LUN has persistent reservations (an image file has a lock) */
+	bool readonly;
+	uint64_t cache_bytes;	  /* block cache of the metadata engine */
+
+	/* Times, ns. 0: the default in brackets. */
+	uint64_t lease_ns;	  /* right to do I/O without word from the coordinator [20 s] */
+	uint64_t commit_ns;	  /* first writes are committed at the latest after this [3 s] */
+	uint64_t recall_ns;	  /* a layout not given back in this time: its holder is fenced [10 s] */
+	uint64_t reclaim_ns;	  /* a member silent for this long after a takeover is fenced [3 s] */
+	uint64_t path_retry_ns;	  /* first wait before a lost path is tried again [1 s] */
+	uint64_t hold_ns;	  /* held I/O gets EIO after this [0: never] */
+};
+
+/* Memory comes from `mem` only. NULL: not enough of it. `trace` may be NULL. */
+struct node *node_create(const struct node_config *cfg, struct mem *mem, const struct trace *t);
+
+/* Feed EV_START first. `fx` is reset by this function. */
+void node_step(struct node *n, const struct event *ev, struct effects *fx);
+
+/* When EV_TIMER is due, ns; 0: at once; NEVER. */
+uint64_t node_deadline(const struct node *n);
+
+/*
+ * True once the volume is usable from here (a coordinator serves this node): the mount may be shown.
+ */
+bool node_ready(const struct node *n);
+
+/* Asserts every invariant that can be seen from one node. For tests and the simulator. */
+void node_check(const struct node *n);
+
+#endif
