@@ -21,6 +21,7 @@
 #include "csvfs/base/list.h"
 #include "csvfs/base/platform.h"
 #include "metadata/format.h"
+#include "metadata/problem.h"
 
 struct vol;
 struct txn;
@@ -58,6 +59,16 @@ int txn_new(struct txn *t, uint64_t blkno, uint32_t magic, uint64_t owner, struc
 /* The block is freed in this transaction: its image need not be journaled any more. */
 void txn_forget(struct txn *t, uint64_t blkno);
 
+/*
+ * What stands in (verified) blocks contradicts itself, or another block. Logs the problem's name, the
+ * block, the inode (0: none) and both values; returns -EUCLEAN, for the caller to return.
+ */
+int txn_damaged(struct txn *t, enum problem p, uint64_t blkno, uint64_t ino, uint64_t found,
+	uint64_t expected);
+
+/* vol_config.ino_is_open */
+bool txn_ino_is_open(struct txn *t, uint64_t ino);
+
 struct vol *txn_vol(struct txn *t);
 int64_t txn_time(const struct txn *t); /* wall clock of the request, ns */
 /* Superblock, cached and verified; to change it: txn_super_dirty. */
@@ -73,6 +84,12 @@ int alloc_free_block(struct txn *t, uint64_t blkno);
 /* A slot for an inode: ino = blkno << 3 | slot, slot 1 .. INODES_PER_BLOCK. `*is_new`: block is new. */
 int alloc_inode(struct txn *t, uint64_t parent_ino, uint64_t *ino, bool *is_new);
 int alloc_free_inode(struct txn *t, uint64_t ino);
+
+/*
+ * For an ino that came from outside and may name no inode at all (any number; a file handle kept for
+ * years). 0: that slot is in use; -ESTALE: it is not, or there is no inode block.
+ */
+int alloc_inode_used(struct txn *t, uint64_t ino);
 
 /*
  * A run of 1 .. want clusters for data: near `goal` (cluster number, 0: no wish), in the window of
