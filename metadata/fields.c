@@ -5,7 +5,7 @@
 
 #include "csvfs/base/claim.h"
 #include "csvfs/base/crc32c.h"
-#include "metadata/format.h"
+#include "metadata/format_inode.h"
 
 /* One value; an array of values; a member of an array of structs. */
 #define F(st, member, name, type)                                                                  \
@@ -117,6 +117,64 @@ static const struct field jrec_fields[] = {
 };
 #undef J
 
+#define I struct disk_inode_block
+#define INODE(member, type)                                                                        \
+	ARRAY(I, slot[0].member, "inode." #member, type, INODES_PER_BLOCK, INODE_BYTES, 1)
+static const struct field inode_fields[] = {
+	HEADER,
+	INODE(ino, FIELD_U64),
+	INODE(generation, FIELD_U64),
+	INODE(size, FIELD_U64),
+	INODE(clusters, FIELD_U64),
+	INODE(tree_blocks, FIELD_U64),
+	INODE(mode, FIELD_MODE),
+	INODE(uid, FIELD_U32),
+	INODE(gid, FIELD_U32),
+	INODE(nlink, FIELD_U32),
+	INODE(rdev, FIELD_HEX32),
+	INODE(flags, FIELD_HEX32),
+	INODE(atime_ns, FIELD_TIME),
+	INODE(mtime_ns, FIELD_TIME),
+	INODE(ctime_ns, FIELD_TIME),
+	INODE(btime_ns, FIELD_TIME),
+	INODE(version, FIELD_U64),
+	INODE(parent, FIELD_U64),
+	INODE(xattr_root, FIELD_U64),
+	INODE(xattr_count, FIELD_U32),
+	INODE(xattr_names, FIELD_U32),
+};
+#undef I
+
+/* Records of a node stand where its slots say: csvdb prints them, this table has the fixed part. */
+#define NODE(member, type)                                                                         \
+	{"node." #member, type,                                                                    \
+		offsetof(struct disk_tree_block, node) + offsetof(struct disk_node, member), 1, 0, \
+		0, 0}
+#define SLOT(member, type)                                                                         \
+	{"slot." #member, type,                                                                    \
+		offsetof(struct disk_tree_block, node) + sizeof(struct disk_node) +                \
+			offsetof(struct disk_slot, member),                                        \
+		(TREE_NODE_BYTES - sizeof(struct disk_node)) / sizeof(struct disk_slot),           \
+		sizeof(struct disk_slot), 0, 0}
+static const struct field tree_fields[] = {
+	HEADER,
+	NODE(kind, FIELD_U8),
+	NODE(level, FIELD_U8),
+	NODE(count, FIELD_U16),
+	NODE(heap, FIELD_U16),
+	NODE(frag, FIELD_U16),
+	SLOT(key, FIELD_HEX64),
+	SLOT(off, FIELD_U16),
+	SLOT(len, FIELD_U16),
+};
+
+static const struct field value_fields[] = {
+	HEADER,
+	F(struct disk_value_block, index, "index", FIELD_U32),
+	F(struct disk_value_block, len, "len", FIELD_U32),
+	F(struct disk_value_block, data, "data", FIELD_BYTES),
+};
+
 /* As csvfs/base/claim.c writes it; test_check.c compares the two. */
 static const struct field claim_fields[] = {
 	{"magic", FIELD_HEX32, 0, 1, 0, 0, 4},
@@ -140,6 +198,9 @@ static const struct block_layout layouts[] = {
 	LAYOUT(MAGIC_CHUNK, "chunk", chunk_fields),
 	LAYOUT(MAGIC_REPLY, "reply", reply_fields),
 	LAYOUT(MAGIC_JREC, "journal-record", jrec_fields),
+	LAYOUT(MAGIC_INODE, "inode-block", inode_fields),
+	LAYOUT(MAGIC_TREE, "tree-node", tree_fields),
+	LAYOUT(MAGIC_XATTR, "value-block", value_fields),
 };
 
 const struct block_layout *fields_layout(uint32_t i)
