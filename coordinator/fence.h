@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fence.h - takes the right to write to the LUN away from incarnations of nodes, and proves it.
+ *
+ * When a fence is done: no key of a victim is registered, ours is, a reservation exists, and no
+ * command that a victim sent before can still land. Every step can be repeated; a fence that ended in
+ * any way can be started again from its beginning.
+ *
+ * Pure. States and invariants are at the head of fence.c.
+ */
+#ifndef CSVFS_COORDINATOR_FENCE_H
+#define CSVFS_COORDINATOR_FENCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "csvfs/base/platform.h"
+#include "csvfs/base/trace.h"
+#include "coordinator/member.h"
+
+#define FENCE_RETRY_NS (100 * NS_PER_MS) /* between two tries of a command answered LUN_RETRY */
+#define FENCE_RETRIES_MAX 100
+#define FENCE_ROUNDS_MAX 8 /* from READ_KEYS to verification: victims that register again */
+/* The longest a target may hold a command, when it knows neither PREEMPT AND ABORT nor reset. */
+#define FENCE_WAIT_NS (30 * NS_PER_SEC)
+
+enum fence_state {
+	FENCE_IDLE,
+	FENCE_READ,    /* READ KEYS: who is registered? */
+	FENCE_PREEMPT, /* one victim after the other */
+	FENCE_RESET,   /* LOGICAL UNIT RESET: the drain barrier */
+	FENCE_WAIT,    /* no reset either: the longest I/O is waited out */
+	FENCE_HOLDER,  /* READ RESERVATION: is there one? */
+	FENCE_RESERVE,
+	FENCE_VERIFY, /* READ KEYS: victims gone, ours there */
+	FENCE_ENDED,  /* fence_result() says how */
+};
+
+enum fence_result {
+	FENCE_NONE,    /* not ended yet */
+	FENCE_DONE,
+	FENCE_FENCED,  /* we have been fenced ourselves: our key is gone, or a CONFLICT */
+	FENCE_UNKNOWN, /* the path broke: nothing is known of the victims */
+	FENCE_FAILED,  /* the target does not do what is needed, or never stopped saying RETRY */
+};
+
+struct fence {
+	const struct trace *trace;
+	enum fence_state state;
+	enum fence_result result;
+	uint64_t key; /* ours */
+	bool all_but; /* every registered key is a victim, except keep[] */
+	uint32_t keep_count, victim_count;
+	uint64_t keep[NODES_MAX];
+	struct member_victim victims[MEMBER_VICTIMS_MAX];
+	/* private */
+	uint64_t tag, next_tag;	   /* outstanding (0: none); counter */
+	uint32_t target_count, at; /* keys to preempt in this round */
+	uint64_t targets[LUN_KEYS_MAX];
+	bool barrier;	     /* the drain barrier is still needed */
+	bool abort_refused;  /* this target: PREEMPT AND ABORT; remembered from fence to fence */
+	bool reset_refused;
+	uint32_t retries, rounds, preempted;
+	uint64_t retry_ns; /* repeat at; NEVER: not waiting */
+};
+
+void fence_init(struct fence *f, const struct trace *trace, uint64_t tag_base);
+
+/*
+ * Fences `victims` (copied). all_but: and every other registered key that is not in keep[].
+ * `key` is ours, registered. Not while one runs.
+ */
+struct fence_order {
+	uint64_t key;
+	bool all_but;
+	bool barrier; /* the drain barrier in any case */
+	const uint64_t *keep;
+	uint32_t keep_count;
+	const struct member_victim *victims;
+	uint32_t victim_count;
+};
+void fence_start(struct fence *f, const struct fence_order *order, uint64_t now_ns,
+		 struct effects *fx);
+
+bool fence_running(const struct fence *f);
+/* True when the completion was the fence's. Stale tags are not. */
+bool fence_lun_done(struct fence *f, const struct event *ev, struct effects *fx);
+void fence_step(struct fence *f, uint64_t now_ns, struct effects *fx);
+uint64_t fence_deadline(const struct fence *f);
+enum fence_result fence_result(const struct fence *f);
+void fence_check(const struct fence *f);
+
+const char *fence_state_name(enum fence_state s);
+const char *fence_result_name(enum fence_result r);
+
+#endif

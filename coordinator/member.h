@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * member.h - who is in the cluster, what each says of itself, and who has to be fenced.
+ *
+ * Merges EV_CPG_CONF, EV_QUORUM and EV_CPG_MSG into views. A view counts when the ring of the CPG
+ * group is the ring of the quorum and it is quorate; it is agreed when every member has told its STATE
+ * in it, or MEMBER_AGREE_NS have passed (who is silent then is a ghost). A view is a hint, the
+ * authority is the LUN: takeover.h fences before it believes.
+ *
+ * Pure. The states, rules and invariants are at the head of member.c.
+ */
+#ifndef CSVFS_COORDINATOR_MEMBER_H
+#define CSVFS_COORDINATOR_MEMBER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "csvfs/base/limits.h"
+#include "csvfs/base/platform.h"
+#include "csvfs/base/trace.h"
+
+#define MEMBER_AGREE_NS (2 * NS_PER_SEC)
+#define MEMBER_VICTIMS_MAX 128
+
+/* A key of the LUN's persistent reservation: one life of one node's path. */
+#define FENCE_KEY(node, incarnation) ((uint64_t)(node) << 32 | (incarnation))
+#define FENCE_KEY_NODE(key) ((uint32_t)((key) >> 32))
+#define FENCE_KEY_INCARNATION(key) ((uint32_t)(key))
+
+/* Values go over the wire: only ever add. */
+enum member_role {
+	ROLE_NONE = 0,
+	ROLE_CANDIDATE = 1,  /* about to fence and claim */
+	ROLE_RECOVERING = 2, /* has claimed `epoch`: replays, then members reclaim */
+	ROLE_SERVING = 3,
+	ROLE_DRAINING = 4, /* ends its work in order, to hand over */
+};
+
+/*
+ * A node's own way to the LUN. The incarnation is announced (MPATH_COMING) and seen to come back
+ * (member_announced()) before its key is registered: else a takeover would take it for a stranger's.
+ */
+enum member_path {
+	MPATH_NONE = 0,   /* no key, nothing in flight; incarnation 0 */
+	MPATH_COMING = 1, /* the incarnation is announced; registering, testing */
+	MPATH_OK = 2,
+	MPATH_LOST = 3,  /* writes of this incarnation may be in flight: whoever coordinates fences it */
+	MPATH_CLEAN = 4, /* leaving: nothing of this incarnation is in flight or will be sent */
+};
+
+struct member_state {
+	uint32_t node;
+	uint64_t life;
+	uint32_t incarnation;
+	enum member_path path;
+	enum member_role role;
+	uint64_t epoch;	   /* the highest it knows; of RECOVERING and more: the one it claimed */
+	uint32_t handover; /* of a coordinator that gave up in order: who shall follow; 0: anyone */
+	uint32_t load;	   /* volumes it coordinates */
+	bool unfit;	   /* tried to take over and could not: others first */
+	uint16_t port;	   /* of its redirect service */
+	char name[NODE_NAME_MAX];
+	char addr[ADDR_MAX];
+};
+
+struct member_config {
+	const struct trace *trace;
+	uint8_t uuid[16]; /* of the volume */
+	bool standalone;  /* no corosync: the view is {self}, quorate, at once */
+	struct member_state self; /* node, life, name, addr, port; path NONE, role NONE */
+};
+
+/* A node as we know it. */
+struct member_node {
+	uint32_t node;
+	bool member;	    /* in the present view */
+	bool answered;	    /* and has told its STATE in it */
+	bool known;	    /* `state` holds something */
+	bool fenced;	    /* its incarnation has been fenced and it may not know yet */
+	uint64_t stood;	    /* order in which CANDIDATEs of this view were delivered; 0: it is none */
+	uint64_t life_view; /* view in which this life was first heard of */
+	struct member_state state;
+};
+
+/* (node, incarnation) that left without saying MPATH_CLEAN, and is not yet known to be fenced. */
+struct member_victim {
+	uint32_t node, incarnation;
+	bool dirty; /* its writes may be in flight: the fence needs the drain barrier */
+};
+
+struct member_ring {
+	uint64_t seq;
+	uint32_t node;
+};
+
+struct member_view {
+	uint64_t number; /* counts views of this life; 0: none yet */
+	struct member_ring ring;
+	bool quorate; /* and the rings are the same: the view counts */
+	bool agreed;  /* false while quorate: STATEs are awaited */
+	bool halved;  /* half or fewer of the last quorate cluster: the rest may be quorate too (two_node) */
+	uint32_t count;
+	uint32_t nodes[NODES_MAX]; /* ascending */
+};
+
+struct member {
+	struct member_config cfg;
+	struct member_view view;
+	uint32_t node_count;
+	struct member_node nodes[2 * NODES_MAX];
+	uint32_t victim_count;
+	struct member_victim victims[MEMBER_VICTIMS_MAX];
+	bool victims_overflow; /* more than fit: only a fence of all keys but the members' covers them */
+	/* private */
+	struct cpg_conf cpg, quorum;
+	bool have_cpg, have_quorum, publish;
+	uint32_t quorate_count; /* nodes in the last quorate quorum view */
+	uint64_t agree_ns;	/* deadline; NEVER when agreed */
+	uint64_t stands;	/* CANDIDATEs delivered so far */
+	uint32_t view_sum;	/* crc32c of the member list: names a view together with the ring */
+	uint64_t changes;	/* grows when anything above changed */
+	uint32_t asked_move;	/* target of a MOVE that was received and not yet taken; 0: none */
+	uint64_t announced;	/* FENCE_KEY of our own STATE that was delivered last */
+};
+
+void member_init(struct member *m, const struct member_config *cfg);
+
+/* EV_START, EV_TIMER, EV_CPG_CONF, EV_QUORUM, EV_CPG_MSG, EV_CPG_DOWN; others are ignored. */
+void member_event(struct member *m, const struct event *ev);
+uint64_t member_deadline(const struct member *m);
+
+/* What we say of ourselves. Published by the next member_publish() if it changed. */
+void member_set_path(struct member *m, enum member_path path, uint32_t incarnation);
+void member_set_load(struct member *m, uint32_t load);
+/* For takeover.c only. */
+void member_set_role(struct member *m, enum member_role role, uint64_t epoch, uint32_t handover,
+		     bool unfit);
+
+/*
+ * Emits FX_CPG_SEND of our STATE if a view waits for it or it changed. Called at the end of every
+ * step (takeover_step() does). Standalone: nothing is sent, it is taken as delivered.
+ */
+void member_publish(struct member *m, uint64_t now_ns, struct effects *fx);
+
+/* True once our own STATE with this incarnation was delivered to us, so to every member: register now. */
+bool member_announced(const struct member *m, uint32_t incarnation);
+
+const struct member_view *member_view(const struct member *m);
+const struct member_node *member_self(const struct member *m);
+const struct member_node *member_find(const struct member *m, uint32_t node); /* NULL: never heard of */
+/* By name, members of the view only; NULL: none. */
+const struct member_node *member_named(const struct member *m, const char *name);
+bool member_present(const struct member *m, uint32_t node);
+uint64_t member_epoch_seen(const struct member *m); /* highest in any STATE ever delivered */
+
+/* The fence list. Adding what is there already only makes it dirty. */
+void member_victim_add(struct member *m, uint32_t node, uint32_t incarnation, bool dirty);
+bool member_victim_pending(const struct member *m, uint32_t node);
+/* After a fence has succeeded: these are done, here and (by message) on every member. */
+void member_send_fenced(struct member *m, const struct member_victim *v, uint32_t count,
+			struct effects *fx);
+/* True when (our node, incarnation) was told to be fenced: by a FENCED message. */
+bool member_was_fenced(const struct member *m, uint32_t incarnation);
+
+/* To the coordinator: hand over to `target`. Delivered as asked_move on it. */
+void member_send_move(struct member *m, uint32_t target, struct effects *fx);
+
+/* Asserts the invariants at the head of member.c. */
+void member_check(const struct member *m);
+
+const char *member_role_name(enum member_role role);
+const char *member_path_name(enum member_path path);
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * takeover.h - which node coordinates the volume: election, fence, claim, reclaim, handover.
+ *
+ * csvfs/node.c feeds it, calls takeover_step() at the end of every step, and acts on the state:
+ *
+ *   state            what node.c does
+ *   TK_IDLE          not quorate: gate closed, everything held (invariant 14 of the system)
+ *   TK_AGREE         nothing yet; I/O on existing layouts goes on while leases last
+ *   TK_HOLD          as TK_AGREE: nobody can coordinate
+ *   TK_FOLLOW        keep a session to takeover_coordinator() when its role is RECOVERING or more
+ *   TK_STAND .. TK_CLAIM_VERIFY   nothing: we are the candidate
+ *   TK_OPEN          vol_open(takeover_epoch()) -> takeover_volume_ready() or takeover_volume_failed()
+ *   TK_RECLAIM       takes reclaims, of ourselves too -> takeover_reclaimed(node) for each
+ *   TK_SERVE         serves
+ *   TK_DRAIN         stops requests, vol_close() -> takeover_volume_closed() [or _failed()]
+ *   TK_RELEASE       nothing: the claim is given up; then TK_FOLLOW, TK_HOLD or TK_STOPPED
+ *   TK_LOST          vol_abandon(); FX_PATH_CLOSE; comes back with another incarnation. Ends when
+ *                    member_set_path() has said MPATH_OK with one that is not the lost one.
+ *   TK_FROZEN        lost a split: as TK_IDLE; the other side's claim is watched
+ *   TK_REFUSED       takeover_reason(): in use by somebody else, or no valid claim. Ends nothing by
+ *                    itself: FX_EXIT while mounting, else hold
+ *   TK_STOPPED       after takeover_stop(): drain, MPATH_CLEAN, leave the group
+ *
+ * Pure. Moves, timeline and invariants are at the head of takeover.c and in PROTOCOL.md.
+ */
+#ifndef CSVFS_COORDINATOR_TAKEOVER_H
+#define CSVFS_COORDINATOR_TAKEOVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "csvfs/base/claim.h"
+#include "csvfs/base/mem.h"
+#include "csvfs/base/platform.h"
+#include "csvfs/base/trace.h"
+#include "coordinator/fence.h"
+#include "coordinator/member.h"
+
+/* In a split where both sides may be quorate, who did not coordinate waits before it preempts. */
+#define TAKEOVER_HEADSTART_NS (2 * NS_PER_SEC)
+#define TAKEOVER_RECLAIM_NS (3 * NS_PER_SEC)
+/* A claim that stood still so long has nobody behind it: 2.5 beats. */
+#define TAKEOVER_WATCH_NS (CLAIM_BEAT_NS * 5 / 2)
+/* The loser of a split tries again when the winner's claim stood still so long. */
+#define TAKEOVER_FROZEN_NS (5 * CLAIM_BEAT_NS)
+/* Who could not take over lets others try so long. */
+#define TAKEOVER_UNFIT_NS (15 * NS_PER_SEC)
+
+enum takeover_state {
+	TK_IDLE,
+	TK_AGREE,
+	TK_HOLD,
+	TK_FOLLOW,
+	TK_STAND,	 /* CANDIDATE is published: are we the first in this view? */
+	TK_HEADSTART,
+	TK_LOOK,	 /* reads the claim before anybody is fenced: is a stranger using the LUN? */
+	TK_WATCH,	 /* and does his claim beat? */
+	TK_FENCE,
+	TK_CLAIM_READ,
+	TK_CLAIM_WRITE,
+	TK_CLAIM_VERIFY,
+	TK_OPEN,
+	TK_RECLAIM,
+	TK_SERVE,
+	TK_DRAIN,
+	TK_RELEASE,
+	TK_LOST,
+	TK_FROZEN,
+	TK_REFUSED,
+	TK_STOPPED,
+	TK_STATES
+};
+
+struct takeover_config {
+	const struct trace *trace;
+	struct member *member;
+	struct mem *mem;	/* two blocks */
+	uint8_t uuid[16];
+	bool standalone;	/* refuses a claim that beats, instead of fencing it */
+	bool no_reservations;	/* image file behind a lock: no fence, no watching */
+	uint64_t tag_seed;	/* tags of this life start behind it */
+};
+
+struct takeover_coordinator {
+	uint32_t node; /* 0: none known */
+	uint64_t life;
+	uint64_t epoch;
+	enum member_role role;
+	const char *name, *addr; /* valid until the next step */
+	uint16_t port;
+};
+
+struct takeover;
+
+/* NULL: not enough memory. */
+struct takeover *takeover_create(const struct takeover_config *cfg);
+void takeover_destroy(struct takeover *t);
+
+/* A completion with a TAG_TAKEOVER tag. */
+void takeover_lun_done(struct takeover *t, const struct event *ev, struct effects *fx);
+/* After every event, with member_event() done: runs what can run, then member_publish(). */
+void takeover_step(struct takeover *t, uint64_t now_ns, struct effects *fx);
+/* Of this and of the member module. */
+uint64_t takeover_deadline(const struct takeover *t);
+
+enum takeover_state takeover_state(const struct takeover *t);
+const char *takeover_state_name(enum takeover_state s);
+/* Why LOST, FROZEN, REFUSED, or the last try to take over failed; "" if nothing did. */
+const char *takeover_reason(const struct takeover *t);
+/* OPEN and later: the epoch we claimed. Else the highest that anybody told. */
+uint64_t takeover_epoch(const struct takeover *t);
+/* Who coordinates or is about to; ourselves too. */
+struct takeover_coordinator takeover_coordinator(const struct takeover *t);
+/* True from OPEN to DRAIN: the metadata engine is ours. */
+bool takeover_mine(const struct takeover *t);
+
+void takeover_volume_ready(struct takeover *t);			    /* in TK_OPEN */
+void takeover_volume_failed(struct takeover *t, const char *reason); /* OPEN .. DRAIN: vol is frozen */
+void takeover_volume_closed(struct takeover *t);		    /* in TK_DRAIN */
+/* In TK_RECLAIM: the node has reclaimed all it had (or has nothing). Elsewhere it does nothing. */
+void takeover_reclaimed(struct takeover *t, uint32_t node);
+
+/*
+ * The administrator's move, on any node: passed on to the coordinator. -ENOENT: the target is no member,
+ * -ENODEV: it has no path, -EAGAIN: nobody serves just now, -EALREADY: it coordinates.
+ */
+int takeover_move(struct takeover *t, uint32_t target, struct effects *fx);
+
+/*
+ * On the coordinator: a node did not answer a recall, or broke the rules. Its present incarnation goes on the
+ * fence list; member_victim_pending(node) is false when it is fenced.
+ */
+void takeover_fence_node(struct takeover *t, uint32_t node, const char *reason);
+
+/* Leave in order: hand over if others can, else mark the claim CLEAN. Ends in TK_STOPPED. */
+void takeover_stop(struct takeover *t);
+
+void takeover_check(const struct takeover *t);
+
+#endif
