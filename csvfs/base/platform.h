@@ -230,6 +230,8 @@ enum fx_type {
 	FX_CTL_REPLY,	 /* tag, err, bytes = text, len */
 	FX_INVAL,	 /* ino, name (empty: attributes and pages): the kernel must forget */
 	FX_EXIT,	 /* err, bytes = text for the log: the daemon ends (0: in order) */
+
+	FX_CPG_JOIN,	 /* after EV_CPG_DOWN: try to join again -> EV_CPG_CONF or EV_CPG_DOWN */
 };
 
 struct effect {
