@@ -27,7 +27,7 @@
  *
  * Level 0: a leaf, the slots are the tree's records. Level n > 0: the value of a slot is the le64
  * block number of a node of level n - 1 whose keys are >= the slot's key and < the next slot's key.
- * The first slot of an inner node has the lower bound of the node itself (0 in the root).
+ * The first slot of an inner node has key 0, which stands for the lower bound of the node itself.
  *
  * The root never moves: it is the inline area of the inode (extents, directories), or a block that
  * the superblock or inode points to (orphans, intents, xattrs; pointer 0: the tree is empty). When
