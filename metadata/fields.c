@@ -97,6 +97,18 @@ static const struct field reply_fields[] = {
 };
 #undef R
 
+#define H struct disk_jhead
+static const struct field jhead_fields[] = {
+	HEADER,
+	F(H, count, "count", FIELD_U64),
+	F(H, tail_seq, "tail_seq", FIELD_U64),
+	F(H, tail_pos, "tail_pos", FIELD_U64),
+	F(H, tail_lsn, "tail_lsn", FIELD_U64),
+	F(H, head_seq, "head_seq", FIELD_U64),
+	F(H, head_lsn, "head_lsn", FIELD_U64),
+};
+#undef H
+
 #define J struct disk_jrec
 #define IMAGE(member, type)                                                                        \
 	ARRAY(J, image[0].member, "image." #member, type, JREC_IMAGES_MAX,                         \
@@ -108,8 +120,6 @@ static const struct field jrec_fields[] = {
 	F(J, epoch, "epoch", FIELD_U64),
 	F(J, seq, "seq", FIELD_U64),
 	F(J, lsn, "lsn", FIELD_U64),
-	F(J, tail_seq, "tail_seq", FIELD_U64),
-	F(J, tail_pos, "tail_pos", FIELD_U64),
 	F(J, flags, "flags", FIELD_HEX32),
 	F(J, count, "count", FIELD_U32),
 	IMAGE(blkno, FIELD_U64),
@@ -197,6 +207,7 @@ static const struct block_layout layouts[] = {
 	LAYOUT(MAGIC_GROUP, "group", group_fields),
 	LAYOUT(MAGIC_CHUNK, "chunk", chunk_fields),
 	LAYOUT(MAGIC_REPLY, "reply", reply_fields),
+	LAYOUT(MAGIC_JHEAD, "journal-head", jhead_fields),
 	LAYOUT(MAGIC_JREC, "journal-record", jrec_fields),
 	LAYOUT(MAGIC_INODE, "inode-block", inode_fields),
 	LAYOUT(MAGIC_TREE, "tree-node", tree_fields),

@@ -10,7 +10,7 @@
  *   block 8 .. 71    reply cache, one block per node slot
  *   summary area     4 bytes per group
  *   group area       one block per group; a block not yet used is not written by mkfs (summary says)
- *   journal          contiguous
+ *   journal          contiguous: two heads, then the ring
  *   ...              up to a multiple of CHUNK_SIZE, then clusters
  *
  * Space is a bitmap of clusters, in groups of GROUP_CLUSTERS. A metadata chunk is CHUNK_SIZE bytes,
@@ -27,12 +27,17 @@
 #include "csvfs/base/limits.h"
 
 /* Magic of each kind of block; it is the block's type. */
+#define SUPER_BLOCK 0
+#define SUPER_COPY_BLOCK 3 /* always changed together with block 0 */
+#define REPLY_BLOCK 8
+
 #define MAGIC_SUPER 0x53765343u	  /* "CSvS" */
 #define MAGIC_SUMMARY 0x4d765343u /* "CSvM" */
 #define MAGIC_GROUP 0x47765343u	  /* "CSvG" */
 #define MAGIC_CHUNK 0x43765343u	  /* "CSvC" */
 #define MAGIC_REPLY 0x52765343u	  /* "CSvR" */
 #define MAGIC_JREC 0x4a765343u	  /* "CSvJ" journal record header */
+#define MAGIC_JHEAD 0x48765343u	  /* "CSvH" journal head */
 #define MAGIC_INODE 0x49765343u	  /* "CSvI" block of inodes */
 #define MAGIC_TREE 0x54765343u	  /* "CSvT" node of a B+tree */
 #define MAGIC_XATTR 0x58765343u	  /* "CSvX" large xattr value or symlink target */
@@ -73,7 +78,11 @@ struct disk_super {
 	le64 root_ino;
 	le64 orphan_root, intent_root; /* B+trees; 0: empty */
 	le64 created_ns;
-	le64 reserve_clusters; /* kept from data so that metadata operations go on */
+	/*
+	 * The last clusters of the volume (chunk-aligned start): never given to data, only to metadata
+	 * chunks, so that metadata operations go on when the volume is full.
+	 */
+	le64 reserve_clusters;
 	uint8_t dir_hash_key[16];
 	char label[64];
 	char cluster_name[64];	   /* empty: standalone volume */
@@ -85,7 +94,7 @@ _Static_assert(offsetof(struct disk_super, root_ino) == 192, "format");
 /* Summary: what the allocator must know of a group without reading it. */
 #define SUMMARY_INIT (1u << 0)	     /* the group block has been written */
 #define SUMMARY_META_FREE (1u << 1)  /* a metadata chunk here has free blocks */
-#define SUMMARY_INODE_FREE (1u << 2) /* an inode chunk here has free inodes or blocks */
+#define SUMMARY_INODE_FREE (1u << 2) /* an inode chunk here has free slots or blocks */
 struct disk_summary_entry {
 	le16 free_clusters; /* of a group that was never initialised: all that the volume covers */
 	le16 flags;
@@ -111,7 +120,7 @@ struct disk_group {
 	uint8_t used[GROUP_BITMAP_BYTES];	/* clusters allocated, to data or metadata */
 	uint8_t meta[GROUP_BITMAP_BYTES];	/* chunks that hold metadata blocks */
 	uint8_t inode[GROUP_BITMAP_BYTES];	/* chunks (of those) that hold inode blocks */
-	uint8_t meta_free[GROUP_BITMAP_BYTES];	/* chunks (of those) with something free */
+	uint8_t meta_free[GROUP_BITMAP_BYTES];	/* chunks (of both kinds) with a free block or slot */
 };
 _Static_assert(sizeof(struct disk_group) <= BLOCK_SIZE, "format");
 
@@ -150,10 +159,31 @@ struct disk_reply_block {
 _Static_assert(sizeof(struct disk_reply_block) <= BLOCK_SIZE, "format");
 
 /*
- * Journal: a ring of blocks. A transaction is one or more records; a record is a header block
- * followed by `count` images of blocks, 4 KiB each, as they are to stand in their place.
- * Replay starts from the tail that the newest record names and accepts only an unbroken run.
+ * Journal: two head blocks, then a ring of journal_blocks - JOURNAL_HEADS blocks. A transaction is
+ * one or more records; a record is a header block followed by `count` images of blocks, 4 KiB each,
+ * as they are to stand in their place. Records follow one another without a gap, through the end of
+ * the ring to its start.
+ *
+ * The heads are written in turn, so a torn one leaves the other; the valid one with the higher count
+ * says where replay starts. Ring space before its tail may be reused only when it is durable.
+ * Replay accepts only an unbroken run from there: records with the volume's uuid, seq growing by one,
+ * epoch not below the head's and never falling, whole transactions with lsn growing by one. Records
+ * below head_seq were durable when the head was written: if the run ends before, the journal is
+ * damaged.
  */
+#define JOURNAL_HEADS 2
+struct disk_jhead {
+	struct disk_header h;
+	le64 count;    /* grows by one with each head written */
+	le64 tail_seq; /* first record needed: always the first of its transaction */
+	le64 tail_pos; /* where it starts: index of a block in the ring */
+	le64 tail_lsn; /* its transaction */
+	le64 head_seq; /* the record behind the last durable one, */
+	le64 head_lsn; /* and its transaction, when this was written; both equal the tail's: empty */
+	le64 reserved[8];
+};
+_Static_assert(offsetof(struct disk_jhead, head_lsn) == 104, "format");
+
 #define JREC_FIRST (1u << 0) /* first record of its transaction */
 #define JREC_LAST (1u << 1)  /* last one: the transaction is complete */
 #define JREC_IMAGES_MAX 240
@@ -164,17 +194,16 @@ struct disk_jrec {
 	le64 epoch;
 	le64 seq;	/* of the record; grows by one */
 	le64 lsn;	/* of the transaction; grows by one */
-	le64 tail_seq;	/* oldest record still needed, when this one was written */
-	le64 tail_pos;	/* where in the ring (block index) that record starts */
 	le32 flags;
 	le32 count;
-	le64 reserved[8];
+	le64 reserved[10];
 	struct {
 		le64 blkno;
 		le32 crc; /* crc32c of the image in the journal */
 		le32 pad;
 	} image[JREC_IMAGES_MAX];
 };
+_Static_assert(offsetof(struct disk_jrec, flags) == 48, "format");
 _Static_assert(sizeof(struct disk_jrec) <= BLOCK_SIZE, "format");
 
 #endif

@@ -30,12 +30,19 @@ struct txn;
 struct block {
 	uint64_t blkno;
 	uint8_t *data;
-	/* the rest is cache.c's: state, lists, lsn of the last change, ... */
-	struct list hash, lru, dirty;
-	uint64_t dirty_lsn;	/* transaction whose change is newest here; 0: none since in place */
-	uint64_t journal_seq;	/* newest record that holds it and is still needed; 0: none */
+	/* The rest is the engine's. */
+	struct block *hash;
+	struct list lru;      /* on it while it may be evicted */
+	struct list running;  /* changed (or forgotten) by the running transaction */
+	struct list needed;   /* durable in the journal, not yet in its place; in order of journal_seq */
+	struct list waiters;  /* requests that wait until it is read */
+	uint64_t dirty_lsn;   /* newest transaction that changed it; 0: not since it was read */
+	uint64_t journal_seq; /* its newest durable transaction that is still needed: first record, */
+	uint64_t journal_lsn; /* lsn */
+	uint64_t journal_at;  /* and where in the journal; journal_seq 0: in its place */
+	uint64_t op;	      /* last operation that used it */
+	int32_t err;	      /* BLOCK_BAD */
 	uint32_t magic;
-	uint16_t pins;
 	uint8_t state, flags;
 };
 
@@ -47,7 +54,11 @@ struct block {
 #define OWNER_ANY UINT64_MAX
 int txn_get(struct txn *t, uint64_t blkno, uint32_t magic, uint64_t owner, struct block **out);
 
-/* From now on t may write b->data; what stood there comes back if the operation fails. */
+/*
+ * From now on t may write b->data; what stood there comes back if the operation fails. An operation
+ * dirties (with txn_new, txn_forget) at most TXN_OP_BLOCKS different blocks.
+ */
+#define TXN_OP_BLOCKS 128
 void txn_dirty(struct txn *t, struct block *b);
 
 /*
@@ -58,6 +69,15 @@ int txn_new(struct txn *t, uint64_t blkno, uint32_t magic, uint64_t owner, struc
 
 /* The block is freed in this transaction: its image need not be journaled any more. */
 void txn_forget(struct txn *t, uint64_t blkno);
+
+/* How many more blocks this operation may dirty: for work done in bounded steps. */
+uint32_t txn_room(const struct txn *t);
+
+/* There is background work now (an intent or orphan was made): vol_ops.background will be called. */
+void txn_kick(struct txn *t);
+
+/* LSN that the running transaction will have. */
+uint64_t txn_lsn(const struct txn *t);
 
 /*
  * What stands in (verified) blocks contradicts itself, or another block. Logs the problem's name, the
@@ -74,6 +94,35 @@ int64_t txn_time(const struct txn *t); /* wall clock of the request, ns */
 /* Superblock, cached and verified; to change it: txn_super_dirty. */
 const struct disk_super *txn_super(struct txn *t);
 struct disk_super *txn_super_dirty(struct txn *t);
+
+/*
+ * What the engine calls: ops.c's `metadata_ops`, or those of a test. Each runs as one operation: its
+ * changes stay if it returns 0 (or -EINPROGRESS), else they are undone.
+ */
+struct vol_req;
+struct vol_ops {
+	/*
+	 * r->rq to r->reply. The engine has zeroed the reply, but for the room given for data and
+	 * extents. Returns what goes into reply.err, or -EAGAIN, or -EINPROGRESS: this step's changes
+	 * stay, call again (r->step is the operation's own; it comes back to what it was if the step
+	 * is undone). A recorded request (id.slot != 0) is recorded with reply.attr.ino,
+	 * attr.generation and off.
+	 */
+	int (*execute)(struct txn *t, struct vol_req *r);
+	/*
+	 * The request was executed before: reply.attr.ino, attr.generation and off stand as
+	 * recorded; fill in what else a reply of this kind has (attr.ino 0: nothing).
+	 */
+	int (*replied)(struct txn *t, struct vol_req *r);
+	/* The first operation of a new volume: the root directory; sets super.root_ino. */
+	int (*make_root)(struct txn *t);
+	/*
+	 * One bounded step of work that nobody waits for (intents, orphans that nobody has open). 0: a
+	 * step was done, call again; -ENOENT: there is nothing to do. Called after vol_open and
+	 * txn_kick().
+	 */
+	int (*background)(struct txn *t);
+};
 
 /* ---- alloc.c: space. All return 0, -EAGAIN, -ENOSPC, -EUCLEAN. */
 

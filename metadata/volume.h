@@ -23,14 +23,35 @@ enum vol_state {
 	VOL_FROZEN,  /* cannot go on: vol_error says why. Nothing more is written. */
 };
 
+/* Why it is frozen. */
+enum vol_reason {
+	VOL_FINE = 0,
+	VOL_LOST_PATH, /* outcome of a write unknown, or the LUN does not answer: let another node take over */
+	VOL_FENCED,    /* reservation conflict: another node has taken over */
+	VOL_DAMAGED,   /* the volume cannot be opened, or replay cannot be done: next node would fail too */
+	VOL_NO_SPACE,  /* a thin LUN is full */
+	VOL_PROTECTED, /* the LUN is write protected */
+	VOL_NO_MEMORY,
+};
+
+struct vol_ops; /* txn.h */
+
 struct vol_config {
 	struct mem *mem;
+	const struct vol_ops *ops; /* &metadata_ops */
 	const struct trace *trace;
 	uint64_t cache_bytes; /* block cache; at least 4 MiB */
 	uint64_t lun_bytes;
 	bool readonly;
 	bool write_cache; /* the LUN has one: flushes are needed */
 	uint64_t tag_seed; /* tags of this life start behind it: completions of an earlier one never match */
+	/* Nobody ever resends (standalone mount): requests are not recorded. */
+	bool no_reply_cache;
+	/*
+	 * May this node's slot of the reply cache be taken by another? NULL: never. Asked only when all
+	 * are in use; false while the node is a member or may still resend.
+	 */
+	bool (*node_is_gone)(void *ctx, uint32_t node);
 	/* True while any node has ino open: unlink then keeps it as an orphan. Called inside vol_step(). */
 	bool (*ino_is_open)(void *ctx, uint64_t ino);
 	void *ctx;
@@ -49,6 +70,8 @@ struct vol_req {
 struct vol *vol_create(const struct vol_config *cfg); /* NULL: not enough memory */
 void vol_destroy(struct vol *v);
 
+/* Call vol_step() after each of these: they only note what is to be done. */
+
 /* VOL_CLOSED -> VOL_OPENING. `epoch` is the one just claimed. */
 void vol_open(struct vol *v, uint64_t epoch, struct effects *fx);
 
@@ -63,7 +86,10 @@ void vol_close(struct vol *v, struct effects *fx);
 void vol_abandon(struct vol *v);
 
 enum vol_state vol_state(const struct vol *v);
-const char *vol_error(const struct vol *v);
+const char *vol_error(const struct vol *v); /* empty when nothing is wrong */
+enum vol_reason vol_reason(const struct vol *v);
+/* True while the driver still has buffers of ours (commands without completion): no vol_destroy. */
+bool vol_busy(const struct vol *v);
 bool vol_needed_replay(const struct vol *v);
 
 /* Requests are executed in order of submission, except those that wait for a block. */
@@ -78,17 +104,19 @@ void vol_step(struct vol *v, uint64_t now_ns, struct effects *fx);
 uint64_t vol_deadline(const struct vol *v);
 
 /*
- * Reply cache. VOL_READY only. A node's slot block is found or made by vol_submit of a request with
- * rq.id.slot != 0. vol_cached: 1 and the reply's err/ino in *rp when (life, slot, seq) was executed;
- * 0 when not; -EAGAIN: the engine must read a block first, submit the request and it will answer.
- * (Submitting a request that was already executed gives its recorded reply, never a second
- * execution; that is all a caller needs.)
+ * Reply cache. A request with rq.id.slot != 0 is recorded in the transaction of its effect. One that
+ * was executed before (same node, life, slot, seq) gives its recorded reply, never a second
+ * execution; one older than what is recorded gives -ESTALE. A request that failed changed nothing
+ * and is not recorded. So a server submits whatever it is sent.
  */
 
 struct vol_stats {
 	uint64_t commits, journal_bytes, checkpoints, cache_hits, cache_misses;
 	uint64_t journal_used_blocks, journal_blocks;
 };
+struct disk_super;
+/* The superblock as it now is; NULL before VOL_READY. */
+const struct disk_super *vol_super(const struct vol *v);
 void vol_get_stats(const struct vol *v, struct vol_stats *st);
 
 /* All numbered invariants of the engine, asserted. For tests and the simulator. */
