@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * dp.h - the data path's logic: what one read or write of a file means for the LUN. Pure; does no I/O.
+ *
+ * A shell (csvfs/datapath.c, the simulator) owns struct dp_op, asks what to do next, does it, and
+ * comes back with the outcome. Each call gives a verdict:
+ *
+ *   dp_begin --> DP_SUBMIT ------dp_done----------+--> (again one of these)
+ *            --> DP_HANDOVER --dp_block_done/retry-+
+ *            --> DP_NEED_LAYOUT --dp_layout_done---+
+ *            --> DP_NEED_APPEND --dp_append_done---+
+ *            --> DP_WAIT: parked here; dp_next_ready() hands it back, then dp_begin
+ *            --> DP_COMMIT --dp_block_done--> DP_DONE
+ *            --> DP_DONE: op->result; dp forgets the op
+ *
+ * Rules
+ *  1. A *first write* (into UNWRITTEN space of ours) writes whole clusters, data and zeros, holding
+ *     an exclusive lock on them; only when it succeeded are they WRITTEN. Whoever else wants to write
+ *     there waits and is then planned anew, as an overwrite. (invariants 6, 7)
+ *  2. A write that is not in whole LUN blocks reads the blocks at its edges, holding an exclusive lock
+ *     on its range. Every write in flight has a lock, a plain one a shared lock, so that an edge
+ *     that was read is still so when it is written back.
+ *  3. Reads take no lock. HOLE and UNWRITTEN read as zero. What was known to be a hole before this
+ *     read began is asked for again (unless sole_node): another node may have filled it since.
+ *  4. Bytes of a WRITTEN cluster behind the end of the file are zero on the LUN: first writes zero
+ *     them, and who shrinks a file zeroes [new size, end of its cluster) before the new size is
+ *     durable (op.zero, or the coordinator by itself). So extending a file needs no zeroing.
+ *  5. Gate of a file: an op is *inside* from its first DP_SUBMIT/DP_HANDOVER to DP_DONE, waiting for
+ *     the core or for its commit included. DP_NEED_* and DP_WAIT are outside. Closed: nobody enters;
+ *     EV_DRAINED(ino) when nobody is inside. If the layout is dropped all the same, those inside
+ *     are planned anew when they come back, whatever their outcome.
+ *  6. Gate of the volume: GATE_DIRECT within the lease gives DP_SUBMIT, else DP_HANDOVER.
+ *     EV_DRAINED(0) when it is closed and no DP_SUBMIT is in flight. A read that ends after the lease
+ *     is not answered: DP_HANDOVER.
+ *  7. Outcomes on the own path: RETRY is submitted again for up to DP_RETRY_NS; MEDIUM is EIO;
+ *     NOSPACE is ENOSPC; anything else is handed over as unknown. Never an error for a lost path.
+ *  8. A write that extends the file, or must be durable and cannot be made so by FUA alone, ends with
+ *     DP_COMMIT: EV_COMMIT, answered on FX_BLOCK_DONE. Its range counts as EV_WRITTEN too, and stays
+ *     to be committed even if the waiting ended early.
+ *
+ * Events: after each call that may make some, call dp_next_event() until it says false and post what
+ * it gives, in that order, behind the EV_BLOCK, EV_COMMIT of the verdict itself, and all that before
+ * any other thread may call dp (under the lock that guards dp): EV_DRAINED promises that the EV_BLOCK,
+ * EV_WRITTEN and EV_COMMIT of all that was inside came before it.
+ *
+ * Invariants (dp_check)
+ *  D1 exclusive locks of a file overlap no other lock;
+ *  D2 nothing is inside a file that reported drained and is still closed;
+ *  D3 direct_count is the number of ops in DP_ST_IO, inside the number of those in IO, LATER, CORE, COMMIT;
+ *  D4 nobody waits without a cause: a closed gate, a conflicting lock, an ask under way;
+ *  D5 the invariants of layout.h.
+ */
+#ifndef CSVFS_DP_H
+#define CSVFS_DP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "csvfs/base/list.h"
+#include "csvfs/base/mem.h"
+#include "csvfs/base/platform.h"
+#include "csvfs/layout.h"
+
+#define DP_RETRY_NS (5 * NS_PER_SEC)
+#define DP_TOUCH_NS NS_PER_SEC
+#define DP_ASKS_MAX 8 /* questions for the layout of one file under way at once */
+
+enum dp_verdict {
+	DP_DONE = 1,
+	DP_SUBMIT,	/* op->segs on the own session; then dp_done() */
+	DP_HANDOVER,	/* the same as EV_BLOCK to the core; then dp_block_done() or dp_block_retry() */
+	DP_NEED_LAYOUT, /* EV_REQUEST FS_LAYOUT_GET of op->need_*; then dp_layout_done() */
+	DP_NEED_APPEND, /* EV_REQUEST FS_APPEND of op->len; then dp_append_done() */
+	DP_COMMIT,	/* EV_COMMIT of op->range; then dp_block_done() */
+	DP_WAIT,
+};
+
+enum dp_state {
+	DP_ST_NEW = 0,
+	DP_ST_ASK,	/* DP_NEED_LAYOUT */
+	DP_ST_APPEND,	/* DP_NEED_APPEND */
+	DP_ST_PARKED,	/* DP_WAIT for a gate, a lock, another op's question */
+	DP_ST_LATER,	/* DP_WAIT to submit again; inside */
+	DP_ST_READY,	/* on its way to dp_next_ready() */
+	DP_ST_IO,	/* DP_SUBMIT; inside */
+	DP_ST_CORE,	/* DP_HANDOVER; inside */
+	DP_ST_COMMIT,	/* DP_COMMIT; inside */
+	DP_ST_ENDED,
+};
+
+enum dp_cause { DP_BY_GATE, DP_BY_LOCK, DP_BY_ASK };
+
+struct dp_zero {
+	uint32_t buf_off, len;
+};
+
+/*
+ * One read or write. Memory is the caller's; zeroed, then the first part filled, then dp_begin().
+ *
+ * I/O goes to and from an *image*: img_len bytes, of which the caller's own data are the `len` bytes
+ * from `skip` on; segs[].buf_off and zeros[] count from the image's start. A read fills an image (the
+ * answer is `result` bytes from skip). A write whose `bounce` is not set has skip 0 and img_len len:
+ * the caller's data is the image. With `bounce`, before each DP_SUBMIT or DP_HANDOVER with io_write,
+ * dp_fill() makes the image from zeros, what was read into it before, and data.
+ */
+struct dp_op {
+	uint64_t ino, off;
+	uint32_t len;	/* 0 .. IO_BYTES_MAX */
+	bool write;
+	bool append;	/* O_APPEND: off is found by FS_APPEND */
+	bool sync;	/* O_SYNC: data and all attributes durable when answered */
+	bool dsync;	/* O_DSYNC: data, and what is needed to read it again */
+	bool zero;	/* write of zeros without data; of a hole or unwritten space: nothing to do */
+	bool internal;	/* by the core while the file's gate is closed: enters all the same */
+	void *owner;	/* the caller's */
+
+	int32_t result; /* DP_DONE: bytes, or a negative errno */
+
+	bool io_write, io_fua;
+	bool io_unknown; /* DP_HANDOVER: a direct attempt was made and may still land */
+	bool bounce;
+	uint32_t img_len, skip;
+	uint32_t seg_count, zero_count;
+	struct seg segs[SEGS_MAX];
+	struct dp_zero zeros[SEGS_MAX];
+
+	uint64_t need_off, need_len;
+	bool need_write;
+
+	/* For EV_COMMIT. off, len: clusters first-written (len 0: none); size: the file is as long. */
+	struct {
+		uint64_t ino, off, len, size;
+		int64_t mtime_ns;
+	} range;
+
+	/* dp's own */
+	enum dp_state state;
+	enum dp_cause cause;
+	bool asked;	 /* the layout was asked for since the op began: a hole is a hole */
+	bool edges;	 /* in the phase that reads the edges of a write */
+	bool first;	 /* writes into unwritten clusters */
+	bool promised;	 /* holds a promise of layout.h */
+	bool inside, locked, exclusive;
+	bool note_written, note_touched;
+	uint64_t seq;	 /* order of arrival */
+	uint64_t drops;	 /* of the file when planned */
+	uint64_t lock_off, lock_end;
+	uint64_t img_off; /* in the file */
+	uint64_t retry_since_ns, not_before_ns;
+	uint32_t retries;
+	struct dp_file *file;
+	struct list link;  /* waiting, asking, later, ready */
+	struct list ilink; /* inside the file */
+};
+
+struct dp_now {
+	uint64_t now_ns;  /* CLOCK_BOOTTIME */
+	int64_t wall_ns;  /* CLOCK_REALTIME: mtime */
+};
+
+struct dp_config {
+	struct mem *mem;
+	uint32_t cluster_bytes;
+	uint32_t block_bytes; /* of the LUN; 4096 suits every LUN while it is not known */
+	bool sole_node;	      /* no other node changes files: holes stay, the kernel knows the end of file */
+};
+
+struct dp;
+
+/* NULL: out of memory. */
+struct dp *dp_create(const struct dp_config *cfg);
+/* No op is left inside or waiting. */
+void dp_destroy(struct dp *dp);
+
+/* Once it is known; nothing is inside. */
+void dp_set_block_bytes(struct dp *dp, uint32_t block_bytes);
+
+enum dp_verdict dp_begin(struct dp *dp, struct dp_op *op, struct dp_now now);
+
+/* Of DP_SUBMIT. With several commands: the worst outcome, see dp_worst(). */
+enum dp_verdict dp_done(
+	struct dp *dp, struct dp_op *op, enum lun_status status, struct dp_now now);
+
+/* FX_BLOCK_DONE, of DP_HANDOVER (an error promises that nothing of it can still land) or DP_COMMIT. */
+enum dp_verdict dp_block_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now);
+/* FX_BLOCK_RETRY. */
+enum dp_verdict dp_block_retry(struct dp *dp, struct dp_op *op, struct dp_now now);
+
+/* FX_REPLY to the two questions; FX_LAYOUT_PUT has been applied before. */
+enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now);
+enum dp_verdict dp_append_done(
+	struct dp *dp, struct dp_op *op, int err, uint64_t off, struct dp_now now);
+
+/*
+ * The process that waits was killed. True: the op was parked here and has ended (result -EINTR). False:
+ * it waits elsewhere: send EV_CANCEL when it is in DP_ST_ASK, APPEND, CORE or COMMIT, else just wait.
+ */
+bool dp_cancel(struct dp *dp, struct dp_op *op);
+
+/* An op to go on with, by dp_begin(); NULL: none now. */
+struct dp_op *dp_next_ready(struct dp *dp, uint64_t now_ns);
+/* When dp_next_ready() will have one without anything else happening; NEVER. */
+uint64_t dp_deadline(const struct dp *dp);
+
+/* ---- effects of the core. -ENOMEM, -EINVAL: not recorded; who asked gets that error. */
+int dp_layout_put(struct dp *dp, uint64_t ino, uint64_t off, uint64_t len, uint64_t size,
+	const struct fs_extent *e, uint32_t count);
+void dp_layout_size(struct dp *dp, uint64_t ino, uint64_t size);
+void dp_layout_close(struct dp *dp, uint64_t ino);
+void dp_layout_drop(struct dp *dp, uint64_t ino);
+void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns);
+
+/*
+ * EV_WRITTEN, EV_TOUCHED of `op` (may be NULL), then EV_TOUCHED and EV_DRAINED of what has drained.
+ * Only type and payload are filled in. False: no more.
+ */
+bool dp_next_event(struct dp *dp, struct dp_op *op, struct event *ev);
+
+/*
+ * The newest in-place write of ino that no EV_TOUCHED told of yet, as one: before a request that
+ * shows or keeps the file's times (GETATTR, FSYNC, CLOSE).
+ */
+bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev);
+
+/* Zero ranges of an image; for a write with `bounce` also its data (NULL when op->zero). */
+void dp_fill(const struct dp_op *op, void *image, const void *data);
+
+/* The outcome of two commands of one I/O together. */
+enum lun_status dp_worst(enum lun_status a, enum lun_status b);
+
+enum gate dp_gate_now(const struct dp *dp, uint64_t now_ns);
+
+/* True when an op of that file is somewhere inside or waiting. For tests. */
+bool dp_busy(const struct dp *dp, uint64_t ino);
+
+void dp_check(struct dp *dp);
+
+#endif

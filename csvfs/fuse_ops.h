@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fuse_ops.h - the kernel's side: mount, requests of the kernel -> EV_REQUEST, FX_REPLY -> answers.
+ *
+ * Requests are read by datapath.c's threads. fuse_ops_reply() and fuse_ops_inval() are called by the
+ * core's thread.
+ *
+ * POSIX and flock locks are not negotiated: the kernel keeps them per node.
+ */
+#ifndef CSVFS_FUSE_OPS_H
+#define CSVFS_FUSE_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "csvfs/base/platform.h"
+
+struct fuse_ops;
+
+struct fuse_ops_config {
+	const char *mountpoint;
+	const char *fsname;	/* first column of mount(8): the URL without secrets, or the image */
+	uint64_t root_ino;	/* the kernel calls it 1 */
+	bool readonly;
+	bool cache;		/* attributes and names may be cached: this node alone changes them */
+	bool noatime, nosuid, nodev, noexec;
+	uint32_t block_bytes;	/* direct I/O that is not aligned to it is refused; 0 or 512: no check */
+	void (*post)(void *ctx, const struct event *ev);
+	void *ctx;
+};
+
+/*
+ * Mounts. From now on processes that touch the mount point wait, until datapath_start(). 0, or a
+ * negative errno and a line of text for the user.
+ */
+int fuse_ops_mount(
+	const struct fuse_ops_config *cfg, struct fuse_ops **out, char *text, size_t text_bytes);
+
+/* FX_REPLY with FUSE_OPS_TAG. Stale tags are ignored. */
+void fuse_ops_reply(struct fuse_ops *f, uint64_t tag, const struct fs_reply *rp);
+
+/* FX_INVAL: queued for a thread of its own. */
+void fuse_ops_inval(struct fuse_ops *f, uint64_t ino, const char *name);
+
+/* Requests that the core has not answered yet. */
+uint32_t fuse_ops_pending(struct fuse_ops *f);
+
+/* Asks the kernel to unmount, lazily; datapath's on_unmount follows. */
+void fuse_ops_unmount(struct fuse_ops *f);
+
+/* After datapath_stop(). */
+void fuse_ops_destroy(struct fuse_ops *f);
+
+/* ---- for datapath.c */
+
+int fuse_ops_fd(struct fuse_ops *f);
+
+/* A request that is neither READ nor WRITE, as read from the descriptor, in one piece. */
+void fuse_ops_process(struct fuse_ops *f, void *bytes, size_t len);
+
+static inline uint64_t fuse_ops_ino(uint64_t root_ino, uint64_t nodeid)
+{
+	return nodeid == 1 ? root_ino : nodeid;
+}
+
+uint64_t fuse_ops_root(const struct fuse_ops *f);
+uint32_t fuse_ops_block_bytes(const struct fuse_ops *f);
+
+#endif
