@@ -19,7 +19,8 @@
  *  1. done() and on_state() are called from bdev_service() and bdev_close(), never from bdev_submit().
  *  2. Each submitted request ends exactly once. When a session is lost or closed, what is outstanding
  *     ends LUN_UNKNOWN, all of it before on_state(BDEV_DOWN) is called.
- *  3. done() may submit further requests to the same bdev. Neither callback may close it.
+ *  3. done() and on_state() may submit further requests to the same bdev; they may neither close nor
+ *     service it.
  *  4. A write that ended LUN_UNKNOWN may still land, even after bdev_close().
  */
 #ifndef CSVFS_BDEV_H
@@ -97,8 +98,6 @@ struct bdev_req {
 	/* The bdev's own. */
 	struct list link;
 	uint64_t start_ns;	/* CLOCK_BOOTTIME at submit */
-	uint64_t inner_ns;	/* bdev_fault.c: when it goes on */
-	struct bdev_req *inner;
 	uint32_t parts;		/* iscsi.c: commands in flight for this request */
 };
 
@@ -150,13 +149,13 @@ const char *lun_status_name(enum lun_status status);
 /* ---- for the drivers: iscsi.c, bdev_file.c, bdev_fault.c */
 
 struct bdev_ops {
-	void (*close)(struct bdev *b); /* requests have been ended; frees b */
-	void (*abort)(struct bdev *b); /* drop the session: nothing of it is called back any more */
+	/* Drop the session: nothing of it touches a buffer or is called back any more. */
+	void (*abort)(struct bdev *b);
+	void (*free)(struct bdev *b); /* after abort */
 	void (*submit)(struct bdev *b, struct bdev_req *r);
 	void (*service)(struct bdev *b, int revents);
 	int (*fd)(const struct bdev *b);
 	int (*events)(const struct bdev *b);
-	uint64_t (*oldest_ns)(const struct bdev *b);
 };
 
 /* Embedded in each driver's own struct. */
@@ -164,6 +163,7 @@ struct bdev {
 	const struct bdev_ops *ops;
 	enum bdev_state state;
 	bool told;		/* on_state(BDEV_DOWN) has been called */
+	bool serving;		/* bdev_service() or bdev_close() is running */
 	struct bdev_info info;
 	char text[BDEV_TEXT_MAX];
 	struct list busy;	/* outstanding requests, oldest first */
@@ -179,6 +179,7 @@ int file_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text,
 int fault_bdev_wrap(struct bdev **io, const char *spec, char *text, size_t text_bytes);
 
 void bdev_init(struct bdev *b, const struct bdev_ops *ops, const struct bdev_config *cfg);
+/* Takes r out of `busy` and calls done(). */
 void bdev_done(struct bdev *b, struct bdev_req *r, enum lun_status status, const char *text);
 void bdev_up(struct bdev *b);
 /* The session is lost: from the end of this service on the bdev is BDEV_DOWN. */

@@ -1,0 +1,958 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * iscsi.c - a block device that is one iSCSI session. The only file that includes libiscsi.
+ *
+ * Each command is made here, CDB and all, and given to libiscsi as one task; what the target answers
+ * becomes an enum lun_status and nothing else is decided.
+ *
+ * What libiscsi would do by itself and must not (rule 6 of platform.h):
+ *  - It logs in again after a lost connection and sends outstanding writes again, as a new nexus
+ *    without our registration. iscsi_set_noautoreconnect() ends that; a lost connection then shows as
+ *    cancelled tasks, while iscsi_service() still returns 0.
+ *  - iscsi_task_mgmt_lun_reset_async() cancels our own tasks before the reset is even sent, and so
+ *    does not say which of them the target has ended. We send the bare function instead.
+ *  - Cancelling a task whose DATA-OUT is queued leaves a pointer to freed memory in the queue. So no
+ *    task is ever cancelled but all at once, when the session ends.
+ *
+ * A LOGICAL UNIT RESET waits until everything submitted before has left the queue, and what is
+ * submitted behind it waits for its answer: so "before" and "after" the reset mean what they say.
+ * (Task management is sent ahead of queued commands.)
+ */
+#include "csvfs/bdev.h"
+
+#include <errno.h>
+#include <iscsi/iscsi.h>
+#include <iscsi/scsi-lowlevel.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/base/crc32c.h"
+
+#define PR_TYPE_WERO 5u /* SPC-4: write exclusive, registrants only */
+#define UA_MAX 16	/* unit attentions in a row at login before we give up */
+#define IN_BYTES_MAX (8 + 8 * LUN_KEYS_MAX)
+#define PART_IOVS 8
+
+/* What is asked after the login, in this order. */
+enum step {
+	STEP_CONNECT, /* TCP and iSCSI login */
+	STEP_TUR,
+	STEP_INQUIRY,
+	STEP_PAGES,
+	STEP_IDENTITY,
+	STEP_LIMITS,
+	STEP_CAPACITY,
+	STEP_CACHING,
+	STEP_KEYS,
+	STEP_DONE,
+};
+
+struct iscsi_bdev;
+
+/* One command in libiscsi's hands: a request, a piece of a long one, or a step of the login. */
+struct part {
+	struct iscsi_bdev *ib;
+	struct bdev_req *r; /* NULL: a step of the login */
+	struct scsi_task *task;
+	struct part *next;
+	uint8_t param[24]; /* PR OUT, UNMAP */
+	uint8_t *in;	   /* answer of PR IN, INQUIRY, ...; malloc'ed */
+	uint32_t in_bytes;
+	struct scsi_iovec iov[PART_IOVS], *iov_more;
+};
+
+struct iscsi_bdev {
+	struct bdev b;
+	struct iscsi_context *ctx;
+	struct iscsi_url *url;
+	char portal[ADDR_MAX + 8];
+	int lun;
+	enum step step;
+	uint32_t unit_attentions;
+	bool has_limits_page;
+	bool readonly;
+	bool gone;    /* libiscsi has cancelled: the connection is lost */
+	bool closing; /* the context is being destroyed: no callback reaches a request any more */
+	uint32_t unmap_blocks_max;
+	struct bdev_req *reset; /* LUN_RESET that waits for its turn or its answer */
+	bool reset_sent;
+	struct list parked; /* submitted behind the reset */
+	struct part *free;
+	uint64_t keys[LUN_KEYS_MAX];
+	char text[BDEV_TEXT_MAX];
+};
+
+static struct iscsi_bdev *ib_of(const struct bdev *b)
+{
+	return container_of(b, struct iscsi_bdev, b);
+}
+
+static uint16_t be16(const uint8_t *p)
+{
+	return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+static uint32_t be32(const uint8_t *p)
+{
+	return (uint32_t)be16(p) << 16 | be16(p + 2);
+}
+
+static uint64_t be64(const uint8_t *p)
+{
+	return (uint64_t)be32(p) << 32 | be32(p + 4);
+}
+
+static void put_be(uint8_t *p, uint64_t v, int bytes)
+{
+	for (int i = bytes - 1; i >= 0; i--, v >>= 8)
+		p[i] = (uint8_t)v;
+}
+
+/* ------------------------------------------------------------------ parts */
+
+static struct part *part_new(struct iscsi_bdev *ib, struct bdev_req *r)
+{
+	struct part *p = ib->free;
+
+	if (p)
+		ib->free = p->next;
+	else
+		p = malloc(sizeof(*p));
+	csv_assert(p != NULL); /* a few hundred bytes */
+	p->ib = ib;
+	p->r = r;
+	p->task = NULL;
+	p->in = NULL;
+	p->in_bytes = 0;
+	p->iov_more = NULL;
+	if (r)
+		r->parts++;
+	return p;
+}
+
+static void part_free(struct part *p)
+{
+	if (p->task)
+		scsi_free_scsi_task(p->task);
+	free(p->in);
+	free(p->iov_more);
+	p->next = p->ib->free;
+	p->ib->free = p;
+}
+
+static void part_done(struct iscsi_context *ctx, int status, void *data, void *priv);
+
+/* dir: SCSI_XFER_*; the data is in `iov`. */
+static void part_send(
+	struct part *p, uint8_t *cdb, int cdb_bytes, int dir, size_t bytes, struct scsi_iovec *iov, int n)
+{
+	struct iscsi_bdev *ib = p->ib;
+
+	p->task = scsi_create_task(cdb_bytes, cdb, dir, (int)bytes);
+	csv_assert(p->task != NULL);
+	if (dir == SCSI_XFER_READ)
+		scsi_task_set_iov_in(p->task, iov, n);
+	else if (dir == SCSI_XFER_WRITE)
+		scsi_task_set_iov_out(p->task, iov, n);
+	if (iscsi_scsi_command_async(ib->ctx, ib->lun, p->task, part_done, NULL, p)) {
+		/* Not logged in any more: the next service finds out why; until then it is in nobody's list. */
+		ib->gone = true;
+		part_free(p);
+	}
+}
+
+/* A command with a small answer, which ends in p->in. */
+static void part_ask(struct part *p, uint8_t *cdb, int cdb_bytes, uint32_t bytes)
+{
+	p->in = calloc(1, bytes);
+	csv_assert(p->in != NULL);
+	p->in_bytes = bytes;
+	p->iov[0] = (struct scsi_iovec){p->in, bytes};
+	part_send(p, cdb, cdb_bytes, SCSI_XFER_READ, bytes, p->iov, 1);
+}
+
+/* The piece [skip, skip + bytes) of the request's buffer. */
+static void part_map(struct part *p, size_t skip, size_t bytes, struct scsi_iovec **iov, int *n)
+{
+	const struct bdev_req *r = p->r;
+	struct iovec whole = {r->cmd.buf, r->cmd.len};
+	const struct iovec *v = r->iov ? r->iov : &whole;
+	int count = r->iov ? r->iov_count : 1;
+	struct scsi_iovec *to = p->iov;
+
+	if (count > PART_IOVS) {
+		to = p->iov_more = calloc((size_t)count, sizeof(*to));
+		csv_assert(to != NULL);
+	}
+	*iov = to;
+	*n = 0;
+	for (int i = 0; i < count && bytes; i++) {
+		size_t len = v[i].iov_len;
+
+		if (skip >= len) {
+			skip -= len;
+			continue;
+		}
+		len -= skip;
+		if (len > bytes)
+			len = bytes;
+		to[(*n)++] = (struct scsi_iovec){(uint8_t *)v[i].iov_base + skip, len};
+		bytes -= len;
+		skip = 0;
+	}
+}
+
+/* ------------------------------------------------------------------ what the target answered */
+
+/*
+ * SAM-5, SPC-4. "To be repeated" is said only when the command has ended at the target, executed or
+ * not: then sending a read or a write again is safe.
+ */
+static enum lun_status status_of_sense(const struct scsi_sense *s)
+{
+	switch (s->key) {
+	case SCSI_SENSE_NO_SENSE:
+	case SCSI_SENSE_RECOVERED_ERROR:
+		return LUN_OK;
+	case SCSI_SENSE_NOT_READY:
+	case SCSI_SENSE_UNIT_ATTENTION:
+	case SCSI_SENSE_COMMAND_ABORTED:
+		return LUN_RETRY;
+	case SCSI_SENSE_MEDIUM_ERROR:
+	case SCSI_SENSE_HARDWARE_ERROR:
+		return LUN_MEDIUM;
+	case SCSI_SENSE_ILLEGAL_REQUEST:
+		return LUN_UNSUPPORTED;
+	case SCSI_SENSE_DATA_PROTECTION:
+		return s->ascq == 0x2707 ? LUN_NOSPACE : LUN_PROTECTED;
+	default:
+		return LUN_UNKNOWN;
+	}
+}
+
+static enum lun_status status_of(int status, const struct scsi_task *task)
+{
+	switch (status) {
+	case SCSI_STATUS_GOOD:
+	case SCSI_STATUS_CONDITION_MET:
+		return LUN_OK;
+	case SCSI_STATUS_CHECK_CONDITION:
+		return task ? status_of_sense(&task->sense) : LUN_UNKNOWN;
+	case SCSI_STATUS_RESERVATION_CONFLICT:
+		return LUN_CONFLICT;
+	case SCSI_STATUS_BUSY:
+	case SCSI_STATUS_TASK_SET_FULL:
+	case SCSI_STATUS_ACA_ACTIVE:
+	case SCSI_STATUS_TASK_ABORTED: /* by a LUN reset; it has ended */
+		return LUN_RETRY;
+	default: /* cancelled, rejected, protocol error */
+		return LUN_UNKNOWN;
+	}
+}
+
+static const char *answer_text(struct iscsi_bdev *ib, int status, const struct scsi_task *task)
+{
+	if (status == SCSI_STATUS_CHECK_CONDITION && task)
+		snprintf(ib->text, sizeof(ib->text), "%s, %s (%x/%02x/%02x)",
+			scsi_sense_key_str((int)task->sense.key), scsi_sense_ascq_str(task->sense.ascq),
+			task->sense.key, (unsigned)task->sense.ascq >> 8,
+			(unsigned)task->sense.ascq & 0xff);
+	else
+		snprintf(ib->text, sizeof(ib->text), "%s", iscsi_get_error(ib->ctx));
+	return ib->text;
+}
+
+static void read_keys(struct part *p, size_t got)
+{
+	struct bdev_req *r = p->r;
+	uint64_t *keys = p->ib->keys;
+	uint32_t len;
+
+	if (got < 8)
+		return;
+	r->generation = be32(p->in);
+	len = be32(p->in + 4);
+	if (len > got - 8)
+		len = (uint32_t)(got - 8);
+	if (r->cmd.op == LUN_PR_READ_RESERVATION)
+		len = len >= 16 ? 8 : 0; /* one descriptor: key, scope, type */
+	for (uint32_t i = 0; i < len / 8 && i < LUN_KEYS_MAX; i++)
+		keys[r->key_count++] = be64(p->in + 8 + 8 * i);
+	r->keys = keys;
+}
+
+static void step_done(struct part *p, int status);
+
+static int severity(enum lun_status s)
+{
+	return s == LUN_OK ? 0 : s == LUN_RETRY ? 1 : s == LUN_UNKNOWN ? 3 : 2;
+}
+
+static void part_done(struct iscsi_context *ctx, int status, void *data, void *priv)
+{
+	struct part *p = priv;
+	struct iscsi_bdev *ib = p->ib;
+	struct bdev_req *r = p->r;
+	enum lun_status s = status_of(status, p->task);
+
+	(void)ctx;
+	(void)data;
+	if (status == SCSI_STATUS_CANCELLED || ib->closing) {
+		/* Lost. The request ends with all others; nothing new may enter libiscsi meanwhile. */
+		ib->gone = true;
+		part_free(p);
+		return;
+	}
+	if (!r) {
+		step_done(p, status);
+		return;
+	}
+	if (s == LUN_OK && p->task->residual_status == SCSI_RESIDUAL_UNDERFLOW) {
+		if (p->in) {
+			size_t left = p->task->residual;
+
+			p->in_bytes = left < p->in_bytes ? p->in_bytes - (uint32_t)left : 0;
+		} else {
+			s = LUN_UNKNOWN;
+		}
+	}
+	if (s == LUN_OK && p->in)
+		read_keys(p, p->in_bytes);
+	if (s != LUN_OK && status == SCSI_STATUS_GOOD)
+		snprintf(ib->text, sizeof(ib->text), "the target moved less than was asked for");
+	else if (s != LUN_OK)
+		answer_text(ib, status, p->task);
+	/* Gone as a whole: the LUN was unmapped, or its number is another's now. A matter of the path. */
+	if (status == SCSI_STATUS_CHECK_CONDITION && p->task->sense.ascq == 0x2500)
+		bdev_down(&ib->b, "the target has no LUN %d any more", ib->lun);
+	part_free(p);
+	if (severity(s) > severity(r->status))
+		r->status = s;
+	if (--r->parts == 0)
+		bdev_done(&ib->b, r, r->status, r->status == LUN_OK ? "" : ib->text);
+}
+
+/* ------------------------------------------------------------------ commands */
+
+static void send_rw(struct iscsi_bdev *ib, struct bdev_req *r)
+{
+	const struct bdev_info *info = &ib->b.info;
+	bool write = r->cmd.op == LUN_WRITE;
+	uint64_t off = 0;
+
+	r->parts++; /* until the last piece is sent */
+	while (off < r->cmd.len) {
+		uint64_t len = r->cmd.len - off;
+		struct part *p = part_new(ib, r);
+		uint8_t cdb[16] = {write ? 0x8a : 0x88};
+		struct scsi_iovec *iov;
+		int n;
+
+		if (len > info->max_transfer_bytes)
+			len = info->max_transfer_bytes;
+		cdb[1] = r->cmd.fua ? 1 << 3 : 0;
+		put_be(cdb + 2, (r->cmd.off + off) / info->block_bytes, 8);
+		put_be(cdb + 10, len / info->block_bytes, 4);
+		part_map(p, off, len, &iov, &n);
+		part_send(p, cdb, 16, write ? SCSI_XFER_WRITE : SCSI_XFER_READ, len, iov, n);
+		off += len;
+	}
+	r->parts--; /* none can have ended: the answers come from bdev_service() */
+}
+
+static void send_unmap(struct iscsi_bdev *ib, struct bdev_req *r)
+{
+	uint64_t lba = r->cmd.off / ib->b.info.block_bytes;
+	uint64_t left = r->cmd.len / ib->b.info.block_bytes;
+
+	while (left) {
+		uint64_t n = left < ib->unmap_blocks_max ? left : ib->unmap_blocks_max;
+		struct part *p = part_new(ib, r);
+		uint8_t cdb[10] = {0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0};
+
+		memset(p->param, 0, sizeof(p->param));
+		put_be(p->param, 22, 2);
+		put_be(p->param + 2, 16, 2);
+		put_be(p->param + 8, lba, 8);
+		put_be(p->param + 16, n, 4);
+		p->iov[0] = (struct scsi_iovec){p->param, 24};
+		part_send(p, cdb, 10, SCSI_XFER_WRITE, 24, p->iov, 1);
+		lba += n;
+		left -= n;
+	}
+}
+
+static void send_pr_out(struct iscsi_bdev *ib, struct bdev_req *r)
+{
+	struct part *p = part_new(ib, r);
+	uint8_t cdb[10] = {0x5f, 0, PR_TYPE_WERO, 0, 0, 0, 0, 0, 24, 0};
+	uint64_t key = r->cmd.key, other = 0;
+
+	switch (r->cmd.op) {
+	case LUN_PR_REGISTER:
+		cdb[1] = SCSI_PERSISTENT_RESERVE_REGISTER_AND_IGNORE_EXISTING_KEY;
+		other = key;
+		key = 0;
+		break;
+	case LUN_PR_UNREGISTER:
+		cdb[1] = SCSI_PERSISTENT_RESERVE_REGISTER_AND_IGNORE_EXISTING_KEY;
+		key = 0;
+		break;
+	case LUN_PR_RESERVE:
+		cdb[1] = SCSI_PERSISTENT_RESERVE_RESERVE;
+		break;
+	case LUN_PR_PREEMPT:
+		cdb[1] = SCSI_PERSISTENT_RESERVE_PREEMPT;
+		other = r->cmd.victim;
+		break;
+	case LUN_PR_PREEMPT_ABORT:
+		cdb[1] = SCSI_PERSISTENT_RESERVE_PREEMPT_AND_ABORT;
+		other = r->cmd.victim;
+		break;
+	default:
+		cdb[1] = SCSI_PERSISTENT_RESERVE_CLEAR;
+		break;
+	}
+	memset(p->param, 0, sizeof(p->param));
+	put_be(p->param, key, 8);
+	put_be(p->param + 8, other, 8);
+	p->iov[0] = (struct scsi_iovec){p->param, 24};
+	part_send(p, cdb, 10, SCSI_XFER_WRITE, 24, p->iov, 1);
+}
+
+static void send_pr_in(struct iscsi_bdev *ib, struct bdev_req *r)
+{
+	uint8_t cdb[10] = {0x5e};
+
+	cdb[1] = r->cmd.op == LUN_PR_READ_KEYS ? SCSI_PERSISTENT_RESERVE_READ_KEYS
+					       : SCSI_PERSISTENT_RESERVE_READ_RESERVATION;
+	put_be(cdb + 7, IN_BYTES_MAX, 2);
+	part_ask(part_new(ib, r), cdb, 10, IN_BYTES_MAX);
+}
+
+static void send_plain(struct iscsi_bdev *ib, struct bdev_req *r)
+{
+	uint8_t flush[16] = {0x91}, test[6] = {0}; /* SYNCHRONIZE CACHE(16) of all, TEST UNIT READY */
+	bool is_flush = r->cmd.op == LUN_FLUSH;
+
+	part_send(part_new(ib, r), is_flush ? flush : test, is_flush ? 16 : 6, SCSI_XFER_NONE, 0, NULL, 0);
+}
+
+static void lun_send(struct iscsi_bdev *ib, struct bdev_req *r)
+{
+	switch (r->cmd.op) {
+	case LUN_READ:
+	case LUN_WRITE:
+		send_rw(ib, r);
+		break;
+	case LUN_UNMAP:
+		send_unmap(ib, r);
+		break;
+	case LUN_FLUSH:
+	case LUN_TEST:
+		send_plain(ib, r);
+		break;
+	case LUN_PR_REGISTER:
+	case LUN_PR_UNREGISTER:
+	case LUN_PR_RESERVE:
+	case LUN_PR_PREEMPT:
+	case LUN_PR_PREEMPT_ABORT:
+	case LUN_PR_CLEAR:
+		send_pr_out(ib, r);
+		break;
+	case LUN_PR_READ_KEYS:
+	case LUN_PR_READ_RESERVATION:
+		send_pr_in(ib, r);
+		break;
+	case LUN_RESET:
+		ib->reset = r;
+		ib->reset_sent = false;
+		break;
+	}
+}
+
+static void lun_submit(struct bdev *b, struct bdev_req *r)
+{
+	struct iscsi_bdev *ib = ib_of(b);
+
+	if (ib->gone)
+		return; /* stays in `busy`: ends with the others */
+	if (ib->reset) {
+		list_del(&r->link);
+		list_add_tail(&r->link, &ib->parked);
+		return;
+	}
+	lun_send(ib, r);
+}
+
+/* ------------------------------------------------------------------ LOGICAL UNIT RESET */
+
+static void reset_done(struct iscsi_context *ctx, int status, void *data, void *priv)
+{
+	struct iscsi_bdev *ib = priv;
+	struct bdev_req *r = ib->reset;
+	uint32_t response = data ? *(uint32_t *)data : 0xff;
+	enum lun_status s = LUN_UNKNOWN;
+
+	(void)ctx;
+	if (status == SCSI_STATUS_CANCELLED || ib->closing || !r) {
+		ib->gone = true;
+		return;
+	}
+	if (status == SCSI_STATUS_GOOD) {
+		if (response == ISCSI_TMR_FUNC_COMPLETE)
+			s = LUN_OK;
+		else if (response == ISCSI_TMR_TMF_NOT_SUPPORTED || response == ISCSI_TMR_FUNC_REJECTED)
+			s = LUN_UNSUPPORTED;
+		snprintf(ib->text, sizeof(ib->text), "LOGICAL UNIT RESET answered with %u", response);
+	}
+	ib->reset = NULL;
+	bdev_done(&ib->b, r, s, s == LUN_OK ? "" : ib->text);
+}
+
+static void parked_send(struct iscsi_bdev *ib)
+{
+	while (!ib->reset && !ib->gone && !list_empty(&ib->parked)) {
+		struct bdev_req *r = list_first_entry(&ib->parked, struct bdev_req, link);
+
+		list_del(&r->link);
+		list_add_tail(&r->link, &ib->b.busy);
+		lun_send(ib, r);
+	}
+}
+
+static void reset_try(struct iscsi_bdev *ib)
+{
+	if (!ib->reset || ib->reset_sent || ib->gone)
+		return;
+	if (iscsi_out_queue_length(ib->ctx) > 0 || (iscsi_which_events(ib->ctx) & POLLOUT))
+		return; /* something older has not left yet */
+	ib->reset_sent = true;
+	if (iscsi_task_mgmt_async(ib->ctx, ib->lun, ISCSI_TM_LUN_RESET, 0xffffffff, 0, reset_done, ib))
+		ib->gone = true;
+	else if (iscsi_service(ib->ctx, POLLOUT) < 0)
+		ib->gone = true;
+}
+
+/* ------------------------------------------------------------------ login */
+
+static void step_send(struct iscsi_bdev *ib)
+{
+	struct part *p = part_new(ib, NULL);
+	uint8_t tur[6] = {0};
+	uint8_t inquiry[6] = {0x12, 0, 0, 0, 255, 0};
+	uint8_t pages[6] = {0x12, 1, 0x00, 0, 255, 0};
+	uint8_t identity[6] = {0x12, 1, 0x83, 2, 0, 0};
+	uint8_t limits[6] = {0x12, 1, 0xb0, 0, 64, 0};
+	uint8_t capacity[16] = {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32};
+	uint8_t caching[6] = {0x1a, 1 << 3, 0x08, 0, 64, 0};
+	uint8_t keys[10] = {0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0};
+
+	switch (ib->step) {
+	case STEP_TUR:
+		part_send(p, tur, 6, SCSI_XFER_NONE, 0, NULL, 0);
+		break;
+	case STEP_INQUIRY:
+		part_ask(p, inquiry, 6, 255);
+		break;
+	case STEP_PAGES:
+		part_ask(p, pages, 6, 255);
+		break;
+	case STEP_IDENTITY:
+		part_ask(p, identity, 6, 512);
+		break;
+	case STEP_LIMITS:
+		part_ask(p, limits, 6, 64);
+		break;
+	case STEP_CAPACITY:
+		part_ask(p, capacity, 16, 32);
+		break;
+	case STEP_CACHING:
+		part_ask(p, caching, 6, 64);
+		break;
+	case STEP_KEYS:
+		part_ask(p, keys, 10, 8);
+		break;
+	case STEP_CONNECT:
+	case STEP_DONE:
+		csv_assert(!"no command");
+	}
+}
+
+static void copy_trimmed(char *to, size_t to_bytes, const uint8_t *from, size_t from_bytes)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < from_bytes && n + 1 < to_bytes; i++)
+		to[n++] = from[i] > ' ' && from[i] < 0x7f ? (char)from[i] : ' ';
+	while (n && to[n - 1] == ' ')
+		n--;
+	to[n] = 0;
+}
+
+static void parse_inquiry(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
+{
+	struct bdev_info *info = &ib->b.info;
+	char vendor[9], product[17];
+
+	if (n < 36)
+		return bdev_down(&ib->b, "the target answered INQUIRY with %zu bytes", n);
+	if (d[0] >> 5)
+		return bdev_down(&ib->b, "the target has no LUN %d", ib->lun);
+	if ((d[0] & 0x1f) != 0)
+		return bdev_down(&ib->b, "LUN %d is not a disk (SCSI device type %d)", ib->lun, d[0] & 0x1f);
+	copy_trimmed(vendor, sizeof(vendor), d + 8, 8);
+	copy_trimmed(product, sizeof(product), d + 16, 16);
+	snprintf(info->vendor, sizeof(info->vendor), "%s %s", vendor, product);
+}
+
+/*
+ * SPC-4 7.8.5: of the designators of the logical unit take the one that is the most certainly unique: NAA,
+ * then EUI-64, then SCSI name, then T10 vendor id.
+ */
+static void parse_identity(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
+{
+	static const struct {
+		uint8_t type;
+		const char *prefix;
+		bool text;
+	} kinds[] = {{3, "naa.", false}, {2, "eui.", false}, {8, "", true}, {1, "t10.", true}};
+	struct bdev_info *info = &ib->b.info;
+	size_t end = n < 4 ? 0 : 4 + (size_t)be16(d + 2);
+
+	if (end > n)
+		end = n;
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+		for (size_t at = 4; at + 4 <= end; at += 4 + (size_t)d[at + 3]) {
+			const uint8_t *id = d + at;
+			size_t len = id[3], o;
+
+			if ((id[1] & 0x3f) != kinds[k].type || at + 4 + len > end || !len)
+				continue; /* another kind, or of the port or the target */
+			o = (size_t)snprintf(info->identity, sizeof(info->identity), "%s", kinds[k].prefix);
+			if (kinds[k].text)
+				copy_trimmed(info->identity + o, sizeof(info->identity) - o, id + 4, len);
+			for (size_t i = 0; !kinds[k].text && i < len && o + 3 < sizeof(info->identity); i++)
+				o += (size_t)snprintf(info->identity + o, 3, "%02x", id[4 + i]);
+			return;
+		}
+	}
+}
+
+static void parse_limits(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
+{
+	/* SBC-3 6.6.4; 0 means: no limit. In blocks; the capacity comes next and turns it into bytes. */
+	if (n >= 12)
+		ib->b.info.max_transfer_bytes = be32(d + 8);
+	if (n >= 24)
+		ib->unmap_blocks_max = be32(d + 20);
+}
+
+static void parse_capacity(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
+{
+	struct bdev_info *info = &ib->b.info;
+	uint64_t last, max;
+
+	if (n < 16)
+		return bdev_down(&ib->b, "the target answered READ CAPACITY(16) with %zu bytes", n);
+	last = be64(d);
+	info->block_bytes = be32(d + 8);
+	if (info->block_bytes < 512 || info->block_bytes > BLOCK_SIZE ||
+		(info->block_bytes & (info->block_bytes - 1)))
+		return bdev_down(&ib->b, "LUN %d has blocks of %u bytes: csvfs needs 512 to 4096", ib->lun,
+			info->block_bytes);
+	if (last == UINT64_MAX || (last + 1) > UINT64_MAX / info->block_bytes)
+		return bdev_down(&ib->b, "the target reports an impossible size");
+	info->lun_bytes = (last + 1) * info->block_bytes;
+	info->unmap = n >= 15 && (d[14] & 0x80); /* LBPME */
+	max = (uint64_t)info->max_transfer_bytes * info->block_bytes;
+	/* libiscsi counts bytes in an int. */
+	if (max == 0 || max > (64u << 20))
+		max = 64u << 20;
+	info->max_transfer_bytes = (uint32_t)max;
+}
+
+static void parse_caching(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
+{
+	struct bdev_info *info = &ib->b.info;
+	size_t at;
+
+	if (n < 4)
+		return;
+	info->readonly = d[2] & 0x80; /* WP */
+	at = 4 + (size_t)d[3];
+	if (at + 3 <= n && (d[at] & 0x3f) == 0x08)
+		info->write_cache = d[at + 2] & 0x04;
+}
+
+static void step_next(struct iscsi_bdev *ib)
+{
+	ib->step++;
+	ib->unit_attentions = 0;
+	if (ib->step == STEP_LIMITS && !ib->has_limits_page)
+		ib->step++;
+	if (ib->step == STEP_DONE)
+		bdev_up(&ib->b);
+	else
+		step_send(ib);
+}
+
+static void step_parse(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
+{
+	switch (ib->step) {
+	case STEP_INQUIRY:
+		parse_inquiry(ib, d, n);
+		break;
+	case STEP_PAGES:
+		for (size_t i = 4; i < n && i < 4 + (size_t)be16(d + 2); i++)
+			ib->has_limits_page |= d[i] == 0xb0;
+		break;
+	case STEP_IDENTITY:
+		parse_identity(ib, d, n);
+		break;
+	case STEP_LIMITS:
+		parse_limits(ib, d, n);
+		break;
+	case STEP_CAPACITY:
+		parse_capacity(ib, d, n);
+		break;
+	case STEP_CACHING:
+		parse_caching(ib, d, n);
+		break;
+	case STEP_KEYS:
+		ib->b.info.reservations = true;
+		break;
+	case STEP_TUR:
+	case STEP_CONNECT:
+	case STEP_DONE:
+		break;
+	}
+}
+
+static void step_done(struct part *p, int status)
+{
+	struct iscsi_bdev *ib = p->ib;
+	enum lun_status s = status_of(status, p->task);
+	size_t n = p->in_bytes;
+
+	if (s == LUN_RETRY && ib->unit_attentions++ < UA_MAX) {
+		part_free(p);
+		step_send(ib);
+		return;
+	}
+	if (s == LUN_OK && p->task->residual_status == SCSI_RESIDUAL_UNDERFLOW)
+		n = p->task->residual < n ? n - p->task->residual : 0;
+	if (s == LUN_OK)
+		step_parse(ib, p->in, n);
+	else if (status == SCSI_STATUS_CHECK_CONDITION && p->task->sense.ascq == 0x2500)
+		bdev_down(&ib->b, "the target has no LUN %d", ib->lun);
+	else if (ib->step == STEP_INQUIRY || ib->step == STEP_CAPACITY ||
+		 (ib->step == STEP_TUR && s != LUN_CONFLICT))
+		bdev_down(&ib->b, "LUN %d does not answer as a disk should: %s", ib->lun,
+			answer_text(ib, status, p->task));
+	part_free(p);
+	if (ib->b.state != BDEV_DOWN)
+		step_next(ib);
+}
+
+static void connected(struct iscsi_context *ctx, int status, void *data, void *priv)
+{
+	struct iscsi_bdev *ib = priv;
+
+	(void)data;
+	if (ib->closing)
+		return;
+	if (status != SCSI_STATUS_GOOD) {
+		bdev_down(&ib->b, "%s: %s", ib->portal, iscsi_get_error(ctx));
+		return;
+	}
+	ib->unmap_blocks_max = UINT32_MAX;
+	step_next(ib);
+}
+
+/* ------------------------------------------------------------------ the driver */
+
+static void lost(struct iscsi_bdev *ib)
+{
+	const char *why = iscsi_get_error(ib->ctx);
+
+	if (ib->b.state == BDEV_UP)
+		why = *why && strstr(why, "socket") ? why : "the target closed the connection";
+	bdev_down(&ib->b, "%s: %s", ib->portal, *why ? why : "connection lost");
+}
+
+static void lun_service(struct bdev *b, int revents)
+{
+	struct iscsi_bdev *ib = ib_of(b);
+	struct pollfd pfd = {.fd = iscsi_get_fd(ib->ctx)};
+	int err;
+
+	/* While connecting libiscsi takes any POLLOUT for "connected": only what is true may be passed. */
+	if (b->state == BDEV_OPENING) {
+		pfd.events = (short)iscsi_which_events(ib->ctx);
+		revents = poll(&pfd, 1, 0) > 0 ? pfd.revents : 0;
+	}
+	err = iscsi_service(ib->ctx, revents);
+	if (b->state == BDEV_DOWN)
+		return;
+	if (!err && !ib->gone) {
+		reset_try(ib);
+		parked_send(ib);
+		/* What the answers made the owner submit goes out at once, not with the next POLLOUT. */
+		if (!ib->gone && (iscsi_which_events(ib->ctx) & POLLOUT) && b->state == BDEV_UP)
+			err = iscsi_service(ib->ctx, POLLOUT);
+	}
+	if (err || ib->gone)
+		lost(ib);
+}
+
+static int lun_fd(const struct bdev *b)
+{
+	return iscsi_get_fd(ib_of(b)->ctx);
+}
+
+static int lun_events(const struct bdev *b)
+{
+	return iscsi_which_events(ib_of(b)->ctx);
+}
+
+static void lun_abort(struct bdev *b)
+{
+	struct iscsi_bdev *ib = ib_of(b);
+	int fd = iscsi_get_fd(ib->ctx);
+	/*
+	 * With commands outstanding: a reset instead of an orderly end, so that the kernel does not go on
+	 * sending what is in its buffer after we have said "unknown".
+	 */
+	struct linger now = {.l_onoff = 1, .l_linger = 0};
+
+	ib->closing = true;
+	if (fd >= 0 && !list_empty(&b->busy))
+		(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	iscsi_destroy_context(ib->ctx);
+	ib->ctx = NULL;
+	list_splice_tail(&ib->parked, &b->busy);
+}
+
+static void lun_free(struct bdev *b)
+{
+	struct iscsi_bdev *ib = ib_of(b);
+	struct part *p;
+
+	while ((p = ib->free)) {
+		ib->free = p->next;
+		free(p);
+	}
+	free(ib);
+}
+
+static const struct bdev_ops lun_ops = {
+	.abort = lun_abort,
+	.free = lun_free,
+	.submit = lun_submit,
+	.service = lun_service,
+	.fd = lun_fd,
+	.events = lun_events,
+};
+
+/*
+ * The ISID makes a nexus: the same (node, URL, session) is the same nexus after each login, so that
+ * the target ends the commands of the old session when the new one logs in (session reinstatement,
+ * RFC 7143 6.3.5). Two volumes on one target must differ, else one mount would end the other's session.
+ */
+static void set_isid(struct iscsi_context *ctx, const struct bdev_config *cfg, const struct iscsi_url *u)
+{
+	uint32_t h = crc32c(0, &cfg->node, sizeof(cfg->node));
+
+	if (cfg->session == BDEV_SESSION_RANDOM)
+		return; /* libiscsi has drawn one */
+	h = crc32c(h, u->target, strlen(u->target));
+	h = crc32c(h, &u->lun, sizeof(u->lun));
+	iscsi_set_isid_random(ctx, h & 0xffffff, cfg->session);
+}
+
+static void initiator_name(const struct bdev_config *cfg, char *out, size_t out_bytes)
+{
+	char host[65] = "";
+	size_t n;
+
+	if (cfg->initiator && *cfg->initiator) {
+		snprintf(out, out_bytes, "%s", cfg->initiator);
+		return;
+	}
+	(void)gethostname(host, sizeof(host) - 1);
+	n = (size_t)snprintf(out, out_bytes, "iqn.2026-11.csvfs:");
+	/* RFC 3722: lower case letters, digits, '-', '.', ':'. */
+	for (char *c = host; *c && n + 16 < out_bytes; c++) {
+		if (*c >= 'A' && *c <= 'Z')
+			out[n++] = (char)(*c - 'A' + 'a');
+		else if ((*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9') || *c == '.')
+			out[n++] = *c;
+		else
+			out[n++] = '-';
+	}
+	snprintf(out + n, out_bytes - n, "-n%u", cfg->node);
+}
+
+int iscsi_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text, size_t text_bytes)
+{
+	char name[224], shown[BDEV_TEXT_MAX];
+	struct iscsi_bdev *ib = NULL;
+	struct iscsi_context *ctx;
+	struct iscsi_url *u = NULL;
+	int err = -EINVAL;
+
+	bdev_url_text(cfg->url, shown, sizeof(shown));
+	initiator_name(cfg, name, sizeof(name));
+	ctx = iscsi_create_context(name);
+	if (ctx && strlen(cfg->url) < MAX_STRING_SIZE)
+		u = iscsi_parse_full_url(ctx, cfg->url);
+	if (!u) {
+		snprintf(text, text_bytes,
+			"%s: not a LUN's URL; write iscsi://[user[%%secret]@]host[:port]/target-name/lun", shown);
+		goto out;
+	}
+	err = -ENOMEM;
+	ib = calloc(1, sizeof(*ib));
+	if (!ib)
+		goto out;
+	bdev_init(&ib->b, &lun_ops, cfg);
+	list_init(&ib->parked);
+	ib->ctx = ctx;
+	ib->lun = u->lun;
+	ib->readonly = cfg->readonly;
+	snprintf(ib->portal, sizeof(ib->portal), "%.*s", (int)sizeof(ib->portal) - 1, u->portal);
+	iscsi_set_session_type(ctx, ISCSI_SESSION_NORMAL);
+	iscsi_set_header_digest(ctx, ISCSI_HEADER_DIGEST_NONE);
+	iscsi_set_noautoreconnect(ctx, 1);
+	iscsi_set_targetname(ctx, u->target);
+	set_isid(ctx, cfg, u);
+	if (cfg->chap_user && cfg->chap_secret)
+		iscsi_set_initiator_username_pwd(ctx, cfg->chap_user, cfg->chap_secret);
+	else if (u->user[0])
+		iscsi_set_initiator_username_pwd(ctx, u->user, u->passwd);
+	err = 0;
+	/* LUN -1: no test of the LUN; the steps after the login do that, and say what is wrong. */
+	if (iscsi_full_connect_async(ctx, u->portal, -1, connected, ib)) {
+		snprintf(text, text_bytes, "%s: %s", shown, iscsi_get_error(ctx));
+		err = -EHOSTUNREACH;
+		goto out;
+	}
+	*out = &ib->b;
+out:
+	if (u)
+		iscsi_destroy_url(u);
+	if (err) {
+		if (err == -ENOMEM)
+			snprintf(text, text_bytes, "out of memory");
+		if (ctx)
+			iscsi_destroy_context(ctx);
+		free(ib);
+	}
+	return err;
+}
