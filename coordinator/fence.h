@@ -27,13 +27,15 @@
 enum fence_state {
 	FENCE_IDLE,
 	FENCE_READ,    /* READ KEYS: who is registered? */
+	FENCE_HOLDER,  /* READ RESERVATION: is there one? Without, an unregistered node may write */
+	FENCE_RESERVE,
 	FENCE_PREEMPT, /* one victim after the other */
 	FENCE_RESET,   /* LOGICAL UNIT RESET: the drain barrier */
-	FENCE_WAIT,    /* no reset either: the longest I/O is waited out */
-	FENCE_HOLDER,  /* READ RESERVATION: is there one? */
-	FENCE_RESERVE,
-	FENCE_VERIFY, /* READ KEYS: victims gone, ours there */
-	FENCE_ENDED,  /* fence_result() says how */
+	FENCE_WAIT,    /* the target knows no reset either: the longest I/O is waited out */
+	FENCE_VERIFY,  /* READ KEYS: victims gone, ours there */
+	FENCE_VERIFY_HOLDER, /* READ RESERVATION: it was there all the time */
+	FENCE_ENDED,	     /* fence_result() says how */
+	FENCE_STATES
 };
 
 enum fence_result {
@@ -54,14 +56,15 @@ struct fence {
 	uint64_t keep[NODES_MAX];
 	struct member_victim victims[MEMBER_VICTIMS_MAX];
 	/* private */
-	uint64_t tag, next_tag;	   /* outstanding (0: none); counter */
-	uint32_t target_count, at; /* keys to preempt in this round */
-	uint64_t targets[LUN_KEYS_MAX];
-	bool barrier;	     /* the drain barrier is still needed */
-	bool abort_refused;  /* this target: PREEMPT AND ABORT; remembered from fence to fence */
+	uint64_t tag, next_tag; /* outstanding (0: none); counter */
+	uint32_t target_count, at;
+	struct member_victim targets[LUN_KEYS_MAX]; /* registered keys to preempt in this round */
+	bool drained[MEMBER_VICTIMS_MAX]; /* victim i: what it had in flight has ended */
+	bool barrier;	    /* the drain barrier is still needed */
+	bool abort_refused; /* this target does not do PREEMPT AND ABORT; kept from fence to fence */
 	bool reset_refused;
-	uint32_t retries, rounds, preempted;
-	uint64_t retry_ns; /* repeat at; NEVER: not waiting */
+	uint32_t retries, rounds;
+	uint64_t retry_ns; /* send again, or end of FENCE_WAIT; NEVER: not waiting */
 };
 
 void fence_init(struct fence *f, const struct trace *trace, uint64_t tag_base);

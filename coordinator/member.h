@@ -20,6 +20,8 @@
 #include "csvfs/base/trace.h"
 
 #define MEMBER_AGREE_NS (2 * NS_PER_SEC)
+#define MEMBER_FORM_NS (2 * NS_PER_SEC)	/* two rings that differ so long: the view does not count */
+#define MEMBER_REJOIN_NS NS_PER_SEC
 #define MEMBER_VICTIMS_MAX 128
 
 /* A key of the LUN's persistent reservation: one life of one node's path. */
@@ -73,13 +75,16 @@ struct member_config {
 /* A node as we know it. */
 struct member_node {
 	uint32_t node;
-	bool member;	    /* in the present view */
-	bool answered;	    /* and has told its STATE in it */
-	bool known;	    /* `state` holds something */
-	bool fenced;	    /* its incarnation has been fenced and it may not know yet */
-	uint64_t stood;	    /* order in which CANDIDATEs of this view were delivered; 0: it is none */
-	uint64_t life_view; /* view in which this life was first heard of */
-	struct member_state state;
+	bool member;   /* in the present view */
+	bool answered; /* and has told its STATE in it */
+	bool heard;    /* `state` was told since the node last appeared in the group: no older life's */
+	bool counted;  /* was in the last view that counted: its absence in the next is a departure */
+	bool fenced;   /* its present incarnation has been fenced; it may not know yet */
+	uint32_t fenced_incarnation; /* the last that was */
+	uint64_t stood; /* order in which the CANDIDATEs were delivered; 0: it is none */
+	uint64_t told_seq; /* the view its last STATE answers: ring and view_sum */
+	uint32_t told_node, told_sum;
+	struct member_state state; /* the last that it told; name and life stay when it has left */
 };
 
 /* (node, incarnation) that left without saying MPATH_CLEAN, and is not yet known to be fenced. */
@@ -97,7 +102,7 @@ struct member_view {
 	uint64_t number; /* counts views of this life; 0: none yet */
 	struct member_ring ring;
 	bool quorate; /* and the rings are the same: the view counts */
-	bool agreed;  /* false while quorate: STATEs are awaited */
+	bool agreed;  /* counts, and every STATE is in or its time is over */
 	bool halved;  /* half or fewer of the last quorate cluster: the rest may be quorate too (two_node) */
 	uint32_t count;
 	uint32_t nodes[NODES_MAX]; /* ascending */
@@ -111,16 +116,18 @@ struct member {
 	uint32_t victim_count;
 	struct member_victim victims[MEMBER_VICTIMS_MAX];
 	bool victims_overflow; /* more than fit: only a fence of all keys but the members' covers them */
+	uint32_t asked_move; /* target of a MOVE that was received; takeover.c takes it and sets 0 */
+	uint64_t changes;    /* grows when anything that others look at changed */
 	/* private */
 	struct cpg_conf cpg, quorum;
-	bool have_cpg, have_quorum, publish;
-	uint32_t quorate_count; /* nodes in the last quorate quorum view */
-	uint64_t agree_ns;	/* deadline; NEVER when agreed */
+	bool have_cpg, have_quorum, down, publish;
+	uint32_t quorate_count;	/* nodes in the last quorate cluster */
+	uint64_t agree_ns;	/* deadline of STATEs; NEVER: none is awaited */
+	uint64_t form_ns;	/* deadline of the two rings becoming one; NEVER: they are */
+	uint64_t join_ns;	/* when to try to join again; NEVER: joined, or being tried */
 	uint64_t stands;	/* CANDIDATEs delivered so far */
 	uint32_t view_sum;	/* crc32c of the member list: names a view together with the ring */
-	uint64_t changes;	/* grows when anything above changed */
-	uint32_t asked_move;	/* target of a MOVE that was received and not yet taken; 0: none */
-	uint64_t announced;	/* FENCE_KEY of our own STATE that was delivered last */
+	uint64_t announced;	/* key of the last STATE of ours that was delivered */
 };
 
 void member_init(struct member *m, const struct member_config *cfg);
@@ -137,7 +144,7 @@ void member_set_role(struct member *m, enum member_role role, uint64_t epoch, ui
 		     bool unfit);
 
 /*
- * Emits FX_CPG_SEND of our STATE if a view waits for it or it changed. Called at the end of every
+ * Emits FX_CPG_SEND of our STATE if a view waits for it or it changed, FX_CPG_JOIN when corosync is gone. Called at the end of every
  * step (takeover_step() does). Standalone: nothing is sent, it is taken as delivered.
  */
 void member_publish(struct member *m, uint64_t now_ns, struct effects *fx);
@@ -146,6 +153,8 @@ void member_publish(struct member *m, uint64_t now_ns, struct effects *fx);
 bool member_announced(const struct member *m, uint32_t incarnation);
 
 const struct member_view *member_view(const struct member *m);
+/* What we say of ourselves now, and what of it was delivered last. */
+const struct member_state *member_own(const struct member *m);
 const struct member_node *member_self(const struct member *m);
 const struct member_node *member_find(const struct member *m, uint32_t node); /* NULL: never heard of */
 /* By name, members of the view only; NULL: none. */

@@ -1,0 +1,854 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * member.c - views of the cluster, what each node says of itself, the fence list.
+ *
+ * A view
+ *
+ *	EV_CPG_CONF and EV_QUORUM name their ring, and come in either order. While the rings differ the
+ *	view before stays; MEMBER_FORM_NS later it counts no more.
+ *
+ *	rings equal, quorate ---> new view: STATEs awaited ---> all told, or MEMBER_AGREE_NS ---> agreed
+ *	not quorate, corosync gone ---> new view that does not count
+ *
+ *	Only member lists are believed, never lists of who joined or left: a node that is in both lists
+ *	may be another life of itself. Which life it is, its STATE says.
+ *
+ * Why STATEs may be trusted to be the same everywhere: CPG delivers messages and configurations of a group
+ * in one order to all its members. So all members of a view agree which CANDIDATE was delivered first
+ * (member_node.stood). Members of other views agree on nothing; they are fenced.
+ *
+ * A STATE names the view it answers by ring and a sum of the member list. It may be delivered before
+ * the view is formed here (EV_QUORUM comes later), so that it is kept, and compared when the view forms.
+ *
+ * The fence list holds each (node, incarnation) that can no longer be trusted to stop by itself:
+ *	- it was in the last view that counted and is not in this one;
+ *	- its node told another life, or another incarnation;
+ *	- it was put there (recall not answered).
+ * Not in the list: incarnations that were told MPATH_NONE. MPATH_CLEAN are in it without `dirty`.
+ * It leaves the list by FENCED alone, which is sent when the fence is done.
+ *
+ * Invariants, asserted by member_check()
+ *  1. view.nodes is ascending.
+ *  2. A view that counts has us in it; agreed only if it counts.
+ *  3. A deadline for STATEs runs exactly while a view that counts is not agreed.
+ *  4. Each (node, incarnation) is in the fence list once, incarnation 0 never.
+ *  5. A node is known once; answered only if it is a member and was heard.
+ *  6. Who left the group is heard no more: the incarnation of an older life is never kept from a fence.
+ */
+#include "coordinator/member.h"
+
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/base/crc32c.h"
+#include "csvfs/base/cursor.h"
+
+#define MSG_MAGIC 0x6d767343u /* "Csvm" */
+#define MSG_VERSION 1
+#define FENCED_PER_MSG 100
+
+enum msg_type { MSG_STATE = 1, MSG_FENCED = 2, MSG_MOVE = 3 };
+
+const char *member_role_name(enum member_role role)
+{
+	switch (role) {
+	case ROLE_NONE:
+		return "none";
+	case ROLE_CANDIDATE:
+		return "candidate";
+	case ROLE_RECOVERING:
+		return "recovering";
+	case ROLE_SERVING:
+		return "serving";
+	case ROLE_DRAINING:
+		return "draining";
+	}
+	return "?";
+}
+
+const char *member_path_name(enum member_path path)
+{
+	switch (path) {
+	case MPATH_NONE:
+		return "none";
+	case MPATH_COMING:
+		return "coming";
+	case MPATH_OK:
+		return "ok";
+	case MPATH_LOST:
+		return "lost";
+	case MPATH_CLEAN:
+		return "clean";
+	}
+	return "?";
+}
+
+/* ------------------------------------------------------------------ nodes */
+
+static struct member_node *node_find(struct member *m, uint32_t node)
+{
+	for (uint32_t i = 0; i < m->node_count; i++)
+		if (m->nodes[i].node == node)
+			return &m->nodes[i];
+	return NULL;
+}
+
+/* An entry for it; the place of a node that is long gone when all are taken. NULL: no room. */
+static struct member_node *node_get(struct member *m, uint32_t node)
+{
+	struct member_node *n = node_find(m, node);
+
+	if (n)
+		return n;
+	if (m->node_count < sizeof(m->nodes) / sizeof(m->nodes[0])) {
+		n = &m->nodes[m->node_count++];
+	} else {
+		for (uint32_t i = 0; i < m->node_count && !n; i++)
+			if (!m->nodes[i].member && !m->nodes[i].counted && !m->nodes[i].heard)
+				n = &m->nodes[i];
+		if (!n)
+			return NULL;
+	}
+	memset(n, 0, sizeof(*n));
+	n->node = node;
+	return n;
+}
+
+static bool conf_has(const struct cpg_conf *conf, uint32_t node)
+{
+	for (uint32_t i = 0; i < conf->member_count; i++)
+		if (conf->members[i] == node)
+			return true;
+	return false;
+}
+
+/* Sorted, each once, so that every member gets the same sum of the list. */
+static void conf_copy(struct cpg_conf *to, const struct cpg_conf *from)
+{
+	uint32_t count = from->member_count < NODES_MAX ? from->member_count : NODES_MAX;
+
+	*to = *from;
+	to->member_count = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t node = from->members[i], at = to->member_count;
+
+		if (conf_has(to, node))
+			continue;
+		for (; at > 0 && to->members[at - 1] > node; at--)
+			to->members[at] = to->members[at - 1];
+		to->members[at] = node;
+		to->member_count++;
+	}
+}
+
+/* ------------------------------------------------------------------ the fence list */
+
+static struct member_victim *victim_find(struct member *m, uint32_t node, uint32_t incarnation)
+{
+	for (uint32_t i = 0; i < m->victim_count; i++)
+		if (m->victims[i].node == node && m->victims[i].incarnation == incarnation)
+			return &m->victims[i];
+	return NULL;
+}
+
+void member_victim_add(struct member *m, uint32_t node, uint32_t incarnation, bool dirty)
+{
+	struct member_victim *v = victim_find(m, node, incarnation);
+
+	if (!incarnation)
+		return;
+	m->changes++;
+	if (v) {
+		v->dirty |= dirty;
+	} else if (m->victim_count < MEMBER_VICTIMS_MAX) {
+		m->victims[m->victim_count++] = (struct member_victim){node, incarnation, dirty};
+	} else {
+		m->victims_overflow = true;
+	}
+}
+
+bool member_victim_pending(const struct member *m, uint32_t node)
+{
+	if (m->victims_overflow)
+		return true;
+	for (uint32_t i = 0; i < m->victim_count; i++)
+		if (m->victims[i].node == node)
+			return true;
+	return false;
+}
+
+static void victim_done(struct member *m, uint32_t node, uint32_t incarnation)
+{
+	struct member_victim *v = victim_find(m, node, incarnation);
+	struct member_node *n = node_get(m, node);
+
+	m->changes++;
+	if (v)
+		*v = m->victims[--m->victim_count];
+	if (!n)
+		return;
+	n->fenced_incarnation = incarnation;
+	n->fenced = n->state.incarnation == incarnation;
+}
+
+/* The incarnation a node had is given up: by departure, by another life, by another path. */
+static void incarnation_ended(struct member *m, struct member_node *n, const char *why)
+{
+	struct member_state *s = &n->state;
+	bool fenced = s->incarnation == n->fenced_incarnation;
+
+	if (s->path != MPATH_NONE && s->incarnation && !fenced) {
+		trace(m->cfg.trace, TRACE_INFO, "node %u %s, its path was %s -> to be fenced: %u/%x",
+		      n->node, why, member_path_name(s->path), n->node, s->incarnation);
+		member_victim_add(m, n->node, s->incarnation, s->path != MPATH_CLEAN);
+	}
+	s->path = MPATH_NONE;
+	s->incarnation = 0;
+	n->fenced = false;
+}
+
+/* ------------------------------------------------------------------ views */
+
+static bool told_this_view(const struct member *m, const struct member_node *n)
+{
+	return n->heard && n->told_seq == m->view.ring.seq && n->told_node == m->view.ring.node &&
+	       n->told_sum == m->view_sum;
+}
+
+static void view_agree(struct member *m, uint64_t now_ns)
+{
+	struct member_view *v = &m->view;
+	bool all = true;
+
+	if (!v->quorate || v->agreed)
+		return;
+	for (uint32_t i = 0; i < v->count; i++)
+		all = all && node_find(m, v->nodes[i])->answered;
+	if (!all && now_ns < m->agree_ns)
+		return;
+	for (uint32_t i = 0; i < v->count && !all; i++)
+		if (!node_find(m, v->nodes[i])->answered)
+			trace(m->cfg.trace, TRACE_WARN, "view %llu: node %u is silent -> goes on without it",
+			      (unsigned long long)v->number, v->nodes[i]);
+	v->agreed = true;
+	m->agree_ns = NEVER;
+	m->changes++;
+	trace(m->cfg.trace, TRACE_INFO, "view %llu agreed", (unsigned long long)v->number);
+}
+
+static void trace_view(const struct member *m)
+{
+	const struct member_view *v = &m->view;
+	char list[NODES_MAX * 11 + 1];
+	size_t at = 0;
+
+	list[0] = 0;
+	for (uint32_t i = 0; i < v->count; i++)
+		at += trace_format(list + at, sizeof(list) - at, " %u", v->nodes[i]);
+	trace(m->cfg.trace, TRACE_INFO, "view %llu: nodes%s, ring %u.%llx%s%s",
+	      (unsigned long long)v->number, v->count ? list : " -", v->ring.node,
+	      (unsigned long long)v->ring.seq, v->quorate ? ", quorate" : ", NOT quorate",
+	      v->halved ? ", half of the cluster" : "");
+}
+
+/* Who was in the last view that counted and is missing now has left; nobody says how. */
+static void view_departures(struct member *m)
+{
+	for (uint32_t i = 0; i < m->node_count; i++) {
+		struct member_node *n = &m->nodes[i];
+
+		if (n->counted && !n->member)
+			incarnation_ended(m, n, "left");
+		n->counted = n->member;
+	}
+}
+
+static void view_new(struct member *m, bool quorate, uint64_t now_ns)
+{
+	struct member_view *v = &m->view;
+	bool same_nodes = v->quorate && v->count == m->cpg.member_count &&
+			  !memcmp(v->nodes, m->cpg.members, v->count * sizeof(v->nodes[0]));
+
+	v->number++;
+	v->ring = (struct member_ring){m->cpg.ring_seq, m->cpg.ring_node};
+	v->count = m->cpg.member_count;
+	memcpy(v->nodes, m->cpg.members, sizeof(v->nodes));
+	v->quorate = quorate;
+	v->agreed = false;
+	m->view_sum = 0;
+	for (uint32_t i = 0; i < v->count; i++) {
+		le32 node = le32_of(v->nodes[i]);
+
+		m->view_sum = crc32c(m->view_sum, &node, sizeof(node));
+	}
+	m->agree_ns = quorate ? now_ns + MEMBER_AGREE_NS : NEVER;
+	m->form_ns = NEVER;
+	m->publish = true;
+	m->changes++;
+	if (quorate) {
+		uint32_t count = m->quorum.member_count;
+
+		if (count != m->quorate_count || !same_nodes)
+			v->halved = count * 2 <= m->quorate_count;
+		m->quorate_count = count;
+	} else {
+		v->halved = false;
+	}
+	trace_view(m);
+	for (uint32_t i = 0; i < v->count; i++) {
+		struct member_node *n = node_get(m, v->nodes[i]);
+
+		csv_assert(n); /* NODES_MAX members, twice as many places */
+		n->member = true;
+	}
+	for (uint32_t i = 0; i < m->node_count; i++) {
+		struct member_node *n = &m->nodes[i];
+
+		n->member = conf_has(&m->cpg, n->node);
+		n->answered = n->member && told_this_view(m, n);
+	}
+	if (quorate)
+		view_departures(m);
+	view_agree(m, now_ns);
+}
+
+static bool view_is(const struct member *m, bool quorate)
+{
+	const struct member_view *v = &m->view;
+
+	return v->number && v->quorate == quorate && v->ring.seq == m->cpg.ring_seq &&
+	       v->ring.node == m->cpg.ring_node && v->count == m->cpg.member_count &&
+	       !memcmp(v->nodes, m->cpg.members, v->count * sizeof(v->nodes[0]));
+}
+
+/*
+ * Two callbacks of two libraries make one view. Not quorate is believed at once. Quorate in another ring
+ * says nothing of this one: what was before stays for the moment that the other callback needs.
+ */
+static void view_form(struct member *m, uint64_t now_ns)
+{
+	bool same_ring = m->have_cpg && m->have_quorum && m->cpg.ring_seq == m->quorum.ring_seq &&
+			 m->cpg.ring_node == m->quorum.ring_node;
+	bool quorate = m->have_quorum && m->quorum.quorate && conf_has(&m->cpg, m->cfg.self.node);
+
+	if (quorate && !same_ring && now_ns < m->form_ns) {
+		if (m->form_ns == NEVER)
+			m->form_ns = now_ns + MEMBER_FORM_NS;
+		return;
+	}
+	m->form_ns = NEVER;
+	if (!view_is(m, quorate && same_ring))
+		view_new(m, quorate && same_ring, now_ns);
+}
+
+/* ------------------------------------------------------------------ messages */
+
+static void put_text(struct cursor *c, const char *text, size_t room)
+{
+	size_t n = strnlen(text, room - 1);
+
+	cursor_put_u8(c, (uint8_t)n);
+	cursor_put(c, text, n);
+}
+
+static void get_text(struct cursor *c, char *text, size_t room)
+{
+	uint8_t n = cursor_u8(c);
+	const void *p = cursor_take(c, n);
+
+	if (!p || n >= room || memchr(p, 0, n)) {
+		c->bad = true;
+		return;
+	}
+	memcpy(text, p, n);
+	text[n] = 0;
+}
+
+static struct cursor msg_begin(const struct member *m, struct effects *fx, enum msg_type type,
+			       void **bytes)
+{
+	struct cursor c;
+
+	*bytes = effects_alloc(fx, CPG_MSG_MAX);
+	c = cursor_of(*bytes, CPG_MSG_MAX);
+	cursor_put_u32(&c, MSG_MAGIC);
+	cursor_put_u8(&c, MSG_VERSION);
+	cursor_put_u8(&c, (uint8_t)type);
+	cursor_put_u16(&c, 0);
+	cursor_put(&c, m->cfg.uuid, 16);
+	return c;
+}
+
+static void msg_end(struct cursor *c, void *bytes, struct effects *fx)
+{
+	struct effect *e = effects_add(fx, FX_CPG_SEND, 0);
+
+	csv_assert(cursor_ok(c));
+	e->net.bytes = bytes;
+	e->net.len = (uint32_t)(c->p - (uint8_t *)bytes);
+}
+
+/* Writer and reader of STATE stand together: PROTOCOL.md has the same table. */
+static void state_encode(const struct member *m, const struct member_state *s, struct cursor *c)
+{
+	cursor_put_u64(c, m->view.ring.seq);
+	cursor_put_u32(c, m->view.ring.node);
+	cursor_put_u32(c, m->view_sum);
+	cursor_put_u32(c, s->node);
+	cursor_put_u8(c, (uint8_t)s->path);
+	cursor_put_u8(c, (uint8_t)s->role);
+	cursor_put_u8(c, s->unfit);
+	cursor_put_u8(c, 0);
+	cursor_put_u64(c, s->life);
+	cursor_put_u32(c, s->incarnation);
+	cursor_put_u32(c, s->handover);
+	cursor_put_u64(c, s->epoch);
+	cursor_put_u32(c, s->load);
+	cursor_put_u16(c, s->port);
+	put_text(c, s->name, sizeof(s->name));
+	put_text(c, s->addr, sizeof(s->addr));
+}
+
+static bool state_decode(struct cursor *c, struct member_state *s, struct member_node *told)
+{
+	uint8_t path, role;
+
+	memset(s, 0, sizeof(*s));
+	told->told_seq = cursor_u64(c);
+	told->told_node = cursor_u32(c);
+	told->told_sum = cursor_u32(c);
+	s->node = cursor_u32(c);
+	path = cursor_u8(c);
+	role = cursor_u8(c);
+	s->unfit = cursor_u8(c) != 0;
+	(void)cursor_u8(c);
+	s->life = cursor_u64(c);
+	s->incarnation = cursor_u32(c);
+	s->handover = cursor_u32(c);
+	s->epoch = cursor_u64(c);
+	s->load = cursor_u32(c);
+	s->port = cursor_u16(c);
+	get_text(c, s->name, sizeof(s->name));
+	get_text(c, s->addr, sizeof(s->addr));
+	if (!cursor_ok(c) || path > MPATH_CLEAN || role > ROLE_DRAINING)
+		return false;
+	if ((path == MPATH_NONE) != (s->incarnation == 0))
+		return false;
+	s->path = (enum member_path)path;
+	s->role = (enum member_role)role;
+	return true;
+}
+
+static void state_trace(const struct member *m, const struct member_node *n,
+			const struct member_state *s)
+{
+	if (n->heard && n->state.life == s->life && n->state.path == s->path &&
+	    n->state.incarnation == s->incarnation && n->state.role == s->role &&
+	    n->state.epoch == s->epoch)
+		return;
+	trace(m->cfg.trace, TRACE_DEBUG, "node %u tells: life %llx, path %s %x, %s, epoch %llu",
+	      s->node, (unsigned long long)s->life, member_path_name(s->path), s->incarnation,
+	      member_role_name(s->role), (unsigned long long)s->epoch);
+}
+
+/*
+ * Of a node that is not in the group as we know it: the STATE of one that is about to appear counts, the
+ * last words of one that is gone do not (invariant 6).
+ */
+static bool state_is_timely(const struct member *m, const struct member_node *n,
+			    const struct member_state *s, const struct member_node *told)
+{
+	if (!m->have_cpg || conf_has(&m->cpg, n->node))
+		return true;
+	return n->state.life != s->life || told->told_seq > m->cpg.ring_seq;
+}
+
+static void state_delivered(struct member *m, const struct member_state *s,
+			    const struct member_node *told, uint64_t now_ns)
+{
+	struct member_node *n = node_get(m, s->node);
+	bool same_told;
+
+	if (!n || !state_is_timely(m, n, s, told))
+		return;
+	state_trace(m, n, s);
+	if (n->state.life != s->life) {
+		incarnation_ended(m, n, "came back with another life");
+		n->stood = 0;
+	} else if (n->state.incarnation != s->incarnation) {
+		/* Told NONE: the node itself has proof that nothing of it is in flight. */
+		if (s->path != MPATH_NONE)
+			incarnation_ended(m, n, "has another incarnation");
+	}
+	same_told = n->told_seq == told->told_seq && n->told_node == told->told_node &&
+		    n->told_sum == told->told_sum;
+	if (s->role == ROLE_NONE)
+		n->stood = 0;
+	else if (!n->stood || !same_told)
+		n->stood = ++m->stands;
+	n->state = *s;
+	n->told_seq = told->told_seq;
+	n->told_node = told->told_node;
+	n->told_sum = told->told_sum;
+	n->heard = true;
+	n->fenced = s->incarnation && s->incarnation == n->fenced_incarnation;
+	n->answered = n->member && told_this_view(m, n);
+	m->changes++;
+	if (s->node == m->cfg.self.node)
+		m->announced = FENCE_KEY(s->node, s->incarnation);
+	view_agree(m, now_ns);
+}
+
+static void fenced_delivered(struct member *m, struct cursor *c, uint32_t from)
+{
+	uint16_t count = cursor_u16(c);
+
+	for (uint16_t i = 0; i < count; i++) {
+		uint32_t node = cursor_u32(c), incarnation = cursor_u32(c);
+
+		if (!cursor_ok(c))
+			return;
+		trace(m->cfg.trace, TRACE_INFO, "node %u says: %u/%x is fenced", from, node,
+		      incarnation);
+		victim_done(m, node, incarnation);
+	}
+}
+
+static void msg_delivered(struct member *m, const struct event *ev)
+{
+	struct cursor c = cursor_of_const(ev->msg.bytes, ev->msg.len);
+	uint32_t magic = cursor_u32(&c);
+	uint8_t version = cursor_u8(&c), type = cursor_u8(&c);
+	const void *uuid;
+	struct member_state s;
+	struct member_node told;
+
+	(void)cursor_u16(&c);
+	uuid = cursor_take(&c, 16);
+	if (!cursor_ok(&c) || magic != MSG_MAGIC || version != MSG_VERSION ||
+	    memcmp(uuid, m->cfg.uuid, 16)) {
+		trace(m->cfg.trace, TRACE_WARN,
+		      "node %u sent a message that is not ours (version %u) -> ignored",
+		      ev->msg.node, version);
+		return;
+	}
+	switch (type) {
+	case MSG_STATE:
+		if (state_decode(&c, &s, &told) && s.node == ev->msg.node &&
+		    (s.node != m->cfg.self.node || s.life == m->cfg.self.life)) {
+			state_delivered(m, &s, &told, ev->now_ns);
+			return;
+		}
+		break;
+	case MSG_FENCED:
+		fenced_delivered(m, &c, ev->msg.node);
+		if (cursor_ok(&c))
+			return;
+		break;
+	case MSG_MOVE:
+		m->asked_move = cursor_u32(&c);
+		m->changes++;
+		if (cursor_ok(&c))
+			return;
+		m->asked_move = 0;
+		break;
+	}
+	trace(m->cfg.trace, TRACE_WARN, "node %u sent a malformed message of type %u -> ignored",
+	      ev->msg.node, type);
+}
+
+/* ------------------------------------------------------------------ events */
+
+void member_init(struct member *m, const struct member_config *cfg)
+{
+	struct member_node *n;
+
+	memset(m, 0, sizeof(*m));
+	m->cfg = *cfg;
+	m->agree_ns = m->form_ns = m->join_ns = NEVER;
+	n = node_get(m, cfg->self.node);
+	n->state = cfg->self;
+}
+
+static void node_forget_told(struct member_node *n)
+{
+	n->told_seq = 0;
+	n->told_node = n->told_sum = 0;
+	n->stood = 0;
+}
+
+static void conf_event(struct member *m, const struct event *ev)
+{
+	struct cpg_conf old = m->cpg;
+
+	m->down = false;
+	m->join_ns = NEVER;
+	conf_copy(&m->cpg, &ev->conf);
+	if (m->have_cpg && old.ring_seq == m->cpg.ring_seq && old.ring_node == m->cpg.ring_node &&
+	    old.member_count == m->cpg.member_count &&
+	    !memcmp(old.members, m->cpg.members, old.member_count * sizeof(old.members[0])))
+		return;
+	m->have_cpg = true;
+	for (uint32_t i = 0; i < m->node_count; i++) {
+		struct member_node *n = &m->nodes[i];
+
+		/*
+		 * What was told before this configuration answers none that comes to look like the one it
+		 * was told in. Who was not in the group may have told early: that stays.
+		 */
+		if (conf_has(&old, n->node))
+			node_forget_told(n);
+		if (conf_has(&old, n->node) && !conf_has(&m->cpg, n->node))
+			n->heard = false;
+	}
+	view_form(m, ev->now_ns);
+}
+
+static void down_event(struct member *m, const struct event *ev)
+{
+	if (!m->down)
+		trace(m->cfg.trace, TRACE_ERROR, "corosync is gone -> no view counts; joining again");
+	m->down = true;
+	m->have_cpg = m->have_quorum = false;
+	memset(&m->cpg, 0, sizeof(m->cpg));
+	for (uint32_t i = 0; i < m->node_count; i++) {
+		node_forget_told(&m->nodes[i]);
+		m->nodes[i].heard = false;
+	}
+	m->announced = 0;
+	m->join_ns = ev->now_ns + MEMBER_REJOIN_NS;
+	view_form(m, ev->now_ns);
+}
+
+static void standalone_start(struct member *m, uint64_t now_ns)
+{
+	m->have_cpg = m->have_quorum = true;
+	m->cpg = (struct cpg_conf){
+		.ring_seq = 1, .ring_node = m->cfg.self.node, .quorate = true, .member_count = 1};
+	m->cpg.members[0] = m->cfg.self.node;
+	m->quorum = m->cpg;
+	view_form(m, now_ns);
+}
+
+void member_event(struct member *m, const struct event *ev)
+{
+	switch (ev->type) {
+	case EV_START:
+		if (m->cfg.standalone)
+			standalone_start(m, ev->now_ns);
+		break;
+	case EV_CPG_CONF:
+		conf_event(m, ev);
+		break;
+	case EV_QUORUM:
+		conf_copy(&m->quorum, &ev->conf);
+		m->have_quorum = true;
+		view_form(m, ev->now_ns);
+		break;
+	case EV_CPG_MSG:
+		msg_delivered(m, ev);
+		break;
+	case EV_CPG_DOWN:
+		down_event(m, ev);
+		break;
+	default:
+		break;
+	}
+	if (ev->now_ns >= m->form_ns)
+		view_form(m, ev->now_ns);
+	view_agree(m, ev->now_ns);
+}
+
+uint64_t member_deadline(const struct member *m)
+{
+	uint64_t at = m->agree_ns < m->form_ns ? m->agree_ns : m->form_ns;
+
+	return at < m->join_ns ? at : m->join_ns;
+}
+
+/* ------------------------------------------------------------------ what we say */
+
+void member_set_path(struct member *m, enum member_path path, uint32_t incarnation)
+{
+	struct member_state *s = &m->cfg.self;
+
+	csv_assert((path == MPATH_NONE) == (incarnation == 0));
+	if (s->path == path && s->incarnation == incarnation)
+		return;
+	s->path = path;
+	s->incarnation = incarnation;
+	m->publish = true;
+	m->changes++;
+}
+
+void member_set_load(struct member *m, uint32_t load)
+{
+	m->publish |= m->cfg.self.load != load;
+	m->cfg.self.load = load;
+}
+
+void member_set_role(struct member *m, enum member_role role, uint64_t epoch, uint32_t handover,
+		     bool unfit)
+{
+	struct member_state *s = &m->cfg.self;
+
+	if (s->role == role && s->epoch == epoch && s->handover == handover && s->unfit == unfit)
+		return;
+	s->role = role;
+	s->epoch = epoch;
+	s->handover = handover;
+	s->unfit = unfit;
+	m->publish = true;
+	m->changes++;
+}
+
+void member_publish(struct member *m, uint64_t now_ns, struct effects *fx)
+{
+	struct member_node told = {0};
+	struct cursor c;
+	void *bytes;
+
+	if (now_ns >= m->join_ns) {
+		(void)effects_add(fx, FX_CPG_JOIN, 0);
+		m->join_ns = NEVER;
+	}
+	/* While two rings differ there is no view to answer; it will ask again. */
+	if (!m->publish || !m->have_cpg || m->form_ns != NEVER)
+		return;
+	m->publish = false;
+	if (m->cfg.standalone) {
+		told.told_seq = m->view.ring.seq;
+		told.told_node = m->view.ring.node;
+		told.told_sum = m->view_sum;
+		state_delivered(m, &m->cfg.self, &told, now_ns);
+		return;
+	}
+	c = msg_begin(m, fx, MSG_STATE, &bytes);
+	state_encode(m, &m->cfg.self, &c);
+	msg_end(&c, bytes, fx);
+}
+
+void member_send_fenced(struct member *m, const struct member_victim *v, uint32_t count,
+			struct effects *fx)
+{
+	struct cursor c;
+	void *bytes;
+
+	/*
+	 * Taken out here at once: a victim that is added again after this, before the message comes back,
+	 * is fenced twice, which does no harm.
+	 */
+	for (uint32_t i = 0; i < count; i++)
+		victim_done(m, v[i].node, v[i].incarnation);
+	while (count && !m->cfg.standalone && m->have_cpg) {
+		uint32_t n = count < FENCED_PER_MSG ? count : FENCED_PER_MSG;
+
+		c = msg_begin(m, fx, MSG_FENCED, &bytes);
+		cursor_put_u16(&c, (uint16_t)n);
+		for (uint32_t i = 0; i < n; i++) {
+			cursor_put_u32(&c, v[i].node);
+			cursor_put_u32(&c, v[i].incarnation);
+		}
+		msg_end(&c, bytes, fx);
+		v += n;
+		count -= n;
+	}
+}
+
+void member_send_move(struct member *m, uint32_t target, struct effects *fx)
+{
+	struct cursor c;
+	void *bytes;
+
+	c = msg_begin(m, fx, MSG_MOVE, &bytes);
+	cursor_put_u32(&c, target);
+	msg_end(&c, bytes, fx);
+}
+
+bool member_announced(const struct member *m, uint32_t incarnation)
+{
+	return m->announced == FENCE_KEY(m->cfg.self.node, incarnation);
+}
+
+bool member_was_fenced(const struct member *m, uint32_t incarnation)
+{
+	return incarnation && member_self(m)->fenced_incarnation == incarnation;
+}
+
+/* ------------------------------------------------------------------ questions */
+
+const struct member_view *member_view(const struct member *m)
+{
+	return &m->view;
+}
+
+const struct member_node *member_find(const struct member *m, uint32_t node)
+{
+	for (uint32_t i = 0; i < m->node_count; i++)
+		if (m->nodes[i].node == node)
+			return &m->nodes[i];
+	return NULL;
+}
+
+const struct member_node *member_self(const struct member *m)
+{
+	return member_find(m, m->cfg.self.node);
+}
+
+const struct member_state *member_own(const struct member *m)
+{
+	return &m->cfg.self;
+}
+
+const struct member_node *member_named(const struct member *m, const char *name)
+{
+	for (uint32_t i = 0; i < m->node_count; i++)
+		if (m->nodes[i].member && m->nodes[i].heard && !strcmp(m->nodes[i].state.name, name))
+			return &m->nodes[i];
+	return NULL;
+}
+
+bool member_present(const struct member *m, uint32_t node)
+{
+	const struct member_node *n = member_find(m, node);
+
+	return n && n->member;
+}
+
+uint64_t member_epoch_seen(const struct member *m)
+{
+	uint64_t epoch = m->cfg.self.epoch;
+
+	for (uint32_t i = 0; i < m->node_count; i++)
+		if (m->nodes[i].state.epoch > epoch)
+			epoch = m->nodes[i].state.epoch;
+	return epoch;
+}
+
+void member_check(const struct member *m)
+{
+	const struct member_view *v = &m->view;
+
+	csv_assert(v->count <= NODES_MAX);
+	for (uint32_t i = 1; i < v->count; i++)
+		csv_assert(v->nodes[i - 1] < v->nodes[i]);
+	if (v->quorate)
+		csv_assert(member_present(m, m->cfg.self.node));
+	csv_assert(!v->agreed || v->quorate);
+	csv_assert((m->agree_ns != NEVER) == (v->quorate && !v->agreed));
+	csv_assert(m->victim_count <= MEMBER_VICTIMS_MAX);
+	for (uint32_t i = 0; i < m->victim_count; i++) {
+		csv_assert(m->victims[i].incarnation);
+		for (uint32_t j = 0; j < i; j++)
+			csv_assert(m->victims[i].node != m->victims[j].node ||
+				   m->victims[i].incarnation != m->victims[j].incarnation);
+	}
+	for (uint32_t i = 0; i < m->node_count; i++) {
+		const struct member_node *n = &m->nodes[i];
+
+		for (uint32_t j = 0; j < i; j++)
+			csv_assert(m->nodes[j].node != n->node);
+		csv_assert(!n->answered || (n->member && n->heard));
+		csv_assert(!n->heard || n->state.node == n->node);
+	}
+}
