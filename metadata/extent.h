@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * extent.h - where a regular file's bytes are. Offsets and lengths are in clusters.
+ */
+#ifndef CSVFS_METADATA_EXTENT_H
+#define CSVFS_METADATA_EXTENT_H
+
+#include "metadata/inode.h"
+
+/* A piece of a file: an extent, or the hole between two (state EXT_HOLE, start 0). */
+struct extent {
+	uint64_t off, start, len;
+	uint32_t state; /* enum ext_state */
+};
+
+/* Blocks that one change of the extents may dirty; steps of long work go on while there is room. */
+#define EXTENT_STEP_BLOCKS 40u
+
+/*
+ * What covers cluster `off`; the whole extent or hole. A hole behind the last extent ends at
+ * EXTENT_END.
+ */
+#define EXTENT_END (FILE_BYTES_MAX / CLUSTER_MIN)
+int extent_at(const struct inode *in, uint64_t off, struct extent *e);
+
+/* Space just allocated goes into a hole; joined with its neighbours where that can be. */
+int extent_add(const struct inode *in, const struct extent *e, bool reserve);
+
+/* [off, off + len) lies within one extent, which has another state: from now on `state`. */
+int extent_set_state(const struct inode *in, uint64_t off, uint64_t len, uint32_t state);
+
+/*
+ * Frees what lies in [from, to), from its end backwards. 0: nothing is left there. -EINPROGRESS: the
+ * operation's room is used up, go on in the next one (what is changed is consistent and stays).
+ */
+int extent_free(const struct inode *in, uint64_t from, uint64_t to);
+
+/*
+ * Fills holes in [from, to) with UNWRITTEN space, for writer `who`. At most `most` allocations.
+ * *end: all in [from, *end) has space now. 0 when *end == to; -EINPROGRESS: room or `most` used up;
+ * -ENOSPC: no space for the cluster at *end (which may be > from: what was allocated stays valid).
+ */
+int extent_fill(const struct inode *in, uint64_t from, uint64_t to, uint64_t who, uint32_t most,
+	uint64_t *end);
+
+#endif
