@@ -106,9 +106,10 @@ struct sessions {
 	bool stopping;
 	uint64_t now_ns;      /* of the step */
 	uint64_t next_conn;
-	uint32_t ups;
+	uint32_t ups, notes, used; /* used: entries behind it are free */
 	struct wire_room *room;
 	struct msg msg;	      /* the one just decoded */
+	struct msg out;	      /* the one being sent */
 	struct session s[SESSIONS_MAX];
 };
 

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* client.c - requests to the coordinator. Block I/O through a peer is in client_block.c. */
+#include "redirect/client_impl.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+
+struct client *client_create(const struct client_config *cfg)
+{
+	struct client *c = mem_alloc(cfg->mem, sizeof(*c));
+
+	csv_assert(cfg->node != 0);
+	csv_assert(cfg->life != 0);
+	if (!c)
+		return NULL;
+	c->cfg = *cfg;
+	list_init(&c->all);
+	list_init(&c->queued);
+	list_init(&c->ready);
+	list_init(&c->sent);
+	for (uint32_t i = 0; i < CLIENT_BUCKETS; i++)
+		list_init(&c->bucket[i]);
+	client_block_init(c);
+	return c;
+}
+
+/* ------------------------------------------------------------------ entries */
+
+static struct list *bucket_of(struct client *c, uint64_t wire_tag)
+{
+	return &c->bucket[wire_tag % CLIENT_BUCKETS];
+}
+
+static void entry_move(struct client *c, struct client_rq *e, enum client_rq_state to)
+{
+	list_del(&e->link);
+	e->state = to;
+	switch (to) {
+	case CLIENT_RQ_QUEUED:
+		list_add_tail(&e->link, &c->queued);
+		return;
+	case CLIENT_RQ_READY:
+		list_add_tail(&e->link, &c->ready);
+		return;
+	case CLIENT_RQ_SENT:
+		list_add_tail(&e->link, &c->sent);
+		return;
+	}
+}
+
+static struct client_rq *entry_new(struct client *c, const struct fs_request *rq)
+{
+	uint32_t extent_bytes = rq->extent_count * (uint32_t)sizeof(*rq->extents);
+	struct client_rq *e = mem_alloc(c->cfg.mem, sizeof(*e));
+
+	if (!e)
+		return NULL;
+	e->rq = *rq;
+	e->blob_bytes = rq->data_len + extent_bytes;
+	if (!e->blob_bytes)
+		return e;
+	e->blob = mem_alloc(c->cfg.mem, e->blob_bytes);
+	if (!e->blob) {
+		mem_free(c->cfg.mem, e, sizeof(*e));
+		return NULL;
+	}
+	/* Extents first: they need the alignment. */
+	if (extent_bytes)
+		memcpy(e->blob, rq->extents, extent_bytes);
+	if (rq->data_len)
+		memcpy((uint8_t *)e->blob + extent_bytes, rq->data, rq->data_len);
+	e->rq.extents = extent_bytes ? e->blob : NULL;
+	e->rq.data = rq->data_len ? (uint8_t *)e->blob + extent_bytes : NULL;
+	return e;
+}
+
+/* R1: a slot nobody uses, with its next sequence number. False: all are in use. */
+static bool slot_take(struct client *c, struct client_rq *e)
+{
+	for (uint32_t slot = 1; slot <= SLOTS_MAX; slot++) {
+		if (c->slot_user[slot])
+			continue;
+		c->slot_user[slot] = e;
+		c->slots_used++;
+		e->rq.id.slot = slot;
+		e->rq.id.seq = ++c->slot_seq[slot];
+		return true;
+	}
+	return false;
+}
+
+static void slot_give(struct client *c, struct client_rq *e)
+{
+	struct client_rq *next;
+
+	if (!e->rq.id.slot)
+		return;
+	csv_assert(c->slot_user[e->rq.id.slot] == e);
+	c->slot_user[e->rq.id.slot] = NULL;
+	c->slots_used--;
+	if (list_empty(&c->queued))
+		return;
+	next = list_first_entry(&c->queued, struct client_rq, link);
+	if (slot_take(c, next))
+		entry_move(c, next, CLIENT_RQ_READY);
+}
+
+static void entry_free(struct client *c, struct client_rq *e)
+{
+	list_del(&e->link);
+	list_del(&e->hash);
+	list_del(&e->link_all);
+	slot_give(c, e);
+	mem_free(c->cfg.mem, e->blob, e->blob_bytes);
+	mem_free(c->cfg.mem, e, sizeof(*e));
+	c->count--;
+}
+
+/* ------------------------------------------------------------------ submit, cancel */
+
+int client_submit(struct client *c, uint64_t tag, const struct fs_request *rq, uint64_t now_ns)
+{
+	struct client_rq *e;
+
+	if (!wire_request_ok(rq))
+		return -EINVAL;
+	e = entry_new(c, rq);
+	if (!e)
+		return -ENOMEM;
+	e->tag = tag;
+	e->wire_tag = ++c->next_wire_tag;
+	e->submitted_ns = now_ns;
+	e->rq.id = (struct fs_reqid){.node = c->cfg.node, .life = c->cfg.life};
+	list_init(&e->link);
+	list_add_tail(&e->link_all, &c->all);
+	list_add_tail(&e->hash, bucket_of(c, e->wire_tag));
+	c->count++;
+	c->requests++;
+	/* In order: who comes later does not take the slot of one that waits. */
+	if (fs_op_needs_slot(rq->op) && (!list_empty(&c->queued) || !slot_take(c, e)))
+		entry_move(c, e, CLIENT_RQ_QUEUED);
+	else
+		entry_move(c, e, CLIENT_RQ_READY);
+	return 0;
+}
+
+bool client_cancel(struct client *c, uint64_t tag)
+{
+	list_for_each_entry(e, &c->all, struct client_rq, link_all) {
+		if (e->tag != tag || e->expired)
+			continue;
+		if (e->times_sent) /* R5 */
+			return false;
+		entry_free(c, e);
+		return true;
+	}
+	return false;
+}
+
+bool client_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag)
+{
+	list_for_each_entry(e, &c->all, struct client_rq, link_all) {
+		if (e->submitted_ns >= before_ns)
+			return false;
+		if (e->expired)
+			continue;
+		*tag = e->tag;
+		/* R1: what may have been executed keeps its slot until that is known. */
+		if (e->times_sent)
+			e->expired = true;
+		else
+			entry_free(c, e);
+		return true;
+	}
+	return false;
+}
+
+/* ------------------------------------------------------------------ who serves */
+
+bool client_served(const struct client *c)
+{
+	return c->local || c->session;
+}
+
+void client_serve_remote(struct client *c, struct session *s)
+{
+	csv_assert(s->state == SESSION_UP);
+	if (client_served(c))
+		client_down(c);
+	c->session = s;
+	c->session_nr = s->nr;
+	trace(c->cfg.trace, TRACE_INFO, "served by %s -> %u requests go out", s->name, c->count);
+}
+
+void client_serve_local(struct client *c)
+{
+	if (client_served(c))
+		client_down(c);
+	c->local = true;
+	trace(c->cfg.trace, TRACE_INFO, "served here -> %u requests", c->count);
+}
+
+void client_down(struct client *c)
+{
+	struct list again;
+
+	c->session = NULL;
+	c->local = false;
+	/* R3: in the order of sending, and before those that were never sent. */
+	list_init(&again);
+	list_splice_tail(&c->sent, &again);
+	list_for_each_entry(e, &again, struct client_rq, link)
+		e->state = CLIENT_RQ_READY;
+	list_splice_tail(&c->ready, &again);
+	list_splice_tail(&again, &c->ready);
+}
+
+/* ------------------------------------------------------------------ out and back */
+
+static void entry_sent(struct client *c, struct client_rq *e)
+{
+	if (e->times_sent++)
+		c->resent++;
+	entry_move(c, e, CLIENT_RQ_SENT);
+}
+
+const struct fs_request *client_next_local(struct client *c, uint64_t *wire_tag)
+{
+	struct client_rq *e;
+
+	if (!c->local || list_empty(&c->ready))
+		return NULL;
+	e = list_first_entry(&c->ready, struct client_rq, link);
+	entry_sent(c, e);
+	*wire_tag = e->wire_tag;
+	return &e->rq;
+}
+
+bool client_answered(struct client *c, uint64_t wire_tag, const struct fs_reqid *id, uint64_t now_ns,
+	uint64_t *tag)
+{
+	list_for_each_entry(e, bucket_of(c, wire_tag), struct client_rq, hash) {
+		bool wanted = !e->expired;
+		uint64_t stall_ns;
+
+		if (e->wire_tag != wire_tag)
+			continue;
+		if (e->state != CLIENT_RQ_SENT || id->node != e->rq.id.node || id->life != e->rq.id.life ||
+			id->slot != e->rq.id.slot || id->seq != e->rq.id.seq)
+			break; /* R4 */
+		stall_ns = now_ns - e->submitted_ns;
+		if (stall_ns > c->longest_stall_ns)
+			c->longest_stall_ns = stall_ns;
+		*tag = e->tag;
+		entry_free(c, e);
+		return wanted;
+	}
+	c->late_replies++;
+	return false;
+}
+
+static void requests_step(struct client *c, struct effects *fx)
+{
+	struct msg *m = &c->out;
+
+	while (c->session && c->session->state == SESSION_UP && c->session->nr == c->session_nr &&
+		!list_empty(&c->ready)) {
+		struct client_rq *e = list_first_entry(&c->ready, struct client_rq, link);
+		bool sent;
+
+		m->type = MSG_REQUEST;
+		m->data_len = 0;
+		m->tag = e->wire_tag;
+		m->request = e->rq;
+		if (!session_room(m, fx)) {
+			c->more = true;
+			return;
+		}
+		sent = session_send(c->session, m, 0, 0, fx);
+		csv_assert(sent); /* wire_request_ok() was asked */
+		entry_sent(c, e);
+	}
+}
+
+void client_step(struct client *c, uint64_t now_ns, struct effects *fx)
+{
+	(void)now_ns;
+	c->more = false;
+	requests_step(c, fx);
+	client_block_step(c, fx);
+}
+
+uint64_t client_deadline(const struct client *c)
+{
+	return c->more ? 0 : NEVER;
+}
+
+/* ------------------------------------------------------------------ statistics, invariants */
+
+static uint32_t list_count(const struct list *h)
+{
+	uint32_t n = 0;
+
+	for (const struct list *l = h->next; l != h; l = l->next)
+		n++;
+	return n;
+}
+
+void client_get_stats(const struct client *c, struct client_stats *st)
+{
+	memset(st, 0, sizeof(*st));
+	st->queued = list_count(&c->queued);
+	st->ready = list_count(&c->ready);
+	st->sent = list_count(&c->sent);
+	st->slots_used = c->slots_used;
+	st->oldest_ns = list_empty(&c->all) ?
+		NEVER :
+		list_first_entry(&c->all, struct client_rq, link_all)->submitted_ns;
+	st->requests = c->requests;
+	st->resent = c->resent;
+	st->late_replies = c->late_replies;
+	st->longest_stall_ns = c->longest_stall_ns;
+	client_block_get_stats(c, st);
+}
+
+static uint32_t check_list(const struct client *c, const struct list *h, enum client_rq_state state)
+{
+	uint32_t n = 0;
+
+	list_for_each_entry(e, h, struct client_rq, link) {
+		bool slotted = fs_op_needs_slot(e->rq.op) && state != CLIENT_RQ_QUEUED;
+
+		csv_assert(e->state == state);
+		csv_assert((e->rq.id.slot != 0) == slotted); /* R1 */
+		if (slotted) {
+			csv_assert(c->slot_user[e->rq.id.slot] == e);
+			csv_assert(c->slot_seq[e->rq.id.slot] == e->rq.id.seq);
+		}
+		csv_assert(state != CLIENT_RQ_QUEUED || !e->times_sent);
+		csv_assert(state != CLIENT_RQ_SENT || e->times_sent);
+		csv_assert(!e->expired || e->times_sent); /* R5 */
+		n++;
+	}
+	return n;
+}
+
+void client_check(const struct client *c)
+{
+	uint32_t n, used = 0;
+
+	n = check_list(c, &c->queued, CLIENT_RQ_QUEUED);
+	n += check_list(c, &c->ready, CLIENT_RQ_READY);
+	n += check_list(c, &c->sent, CLIENT_RQ_SENT);
+	csv_assert(n == c->count);
+	csv_assert(list_count(&c->all) == n);
+	for (uint32_t slot = 1; slot <= SLOTS_MAX; slot++)
+		used += c->slot_user[slot] != NULL;
+	csv_assert(used == c->slots_used);
+	csv_assert(list_empty(&c->queued) || used == SLOTS_MAX);
+	csv_assert(list_empty(&c->sent) || client_served(c)); /* R2 */
+	csv_assert(!(c->local && c->session));
+	client_block_check(c);
+}
