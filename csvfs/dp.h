@@ -64,6 +64,7 @@
 #define DP_RETRY_NS (5 * NS_PER_SEC)
 #define DP_TOUCH_NS NS_PER_SEC
 #define DP_ASKS_MAX 8 /* questions for the layout of one file under way at once */
+#define DP_ASKS_IN_VAIN 100 /* answers in a row that do not bring the byte asked for: EIO */
 
 enum dp_verdict {
 	DP_DONE = 1,
@@ -148,6 +149,8 @@ struct dp_op {
 	uint64_t img_off; /* in the file */
 	uint64_t retry_since_ns, not_before_ns;
 	uint32_t retries;
+	uint64_t last_need_off, last_drops;
+	uint32_t asks;
 	struct dp_file *file;
 	struct list link;  /* waiting, asking, later, ready */
 	struct list ilink; /* inside the file */

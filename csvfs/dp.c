@@ -1,0 +1,1110 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * dp.c - see dp.h for the rules, the verdicts and the invariants.
+ *
+ *        +--> ASK ----+                        +--> LATER --> READY --+
+ *        +--> APPEND -+ (planned again)        |                      |
+ *  NEW --+--> PARKED --> READY --> (again)     |                      v
+ *        +----------------------------------> IO / CORE <-------------+
+ *        |                                     |   both phases of a write with edges
+ *        |                                     +--> COMMIT --+
+ *        +--> ENDED <--------------------------+-------------+
+ *
+ * Only IO, CORE, LATER, COMMIT (and READY out of LATER) are inside the file's gate.
+ */
+#include "csvfs/dp.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+
+struct dp_file {
+	struct layout_file lf;
+	struct list inside;	/* ops, by ilink */
+	struct list waiting;	/* ops in PARKED, in order of arrival */
+	struct list asking;	/* ops in ASK */
+	struct list drained;	/* in dp.drained: EV_DRAINED is owed */
+	uint32_t op_count;	/* ops that name this file */
+	uint32_t inside_count, exclusive_count, lock_waiters, ask_count;
+	bool put_failed;	/* an answer could not be recorded */
+	bool touched;		/* written in place, not told yet */
+	int64_t touched_wall_ns;
+	uint64_t told_ns;	/* when EV_TOUCHED was last given */
+};
+
+struct dp {
+	struct dp_config cfg;
+	struct layout layout;
+	enum gate gate;
+	uint64_t lease_ns;
+	uint64_t seq;
+	uint32_t direct_count;	/* ops in IO */
+	bool volume_drained;	/* EV_DRAINED(0) is owed */
+	struct list ready;	/* ops */
+	struct list later;	/* ops, any order: few */
+	struct list drained;	/* files */
+};
+
+/* What a plan came to. */
+enum plan {
+	PLAN_IO,	/* segs are filled in */
+	PLAN_NOTHING,	/* no I/O: answered at once */
+	PLAN_ASK,	/* need_* are filled in */
+	PLAN_LOCKED,	/* the range is locked by another op */
+	PLAN_NOMEM,
+};
+
+static bool move_ok(enum dp_state from, enum dp_state to)
+{
+#define S(s) (1u << DP_ST_##s)
+	static const uint32_t allowed[] = {
+		[DP_ST_NEW] = S(ASK) | S(APPEND) | S(PARKED) | S(IO) | S(CORE) | S(ENDED),
+		[DP_ST_ASK] = S(ASK) | S(PARKED) | S(IO) | S(CORE) | S(ENDED),
+		[DP_ST_APPEND] = S(ASK) | S(PARKED) | S(IO) | S(CORE) | S(ENDED),
+		[DP_ST_PARKED] = S(READY) | S(ENDED),
+		[DP_ST_READY] = S(ASK) | S(APPEND) | S(PARKED) | S(IO) | S(CORE) | S(ENDED),
+		[DP_ST_LATER] = S(READY),
+		[DP_ST_IO] = S(IO) | S(CORE) | S(LATER) | S(COMMIT) | S(ENDED) | S(NEW),
+		[DP_ST_CORE] = S(IO) | S(CORE) | S(COMMIT) | S(ENDED) | S(NEW),
+		[DP_ST_COMMIT] = S(ENDED),
+		[DP_ST_ENDED] = 0,
+	};
+#undef S
+	return (allowed[from] >> to) & 1;
+}
+
+static void set_state(struct dp *dp, struct dp_op *op, enum dp_state st)
+{
+	csv_assert(move_ok(op->state, st));
+	if (op->state == DP_ST_IO) {
+		csv_assert(dp->direct_count > 0);
+		dp->direct_count--;
+		if (!dp->direct_count && dp->gate == GATE_CLOSED)
+			dp->volume_drained = true;
+	}
+	if (st == DP_ST_IO)
+		dp->direct_count++;
+	op->state = st;
+}
+
+/* ------------------------------------------------------------------ files */
+
+static struct dp_file *file_of(struct layout_file *lf)
+{
+	return lf ? container_of(lf, struct dp_file, lf) : NULL;
+}
+
+static struct dp_file *file_find(struct dp *dp, uint64_t ino)
+{
+	return file_of(layout_find(&dp->layout, ino));
+}
+
+static struct dp_file *file_get(struct dp *dp, uint64_t ino)
+{
+	bool is_new;
+	struct dp_file *f = file_of(layout_file_get(&dp->layout, ino, &is_new));
+
+	if (f && is_new) {
+		list_init(&f->inside);
+		list_init(&f->waiting);
+		list_init(&f->asking);
+		list_init(&f->drained);
+	}
+	return f;
+}
+
+/* A file stays while something is known of it, owed to it, or somebody is busy with it. */
+static void file_put(struct dp *dp, struct dp_file *f)
+{
+	if (f->lf.count || f->lf.size_known || f->lf.closed || f->touched || f->put_failed)
+		return;
+	if (f->op_count || !list_empty(&f->drained))
+		return;
+	layout_file_free(&dp->layout, &f->lf);
+}
+
+static void owe_drained(struct dp *dp, struct dp_file *f)
+{
+	if (f->lf.closed && !f->inside_count && list_empty(&f->drained))
+		list_add_tail(&f->drained, &dp->drained);
+}
+
+/* ------------------------------------------------------------------ locks */
+
+static bool locks_conflict(const struct dp_op *a, const struct dp_op *b)
+{
+	return (a->exclusive || b->exclusive) && a->lock_off < b->lock_end &&
+	       b->lock_off < a->lock_end;
+}
+
+/* With a lock that is held, or with one that somebody who came earlier waits for. */
+static bool must_wait_for_lock(const struct dp_file *f, const struct dp_op *op)
+{
+	if (!op->exclusive && !f->exclusive_count && !f->lock_waiters)
+		return false;
+	list_for_each_entry(o, &f->inside, struct dp_op, ilink) {
+		if (o != op && o->locked && locks_conflict(op, o))
+			return true;
+	}
+	if (!f->lock_waiters)
+		return false;
+	list_for_each_entry(o, &f->waiting, struct dp_op, link) {
+		if (o->seq >= op->seq)
+			break;
+		if (o->cause == DP_BY_LOCK && locks_conflict(op, o))
+			return true;
+	}
+	return false;
+}
+
+static void unpark(struct dp *dp, struct dp_op *op)
+{
+	if (op->cause == DP_BY_LOCK)
+		op->file->lock_waiters--;
+	list_del(&op->link);
+	set_state(dp, op, DP_ST_READY);
+	list_add_tail(&op->link, &dp->ready);
+}
+
+static void wake_lock_waiters(struct dp *dp, struct dp_file *f)
+{
+	if (!f->lock_waiters)
+		return;
+	list_for_each_entry_safe(op, tmp, &f->waiting, struct dp_op, link) {
+		if (op->cause == DP_BY_LOCK && !must_wait_for_lock(f, op))
+			unpark(dp, op);
+	}
+}
+
+static void wake(struct dp *dp, struct dp_file *f, enum dp_cause cause)
+{
+	list_for_each_entry_safe(op, tmp, &f->waiting, struct dp_op, link) {
+		if (op->cause == cause)
+			unpark(dp, op);
+	}
+}
+
+static void lock(struct dp_file *f, struct dp_op *op)
+{
+	csv_assert(!op->locked);
+	op->locked = true;
+	if (op->exclusive)
+		f->exclusive_count++;
+}
+
+static void unlock(struct dp *dp, struct dp_op *op)
+{
+	struct dp_file *f = op->file;
+
+	if (!op->locked)
+		return;
+	op->locked = false;
+	if (op->exclusive)
+		f->exclusive_count--;
+	wake_lock_waiters(dp, f);
+}
+
+/* ------------------------------------------------------------------ ends */
+
+static void leave(struct dp *dp, struct dp_op *op)
+{
+	struct dp_file *f = op->file;
+
+	if (op->promised)
+		layout_unpromise(&dp->layout);
+	op->promised = false;
+	unlock(dp, op);
+	if (!op->inside)
+		return;
+	op->inside = false;
+	list_del(&op->ilink);
+	csv_assert(f->inside_count > 0);
+	f->inside_count--;
+	owe_drained(dp, f);
+}
+
+static enum dp_verdict end(struct dp *dp, struct dp_op *op, int32_t result)
+{
+	leave(dp, op);
+	set_state(dp, op, DP_ST_ENDED);
+	op->result = result;
+	op->file->op_count--;
+	file_put(dp, op->file);
+	op->file = NULL;
+	return DP_DONE;
+}
+
+/* The op comes in sorted by its age: who waited before and must wait again keeps its place. */
+static enum dp_verdict park(struct dp *dp, struct dp_op *op, enum dp_cause cause)
+{
+	struct list *at = &op->file->waiting;
+
+	set_state(dp, op, DP_ST_PARKED);
+	op->cause = cause;
+	if (cause == DP_BY_LOCK)
+		op->file->lock_waiters++;
+	while (at->prev != &op->file->waiting &&
+		list_entry(at->prev, struct dp_op, link)->seq > op->seq)
+		at = at->prev;
+	list_add_tail(&op->link, at);
+	return DP_WAIT;
+}
+
+static enum dp_verdict ask(struct dp *dp, struct dp_op *op)
+{
+	struct dp_file *f = op->file;
+
+	/*
+	 * A question under way that covers ours is ours too. Not for a read: the answer may be
+	 * older than the read, and a hole that was filled in between would read as zero.
+	 */
+	list_for_each_entry(o, &f->asking, struct dp_op, link) {
+		if (op->need_write && o->need_write && o->need_off <= op->need_off &&
+			o->need_off + o->need_len >= op->need_off + op->need_len)
+			return park(dp, op, DP_BY_ASK);
+	}
+	/* The coordinator grants ahead: the first answers often cover what the others want to ask. */
+	if (f->ask_count >= DP_ASKS_MAX)
+		return park(dp, op, DP_BY_ASK);
+	/* Each answer brings something; if not, the coordinator and we do not mean the same. */
+	if (op->need_off != op->last_need_off || f->lf.drops != op->last_drops)
+		op->asks = 0;
+	op->last_need_off = op->need_off;
+	op->last_drops = f->lf.drops;
+	if (++op->asks > DP_ASKS_IN_VAIN)
+		return end(dp, op, -EIO);
+	set_state(dp, op, DP_ST_ASK);
+	list_add_tail(&op->link, &f->asking);
+	f->ask_count++;
+	return DP_NEED_LAYOUT;
+}
+
+/* ------------------------------------------------------------------ plan: mapping */
+
+static void add_zero(struct dp_op *op, uint64_t off, uint64_t end)
+{
+	uint32_t buf_off = (uint32_t)(off - op->img_off), len = (uint32_t)(end - off);
+	struct dp_zero *z = op->zero_count ? &op->zeros[op->zero_count - 1] : NULL;
+
+	if (z && z->buf_off + z->len == buf_off) {
+		z->len += len;
+		return;
+	}
+	csv_assert(op->zero_count < SEGS_MAX);
+	op->zeros[op->zero_count++] = (struct dp_zero){.buf_off = buf_off, .len = len};
+}
+
+static void add_seg(struct dp_op *op, uint64_t off, uint64_t end, uint64_t lun_off)
+{
+	uint32_t buf_off = (uint32_t)(off - op->img_off), len = (uint32_t)(end - off);
+	struct seg *s = op->seg_count ? &op->segs[op->seg_count - 1] : NULL;
+
+	if (s && s->buf_off + s->len == buf_off && s->lun_off + s->len == lun_off) {
+		s->len += len;
+		return;
+	}
+	csv_assert(op->seg_count < SEGS_MAX);
+	op->segs[op->seg_count++] = (struct seg){.lun_off = lun_off, .len = len, .buf_off = buf_off};
+}
+
+static enum plan need(struct dp_op *op, uint64_t off, uint64_t end, bool write)
+{
+	op->need_off = off;
+	op->need_len = end - off;
+	op->need_write = write;
+	return PLAN_ASK;
+}
+
+static uint64_t round_down(uint64_t x, uint64_t unit)
+{
+	return x & ~(unit - 1);
+}
+
+static uint64_t round_up(uint64_t x, uint64_t unit)
+{
+	return (x + unit - 1) & ~(unit - 1);
+}
+
+/* [off, end) of the file, known and with space, as segments. */
+static void map_segs(const struct dp_file *f, struct dp_op *op, uint64_t off, uint64_t end)
+{
+	struct fs_extent e;
+	uint64_t stop;
+
+	for (uint64_t at = off; at < end; at = stop) {
+		bool known = layout_at(&f->lf, at, &e, NULL);
+
+		csv_assert(known);
+		stop = e.off + e.len < end ? e.off + e.len : end;
+		add_seg(op, at, stop, e.lun_off + (at - e.off));
+	}
+}
+
+/* ------------------------------------------------------------------ plan: reads */
+
+static enum plan plan_read(struct dp *dp, struct dp_file *f, struct dp_op *op)
+{
+	uint64_t bs = dp->cfg.block_bytes, end = op->off + op->len, stop;
+	struct fs_extent e;
+
+	if (!f->lf.size_known)
+		return need(op, op->off, end, false);
+	if (end > f->lf.size) {
+		/* The file may have grown elsewhere; here only if we knew. */
+		if (!op->asked && !dp->cfg.sole_node)
+			return need(op, op->off, end, false);
+		end = f->lf.size;
+	}
+	op->result = end > op->off ? (int32_t)(end - op->off) : 0;
+	if (!op->result)
+		return PLAN_NOTHING;
+	op->img_off = round_down(op->off, bs);
+	op->skip = (uint32_t)(op->off - op->img_off);
+	op->img_len = (uint32_t)(round_up(end, bs) - op->img_off);
+	for (uint64_t at = op->img_off; at < end; at = stop) {
+		if (!layout_at(&f->lf, at, &e, NULL))
+			return need(op, at < op->off ? op->off : at, end, false);
+		if (e.state == EXT_HOLE && !op->asked && !dp->cfg.sole_node)
+			return need(op, at < op->off ? op->off : at, end, false);
+		stop = e.off + e.len;
+		if (stop > op->img_off + op->img_len)
+			stop = op->img_off + op->img_len;
+		if (e.state == EXT_WRITTEN || e.state == EXT_SHARED)
+			add_seg(op, at, stop, e.lun_off + (at - e.off));
+		else
+			add_zero(op, at, stop);
+	}
+	return op->seg_count ? PLAN_IO : PLAN_NOTHING;
+}
+
+/* ------------------------------------------------------------------ plan: writes */
+
+/* Every byte of it has space; `first`: some of it is unwritten. */
+static bool find_space(const struct dp_file *f, struct dp_op *op, uint64_t off, uint64_t end)
+{
+	struct fs_extent e;
+
+	op->first = false;
+	for (uint64_t at = off; at < end; at = e.off + e.len) {
+		if (!layout_at(&f->lf, at, &e, NULL) || e.state == EXT_HOLE ||
+			e.state == EXT_SHARED) {
+			need(op, at < op->off ? op->off : at, op->off + op->len, true);
+			return false;
+		}
+		op->first |= e.state == EXT_UNWRITTEN;
+	}
+	return true;
+}
+
+static enum ext_state state_at(const struct dp_file *f, uint64_t off)
+{
+	struct fs_extent e;
+	bool known = layout_at(&f->lf, off, &e, NULL);
+
+	csv_assert(known);
+	return (enum ext_state)e.state;
+}
+
+/*
+ * The image: the write in whole blocks, and at an end that lies in an unwritten cluster the whole
+ * cluster. What it has around the data is zeros there (rule 1), and is read from the LUN where
+ * the cluster is written (rule 2).
+ */
+static void make_image(struct dp *dp, struct dp_file *f, struct dp_op *op)
+{
+	uint64_t bs = dp->cfg.block_bytes, cs = dp->cfg.cluster_bytes, end = op->off + op->len;
+	uint64_t a = round_down(op->off, bs), b = round_up(end, bs);
+	bool head_new = state_at(f, a) == EXT_UNWRITTEN, tail_new = state_at(f, b - 1) == EXT_UNWRITTEN;
+
+	if (head_new)
+		a = round_down(a, cs);
+	if (tail_new)
+		b = round_up(b, cs);
+	op->img_off = a;
+	op->img_len = (uint32_t)(b - a);
+	op->skip = (uint32_t)(op->off - a);
+	op->bounce = op->zero || a < op->off || b > end;
+	if (head_new && a < op->off)
+		add_zero(op, a, op->off);
+	if (tail_new && b > end)
+		add_zero(op, end, b);
+	op->edges = false;
+	if (!head_new && a < op->off) {
+		map_segs(f, op, a, a + bs);
+		op->edges = true;
+	}
+	if (!tail_new && b > end && (b - bs > a || !op->edges)) {
+		map_segs(f, op, b - bs, b);
+		op->edges = true;
+	}
+	op->lock_off = a;
+	op->lock_end = b;
+	op->exclusive = op->first || op->edges;
+}
+
+static void map_write(struct dp_file *f, struct dp_op *op)
+{
+	op->edges = false;
+	op->seg_count = 0;
+	op->io_write = true;
+	map_segs(f, op, op->img_off, op->img_off + op->img_len);
+}
+
+/* A write of zeros (rule 4) touches only what is written: the rest reads as zero already. */
+static bool zero_needs_nothing(const struct dp_file *f, const struct dp_op *op)
+{
+	uint64_t end = op->off + op->len, next;
+	struct fs_extent e;
+
+	for (uint64_t at = op->off; at < end;) {
+		if (!layout_at(&f->lf, at, &e, &next))
+			return false;
+		if (e.state == EXT_WRITTEN || e.state == EXT_SHARED)
+			return false;
+		at = e.off + e.len;
+	}
+	return true;
+}
+
+static enum plan plan_write(struct dp *dp, struct dp_file *f, struct dp_op *op)
+{
+	uint64_t bs = dp->cfg.block_bytes, end = op->off + op->len;
+
+	op->result = (int32_t)op->len;
+	if (op->zero && zero_needs_nothing(f, op))
+		return PLAN_NOTHING;
+	if (!f->lf.size_known)
+		return need(op, op->off, end, true);
+	if (!find_space(f, op, round_down(op->off, bs), round_up(end, bs)))
+		return PLAN_ASK;
+	make_image(dp, f, op);
+	if (must_wait_for_lock(f, op))
+		return PLAN_LOCKED;
+	if (op->first) {
+		if (layout_promise(&dp->layout))
+			return PLAN_NOMEM;
+		op->promised = true;
+	}
+	lock(f, op);
+	if (op->edges)
+		op->io_write = false;
+	else
+		map_write(f, op);
+	return PLAN_IO;
+}
+
+/* ------------------------------------------------------------------ going inside */
+
+enum gate dp_gate_now(const struct dp *dp, uint64_t now_ns)
+{
+	return dp->gate == GATE_DIRECT && now_ns < dp->lease_ns ? GATE_DIRECT : GATE_CLOSED;
+}
+
+/* In place and to be durable: the write itself can say so, and no commit is needed (rule 8). */
+static bool wants_fua(const struct dp_op *op)
+{
+	return op->io_write && (op->sync || op->dsync);
+}
+
+static enum dp_verdict enter(struct dp *dp, struct dp_op *op, bool unknown, struct dp_now now)
+{
+	struct dp_file *f = op->file;
+
+	if (!op->inside) {
+		op->inside = true;
+		op->drops = f->lf.drops;
+		list_add_tail(&op->ilink, &f->inside);
+		f->inside_count++;
+	}
+	op->io_fua = wants_fua(op);
+	op->io_unknown = unknown;
+	if (!unknown && dp_gate_now(dp, now.now_ns) == GATE_DIRECT) {
+		set_state(dp, op, DP_ST_IO);
+		return DP_SUBMIT;
+	}
+	set_state(dp, op, DP_ST_CORE);
+	return DP_HANDOVER;
+}
+
+static enum dp_verdict plan(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	struct dp_file *f = op->file;
+
+	if (f->lf.closed && !op->internal)
+		return park(dp, op, DP_BY_GATE);
+	op->seg_count = op->zero_count = 0;
+	op->first = op->edges = op->bounce = op->io_write = op->io_unknown = false;
+	op->exclusive = false;
+	op->retries = 0;
+	switch (op->write ? plan_write(dp, f, op) : plan_read(dp, f, op)) {
+	case PLAN_IO:
+		return enter(dp, op, false, now);
+	case PLAN_NOTHING:
+		return end(dp, op, op->result);
+	case PLAN_ASK:
+		return ask(dp, op);
+	case PLAN_LOCKED:
+		return park(dp, op, DP_BY_LOCK);
+	case PLAN_NOMEM:
+		return end(dp, op, -ENOMEM);
+	}
+	csv_assert(!"a plan");
+	return DP_DONE;
+}
+
+/* The layout went away while it was inside: what was done, was done to space that is not ours now. */
+static enum dp_verdict replan(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	leave(dp, op);
+	set_state(dp, op, DP_ST_NEW);
+	op->asked = false;
+	return plan(dp, op, now);
+}
+
+static int check_op(const struct dp_op *op)
+{
+	if (op->len > IO_BYTES_MAX)
+		return -EINVAL;
+	if (op->off > FILE_BYTES_MAX || op->len > FILE_BYTES_MAX - op->off)
+		return op->write ? -EFBIG : -EINVAL;
+	return 0;
+}
+
+static enum dp_verdict begin_new(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	int err = check_op(op);
+
+	op->seq = ++dp->seq;
+	list_init(&op->link);
+	list_init(&op->ilink);
+	if (err || !op->len) {
+		op->state = DP_ST_ENDED;
+		op->result = err;
+		return DP_DONE;
+	}
+	op->file = file_get(dp, op->ino);
+	if (!op->file) {
+		op->state = DP_ST_ENDED;
+		op->result = -ENOMEM;
+		return DP_DONE;
+	}
+	op->file->op_count++;
+	/* With one node the kernel holds the file's lock and knows its end. */
+	if (op->write && op->append && !dp->cfg.sole_node) {
+		set_state(dp, op, DP_ST_APPEND);
+		return DP_NEED_APPEND;
+	}
+	return plan(dp, op, now);
+}
+
+enum dp_verdict dp_begin(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	if (op->state == DP_ST_NEW)
+		return begin_new(dp, op, now);
+	csv_assert(op->state == DP_ST_READY);
+	if (op->inside && op->drops == op->file->lf.drops)
+		return enter(dp, op, false, now);
+	if (op->inside)
+		leave(dp, op);
+	return plan(dp, op, now);
+}
+
+/* ------------------------------------------------------------------ completion */
+
+static void note_touched(struct dp_file *f, struct dp_op *op, struct dp_now now)
+{
+	f->touched = true;
+	f->touched_wall_ns = now.wall_ns;
+	if (f->told_ns && now.now_ns - f->told_ns < DP_TOUCH_NS)
+		return;
+	f->told_ns = now.now_ns;
+	f->touched = false;
+	op->note_touched = true;
+}
+
+static enum dp_verdict written(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	struct dp_file *f = op->file;
+	uint64_t cs = dp->cfg.cluster_bytes, end_off = op->off + op->len;
+
+	op->range.ino = op->ino;
+	op->range.mtime_ns = now.wall_ns;
+	op->range.size = op->zero ? 0 : end_off;
+	op->range.off = op->range.len = 0;
+	if (op->first) {
+		op->range.off = round_down(op->img_off, cs);
+		op->range.len = round_up(op->img_off + op->img_len, cs) - op->range.off;
+		layout_written(&dp->layout, &f->lf, op->range.off, op->range.len);
+		op->promised = false;
+	}
+	unlock(dp, op);
+	if (op->zero)
+		return end(dp, op, (int32_t)op->len);
+	if (end_off > f->lf.size || op->sync || (op->dsync && op->first)) {
+		set_state(dp, op, DP_ST_COMMIT);
+		return DP_COMMIT;
+	}
+	if (op->first)
+		op->note_written = true;
+	else
+		note_touched(f, op, now);
+	return end(dp, op, (int32_t)op->len);
+}
+
+static enum dp_verdict io_ok(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	op->retries = 0;
+	if (op->drops != op->file->lf.drops)
+		return replan(dp, op, now);
+	if (!op->write)
+		return end(dp, op, op->result);
+	if (op->edges) {
+		map_write(op->file, op);
+		return enter(dp, op, false, now);
+	}
+	return written(dp, op, now);
+}
+
+/* Rule 7: at once three times (a unit attention tells once), then with growing pauses. */
+static enum dp_verdict io_again(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	uint64_t pause_ns;
+
+	if (!op->retries)
+		op->retry_since_ns = now.now_ns;
+	op->retries++;
+	if (now.now_ns - op->retry_since_ns > DP_RETRY_NS)
+		return enter(dp, op, true, now);
+	if (op->retries <= 3)
+		return enter(dp, op, false, now);
+	pause_ns = NS_PER_MS << (op->retries < 10 ? op->retries - 4 : 6);
+	op->not_before_ns = now.now_ns + pause_ns;
+	set_state(dp, op, DP_ST_LATER);
+	list_add_tail(&op->link, &dp->later);
+	return DP_WAIT;
+}
+
+enum dp_verdict dp_done(struct dp *dp, struct dp_op *op, enum lun_status status, struct dp_now now)
+{
+	csv_assert(op->state == DP_ST_IO);
+	csv_assert(op->inside);
+	switch (status) {
+	case LUN_OK:
+		/* Rule 6: after the lease the space may have been another file's when it was read. */
+		if (!op->io_write && now.now_ns >= dp->lease_ns)
+			return enter(dp, op, true, now);
+		return io_ok(dp, op, now);
+	case LUN_RETRY:
+		return io_again(dp, op, now);
+	case LUN_MEDIUM:
+		return end(dp, op, -EIO);
+	case LUN_NOSPACE:
+		return end(dp, op, -ENOSPC);
+	case LUN_CONFLICT:
+	case LUN_UNKNOWN:
+	case LUN_UNSUPPORTED:
+	case LUN_PROTECTED:
+		break;
+	}
+	return enter(dp, op, true, now);
+}
+
+static enum dp_verdict committed(struct dp *dp, struct dp_op *op, int err)
+{
+	struct layout_file *lf = &op->file->lf;
+
+	if (!err && op->drops == lf->drops && lf->size_known && lf->size < op->range.size)
+		lf->size = op->range.size;
+	return end(dp, op, err ? err : (int32_t)op->len);
+}
+
+enum dp_verdict dp_block_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now)
+{
+	csv_assert(op->inside);
+	csv_assert(err <= 0);
+	if (op->state == DP_ST_COMMIT)
+		return committed(dp, op, err);
+	csv_assert(op->state == DP_ST_CORE);
+	if (err)
+		return end(dp, op, err);
+	return io_ok(dp, op, now);
+}
+
+enum dp_verdict dp_block_retry(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	csv_assert(op->state == DP_ST_CORE);
+	if (op->drops != op->file->lf.drops)
+		return replan(dp, op, now);
+	return enter(dp, op, false, now);
+}
+
+/* ------------------------------------------------------------------ answers to questions */
+
+enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now)
+{
+	struct dp_file *f = op->file;
+
+	csv_assert(op->state == DP_ST_ASK);
+	csv_assert(f->ask_count > 0);
+	list_del(&op->link);
+	f->ask_count--;
+	wake(dp, f, DP_BY_ASK);
+	if (!err && f->put_failed)
+		err = -ENOMEM;
+	f->put_failed = false;
+	if (err)
+		return end(dp, op, err);
+	op->asked = true;
+	return plan(dp, op, now);
+}
+
+enum dp_verdict dp_append_done(
+	struct dp *dp, struct dp_op *op, int err, uint64_t off, struct dp_now now)
+{
+	csv_assert(op->state == DP_ST_APPEND);
+	op->off = off;
+	if (!err)
+		err = check_op(op);
+	if (err)
+		return end(dp, op, err);
+	return plan(dp, op, now);
+}
+
+bool dp_cancel(struct dp *dp, struct dp_op *op)
+{
+	if (op->state != DP_ST_PARKED && (op->state != DP_ST_READY || op->inside))
+		return false;
+	list_del(&op->link);
+	if (op->state == DP_ST_PARKED && op->cause == DP_BY_LOCK) {
+		op->file->lock_waiters--;
+		wake_lock_waiters(dp, op->file);
+	}
+	(void)end(dp, op, -EINTR);
+	return true;
+}
+
+struct dp_op *dp_next_ready(struct dp *dp, uint64_t now_ns)
+{
+	struct dp_op *op;
+
+	list_for_each_entry_safe(o, tmp, &dp->later, struct dp_op, link) {
+		if (o->not_before_ns > now_ns)
+			continue;
+		list_del(&o->link);
+		set_state(dp, o, DP_ST_READY);
+		list_add_tail(&o->link, &dp->ready);
+	}
+	if (list_empty(&dp->ready))
+		return NULL;
+	op = list_first_entry(&dp->ready, struct dp_op, link);
+	list_del(&op->link);
+	return op;
+}
+
+uint64_t dp_deadline(const struct dp *dp)
+{
+	uint64_t first = NEVER;
+
+	if (!list_empty(&dp->ready))
+		return 0;
+	list_for_each_entry(o, &dp->later, struct dp_op, link) {
+		if (o->not_before_ns < first)
+			first = o->not_before_ns;
+	}
+	return first;
+}
+
+/* ------------------------------------------------------------------ the core's effects */
+
+int dp_layout_put(struct dp *dp, uint64_t ino, uint64_t off, uint64_t len, uint64_t size,
+	const struct fs_extent *e, uint32_t count)
+{
+	struct dp_file *f = file_get(dp, ino);
+	int err;
+
+	if (!f)
+		return -ENOMEM;
+	err = layout_put(&dp->layout, &f->lf, off, len, e, count);
+	if (err) {
+		f->put_failed = f->ask_count > 0;
+		file_put(dp, f);
+		return err;
+	}
+	f->lf.size = size;
+	f->lf.size_known = true;
+	return 0;
+}
+
+void dp_layout_size(struct dp *dp, uint64_t ino, uint64_t size)
+{
+	struct dp_file *f = file_find(dp, ino);
+
+	if (f && f->lf.size_known)
+		f->lf.size = size;
+}
+
+void dp_layout_close(struct dp *dp, uint64_t ino)
+{
+	/* Without memory for it nothing of it is known either: whoever comes must ask, and waits. */
+	struct dp_file *f = file_get(dp, ino);
+
+	if (!f)
+		return;
+	f->lf.closed = true;
+	owe_drained(dp, f);
+}
+
+void dp_layout_drop(struct dp *dp, uint64_t ino)
+{
+	struct dp_file *f = file_find(dp, ino);
+
+	if (!f)
+		return;
+	layout_drop(&dp->layout, &f->lf);
+	list_del(&f->drained);
+	wake(dp, f, DP_BY_GATE);
+	file_put(dp, f);
+}
+
+void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns)
+{
+	dp->gate = gate;
+	dp->lease_ns = lease_ns;
+	dp->volume_drained = gate == GATE_CLOSED && !dp->direct_count;
+}
+
+/* ------------------------------------------------------------------ events */
+
+static void event_range(struct event *ev, enum ev_type type, const struct dp_op *op)
+{
+	ev->type = type;
+	ev->range.ino = op->range.ino;
+	ev->range.off = op->range.off;
+	ev->range.len = op->range.len;
+	ev->range.mtime_ns = op->range.mtime_ns;
+	ev->range.size = op->range.size;
+}
+
+static void event_touched(struct event *ev, uint64_t ino, int64_t wall_ns)
+{
+	ev->type = EV_TOUCHED;
+	ev->range.ino = ino;
+	ev->range.mtime_ns = wall_ns;
+}
+
+static bool op_event(struct dp_op *op, struct event *ev)
+{
+	if (op->note_written)
+		event_range(ev, EV_WRITTEN, op);
+	else if (op->note_touched)
+		event_touched(ev, op->ino, op->range.mtime_ns);
+	else
+		return false;
+	op->note_written = op->note_touched = false;
+	return true;
+}
+
+bool dp_next_event(struct dp *dp, struct dp_op *op, struct event *ev)
+{
+	struct dp_file *f;
+
+	memset(ev, 0, sizeof(*ev));
+	if (op && op_event(op, ev))
+		return true;
+	if (!list_empty(&dp->drained)) {
+		f = list_first_entry(&dp->drained, struct dp_file, drained);
+		if (f->touched) {
+			f->touched = false;
+			event_touched(ev, f->lf.ino, f->touched_wall_ns);
+			return true;
+		}
+		ev->type = EV_DRAINED;
+		ev->ino = f->lf.ino;
+		list_del(&f->drained);
+		return true;
+	}
+	if (dp->volume_drained) {
+		dp->volume_drained = false;
+		ev->type = EV_DRAINED;
+		ev->ino = 0;
+		return true;
+	}
+	return false;
+}
+
+bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev)
+{
+	struct dp_file *f = file_find(dp, ino);
+
+	if (!f || !f->touched)
+		return false;
+	memset(ev, 0, sizeof(*ev));
+	f->touched = false;
+	event_touched(ev, ino, f->touched_wall_ns);
+	file_put(dp, f);
+	return true;
+}
+
+/* ------------------------------------------------------------------ help for shells */
+
+void dp_fill(const struct dp_op *op, void *image, const void *data)
+{
+	uint8_t *img = image;
+
+	for (uint32_t i = 0; i < op->zero_count; i++)
+		memset(img + op->zeros[i].buf_off, 0, op->zeros[i].len);
+	if (!op->write)
+		return;
+	if (op->zero)
+		memset(img + op->skip, 0, op->len);
+	else
+		memcpy(img + op->skip, data, op->len);
+}
+
+static int badness(enum lun_status s)
+{
+	switch (s) {
+	case LUN_OK:
+		return 0;
+	case LUN_RETRY:
+		return 1;
+	case LUN_NOSPACE:
+		return 2;
+	case LUN_MEDIUM:
+		return 3;
+	case LUN_UNSUPPORTED:
+		return 4;
+	case LUN_PROTECTED:
+		return 5;
+	case LUN_CONFLICT:
+		return 6;
+	case LUN_UNKNOWN:
+		return 7;
+	}
+	return 7;
+}
+
+enum lun_status dp_worst(enum lun_status a, enum lun_status b)
+{
+	return badness(a) >= badness(b) ? a : b;
+}
+
+/* ------------------------------------------------------------------ life, check */
+
+struct dp *dp_create(const struct dp_config *cfg)
+{
+	struct dp *dp = mem_alloc(cfg->mem, sizeof(*dp));
+
+	if (!dp)
+		return NULL;
+	dp->cfg = *cfg;
+	dp->gate = GATE_CLOSED;
+	list_init(&dp->ready);
+	list_init(&dp->later);
+	list_init(&dp->drained);
+	if (layout_init(&dp->layout, cfg->mem, cfg->cluster_bytes, sizeof(struct dp_file))) {
+		mem_free(cfg->mem, dp, sizeof(*dp));
+		return NULL;
+	}
+	dp_set_block_bytes(dp, cfg->block_bytes);
+	return dp;
+}
+
+void dp_destroy(struct dp *dp)
+{
+	struct mem *mem;
+
+	if (!dp)
+		return;
+	mem = dp->cfg.mem;
+	layout_fini(&dp->layout);
+	mem_free(mem, dp, sizeof(*dp));
+}
+
+void dp_set_block_bytes(struct dp *dp, uint32_t block_bytes)
+{
+	csv_assert(block_bytes > 0);
+	csv_assert((block_bytes & (block_bytes - 1)) == 0);
+	csv_assert(block_bytes <= dp->cfg.cluster_bytes);
+	dp->cfg.block_bytes = block_bytes;
+}
+
+bool dp_busy(const struct dp *dp, uint64_t ino)
+{
+	/* Looking changes nothing; the table's functions take it writable. */
+	struct dp_file *f = file_find((struct dp *)(uintptr_t)dp, ino);
+
+	return f && f->op_count;
+}
+
+static void check_inside(const struct dp_file *f, uint32_t *direct)
+{
+	uint32_t inside = 0, exclusive = 0;
+
+	list_for_each_entry(op, &f->inside, struct dp_op, ilink) {
+		csv_assert(op->inside);
+		csv_assert(op->file == f);
+		csv_assert(op->state == DP_ST_IO || op->state == DP_ST_CORE ||
+			   op->state == DP_ST_LATER || op->state == DP_ST_COMMIT ||
+			   op->state == DP_ST_READY);
+		csv_assert(!op->promised || (op->locked && op->exclusive));
+		*direct += op->state == DP_ST_IO;
+		inside++;
+		exclusive += op->locked && op->exclusive;
+		if (!op->locked || !op->exclusive)
+			continue;
+		list_for_each_entry(o, &f->inside, struct dp_op, ilink)
+			csv_assert(o == op || !o->locked || !locks_conflict(op, o));
+	}
+	csv_assert(inside == f->inside_count);
+	csv_assert(exclusive == f->exclusive_count);
+	csv_assert(list_empty(&f->drained) || (f->lf.closed && !inside));
+}
+
+static void check_waiting(const struct dp_file *f)
+{
+	uint32_t lock_waiters = 0, asks = 0;
+	uint64_t seq = 0;
+
+	list_for_each_entry(op, &f->waiting, struct dp_op, link) {
+		csv_assert(op->state == DP_ST_PARKED);
+		csv_assert(op->seq > seq);
+		seq = op->seq;
+		switch (op->cause) {
+		case DP_BY_GATE:
+			csv_assert(f->lf.closed);
+			break;
+		case DP_BY_LOCK:
+			csv_assert(must_wait_for_lock(f, op));
+			lock_waiters++;
+			break;
+		case DP_BY_ASK:
+			csv_assert(f->ask_count > 0);
+			break;
+		}
+	}
+	list_for_each_entry(op, &f->asking, struct dp_op, link) {
+		csv_assert(op->state == DP_ST_ASK);
+		asks++;
+	}
+	csv_assert(lock_waiters == f->lock_waiters);
+	csv_assert(asks == f->ask_count);
+}
+
+void dp_check(struct dp *dp)
+{
+	uint32_t direct = 0;
+
+	layout_check(&dp->layout);
+	for (struct layout_file *lf = layout_next(&dp->layout, NULL); lf;
+		lf = layout_next(&dp->layout, lf)) {
+		check_inside(file_of(lf), &direct);
+		check_waiting(file_of(lf));
+	}
+	csv_assert(direct == dp->direct_count);
+	list_for_each_entry(op, &dp->ready, struct dp_op, link)
+		csv_assert(op->state == DP_ST_READY);
+	list_for_each_entry(op, &dp->later, struct dp_op, link)
+		csv_assert(op->state == DP_ST_LATER);
+}
