@@ -3,6 +3,8 @@
 #ifndef CSVFS_BASE_LIMITS_H
 #define CSVFS_BASE_LIMITS_H
 
+#include <stdint.h>
+
 #define BLOCK_SIZE 4096u	/* metadata block, bytes; also the unit of the journal */
 #define BLOCK_SHIFT 12
 #define CHUNK_SIZE (1u << 20)	/* metadata lives in chunks of this size (or a cluster, if larger) */
@@ -27,8 +29,8 @@
 #define FRAME_BODY_MAX (128u << 10)
 #define CPG_MSG_MAX 1024
 
-#define NS_PER_MS 1000000ull
-#define NS_PER_SEC 1000000000ull
+#define NS_PER_MS ((uint64_t)1000000)
+#define NS_PER_SEC ((uint64_t)1000000000)
 #define NEVER UINT64_MAX	/* a deadline that does not come */
 
 #endif

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "coordinator/lease.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+
+#define BIT(idx) (1ull << (idx))
+
+static struct list *bucket_of(const struct lease_table *t, uint64_t ino)
+{
+	uint64_t h = ino * 0x9e3779b97f4a7c15ull;
+
+	return (struct list *)(uintptr_t)&t->bucket[h >> 52];
+}
+_Static_assert(LEASE_BUCKETS == 1 << 12, "bucket_of takes the top 12 bits");
+
+void lease_init(struct lease_table *t, struct mem *mem)
+{
+	memset(t, 0, sizeof(*t));
+	t->mem = mem;
+	for (unsigned i = 0; i < LEASE_BUCKETS; i++)
+		list_init(&t->bucket[i]);
+}
+
+static void range_free(struct lease_table *t, struct lease_range *r)
+{
+	list_del(&r->link);
+	mem_free(t->mem, r, sizeof(*r));
+}
+
+static void ino_free(struct lease_table *t, struct lease_ino *li)
+{
+	csv_assert(list_empty(&li->waiting));
+	list_for_each_entry_safe(r, tmp, &li->ranges, struct lease_range, link)
+		range_free(t, r);
+	list_del(&li->hash);
+	t->count--;
+	mem_free(t->mem, li, sizeof(*li));
+}
+
+void lease_reset(struct lease_table *t)
+{
+	for (unsigned i = 0; i < LEASE_BUCKETS; i++) {
+		list_for_each_entry_safe(li, tmp, &t->bucket[i], struct lease_ino, hash)
+			ino_free(t, li);
+	}
+}
+
+struct lease_ino *lease_find(const struct lease_table *t, uint64_t ino)
+{
+	list_for_each_entry(li, bucket_of(t, ino), struct lease_ino, hash) {
+		if (li->ino == ino)
+			return li;
+	}
+	return NULL;
+}
+
+struct lease_ino *lease_get(struct lease_table *t, uint64_t ino)
+{
+	struct lease_ino *li = lease_find(t, ino);
+
+	if (li)
+		return li;
+	li = mem_alloc(t->mem, sizeof(*li));
+	if (!li)
+		return NULL;
+	li->ino = ino;
+	li->recall_deadline_ns = NEVER;
+	list_init(&li->ranges);
+	list_init(&li->waiting);
+	list_add(&li->hash, bucket_of(t, ino));
+	t->count++;
+	return li;
+}
+
+void lease_put(struct lease_table *t, struct lease_ino *li)
+{
+	if (li->open_mask || li->holder_mask || li->granting || li->exclusive ||
+		!list_empty(&li->waiting))
+		return;
+	ino_free(t, li);
+}
+
+bool lease_is_open(const struct lease_table *t, uint64_t ino)
+{
+	const struct lease_ino *li = lease_find(t, ino);
+
+	return li && li->open_mask;
+}
+
+int lease_set_open(struct lease_table *t, uint64_t ino, uint32_t idx, bool open)
+{
+	struct lease_ino *li = open ? lease_get(t, ino) : lease_find(t, ino);
+
+	csv_assert(idx < NODES_MAX);
+	if (!li)
+		return open ? -ENOMEM : 0;
+	if (open) {
+		li->open_mask |= BIT(idx);
+	} else {
+		li->open_mask &= ~BIT(idx);
+		lease_put(t, li);
+	}
+	return 0;
+}
+
+static bool overlaps(const struct lease_range *r, uint64_t off, uint64_t len)
+{
+	return r->off < off + len && off < r->off + r->len;
+}
+
+uint64_t lease_conflicts(
+	const struct lease_ino *li, uint32_t idx, bool write, uint64_t off, uint64_t len)
+{
+	uint64_t mask = write ? li->blank_mask & ~BIT(idx) : 0;
+
+	list_for_each_entry(r, &li->ranges, struct lease_range, link) {
+		if (r->idx != idx && overlaps(r, off, len))
+			mask |= BIT(r->idx);
+	}
+	return mask;
+}
+
+static struct lease_range *owned_at(const struct lease_ino *li, uint64_t off, uint64_t len)
+{
+	list_for_each_entry(r, &li->ranges, struct lease_range, link) {
+		if (overlaps(r, off, len))
+			return r;
+	}
+	return NULL;
+}
+
+static struct lease_range *range_new(
+	struct lease_table *t, uint32_t idx, uint64_t off, uint64_t len)
+{
+	struct lease_range *r = mem_alloc(t->mem, sizeof(*r));
+
+	if (r) {
+		r->idx = idx;
+		r->off = off;
+		r->len = len;
+		list_init(&r->link);
+	}
+	return r;
+}
+
+/* Takes [off, off + len) out of what idx owns. May need one more range: a middle piece goes. */
+static int disown(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len)
+{
+	uint64_t end = off + len;
+
+	list_for_each_entry_safe(r, tmp, &li->ranges, struct lease_range, link) {
+		uint64_t r_end = r->off + r->len;
+
+		if (r->idx != idx || !overlaps(r, off, len))
+			continue;
+		if (r->off < off && r_end > end) {
+			struct lease_range *right = range_new(t, idx, end, r_end - end);
+
+			if (!right)
+				return -ENOMEM;
+			list_add(&right->link, &r->link);
+			r->len = off - r->off;
+		} else if (r->off < off) {
+			r->len = off - r->off;
+		} else if (r_end > end) {
+			r->off = end;
+			r->len = r_end - end;
+		} else {
+			range_free(t, r);
+		}
+	}
+	return 0;
+}
+
+int lease_own(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len)
+{
+	struct lease_range *n;
+	struct list *before = &li->ranges;
+	int err;
+
+	csv_assert(idx < NODES_MAX);
+	if (!len || off + len < off)
+		return -EINVAL;
+	list_for_each_entry(r, &li->ranges, struct lease_range, link) {
+		if (r->idx != idx && overlaps(r, off, len))
+			return -EEXIST;
+	}
+	err = disown(t, li, idx, off, len);
+	if (err)
+		return err;
+	list_for_each_entry(r, &li->ranges, struct lease_range, link) {
+		if (r->idx == idx && r->off + r->len == off) {
+			r->len += len;
+			li->holder_mask |= BIT(idx);
+			return 0;
+		}
+		if (r->idx == idx && off + len == r->off) {
+			r->off = off;
+			r->len += len;
+			li->holder_mask |= BIT(idx);
+			return 0;
+		}
+		if (r->off > off) {
+			before = &r->link;
+			break;
+		}
+	}
+	n = range_new(t, idx, off, len);
+	if (!n)
+		return -ENOMEM;
+	list_add_tail(&n->link, before);
+	li->holder_mask |= BIT(idx);
+	return 0;
+}
+
+/* The extent as this node may know it; false: the node may not be told, the reply ends before it. */
+static bool grant_one(struct lease_table *t, struct lease_ino *li, uint32_t idx, bool write,
+	uint64_t asked_end, struct fs_extent *e, int *err)
+{
+	struct lease_range *other = NULL;
+
+	if (e->state != EXT_UNWRITTEN && e->state != EXT_HOLE)
+		return true;
+	if (e->state == EXT_UNWRITTEN) {
+		/* What another node may be writing right now is not ours to call zero. */
+		list_for_each_entry(r, &li->ranges, struct lease_range, link) {
+			if (r->idx != idx && overlaps(r, e->off, e->len)) {
+				other = r;
+				break;
+			}
+		}
+		if (other && other->off <= e->off)
+			return false;
+		if (other)
+			e->len = other->off - e->off;
+		if (write && e->off < asked_end) {
+			*err = lease_own(t, li, idx, e->off, e->len);
+			return *err == 0;
+		}
+		other = owned_at(li, e->off, e->len);
+		if (other && other->idx == idx && other->off <= e->off &&
+			other->off + other->len >= e->off + e->len)
+			return true;
+		e->state = EXT_HOLE;
+		e->lun_off = 0;
+	}
+	li->blank_mask |= BIT(idx);
+	return true;
+}
+
+int lease_grant(struct lease_table *t, struct lease_ino *li, uint32_t idx, bool write, uint64_t off,
+	uint64_t len, struct fs_extent *extents, uint32_t *count)
+{
+	uint32_t n = 0;
+	int err = 0;
+
+	csv_assert(idx < NODES_MAX);
+	for (uint32_t i = 0; i < *count; i++) {
+		uint64_t was = extents[i].len;
+
+		if (!grant_one(t, li, idx, write, off + len, &extents[i], &err))
+			break;
+		n++;
+		if (extents[i].len != was)
+			break;
+	}
+	*count = n;
+	if (n)
+		li->holder_mask |= BIT(idx);
+	return err;
+}
+
+int lease_commit(
+	struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len)
+{
+	return disown(t, li, idx, off, len);
+}
+
+void lease_return(struct lease_table *t, struct lease_ino *li, uint32_t idx)
+{
+	list_for_each_entry_safe(r, tmp, &li->ranges, struct lease_range, link) {
+		if (r->idx == idx)
+			range_free(t, r);
+	}
+	li->holder_mask &= ~BIT(idx);
+	li->blank_mask &= ~BIT(idx);
+	li->recall_mask &= ~BIT(idx);
+	if (!li->recall_mask)
+		li->recall_deadline_ns = NEVER;
+}
+
+struct lease_ino *lease_next_of(const struct lease_table *t, uint32_t idx, uint64_t ino)
+{
+	bool found = ino == 0;
+	struct list *from = ino ? bucket_of(t, ino) : (struct list *)(uintptr_t)&t->bucket[0];
+
+	for (struct list *b = from; b < &t->bucket[LEASE_BUCKETS]; b++) {
+		list_for_each_entry(li, b, struct lease_ino, hash) {
+			if (found && ((li->open_mask | li->holder_mask) & BIT(idx)))
+				return li;
+			if (li->ino == ino)
+				found = true;
+		}
+	}
+	return NULL;
+}
+
+static void check_ino(const struct lease_ino *li)
+{
+	uint64_t end = 0;
+
+	list_for_each_entry(r, &li->ranges, struct lease_range, link) {
+		csv_assert(r->len > 0);
+		csv_assert(r->off >= end); /* L1 */
+		csv_assert(li->holder_mask & BIT(r->idx)); /* L2 */
+		end = r->off + r->len;
+	}
+	csv_assert(!li->exclusive || !li->holder_mask); /* L3 */
+	csv_assert(!(li->recall_mask & ~li->holder_mask)); /* L4 */
+	csv_assert(!(li->blank_mask & ~li->holder_mask));
+}
+
+void lease_check(const struct lease_table *t)
+{
+	for (unsigned i = 0; i < LEASE_BUCKETS; i++) {
+		list_for_each_entry(li, &t->bucket[i], struct lease_ino, hash)
+			check_ino(li);
+	}
+}

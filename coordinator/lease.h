@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * lease.h - what the coordinator remembers of every node's rights: which inodes it has open, and what
+ * of their layouts it was told.
+ *
+ * Kept in memory; a new coordinator rebuilds it from what the members reclaim.
+ *
+ * Invariants (lease_check)
+ *  L1 a range that is owned (allocated, unwritten, given to one node to first-write) has one owner
+ *     (invariant 7 of the system);
+ *  L2 a node that owns a range of an inode holds a layout of it;
+ *  L3 while an exclusive operation runs on an inode nobody holds a layout of it;
+ *  L4 a recall is outstanding only from a holder.
+ *
+ * Words: a holder was told any extent; a *blank* holder was told that some range reads as zero, so it
+ * must be asked to forget before anybody first-writes there.
+ *
+ * Nodes are named by an index 0 .. NODES_MAX-1 that the caller keeps stable while the node has rights.
+ */
+#ifndef CSVFS_COORDINATOR_LEASE_H
+#define CSVFS_COORDINATOR_LEASE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "csvfs/base/fsreq.h"
+#include "csvfs/base/list.h"
+#include "csvfs/base/mem.h"
+
+#define LEASE_BUCKETS 4096
+
+struct lease_range {
+	struct list link;
+	uint64_t off, len;
+	uint32_t idx;
+};
+
+struct lease_ino {
+	struct list hash;
+	uint64_t ino;
+	uint64_t open_mask, holder_mask, blank_mask;
+	uint64_t recall_mask; /* asked to give back, not answered yet */
+	uint64_t recall_deadline_ns;
+	struct list ranges; /* owned, by offset */
+	/* The caller's queue: requests that wait for this inode, and what runs on it. */
+	struct list waiting;
+	uint32_t granting; /* LAYOUT_GETs in the engine */
+	bool exclusive;	   /* a destructive operation is in the engine */
+};
+
+struct lease_table {
+	struct mem *mem;
+	struct list bucket[LEASE_BUCKETS];
+	uint64_t count;
+};
+
+void lease_init(struct lease_table *t, struct mem *mem);
+/* Forgets everything. No caller's request may be queued any more. */
+void lease_reset(struct lease_table *t);
+
+struct lease_ino *lease_find(const struct lease_table *t, uint64_t ino);
+/* Found or made; NULL: no memory. */
+struct lease_ino *lease_get(struct lease_table *t, uint64_t ino);
+/* Frees the entry when nothing is in it. Call after each change; `li` may be gone then. */
+void lease_put(struct lease_table *t, struct lease_ino *li);
+
+bool lease_is_open(const struct lease_table *t, uint64_t ino);
+int lease_set_open(struct lease_table *t, uint64_t ino, uint32_t idx, bool open);
+
+/*
+ * Who must give the layout back before node `idx` may be told of [off, off + len): for reading, others
+ * that own parts of it; for writing, also others that were told it is blank. A mask of node indexes.
+ */
+uint64_t lease_conflicts(
+	const struct lease_ino *li, uint32_t idx, bool write, uint64_t off, uint64_t len);
+
+/*
+ * Node `idx` is told these extents. Turns an UNWRITTEN extent into a hole unless it is, or with
+ * `write` becomes, the node's own; another's own range must not be among those (lease_conflicts).
+ * Parts of another node's own range beyond the asked range [off, off + len) are cut off: *count may
+ * shrink. 0 or -ENOMEM.
+ */
+int lease_grant(struct lease_table *t, struct lease_ino *li, uint32_t idx, bool write, uint64_t off,
+	uint64_t len, struct fs_extent *extents, uint32_t *count);
+
+/* The range is WRITTEN now: it is owned no longer. */
+int lease_commit(
+	struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len);
+
+/* For reclaim: the node says that it owns the range. -EEXIST: another one does. */
+int lease_own(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len);
+
+/* The node knows nothing of this inode's extents any more. */
+void lease_return(struct lease_table *t, struct lease_ino *li, uint32_t idx);
+
+/* The next inode, after `ino` in table order (0: first), in which `idx` has any right. */
+struct lease_ino *lease_next_of(const struct lease_table *t, uint32_t idx, uint64_t ino);
+
+void lease_check(const struct lease_table *t);
+
+#endif

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * io_mode.h - a node's own way to the LUN: log in, register, notice the loss, come back.
+ *
+ *                 io_path_start / retry_at
+ *   CLOSED -------------------> OPENING --up--> ANNOUNCE -> REGISTER -> KEYS -------+
+ *     ^                                       |                  older keys of ours |
+ *     |                                       | failed                PREEMPT <-----+
+ *     |                                       v                          | unsupported, or drain wanted
+ *     +---------- CLOSING <--- lost (any state after OPENING)          DRAIN
+ *                                                                        v
+ *                            UP <- SETTLE <- RESERVE <- HOLDER <- VERIFY-+
+ *
+ * Invariants (io_path_check)
+ *  P1 the path is UP only with a registered key that was read back (invariant 10);
+ *     and before it is registered every member was told of it (member_announced), else a takeover
+ *     would take the key for a stranger's;
+ *  P2 each login has an incarnation of its own;
+ *  P3 while `unfenced` is not 0 a write of that incarnation may still land: nothing of ours may be
+ *     acknowledged on another way, and the path does not get UP, before it was fenced by the
+ *     coordinator (io_path_fenced) or by us (PREEMPT and DRAIN) (invariant 9).
+ */
+#ifndef CSVFS_IO_MODE_H
+#define CSVFS_IO_MODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "csvfs/base/platform.h"
+#include "csvfs/base/prng.h"
+#include "csvfs/base/trace.h"
+
+enum path_st {
+	PST_CLOSED,
+	PST_OPENING,
+	PST_ANNOUNCE,
+	PST_REGISTER,
+	PST_KEYS,
+	PST_PREEMPT,
+	PST_DRAIN,
+	PST_VERIFY,
+	PST_HOLDER,
+	PST_RESERVE,
+	PST_SETTLE,
+	PST_UP,
+	PST_CLOSING,
+};
+
+struct io_path {
+	const struct trace *trace;
+	struct prng rng;
+	uint32_t node;
+	bool reservations, exclusive;
+	bool fenced_out; /* somebody took our registration away: the layouts may be gone, too */
+	enum path_st st;
+	uint32_t incarnation; /* of the present login; 0: none */
+	uint32_t unfenced;    /* P3 */
+	uint64_t tag, tag_count;
+	uint64_t retry_at_ns, retry_ns;
+	uint64_t settle_until_ns;
+	uint64_t first_loss_ns, lost_ns;
+	uint32_t losses, retries;
+	uint64_t old_key;
+	uint32_t block_bytes;
+	uint64_t lun_bytes;
+	bool write_cache;
+	char reason[128]; /* why it is not up */
+};
+
+/* `exclusive`: no other registrant is tolerated (a standalone mount looks for that elsewhere). */
+void io_path_init(struct io_path *p, uint32_t node, uint64_t seed, bool reservations,
+	uint64_t retry_ns, const struct trace *t);
+void io_path_start(struct io_path *p, uint64_t now_ns, struct effects *fx);
+/* EV_PATH, or an EV_LUN_DONE; true when it was for the path. */
+bool io_path_event(struct io_path *p, const struct event *ev, struct effects *fx);
+/* Timers. */
+void io_path_step(struct io_path *p, uint64_t now_ns, struct effects *fx);
+uint64_t io_path_deadline(const struct io_path *p);
+
+/* The core saw by itself that the path is of no use (a conflict, an unknown outcome). */
+void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct effects *fx);
+
+/* Every member knows the incarnation now: it may be registered. */
+void io_path_announced(struct io_path *p, struct effects *fx);
+
+/* The coordinator has fenced that incarnation of ours: its writes can no longer land. */
+void io_path_fenced(struct io_path *p, uint32_t incarnation);
+
+static inline bool io_path_up(const struct io_path *p)
+{
+	return p->st == PST_UP;
+}
+
+static inline uint64_t io_path_key(uint32_t node, uint32_t incarnation)
+{
+	return (uint64_t)node << 32 | incarnation;
+}
+
+const char *io_path_state_name(enum path_st st);
+void io_path_check(const struct io_path *p);
+
+#endif

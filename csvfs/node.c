@@ -1,0 +1,815 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node.c - one node: routes events to the modules, and joins them where one's state is another's
+ * input: path -> membership -> takeover -> engine and sessions -> requests -> gate.
+ *
+ * Each step handles one event and then runs node_advance(), which brings every module up to date, in
+ * that order. The step's time is the event's.
+ */
+#include "csvfs/node.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/node_int.h"
+
+#define STOP_FILES_NS (10 * NS_PER_SEC)
+/* Nobody else may need long to see us go; the claim and the key are worth waiting for. */
+#define STOP_TAKEOVER_NS (20 * NS_PER_SEC)
+
+static uint64_t or_default(uint64_t v, uint64_t d)
+{
+	return v ? v : d;
+}
+
+static void set_defaults(struct node_config *c)
+{
+	c->lease_ns = or_default(c->lease_ns, 20 * NS_PER_SEC);
+	c->commit_ns = or_default(c->commit_ns, 3 * NS_PER_SEC);
+	c->recall_ns = or_default(c->recall_ns, 10 * NS_PER_SEC);
+	c->reclaim_ns = or_default(c->reclaim_ns, 3 * NS_PER_SEC);
+	c->path_retry_ns = or_default(c->path_retry_ns, NS_PER_SEC);
+}
+
+static bool make_parts(struct node *n)
+{
+	const struct node_config *cfg = &n->cfg;
+	struct member_config mc = {.trace = n->trace, .standalone = cfg->standalone};
+	struct takeover_config tc = {.trace = n->trace, .member = &n->member, .mem = n->mem,
+		.standalone = cfg->standalone, .no_reservations = !cfg->reservations,
+		.tag_seed = cfg->life & 0xffffff};
+	struct client_config cc = {.mem = n->mem, .trace = n->trace, .node = cfg->node,
+		.life = cfg->life};
+
+	memcpy(mc.uuid, cfg->uuid, 16);
+	mc.self.node = cfg->node;
+	mc.self.life = cfg->life;
+	mc.self.port = cfg->port;
+	memcpy(mc.self.name, cfg->name, sizeof(mc.self.name));
+	memcpy(mc.self.addr, cfg->addr, sizeof(mc.self.addr));
+	member_init(&n->member, &mc);
+	memcpy(tc.uuid, cfg->uuid, 16);
+	n->tk = takeover_create(&tc);
+	n->sessions = sessions_create(
+		n->mem, cfg->uuid, cfg->node, cfg->name, cfg->life, n->trace);
+	n->client = client_create(&cc);
+	return n->tk && n->sessions && n->client;
+}
+
+struct node *node_create(const struct node_config *cfg, struct mem *mem, const struct trace *t)
+{
+	struct node *n = mem_alloc(mem, sizeof(*n));
+
+	if (!n)
+		return NULL;
+	n->cfg = *cfg;
+	set_defaults(&n->cfg);
+	n->mem = mem;
+	n->trace = t;
+	n->file_deadline_ns = NEVER;
+	n->stop_at_ns = NEVER;
+	list_init(&n->creqs);
+	node_file_init(n);
+	node_server_init(n);
+	node_data_init(n);
+	io_path_init(&n->path, cfg->node, cfg->seed, cfg->reservations, n->cfg.path_retry_ns, t);
+	return make_parts(n) ? n : NULL;
+}
+
+/* ------------------------------------------------------------------ requests to the coordinator */
+
+void node_reply_err(struct node *n, uint64_t tag, int32_t err, struct effects *fx)
+{
+	struct fs_reply *rp = effects_alloc(fx, sizeof(*rp));
+
+	memset(rp, 0, sizeof(*rp));
+	rp->err = err;
+	effects_add(fx, FX_REPLY, tag)->reply = rp;
+}
+
+static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx);
+
+void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs_request *rq,
+	struct effects *fx)
+{
+	struct creq *q = mem_alloc(n->mem, sizeof(*q));
+	int err = -ENOMEM;
+
+	if (q) {
+		q->kind = kind;
+		q->tag = tag;
+		q->id = ++n->creq_count;
+		q->ino = rq->ino;
+		q->off = rq->off;
+		q->len = rq->len;
+		q->op = rq->op;
+		q->since_ns = n->now_ns;
+		list_add_tail(&q->link, &n->creqs);
+		err = client_submit(n->client, q->id, rq, n->now_ns);
+	}
+	if (!err)
+		return;
+	if (q) {
+		struct fs_reply rp = {.err = err};
+
+		creq_done(n, q, &rp, fx);
+	} else if (kind <= CQ_CREATE) {
+		node_reply_err(n, tag, err, fx);
+	}
+}
+
+static struct creq *creq_find(struct node *n, uint64_t id)
+{
+	list_for_each_entry(q, &n->creqs, struct creq, link) {
+		if (q->id == id)
+			return q;
+	}
+	return NULL;
+}
+
+/* Copied: an effect outlives the frame that the reply came in. */
+static void reply_kernel(struct node *n, uint64_t tag, const struct fs_reply *rp, struct effects *fx)
+{
+	struct fs_reply *out = effects_alloc(fx, sizeof(*out));
+
+	*out = *rp;
+	if (rp->data_len) {
+		out->data = effects_alloc(fx, rp->data_len);
+		memcpy(out->data, rp->data, rp->data_len);
+	}
+	if (rp->extent_count) {
+		uint32_t bytes = rp->extent_count * (uint32_t)sizeof(*rp->extents);
+
+		out->extents = effects_alloc(fx, bytes);
+		memcpy(out->extents, rp->extents, bytes);
+	}
+	effects_add(fx, FX_REPLY, tag)->reply = out;
+}
+
+static void creq_layout(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx)
+{
+	struct fs_request rq = {.op = q->op, .ino = q->ino, .off = q->off, .len = q->len};
+	uint32_t bytes = rp->extent_count * (uint32_t)sizeof(*rp->extents);
+
+	if (bytes) {
+		struct fs_extent *copy = effects_alloc(fx, bytes);
+
+		memcpy(copy, rp->extents, bytes);
+		rp->extents = copy;
+	}
+	node_file_layout_reply(n, q->ino, &rq, rp, fx);
+	reply_kernel(n, q->tag, rp, fx);
+}
+
+static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx)
+{
+	list_del(&q->link);
+	switch (q->kind) {
+	case CQ_CREATE:
+		if (!rp->err)
+			node_file_created(n, &rp->attr, fx);
+		/* fall through */
+	case CQ_KERNEL:
+		if (!rp->err && rp->attr.ino)
+			node_file_overlay(n, &rp->attr);
+		reply_kernel(n, q->tag, rp, fx);
+		break;
+	case CQ_LAYOUT:
+		creq_layout(n, q, rp, fx);
+		break;
+	case CQ_OPEN:
+		node_file_open_reply(n, q->ino, rp, fx);
+		break;
+	case CQ_CLOSE:
+		node_file_close_reply(n, q->ino, fx);
+		break;
+	case CQ_COMMIT:
+		node_file_commit_reply(n, q->ino, rp, fx);
+		break;
+	case CQ_RETURN:
+		node_file_return_reply(n, q->ino, fx);
+		break;
+	}
+	if (n->now_ns - q->since_ns > n->stats.meta_stall_ns)
+		n->stats.meta_stall_ns = n->now_ns - q->since_ns;
+	n->stats.meta_ops++;
+	mem_free(n->mem, q, sizeof(*q));
+}
+
+void node_answer(struct node *n, uint64_t wire_tag, const struct fs_reqid *id, struct fs_reply *rp,
+	struct effects *fx)
+{
+	uint64_t tag;
+	struct creq *q;
+
+	if (!client_answered(n->client, wire_tag, id, n->now_ns, &tag))
+		return;
+	q = creq_find(n, tag);
+	if (q)
+		creq_done(n, q, rp, fx);
+}
+
+static void on_request(struct node *n, const struct event *ev, struct effects *fx)
+{
+	switch (ev->rq->op) {
+	case FS_OPEN:
+		node_file_open(n, ev->tag, ev->rq, fx);
+		return;
+	case FS_CLOSE:
+		node_file_close(n, ev->tag, ev->rq, fx);
+		return;
+	case FS_FSYNC:
+		node_file_fsync(n, ev->tag, ev->rq, fx);
+		return;
+	case FS_LAYOUT_GET:
+		node_ask(n, CQ_LAYOUT, ev->tag, ev->rq, fx);
+		return;
+	case FS_CREATE:
+		node_ask(n, CQ_CREATE, ev->tag, ev->rq, fx);
+		return;
+	case FS_LAYOUT_COMMIT:
+	case FS_LAYOUT_RETURN:
+	case FS_FREE_ORPHAN:
+	case FS_NONE:
+		node_reply_err(n, ev->tag, -EINVAL, fx);
+		return;
+	case FS_LOOKUP:
+	case FS_GETATTR:
+	case FS_READLINK:
+	case FS_READDIR:
+	case FS_STATFS:
+	case FS_GETXATTR:
+	case FS_LISTXATTR:
+	case FS_LSEEK:
+	case FS_SETATTR:
+	case FS_MKNOD:
+	case FS_MKDIR:
+	case FS_SYMLINK:
+	case FS_LINK:
+	case FS_UNLINK:
+	case FS_RMDIR:
+	case FS_RENAME:
+	case FS_SETXATTR:
+	case FS_REMOVEXATTR:
+	case FS_FALLOCATE:
+	case FS_APPEND:
+		break;
+	}
+	node_ask(n, CQ_KERNEL, ev->tag, ev->rq, fx);
+}
+
+/* A process that waits was killed. What may have been executed goes on; its answer is not missed. */
+static void on_cancel(struct node *n, uint64_t tag, struct effects *fx)
+{
+	list_for_each_entry(q, &n->creqs, struct creq, link) {
+		if (q->kind <= CQ_CREATE && q->tag == tag) {
+			if (client_cancel(n->client, q->id)) {
+				list_del(&q->link);
+				node_reply_err(n, tag, -EINTR, fx);
+				mem_free(n->mem, q, sizeof(*q));
+			}
+			return;
+		}
+	}
+	node_data_cancel(n, tag, fx);
+}
+
+/* ------------------------------------------------------------------ sessions */
+
+static void on_message(struct node *n, struct session *s, const struct msg *m, uint64_t data,
+	struct effects *fx)
+{
+	struct msg out = {0};
+
+	switch (m->type) {
+	case MSG_REQUEST:
+		node_server_request(n, s->peer, false, m->tag, &m->request, fx);
+		return;
+	case MSG_REPLY: {
+		struct fs_reply rp = m->reply.r;
+
+		if (s == n->coord)
+			node_answer(n, m->tag, &m->reply.id, &rp, fx);
+		return;
+	}
+	case MSG_RECALL:
+		if (s == n->coord)
+			node_file_recall(n, m->recall.ino, fx);
+		return;
+	case MSG_RECLAIM:
+		node_server_reclaim(n, s, m, fx);
+		return;
+	case MSG_RECLAIM_END:
+		node_server_reclaim_end(n, s, fx);
+		return;
+	case MSG_SERVE:
+		if (s == n->coord && n->reclaim == RECLAIM_SENT) {
+			n->reclaim = RECLAIM_SERVED;
+			client_serve_remote(n->client, s);
+			trace(n->trace, TRACE_INFO, "node %u serves us, epoch %lu", s->peer,
+				n->coord_epoch);
+		}
+		return;
+	case MSG_BLOCK:
+		node_data_serve(n, s, m, data, fx);
+		return;
+	case MSG_BLOCK_REPLY:
+		node_data_reply(n, s, m, data, fx);
+		return;
+	case MSG_FENCE_ME:
+	case MSG_FENCE_DONE:
+	case MSG_CTL:
+	case MSG_CTL_REPLY:
+	case MSG_STATS:
+	case MSG_HELLO:
+	case MSG_HELLO_OK:
+	case MSG_HELLO_NO:
+	case MSG_PING:
+	case MSG_PONG:
+	case MSG_GOODBYE:
+		break;
+	}
+	/* Nothing here asks for it: whoever sends it speaks another dialect. */
+	(void)out;
+	session_drop(s, "a message that this version does not expect", fx);
+	if (data)
+		effects_add(fx, FX_DATA_FREE, 0)->data = data;
+}
+
+static void coord_down(struct node *n)
+{
+	if (!n->serving_local)
+		client_down(n->client);
+	n->reclaim = RECLAIM_NONE;
+	n->reclaim_at = NULL;
+}
+
+static void session_notes(struct node *n, struct effects *fx)
+{
+	struct session *s;
+	enum session_note note;
+
+	while ((note = sessions_note(n->sessions, &s)) != SESSION_NOTE_NONE) {
+		if (note == SESSION_NOTE_UP && s == n->coord) {
+			n->reclaim = RECLAIM_SENDING;
+			n->reclaim_at = NULL;
+			n->reclaim_count = 0;
+		} else if (note == SESSION_NOTE_UP && !s->outgoing) {
+			struct peer *p = node_peer(n, s->peer);
+
+			if (!node_server_admits(n, s->peer, s->peer_life)) {
+				session_drop(s, "not admitted now", fx);
+			} else if (p) {
+				p->reclaimed = p->served = false;
+				p->reclaim_new = true;
+			}
+		} else if (note == SESSION_NOTE_DOWN) {
+			if (s == n->coord)
+				coord_down(n);
+			node_data_session_down(n, s);
+			if (!s->outgoing)
+				node_server_session_down(n, s);
+		}
+	}
+}
+
+static void on_net(struct node *n, const struct event *ev, struct effects *fx)
+{
+	struct session *s = NULL;
+	const struct msg *m = sessions_event(n->sessions, ev, fx, &s);
+
+	/* What the event did to the session comes before the message that came over it. */
+	session_notes(n, fx);
+	if (m)
+		on_message(n, s, m, ev->type == EV_NET_MSG ? ev->net.data : 0, fx);
+}
+
+/* Tells a coordinator what we hold, a part per step; then waits for SERVE. */
+static void reclaim_send(struct node *n, struct effects *fx)
+{
+	struct msg m = {0};
+	struct file *f = n->reclaim_at;
+
+	if (n->reclaim != RECLAIM_SENDING || n->coord->state != SESSION_UP)
+		return;
+	for (f = node_file_next(n, f); f; f = node_file_next(n, f)) {
+		struct msg_range ranges[WIRE_RANGES_MAX];
+		uint32_t count = 0;
+
+		if (!effects_room(fx, 8, 64u << 10))
+			return;
+		if (f->st == FILE_OPENING) {
+			n->reclaim_at = f;
+			continue;
+		}
+		list_for_each_entry(r, &f->owned, struct frange, link) {
+			if (count == WIRE_RANGES_MAX)
+				break;
+			ranges[count++] = (struct msg_range){r->off, r->len};
+		}
+		memset(&m, 0, sizeof(m));
+		m.type = MSG_RECLAIM;
+		m.reclaim.ino = f->ino;
+		m.reclaim.open = true;
+		m.reclaim.holder = f->layout != LAYOUT_NONE;
+		m.reclaim.blank = m.reclaim.holder;
+		m.reclaim.range_count = count;
+		m.reclaim.ranges = ranges;
+		(void)session_send(n->coord, &m, 0, 0, fx);
+		n->reclaim_count++;
+		n->reclaim_at = f;
+	}
+	memset(&m, 0, sizeof(m));
+	m.type = MSG_RECLAIM_END;
+	m.reclaim_end.count = n->reclaim_count;
+	(void)session_send(n->coord, &m, 0, 0, fx);
+	n->reclaim = RECLAIM_SENT;
+	n->reclaim_at = NULL;
+	trace(n->trace, TRACE_INFO, "reclaimed %u files at node %u", n->reclaim_count, n->coord->peer);
+}
+
+/* One outgoing session, to whoever coordinates; none while that is us or nobody. */
+static void follow(struct node *n, struct effects *fx)
+{
+	struct takeover_coordinator c = takeover_coordinator(n->tk);
+	bool want = takeover_state(n->tk) == TK_FOLLOW && c.node && c.node != n->cfg.node &&
+		    c.role >= ROLE_RECOVERING && n->stop < STOP_TAKEOVER;
+
+	if (n->coord && (!want || n->coord_node != c.node || n->coord_epoch != c.epoch)) {
+		trace(n->trace, TRACE_INFO, "session to node %u ends: it coordinates no longer",
+			n->coord_node);
+		session_close(n->coord, "you coordinate no longer", fx);
+		session_notes(n, fx);
+		coord_down(n);
+		n->coord = NULL;
+		n->coord_node = 0;
+	}
+	if (want && !n->coord) {
+		n->coord = session_open(n->sessions, c.node, c.name, c.addr, c.port);
+		n->coord_node = c.node;
+		n->coord_epoch = c.epoch;
+		n->reclaim = RECLAIM_NONE;
+	}
+	if (n->coord && session_lease_ns(n->coord) &&
+		session_lease_ns(n->coord) + n->cfg.lease_ns > n->lease_ns &&
+		n->reclaim == RECLAIM_SERVED)
+		n->lease_ns = session_lease_ns(n->coord) + n->cfg.lease_ns;
+}
+
+/* ------------------------------------------------------------------ path and membership */
+
+/* What takeover and the others must know of our path follows from its state. */
+static void tell_path(struct node *n, struct effects *fx)
+{
+	enum member_path st = MPATH_NONE;
+	uint32_t incarnation = 0;
+
+	if (n->stop >= STOP_EXIT) {
+		st = MPATH_NONE;
+	} else if (n->path.st == PST_UP) {
+		st = MPATH_OK;
+		incarnation = n->path.incarnation;
+	} else if (n->path.st > PST_OPENING && n->path.st < PST_UP) {
+		st = MPATH_COMING;
+		incarnation = n->path.incarnation;
+	} else if (n->path.unfenced) {
+		st = MPATH_LOST;
+		incarnation = n->path.unfenced;
+	}
+	if (st == n->told_path && incarnation == n->told_incarnation)
+		return;
+	n->told_path = st;
+	n->told_incarnation = incarnation;
+	member_set_path(&n->member, st, incarnation);
+	sessions_set_epoch(n->sessions, takeover_epoch(n->tk));
+	n->sessions->incarnation = incarnation;
+}
+
+static void path_step(struct node *n, struct effects *fx)
+{
+	enum takeover_state tk = takeover_state(n->tk);
+
+	if (n->path.unfenced && member_was_fenced(&n->member, n->path.unfenced)) {
+		trace(n->trace, TRACE_INFO, "our incarnation %x is fenced", n->path.unfenced);
+		io_path_fenced(&n->path, n->path.unfenced);
+	}
+	if (n->path.st == PST_UP && n->cfg.reservations &&
+		member_was_fenced(&n->member, n->path.incarnation)) {
+		uint32_t gone = n->path.incarnation;
+
+		/* Not asked for: we were given up. What we held may be another's by now. */
+		trace(n->trace, TRACE_ERROR, "evicted: our incarnation %x was fenced", gone);
+		io_path_lose(&n->path, "evicted by the coordinator", n->now_ns, fx);
+		io_path_fenced(&n->path, gone);
+		node_file_forget_layouts(n, fx);
+	}
+	if (tk == TK_LOST && !n->was_lost)
+		io_path_lose(&n->path, takeover_reason(n->tk), n->now_ns, fx);
+	n->was_lost = tk == TK_LOST;
+	if (n->path.st == PST_ANNOUNCE && member_announced(&n->member, n->path.incarnation))
+		io_path_announced(&n->path, fx);
+	io_path_step(&n->path, n->now_ns, fx);
+	tell_path(n, fx);
+}
+
+/* ------------------------------------------------------------------ leaving */
+
+static void exit_now(struct node *n, int32_t err, const char *text, struct effects *fx)
+{
+	struct effect *e;
+
+	if (n->exited)
+		return;
+	n->exited = true;
+	trace_format(n->exit_text, sizeof(n->exit_text), "%s", text);
+	e = effects_add(fx, FX_EXIT, 0);
+	e->net.err = err;
+	e->net.bytes = n->exit_text;
+	e->net.len = (uint32_t)strlen(n->exit_text);
+}
+
+static void stop_step(struct node *n, struct effects *fx)
+{
+	struct effect *e;
+	bool late = n->now_ns >= n->stop_at_ns;
+
+	switch (n->stop) {
+	case STOP_NO:
+		return;
+	case STOP_FILES:
+		if ((n->files.count || !list_empty(&n->creqs)) && !late)
+			return;
+		n->stop = STOP_TAKEOVER;
+		n->stop_at_ns = n->now_ns + STOP_TAKEOVER_NS;
+		takeover_stop(n->tk);
+		return;
+	case STOP_TAKEOVER:
+		if (takeover_state(n->tk) != TK_STOPPED && takeover_state(n->tk) != TK_REFUSED && !late)
+			return;
+		sessions_stop(n->sessions, "unmounted", fx);
+		session_notes(n, fx);
+		if (n->path.st != PST_UP || !n->cfg.reservations) {
+			n->stop = STOP_EXIT;
+			return;
+		}
+		n->stop = STOP_HOLDER;
+		n->stop_tag = node_lun(n, TAG_NODE, LUN_PR_READ_RESERVATION, fx, &e);
+		return;
+	case STOP_HOLDER:
+	case STOP_UNREGISTER:
+		if (late)
+			n->stop = STOP_EXIT;
+		return;
+	case STOP_EXIT:
+		exit_now(n, 0, "unmounted", fx);
+		return;
+	}
+}
+
+/*
+ * Our key goes, but not with a reservation that others still need: if we hold it and are not alone,
+ * the next coordinator preempts our key, which harms nobody.
+ */
+static bool stop_lun_done(struct node *n, const struct event *ev, struct effects *fx)
+{
+	uint64_t ours = io_path_key(n->cfg.node, n->path.incarnation);
+	struct effect *e;
+
+	if (!n->stop_tag || ev->tag != n->stop_tag)
+		return false;
+	n->stop_tag = 0;
+	if (n->stop == STOP_HOLDER && ev->lun.status == LUN_OK &&
+		(member_view(&n->member)->count <= 1 || !ev->lun.key_count ||
+			ev->lun.keys[0] != ours)) {
+		n->stop = STOP_UNREGISTER;
+		n->stop_tag = node_lun(n, TAG_NODE, LUN_PR_UNREGISTER, fx, &e);
+		e->lun.key = ours;
+		return true;
+	}
+	n->stop = STOP_EXIT;
+	return true;
+}
+
+/* ------------------------------------------------------------------ the step */
+
+uint64_t node_lun(struct node *n, enum tag_owner owner, enum lun_op op, struct effects *fx,
+	struct effect **e)
+{
+	uint64_t tag = TAG(owner, ++n->lun_count);
+
+	*e = effects_add(fx, FX_LUN, tag);
+	(*e)->lun.op = op;
+	return tag;
+}
+
+/* The coordinator's own right to do I/O comes from its claim: each beat that the LUN took renews it. */
+static void own_lease(struct node *n, const struct event *ev)
+{
+	if (ev->lun.status == LUN_OK && ev->tag == n->beat_tag &&
+		takeover_state(n->tk) >= TK_OPEN && takeover_state(n->tk) <= TK_RELEASE &&
+		n->beat_sent_ns + n->cfg.lease_ns > n->lease_ns)
+		n->lease_ns = n->beat_sent_ns + n->cfg.lease_ns;
+}
+
+static void on_lun_done(struct node *n, const struct event *ev, struct effects *fx)
+{
+	switch (TAG_OWNER(ev->tag)) {
+	case TAG_META:
+		if (n->vol)
+			vol_lun_done(n->vol, ev, fx);
+		if (n->old_vol)
+			vol_lun_done(n->old_vol, ev, fx);
+		return;
+	case TAG_TAKEOVER:
+		takeover_lun_done(n->tk, ev, fx);
+		own_lease(n, ev);
+		return;
+	case TAG_SERVE:
+		if (node_data_lun_done(n, ev, fx))
+			return;
+		(void)node_server_lun_done(n, ev, fx);
+		return;
+	case TAG_NODE:
+		if (io_path_event(&n->path, ev, fx) || stop_lun_done(n, ev, fx))
+			return;
+		(void)node_data_lun_done(n, ev, fx);
+		return;
+	}
+}
+
+static void on_start(struct node *n, struct effects *fx)
+{
+	io_path_start(&n->path, n->now_ns, fx);
+}
+
+static void dispatch(struct node *n, const struct event *ev, struct effects *fx)
+{
+	switch (ev->type) {
+	case EV_START:
+		on_start(n, fx);
+		break;
+	case EV_TIMER:
+	case EV_CPG_CONF:
+	case EV_QUORUM:
+	case EV_CPG_MSG:
+	case EV_CPG_DOWN:
+		break; /* member_event() has had it */
+	case EV_REQUEST:
+		on_request(n, ev, fx);
+		break;
+	case EV_CANCEL:
+		on_cancel(n, ev->tag, fx);
+		break;
+	case EV_LUN_DONE:
+		on_lun_done(n, ev, fx);
+		break;
+	case EV_PATH:
+		(void)io_path_event(&n->path, ev, fx);
+		break;
+	case EV_NET_UP:
+	case EV_NET_DOWN:
+	case EV_NET_MSG:
+		on_net(n, ev, fx);
+		break;
+	case EV_BLOCK:
+		node_data_block(n, ev, fx);
+		break;
+	case EV_WRITTEN:
+		node_file_written(n, ev, fx);
+		break;
+	case EV_COMMIT:
+		node_file_commit(n, ev, fx);
+		break;
+	case EV_TOUCHED:
+		node_file_touched(n, ev, fx);
+		break;
+	case EV_DRAINED:
+		if (ev->ino)
+			node_file_drained(n, ev->ino, fx);
+		break;
+	case EV_CTL:
+		node_ctl(n, ev, fx);
+		break;
+	case EV_STOP:
+		if (n->stop == STOP_NO) {
+			n->stop = STOP_FILES;
+			n->stop_at_ns = n->now_ns + STOP_FILES_NS;
+		}
+		break;
+	}
+}
+
+/* Our own requests, while we coordinate. */
+static void local_requests(struct node *n, struct effects *fx)
+{
+	const struct fs_request *rq;
+	uint64_t wire_tag;
+
+	while (n->serving_local && effects_room(fx, 16, 128u << 10) &&
+		(rq = client_next_local(n->client, &wire_tag)))
+		node_server_request(n, n->cfg.node, true, wire_tag, rq, fx);
+}
+
+static void expire_held(struct node *n, struct effects *fx)
+{
+	uint64_t id, before;
+
+	if (!n->cfg.hold_ns || n->now_ns < n->cfg.hold_ns)
+		return;
+	before = n->now_ns - n->cfg.hold_ns;
+	while (effects_room(fx, 4, 4096) && client_next_expired(n->client, before, &id)) {
+		struct creq *q = creq_find(n, id);
+		struct fs_reply rp = {.err = -EIO};
+
+		if (q)
+			creq_done(n, q, &rp, fx);
+	}
+}
+
+static void advance(struct node *n, struct effects *fx)
+{
+	uint32_t from = fx->count;
+
+	path_step(n, fx);
+	takeover_step(n->tk, n->now_ns, fx);
+	/* A state that takeover reached just now may want something of the path at once. */
+	path_step(n, fx);
+	sessions_set_epoch(n->sessions, takeover_epoch(n->tk));
+	follow(n, fx);
+	sessions_step(n->sessions, n->now_ns, fx);
+	session_notes(n, fx);
+	node_server_step(n, fx);
+	if (n->coord)
+		reclaim_send(n, fx);
+	local_requests(n, fx);
+	node_server_step(n, fx);
+	node_file_step(n, n->now_ns, fx);
+	node_data_step(n, fx);
+	client_step(n->client, n->now_ns, fx);
+	expire_held(n, fx);
+	stop_step(n, fx);
+	for (uint32_t i = from; i < fx->count; i++) {
+		if (fx->fx[i].type == FX_LUN && TAG_OWNER(fx->fx[i].tag) == TAG_TAKEOVER) {
+			n->beat_tag = fx->fx[i].tag;
+			n->beat_sent_ns = n->now_ns;
+		}
+	}
+	if (!n->ever_served && client_served(n->client))
+		n->ever_served = true;
+	if (takeover_state(n->tk) == TK_REFUSED && !n->ever_served)
+		exit_now(n, -EBUSY, takeover_reason(n->tk), fx);
+}
+
+void node_step(struct node *n, const struct event *ev, struct effects *fx)
+{
+	csv_assert(ev->now_ns >= n->now_ns);
+	effects_reset(fx);
+	n->now_ns = ev->now_ns;
+	n->wall_ns = ev->wall_ns;
+	n->sessions->now_ns = ev->now_ns;
+	member_event(&n->member, ev);
+	dispatch(n, ev, fx);
+	advance(n, fx);
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+uint64_t node_deadline(const struct node *n)
+{
+	uint64_t d = n->stop_at_ns;
+
+	d = least(d, io_path_deadline(&n->path));
+	d = least(d, takeover_deadline(n->tk));
+	d = least(d, sessions_deadline(n->sessions));
+	d = least(d, client_deadline(n->client));
+	d = least(d, node_file_deadline(n));
+	d = least(d, node_server_deadline(n));
+	d = least(d, node_data_deadline(n));
+	if (n->reclaim == RECLAIM_SENDING || (n->stop == STOP_EXIT && !n->exited))
+		d = 0;
+	if (n->exited)
+		d = NEVER;
+	return d;
+}
+
+bool node_ready(const struct node *n)
+{
+	return n->ever_served;
+}
+
+void node_check(const struct node *n)
+{
+	io_path_check(&n->path);
+	member_check(&n->member);
+	takeover_check(n->tk);
+	session_check(n->sessions);
+	client_check(n->client);
+	node_file_check(n);
+	node_server_check(n);
+	if (n->vol)
+		vol_check(n->vol);
+}

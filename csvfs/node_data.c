@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node_data.c - block I/O that the data path hands over, block I/O served for others, and the mode.
+ *
+ *   DIRECT            the gate is open: the data threads submit by themselves
+ *   BLOCK REDIRECTED  no path (or the administrator's wish): block I/O goes through the coordinator
+ *   PAUSED            held: nothing may be done, or nobody is there to do it
+ *
+ * Rules
+ *  1. The gate is open only when the path is UP, the cluster quorate, and our lease runs (invariant 14).
+ *  2. On the way back from redirected to direct nothing may be outstanding at a peer (invariant 9).
+ *  3. A write whose outcome is unknown is sent again only when its older attempt can no longer land: our
+ *     lost incarnation is fenced, and whoever served us has been fenced too or has told us, in a new
+ *     session, that nothing of ours is in flight there.
+ *  4. For another node we do block I/O only while it is a member that we serve, or it follows us, and our
+ *     own path is UP. What fails here with an unknown outcome is answered only when our own lost
+ *     incarnation is fenced: until then it might still land.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/node_int.h"
+
+#define FLUSH_TAG (1ull << 63) /* an EV_BLOCK of our own: the flush of an fsync */
+#define RETRY_NS (20 * NS_PER_MS)
+#define RETRIES_MAX 500
+
+void node_data_init(struct node *n)
+{
+	list_init(&n->flushes);
+	n->mode = IO_PAUSED;
+	strcpy(n->mode_reason, "starting");
+}
+
+const char *node_mode_name(const struct node *n)
+{
+	switch (n->mode) {
+	case IO_PAUSED: return "paused";
+	case IO_DIRECT: return "direct";
+	case IO_BLOCK_REDIRECTED: return "block-redirected";
+	}
+	return "?";
+}
+
+/* ------------------------------------------------------------------ our own */
+
+static void block_done(uint64_t tag, int32_t err, struct effects *fx)
+{
+	effects_add(fx, FX_BLOCK_DONE, tag)->block.err = err;
+}
+
+/* Effects for our own flushes are not the data path's. */
+static void take_flushes(struct node *n, uint32_t from, struct effects *fx)
+{
+	for (uint32_t i = from; i < fx->count; i++) {
+		struct effect *e = &fx->fx[i];
+
+		if (e->type != FX_BLOCK_DONE || !(e->tag & FLUSH_TAG))
+			continue;
+		/* Nothing: handle 0 is none. */
+		e->type = FX_DATA_FREE;
+		e->data = 0;
+		list_for_each_entry_safe(f, tmp, &n->flushes, struct nflush, link) {
+			if (f->tag == e->tag) {
+				int32_t err = fx->fx[i].block.err;
+				struct fwait *w = f->wait;
+
+				list_del(&f->link);
+				mem_free(n->mem, f, sizeof(*f));
+				node_file_flush_done(n, w, err, fx);
+				break;
+			}
+		}
+	}
+}
+
+void node_data_block(struct node *n, const struct event *ev, struct effects *fx)
+{
+	if (client_block_submit(n->client, ev))
+		block_done(ev->tag, -ENOMEM, fx);
+}
+
+void node_data_flush(struct node *n, struct fwait *w, struct effects *fx)
+{
+	struct event ev = {.type = EV_BLOCK, .now_ns = n->now_ns, .wall_ns = n->wall_ns};
+	struct nflush *f = mem_alloc(n->mem, sizeof(*f));
+
+	if (!f) {
+		node_file_flush_done(n, w, -ENOMEM, fx);
+		return;
+	}
+	f->wait = w;
+	f->tag = FLUSH_TAG | ++n->lun_count;
+	f->retry_ns = NEVER;
+	list_add_tail(&f->link, &n->flushes);
+	ev.tag = f->tag;
+	ev.block.flush = true;
+	if (client_block_submit(n->client, &ev)) {
+		list_del(&f->link);
+		mem_free(n->mem, f, sizeof(*f));
+		node_file_flush_done(n, w, -ENOMEM, fx);
+	}
+}
+
+static void flush_direct(struct node *n, struct nflush *f, struct effects *fx)
+{
+	struct effect *e;
+
+	f->retry_ns = NEVER;
+	f->lun_tag = node_lun(n, TAG_NODE, LUN_FLUSH, fx, &e);
+}
+
+static void flush_done(struct node *n, struct nflush *f, int32_t err, struct effects *fx)
+{
+	struct fwait *w = f->wait;
+
+	list_del(&f->link);
+	mem_free(n->mem, f, sizeof(*f));
+	node_file_flush_done(n, w, err, fx);
+}
+
+/* The data path's I/O that was handed over while we are direct (again) goes back to it. */
+static void give_back(struct node *n, struct effects *fx)
+{
+	uint64_t tag;
+
+	while (effects_room(fx, 4, 4096) && client_block_next_idle(n->client, &tag)) {
+		if (!(tag & FLUSH_TAG)) {
+			effects_add(fx, FX_BLOCK_RETRY, tag);
+			continue;
+		}
+		list_for_each_entry(f, &n->flushes, struct nflush, link) {
+			if (f->tag == tag) {
+				flush_direct(n, f, fx);
+				break;
+			}
+		}
+	}
+}
+
+void node_data_cancel(struct node *n, uint64_t tag, struct effects *fx)
+{
+	if (client_block_cancel(n->client, tag))
+		block_done(tag, -EINTR, fx);
+}
+
+void node_data_reply(struct node *n, struct session *s, const struct msg *m, uint64_t data,
+	struct effects *fx)
+{
+	uint32_t from = fx->count;
+
+	(void)client_block_reply(n->client, s, m, data, n->now_ns, fx);
+	take_flushes(n, from, fx);
+}
+
+void node_data_session_down(struct node *n, struct session *s)
+{
+	if (client_block_session(n->client) == s)
+		client_block_peer(n->client, NULL, 0);
+	list_for_each_entry(v, &n->served, struct served, link) {
+		if (v->node == s->peer && !s->outgoing)
+			v->dead = true;
+	}
+}
+
+/* ------------------------------------------------------------------ served for others */
+
+static void served_free(struct node *n, struct served *v, struct effects *fx)
+{
+	struct peer *p = node_peer(n, v->node);
+
+	if (p && p->blocks)
+		p->blocks--;
+	if (v->data)
+		effects_add(fx, FX_DATA_FREE, 0)->data = v->data;
+	list_del(&v->link);
+	mem_free(n->mem, v, sizeof(*v));
+}
+
+static void served_reply(struct node *n, struct served *v, enum lun_status status, struct effects *fx)
+{
+	struct session *s = session_from(n->sessions, v->node);
+	struct msg m = {.type = MSG_BLOCK_REPLY, .tag = v->wire_tag};
+
+	m.block_reply.status = status;
+	if (s && !v->dead) {
+		if (status == LUN_OK && v->op == BLOCK_READ) {
+			m.data_len = (uint32_t)v->len;
+			n->stats.served_read_bytes += v->len;
+		} else if (status == LUN_OK && v->op == BLOCK_WRITE) {
+			n->stats.served_write_bytes += v->len;
+		}
+		n->stats.served_ops++;
+		(void)session_send(s, &m, m.data_len ? v->data : 0, 0, fx);
+	}
+	served_free(n, v, fx);
+}
+
+static void served_submit(struct node *n, struct served *v, struct effects *fx)
+{
+	struct effect *e;
+	enum lun_op op = v->op == BLOCK_READ ? LUN_READ : v->op == BLOCK_WRITE ? LUN_WRITE : LUN_FLUSH;
+
+	v->retry_ns = NEVER;
+	v->lun_tag = node_lun(n, TAG_SERVE, op, fx, &e);
+	e->lun.fua = v->fua;
+	e->lun.off = v->off;
+	e->lun.len = v->len;
+	e->lun.data = v->data;
+}
+
+static void refuse(struct session *s, const struct msg *m, enum lun_status status, struct effects *fx)
+{
+	struct msg out = {.type = MSG_BLOCK_REPLY, .tag = m->tag};
+
+	out.block_reply.status = status;
+	(void)session_send(s, &out, 0, 0, fx);
+}
+
+void node_data_serve(struct node *n, struct session *s, const struct msg *m, uint64_t data,
+	struct effects *fx)
+{
+	struct peer *p = node_peer(n, s->peer);
+	struct served *v;
+	uint64_t end = m->block.lun_off + m->block.len;
+	bool fits = m->block.op == BLOCK_FLUSH ||
+		    (end >= m->block.lun_off && end <= n->path.lun_bytes &&
+			    !((m->block.lun_off | m->block.len) & (n->path.block_bytes - 1)));
+
+	/* Rule 4. NOT EXECUTED is what RETRY says: the asker looks for another way. */
+	if (!p || !p->served || s->outgoing || n->path.st != PST_UP || !fits) {
+		refuse(s, m, fits ? LUN_RETRY : LUN_UNSUPPORTED, fx);
+		if (data)
+			effects_add(fx, FX_DATA_FREE, 0)->data = data;
+		return;
+	}
+	v = mem_alloc(n->mem, sizeof(*v));
+	if (!v) {
+		refuse(s, m, LUN_RETRY, fx);
+		if (data)
+			effects_add(fx, FX_DATA_FREE, 0)->data = data;
+		return;
+	}
+	v->wire_tag = m->tag;
+	v->node = s->peer;
+	v->op = m->block.op;
+	v->fua = m->block.fua;
+	v->off = m->block.lun_off;
+	v->len = m->block.len;
+	v->data = data;
+	list_add_tail(&v->link, &n->served);
+	p->blocks++;
+	served_submit(n, v, fx);
+}
+
+bool node_data_serving(const struct node *n)
+{
+	return !list_empty(&n->served);
+}
+
+static void served_done(struct node *n, struct served *v, const struct event *ev, struct effects *fx)
+{
+	v->lun_tag = 0;
+	if (ev->lun.data)
+		v->data = ev->lun.data;
+	switch (ev->lun.status) {
+	case LUN_RETRY:
+		if (v->retries++ < RETRIES_MAX) {
+			v->retry_ns = n->now_ns + RETRY_NS;
+			return;
+		}
+		served_reply(n, v, LUN_RETRY, fx);
+		return;
+	case LUN_OK:
+	case LUN_MEDIUM:
+	case LUN_UNSUPPORTED:
+	case LUN_NOSPACE:
+	case LUN_PROTECTED:
+		served_reply(n, v, ev->lun.status, fx);
+		return;
+	case LUN_CONFLICT:
+	case LUN_UNKNOWN:
+		/* Answered by served_step() when our incarnation is fenced. */
+		v->unknown = true;
+		io_path_lose(&n->path, ev->lun.status == LUN_CONFLICT ?
+				"reservation conflict" : "a served command was lost", n->now_ns, fx);
+		return;
+	}
+}
+
+static void served_step(struct node *n, struct effects *fx)
+{
+	list_for_each_entry_safe(v, tmp, &n->served, struct served, link) {
+		if (!effects_room(fx, 8, 8192))
+			return;
+		if (v->unknown && !n->path.unfenced)
+			served_reply(n, v, v->op == BLOCK_WRITE ? LUN_UNKNOWN : LUN_RETRY, fx);
+		else if (!v->lun_tag && !v->unknown && n->path.st != PST_UP)
+			served_reply(n, v, LUN_RETRY, fx);
+		else if (!v->lun_tag && !v->unknown && n->now_ns >= v->retry_ns)
+			served_submit(n, v, fx);
+	}
+}
+
+bool node_data_lun_done(struct node *n, const struct event *ev, struct effects *fx)
+{
+	list_for_each_entry(v, &n->served, struct served, link) {
+		if (v->lun_tag && v->lun_tag == ev->tag) {
+			served_done(n, v, ev, fx);
+			return true;
+		}
+	}
+	list_for_each_entry(f, &n->flushes, struct nflush, link) {
+		if (!f->lun_tag || f->lun_tag != ev->tag)
+			continue;
+		f->lun_tag = 0;
+		switch (ev->lun.status) {
+		case LUN_OK:
+		case LUN_UNSUPPORTED: /* no cache to flush */
+			flush_done(n, f, 0, fx);
+			return true;
+		case LUN_MEDIUM:
+		case LUN_NOSPACE:
+		case LUN_PROTECTED:
+			flush_done(n, f, -EIO, fx);
+			return true;
+		case LUN_RETRY:
+			f->retry_ns = n->now_ns + RETRY_NS;
+			return true;
+		case LUN_CONFLICT:
+		case LUN_UNKNOWN:
+			io_path_lose(&n->path, "a flush was lost", n->now_ns, fx);
+			f->retry_ns = n->now_ns;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ------------------------------------------------------------------ mode and gate */
+
+static enum io_mode choose_mode(struct node *n, const char **why)
+{
+	enum takeover_state tk = takeover_state(n->tk);
+	bool quorate = tk != TK_IDLE && tk != TK_FROZEN && tk != TK_REFUSED && tk != TK_STOPPED;
+	bool peer = n->coord && n->coord->state == SESSION_UP && n->reclaim == RECLAIM_SERVED;
+
+	*why = "";
+	if (n->stop >= STOP_TAKEOVER || tk == TK_STOPPED) {
+		*why = "unmounting";
+		return IO_PAUSED;
+	}
+	if (n->admin_pause) {
+		*why = "asked for by the administrator";
+		return IO_PAUSED;
+	}
+	if (!quorate) {
+		*why = tk == TK_REFUSED || tk == TK_FROZEN ? takeover_reason(n->tk) :
+							     "the cluster is not quorate";
+		return IO_PAUSED;
+	}
+	if (!n->ever_served) {
+		*why = "waiting for a coordinator";
+		return IO_PAUSED;
+	}
+	if (n->path.st == PST_UP && !(n->admin_redirect && n->coord_node)) {
+		/* A lease that is over does not come back by itself: only the coordinator gives it. */
+		if (n->now_ns >= n->lease_ns) {
+			*why = "no word from a coordinator: the lease has run out";
+			return IO_PAUSED;
+		}
+		return IO_DIRECT;
+	}
+	*why = n->path.st == PST_UP ? "asked for by the administrator" : n->path.reason;
+	if (peer && !n->path.unfenced && n->now_ns < n->lease_ns)
+		return IO_BLOCK_REDIRECTED;
+	if (n->path.st == PST_UP)
+		*why = "redirection asked for, and no coordinator to redirect to";
+	else if (n->path.unfenced && peer)
+		*why = "path lost: waiting until the old session is fenced";
+	return IO_PAUSED;
+}
+
+static void set_gate(struct node *n, enum gate g, struct effects *fx)
+{
+	uint64_t lease = n->cfg.standalone && !n->cfg.reservations ? NEVER : n->lease_ns;
+	struct effect *e;
+
+	if (g == n->gate && (g == GATE_CLOSED || lease == n->gate_lease_ns))
+		return;
+	n->gate = g;
+	n->gate_lease_ns = lease;
+	e = effects_add(fx, FX_GATE, 0);
+	e->gate.gate = g;
+	e->gate.lease_ns = lease;
+}
+
+static void set_mode(struct node *n, enum io_mode m, const char *why)
+{
+	if (m != n->mode) {
+		n->mode_since_ns = n->wall_ns;
+		n->mode = m;
+		trace(n->trace, m == IO_DIRECT ? TRACE_INFO : TRACE_WARN, "I/O is %s%s%s",
+			node_mode_name(n), why[0] ? ": " : "", why);
+	}
+	trace_format(n->mode_reason, sizeof(n->mode_reason), "%s", why);
+}
+
+/* Rule 3: is every older attempt of an unknown write over? */
+static bool old_attempts_over(const struct node *n)
+{
+	return !n->path.unfenced &&
+	       (n->serving_local || n->reclaim == RECLAIM_SERVED || n->cfg.standalone);
+}
+
+void node_data_step(struct node *n, struct effects *fx)
+{
+	const char *why;
+	enum io_mode m;
+	struct client_stats st;
+	uint32_t from = fx->count;
+
+	if (n->cfg.standalone && !n->cfg.reservations)
+		n->lease_ns = NEVER;
+	served_step(n, fx);
+	if (old_attempts_over(n))
+		client_block_resend(n->client);
+	m = choose_mode(n, &why);
+	set_mode(n, m, why);
+	client_get_stats(n->client, &st);
+	switch (m) {
+	case IO_DIRECT:
+		if (client_block_session(n->client))
+			client_block_peer(n->client, NULL, 0);
+		/* Rule 2: what a peer still has of ours is waited for behind the closed gate. */
+		if (st.block_sent || st.block_unknown) {
+			set_gate(n, GATE_CLOSED, fx);
+			break;
+		}
+		set_gate(n, GATE_DIRECT, fx);
+		give_back(n, fx);
+		break;
+	case IO_BLOCK_REDIRECTED:
+		set_gate(n, GATE_CLOSED, fx);
+		if (client_block_session(n->client) != n->coord)
+			client_block_peer(n->client, n->coord, 0);
+		break;
+	case IO_PAUSED:
+		set_gate(n, GATE_CLOSED, fx);
+		if (client_block_session(n->client))
+			client_block_peer(n->client, NULL, 0);
+		break;
+	}
+	list_for_each_entry(f, &n->flushes, struct nflush, link) {
+		if (n->now_ns >= f->retry_ns && n->path.st == PST_UP)
+			flush_direct(n, f, fx);
+	}
+	take_flushes(n, from, fx);
+}
+
+uint64_t node_data_deadline(const struct node *n)
+{
+	uint64_t d = NEVER;
+
+	list_for_each_entry(v, &n->served, struct served, link) {
+		if (!v->lun_tag && v->retry_ns < d)
+			d = v->retry_ns;
+	}
+	list_for_each_entry(f, &n->flushes, struct nflush, link) {
+		if (f->retry_ns < d && n->path.st == PST_UP)
+			d = f->retry_ns;
+	}
+	if (n->gate == GATE_DIRECT && n->lease_ns < d)
+		d = n->lease_ns;
+	return d;
+}

@@ -1,0 +1,646 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* node_file.c - see node_file.h. */
+#include "csvfs/node_file.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/node_int.h"
+
+static struct list *bucket_of(struct node *n, uint64_t ino)
+{
+	return &n->files.bucket[(ino * 0x9e3779b97f4a7c15ull) >> 54];
+}
+_Static_assert(FILE_BUCKETS == 1 << 10, "bucket_of takes the top 10 bits");
+
+void node_file_init(struct node *n)
+{
+	for (unsigned i = 0; i < FILE_BUCKETS; i++)
+		list_init(&n->files.bucket[i]);
+}
+
+static struct file *find(struct node *n, uint64_t ino)
+{
+	list_for_each_entry(f, bucket_of(n, ino), struct file, hash) {
+		if (f->ino == ino)
+			return f;
+	}
+	return NULL;
+}
+
+static struct file *file_new(struct node *n, uint64_t ino)
+{
+	struct file *f = mem_alloc(n->mem, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	f->ino = ino;
+	f->st = FILE_OPENING;
+	f->commit_at_ns = NEVER;
+	list_init(&f->owned);
+	list_init(&f->dirty);
+	list_init(&f->flying);
+	list_init(&f->open_waiters);
+	list_init(&f->waits);
+	list_init(&f->flying_waits);
+	list_add(&f->hash, bucket_of(n, ino));
+	n->files.count++;
+	return f;
+}
+
+static void ranges_clear(struct node *n, struct list *l)
+{
+	list_for_each_entry_safe(r, tmp, l, struct frange, link) {
+		list_del(&r->link);
+		mem_free(n->mem, r, sizeof(*r));
+	}
+}
+
+static void file_free(struct node *n, struct file *f)
+{
+	csv_assert(list_empty(&f->open_waiters));
+	csv_assert(list_empty(&f->waits));
+	csv_assert(list_empty(&f->flying_waits));
+	ranges_clear(n, &f->owned);
+	ranges_clear(n, &f->dirty);
+	ranges_clear(n, &f->flying);
+	list_del(&f->hash);
+	n->files.count--;
+	mem_free(n->mem, f, sizeof(*f));
+}
+
+struct file *node_file_next(struct node *n, struct file *prev)
+{
+	struct list *b = prev ? bucket_of(n, prev->ino) : &n->files.bucket[0];
+	struct list *at = prev ? prev->hash.next : b->next;
+
+	for (;;) {
+		if (at != b)
+			return list_entry(at, struct file, hash);
+		if (++b == &n->files.bucket[FILE_BUCKETS])
+			return NULL;
+		at = b->next;
+	}
+}
+
+/* ------------------------------------------------------------------ ranges */
+
+static struct frange *range_add(struct node *n, struct list *before, uint64_t off, uint64_t len)
+{
+	struct frange *r = mem_alloc(n->mem, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->off = off;
+	r->len = len;
+	list_add_tail(&r->link, before);
+	return r;
+}
+
+/* A sorted, disjoint list; adds [off, off+len). False: no memory. */
+static bool range_insert(struct node *n, struct list *l, uint64_t off, uint64_t len)
+{
+	uint64_t end = off + len;
+
+	list_for_each_entry_safe(r, tmp, l, struct frange, link) {
+		if (r->off > end)
+			return range_add(n, &r->link, off, end - off) != NULL;
+		if (r->off + r->len < off)
+			continue;
+		/* Touches or overlaps: take it into ours. */
+		if (r->off < off)
+			off = r->off;
+		if (r->off + r->len > end)
+			end = r->off + r->len;
+		list_del(&r->link);
+		mem_free(n->mem, r, sizeof(*r));
+	}
+	return range_add(n, l, off, end - off) != NULL;
+}
+
+static bool range_remove(struct node *n, struct list *l, uint64_t off, uint64_t len)
+{
+	uint64_t end = off + len;
+
+	list_for_each_entry_safe(r, tmp, l, struct frange, link) {
+		uint64_t r_end = r->off + r->len;
+
+		if (r_end <= off || r->off >= end)
+			continue;
+		if (r->off < off && r_end > end) {
+			struct list *next = r->link.next;
+
+			r->len = off - r->off;
+			return range_add(n, next, end, r_end - end) != NULL;
+		}
+		if (r->off < off) {
+			r->len = off - r->off;
+		} else if (r_end > end) {
+			r->off = end;
+			r->len = r_end - end;
+		} else {
+			list_del(&r->link);
+			mem_free(n->mem, r, sizeof(*r));
+		}
+	}
+	return true;
+}
+
+/* ------------------------------------------------------------------ commit */
+
+static bool nothing_to_commit(const struct file *f)
+{
+	return list_empty(&f->dirty) && !f->size && !f->mtime_ns;
+}
+
+static void commit_later(struct node *n, struct file *f, uint64_t at_ns)
+{
+	if (at_ns < f->commit_at_ns)
+		f->commit_at_ns = at_ns;
+	if (f->commit_at_ns < n->file_deadline_ns)
+		n->file_deadline_ns = f->commit_at_ns;
+}
+
+/* One commit in flight per file: what comes meanwhile goes with the next one. */
+static void commit_send(struct node *n, struct file *f, struct effects *fx)
+{
+	struct fs_extent ext[EXTENTS_PER_REPLY];
+	struct fs_request *rq = &n->scratch_rq;
+	uint32_t count = 0;
+
+	csv_assert(!f->commit_in_flight);
+	memset(rq, 0, sizeof(*rq));
+	rq->op = FS_LAYOUT_COMMIT;
+	rq->ino = f->ino;
+	rq->time_ns = n->wall_ns;
+	if (f->size) {
+		rq->valid |= FS_SET_SIZE;
+		rq->attr.size = f->size;
+	}
+	rq->valid |= FS_SET_MTIME;
+	rq->attr.mtime_ns = f->mtime_ns ? f->mtime_ns : n->wall_ns;
+	list_for_each_entry_safe(r, tmp, &f->dirty, struct frange, link) {
+		if (count == EXTENTS_PER_REPLY)
+			break;
+		ext[count++] = (struct fs_extent){.off = r->off, .len = r->len,
+			.state = EXT_WRITTEN};
+		list_del(&r->link);
+		list_add_tail(&r->link, &f->flying);
+	}
+	rq->extents = ext;
+	rq->extent_count = count;
+	f->size = 0;
+	f->mtime_ns = 0;
+	f->commit_at_ns = NEVER;
+	f->commit_in_flight = true;
+	/* All waits go along only if all ranges do. */
+	if (list_empty(&f->dirty))
+		list_splice_tail(&f->waits, &f->flying_waits);
+	node_ask(n, CQ_COMMIT, 0, rq, fx);
+}
+
+static void wait_done(struct node *n, struct fwait *w, struct effects *fx)
+{
+	if (w->need_commit || w->need_flush)
+		return;
+	list_del(&w->link);
+	if (w->is_fsync) {
+		node_reply_err(n, w->tag, w->err, fx);
+	} else {
+		struct effect *e = effects_add(fx, FX_BLOCK_DONE, w->tag);
+
+		e->block.err = w->err;
+	}
+	mem_free(n->mem, w, sizeof(*w));
+}
+
+static void layout_advance(struct node *n, struct file *f, struct effects *fx);
+
+/* Sends the next commit if somebody wants one now. */
+static void commit_pump(struct node *n, struct file *f, struct effects *fx)
+{
+	if (f->commit_in_flight || f->st == FILE_OPENING)
+		return;
+	if (nothing_to_commit(f)) {
+		list_for_each_entry_safe(w, tmp, &f->waits, struct fwait, link) {
+			w->need_commit = false;
+			wait_done(n, w, fx);
+		}
+		f->commit_at_ns = NEVER;
+		return;
+	}
+	if (!list_empty(&f->waits) || f->layout == LAYOUT_COMMITTING ||
+		f->commit_at_ns <= n->now_ns)
+		commit_send(n, f, fx);
+}
+
+void node_file_commit_reply(
+	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx)
+{
+	struct file *f = find(n, ino);
+
+	if (!f || !f->commit_in_flight)
+		return;
+	f->commit_in_flight = false;
+	if (rp->err)
+		trace(n->trace, TRACE_ERROR, "commit of ino %lx failed: %d", ino, rp->err);
+	list_for_each_entry_safe(r, tmp, &f->flying, struct frange, link) {
+		(void)range_remove(n, &f->owned, r->off, r->len);
+		list_del(&r->link);
+		mem_free(n->mem, r, sizeof(*r));
+	}
+	if (!rp->err) {
+		struct effect *e = effects_add(fx, FX_LAYOUT_SIZE, 0);
+
+		e->layout.ino = ino;
+		e->layout.size = rp->attr.size;
+	}
+	list_for_each_entry_safe(w, tmp, &f->flying_waits, struct fwait, link) {
+		w->need_commit = false;
+		if (rp->err)
+			w->err = rp->err;
+		wait_done(n, w, fx);
+	}
+	commit_pump(n, f, fx);
+	layout_advance(n, f, fx);
+}
+
+static struct fwait *wait_new(struct node *n, struct file *f, uint64_t tag, bool is_fsync)
+{
+	struct fwait *w = mem_alloc(n->mem, sizeof(*w));
+
+	if (!w)
+		return NULL;
+	w->tag = tag;
+	w->is_fsync = is_fsync;
+	w->need_commit = true;
+	list_add_tail(&w->link, &f->waits);
+	return w;
+}
+
+/* First-written and not yet committed: without memory to remember it, commit nothing and say EIO. */
+static void remember_dirty(struct node *n, struct file *f, uint64_t off, uint64_t len)
+{
+	if (len && !range_insert(n, &f->dirty, off, len)) {
+		f->lost = true;
+		trace(n->trace, TRACE_ERROR, "no memory to remember a first write of ino %lx", f->ino);
+	}
+}
+
+void node_file_written(struct node *n, const struct event *ev, struct effects *fx)
+{
+	struct file *f = find(n, ev->range.ino);
+
+	if (!f)
+		return;
+	remember_dirty(n, f, ev->range.off, ev->range.len);
+	if (ev->range.mtime_ns > f->mtime_ns)
+		f->mtime_ns = ev->range.mtime_ns;
+	commit_later(n, f, n->now_ns + n->cfg.commit_ns);
+}
+
+void node_file_commit(struct node *n, const struct event *ev, struct effects *fx)
+{
+	struct file *f = find(n, ev->range.ino);
+	struct fwait *w = f ? wait_new(n, f, ev->tag, false) : NULL;
+
+	if (!w) {
+		struct effect *e = effects_add(fx, FX_BLOCK_DONE, ev->tag);
+
+		e->block.err = f ? -ENOMEM : -ESTALE;
+		return;
+	}
+	if (ev->range.size > f->size)
+		f->size = ev->range.size;
+	if (ev->range.mtime_ns > f->mtime_ns)
+		f->mtime_ns = ev->range.mtime_ns;
+	commit_pump(n, f, fx);
+}
+
+void node_file_touched(struct node *n, const struct event *ev, struct effects *fx)
+{
+	struct file *f = find(n, ev->range.ino);
+
+	if (!f)
+		return;
+	if (ev->range.mtime_ns > f->mtime_ns)
+		f->mtime_ns = ev->range.mtime_ns;
+	commit_later(n, f, n->now_ns + n->cfg.commit_ns);
+}
+
+void node_file_overlay(struct node *n, struct fs_attr *attr)
+{
+	struct file *f = find(n, attr->ino);
+
+	if (f && f->mtime_ns > attr->mtime_ns)
+		attr->mtime_ns = attr->ctime_ns = f->mtime_ns;
+}
+
+void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
+{
+	struct file *f = find(n, rq->ino);
+	struct fwait *w;
+
+	/* A directory, or a file without a handle here: every reply it saw was durable before it left. */
+	if (!f) {
+		node_reply_err(n, tag, 0, fx);
+		return;
+	}
+	w = wait_new(n, f, tag, true);
+	if (!w) {
+		node_reply_err(n, tag, -ENOMEM, fx);
+		return;
+	}
+	if (f->lost) {
+		f->lost = false;
+		w->err = -EIO;
+	}
+	if (n->path.write_cache) {
+		w->need_flush = true;
+		node_data_flush(n, w, fx);
+	}
+	commit_pump(n, f, fx);
+}
+
+void node_file_flush_done(struct node *n, struct fwait *w, int32_t err, struct effects *fx)
+{
+	w->need_flush = false;
+	if (err)
+		w->err = err;
+	wait_done(n, w, fx);
+}
+
+/* ------------------------------------------------------------------ open and close */
+
+static void open_send(struct node *n, struct file *f, struct effects *fx)
+{
+	struct fs_request *rq = &n->scratch_rq;
+
+	memset(rq, 0, sizeof(*rq));
+	rq->op = FS_OPEN;
+	rq->ino = f->ino;
+	rq->time_ns = n->wall_ns;
+	node_ask(n, CQ_OPEN, 0, rq, fx);
+}
+
+void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
+{
+	struct file *f = find(n, rq->ino);
+	struct creq *q;
+
+	if (f && f->st == FILE_OPEN) {
+		f->opens++;
+		node_reply_err(n, tag, 0, fx);
+		return;
+	}
+	q = mem_alloc(n->mem, sizeof(*q));
+	if (q && !f) {
+		f = file_new(n, rq->ino);
+		if (f)
+			open_send(n, f, fx);
+	}
+	if (!q || !f) {
+		mem_free(n->mem, q, sizeof(*q));
+		node_reply_err(n, tag, -ENOMEM, fx);
+		return;
+	}
+	q->kind = CQ_KERNEL;
+	q->tag = tag;
+	list_add_tail(&q->link, &f->open_waiters);
+}
+
+void node_file_created(struct node *n, const struct fs_attr *attr, struct effects *fx)
+{
+	struct file *f = find(n, attr->ino);
+
+	if (!f)
+		f = file_new(n, attr->ino);
+	if (!f)
+		return; /* the coordinator thinks it open; our next CLOSE of it puts that right */
+	f->st = FILE_OPEN;
+	f->opens++;
+}
+
+void node_file_open_reply(struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx)
+{
+	struct file *f = find(n, ino);
+
+	if (!f || f->st != FILE_OPENING)
+		return;
+	if (!rp->err)
+		f->st = FILE_OPEN;
+	list_for_each_entry_safe(q, tmp, &f->open_waiters, struct creq, link) {
+		list_del(&q->link);
+		if (!rp->err)
+			f->opens++;
+		node_reply_err(n, q->tag, rp->err, fx);
+		mem_free(n->mem, q, sizeof(*q));
+	}
+	if (rp->err)
+		file_free(n, f);
+}
+
+static void layout_close_gate(struct node *n, struct file *f, struct effects *fx)
+{
+	struct effect *e = effects_add(fx, FX_LAYOUT_CLOSE, 0);
+
+	e->layout.ino = f->ino;
+	f->layout = LAYOUT_DRAINING;
+}
+
+static void close_send(struct node *n, struct file *f, struct effects *fx)
+{
+	struct fs_request *rq = &n->scratch_rq;
+
+	memset(rq, 0, sizeof(*rq));
+	rq->op = FS_CLOSE;
+	rq->ino = f->ino;
+	rq->time_ns = n->wall_ns;
+	node_ask(n, CQ_CLOSE, 0, rq, fx);
+}
+
+/* The layout goes back when drained and committed; a closing file is closed with it. */
+static void layout_advance(struct node *n, struct file *f, struct effects *fx)
+{
+	struct fs_request *rq = &n->scratch_rq;
+
+	if (f->layout == LAYOUT_COMMITTING && !f->commit_in_flight && nothing_to_commit(f)) {
+		f->layout = LAYOUT_RETURNING;
+		if (f->st == FILE_CLOSING) {
+			close_send(n, f, fx);
+			return;
+		}
+		memset(rq, 0, sizeof(*rq));
+		rq->op = FS_LAYOUT_RETURN;
+		rq->ino = f->ino;
+		rq->time_ns = n->wall_ns;
+		node_ask(n, CQ_RETURN, 0, rq, fx);
+	}
+}
+
+void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
+{
+	struct file *f = find(n, rq->ino);
+
+	/* The kernel does not wait for a RELEASE. */
+	node_reply_err(n, tag, 0, fx);
+	if (!f || !f->opens || --f->opens)
+		return;
+	f->st = FILE_CLOSING;
+	switch (f->layout) {
+	case LAYOUT_NONE:
+	case LAYOUT_KEPT:
+		layout_close_gate(n, f, fx);
+		break;
+	case LAYOUT_DRAINING:
+	case LAYOUT_COMMITTING:
+	case LAYOUT_RETURNING:
+		break; /* a recall is on its way; closing follows it */
+	}
+}
+
+void node_file_drained(struct node *n, uint64_t ino, struct effects *fx)
+{
+	struct file *f = find(n, ino);
+
+	if (!f || f->layout != LAYOUT_DRAINING)
+		return;
+	f->layout = LAYOUT_COMMITTING;
+	commit_pump(n, f, fx);
+	layout_advance(n, f, fx);
+}
+
+static void layout_drop(struct node *n, struct file *f, struct effects *fx)
+{
+	struct effect *e = effects_add(fx, FX_LAYOUT_DROP, 0);
+
+	e->layout.ino = f->ino;
+	f->layout = LAYOUT_NONE;
+	f->recalled = false;
+	ranges_clear(n, &f->owned);
+}
+
+void node_file_return_reply(struct node *n, uint64_t ino, struct effects *fx)
+{
+	struct file *f = find(n, ino);
+
+	if (!f || f->layout != LAYOUT_RETURNING)
+		return;
+	layout_drop(n, f, fx);
+	/* Closed by the last handle while the recall was answered. */
+	if (f->st == FILE_CLOSING)
+		layout_close_gate(n, f, fx);
+}
+
+void node_file_close_reply(struct node *n, uint64_t ino, struct effects *fx)
+{
+	struct file *f = find(n, ino);
+
+	if (!f || f->st != FILE_CLOSING)
+		return;
+	layout_drop(n, f, fx);
+	if (list_empty(&f->open_waiters)) {
+		file_free(n, f);
+		return;
+	}
+	f->st = FILE_OPENING;
+	open_send(n, f, fx);
+}
+
+void node_file_recall(struct node *n, uint64_t ino, struct effects *fx)
+{
+	struct file *f = find(n, ino);
+	struct fs_request *rq = &n->scratch_rq;
+
+	if (f && f->layout == LAYOUT_KEPT) {
+		f->recalled = true;
+		layout_close_gate(n, f, fx);
+		return;
+	}
+	if (f && f->layout != LAYOUT_NONE)
+		return; /* it is on its way back */
+	/* We hold nothing (the grant was lost with a session, or it crossed our return): say so. */
+	memset(rq, 0, sizeof(*rq));
+	rq->op = FS_LAYOUT_RETURN;
+	rq->ino = ino;
+	rq->time_ns = n->wall_ns;
+	node_ask(n, CQ_RETURN, 0, rq, fx);
+}
+
+void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_request *rq,
+	const struct fs_reply *rp, struct effects *fx)
+{
+	struct file *f = find(n, ino);
+	struct effect *e;
+	uint64_t start, end;
+
+	if (!f || rp->err)
+		return;
+	if (f->layout == LAYOUT_NONE)
+		f->layout = LAYOUT_KEPT;
+	if (f->layout != LAYOUT_KEPT)
+		return; /* granted before the return was seen: what is returned covers it */
+	for (uint32_t i = 0; i < rp->extent_count; i++) {
+		if (rp->extents[i].state == EXT_UNWRITTEN &&
+			!range_insert(n, &f->owned, rp->extents[i].off, rp->extents[i].len)) {
+			trace(n->trace, TRACE_ERROR, "no memory for the layout of ino %lx", ino);
+			return;
+		}
+	}
+	start = rp->extent_count ? rp->extents[0].off : rq->off;
+	end = rp->extent_count ? rp->extents[rp->extent_count - 1].off +
+					 rp->extents[rp->extent_count - 1].len : rq->off;
+	e = effects_add(fx, FX_LAYOUT_PUT, 0);
+	e->layout.ino = ino;
+	e->layout.off = start;
+	e->layout.len = end - start;
+	e->layout.size = rp->attr.size;
+	e->layout.extent_count = rp->extent_count;
+	e->layout.extents = rp->extents;
+}
+
+void node_file_forget_layouts(struct node *n, struct effects *fx)
+{
+	for (struct file *f = node_file_next(n, NULL); f; f = node_file_next(n, f)) {
+		if (f->layout == LAYOUT_NONE)
+			continue;
+		if (!list_empty(&f->dirty) || !list_empty(&f->flying)) {
+			trace(n->trace, TRACE_ERROR,
+				"lease lost: first writes of ino %lx were not committed", f->ino);
+			f->lost = true;
+		}
+		ranges_clear(n, &f->dirty);
+		ranges_clear(n, &f->owned);
+		if (f->layout == LAYOUT_KEPT)
+			layout_close_gate(n, f, fx);
+	}
+}
+
+void node_file_step(struct node *n, uint64_t now_ns, struct effects *fx)
+{
+	if (now_ns < n->file_deadline_ns)
+		return;
+	n->file_deadline_ns = NEVER;
+	for (struct file *f = node_file_next(n, NULL); f; f = node_file_next(n, f)) {
+		commit_pump(n, f, fx);
+		if (!f->commit_in_flight && f->commit_at_ns < n->file_deadline_ns)
+			n->file_deadline_ns = f->commit_at_ns;
+	}
+}
+
+uint64_t node_file_deadline(const struct node *n)
+{
+	return n->file_deadline_ns;
+}
+
+void node_file_check(const struct node *n)
+{
+	for (unsigned i = 0; i < FILE_BUCKETS; i++) {
+		list_for_each_entry(f, &n->files.bucket[i], struct file, hash) {
+			csv_assert(f->st != FILE_OPENING || f->layout == LAYOUT_NONE); /* F1 */
+			csv_assert(f->layout != LAYOUT_RETURNING || list_empty(&f->flying)); /* F2 */
+			csv_assert(f->commit_in_flight || list_empty(&f->flying_waits)); /* F3 */
+		}
+	}
+}

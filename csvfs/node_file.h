@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node_file.h - what a node remembers of each file it has open: handles, layout, what it first-wrote
+ * and did not commit yet.
+ *
+ *   OPENING --reply--> OPEN --last handle closed--> CLOSING --drained, committed, closed--> (gone)
+ *
+ * In OPEN and CLOSING, independent of it, the layout:
+ *   kept --RECALL or CLOSING--> draining --EV_DRAINED--> committing --reply--> returning --reply--> none
+ *
+ * Invariants (node_file_check)
+ *  F1 a layout is held only while the file is open at the coordinator;
+ *  F2 a layout is returned only when nothing is in flight behind the closed gate of the file, and all
+ *     that was first-written under it is committed (invariants 7, 13);
+ *  F3 an fsync, a sync write and a write that extends the file are answered only when the commit that
+ *     covers them was answered by the coordinator (invariant 16).
+ */
+#ifndef CSVFS_NODE_FILE_H
+#define CSVFS_NODE_FILE_H
+
+#include "csvfs/base/list.h"
+#include "csvfs/base/platform.h"
+
+struct node;
+
+enum file_st { FILE_OPENING, FILE_OPEN, FILE_CLOSING };
+enum layout_st { LAYOUT_NONE, LAYOUT_KEPT, LAYOUT_DRAINING, LAYOUT_COMMITTING, LAYOUT_RETURNING };
+
+struct frange {
+	struct list link;
+	uint64_t off, len;
+};
+
+/* Who waits for a commit: a write of the data path, or an fsync. */
+struct fwait {
+	struct list link;
+	uint64_t tag;
+	bool is_fsync;
+	bool need_commit, need_flush;
+	int32_t err;
+};
+
+struct file {
+	struct list hash;
+	uint64_t ino;
+	enum file_st st;
+	enum layout_st layout;
+	uint32_t opens;
+	bool recalled;	    /* a recall, not only our own wish, wants the layout back */
+	bool lost;	    /* first writes were lost with the lease: the next fsync says EIO */
+	bool reopen;	    /* opened again while closing */
+	bool commit_in_flight;
+	uint64_t commit_at_ns;
+	uint64_t size;	    /* the file is at least this long, not committed yet; 0: nothing */
+	int64_t mtime_ns;   /* written in place, not committed yet; 0: no */
+	struct list owned;  /* ranges given to us to first-write (frange) */
+	struct list dirty;  /* first-written, to be committed */
+	struct list flying; /* in the commit that is in flight */
+	struct list open_waiters; /* creq: opens to be answered */
+	struct list waits;  /* fwait: for the next commit */
+	struct list flying_waits;
+};
+
+#define FILE_BUCKETS 1024
+
+struct file_table {
+	struct list bucket[FILE_BUCKETS];
+	uint32_t count;
+};
+
+void node_file_init(struct node *n);
+
+/* Local kernel requests; each is answered, now or later, by FX_REPLY with its tag. */
+void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
+void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
+void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
+void node_file_created(struct node *n, const struct fs_attr *attr, struct effects *fx);
+
+/* The data path's events. */
+void node_file_written(struct node *n, const struct event *ev, struct effects *fx);
+void node_file_commit(struct node *n, const struct event *ev, struct effects *fx);
+void node_file_touched(struct node *n, const struct event *ev, struct effects *fx);
+void node_file_drained(struct node *n, uint64_t ino, struct effects *fx);
+
+/* Answers of the coordinator, by kind of request. */
+void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_request *rq,
+	const struct fs_reply *rp, struct effects *fx);
+void node_file_open_reply(struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx);
+void node_file_commit_reply(
+	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx);
+void node_file_return_reply(struct node *n, uint64_t ino, struct effects *fx);
+void node_file_close_reply(struct node *n, uint64_t ino, struct effects *fx);
+
+void node_file_recall(struct node *n, uint64_t ino, struct effects *fx);
+void node_file_flush_done(struct node *n, struct fwait *w, int32_t err, struct effects *fx);
+
+/* Our lease ran out: nothing that we hold is ours any more. */
+void node_file_forget_layouts(struct node *n, struct effects *fx);
+
+/* The file after `prev` (NULL: the first), in table order. For reclaim. */
+struct file *node_file_next(struct node *n, struct file *prev);
+
+/* mtime that we wrote and did not commit shows in our own stat. */
+void node_file_overlay(struct node *n, struct fs_attr *attr);
+
+void node_file_step(struct node *n, uint64_t now_ns, struct effects *fx);
+uint64_t node_file_deadline(const struct node *n);
+void node_file_check(const struct node *n);
+
+#endif

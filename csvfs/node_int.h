@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* node_int.h - what the files csvfs/node*.c share. Nobody else includes it. */
+#ifndef CSVFS_NODE_INT_H
+#define CSVFS_NODE_INT_H
+
+#include "coordinator/lease.h"
+#include "coordinator/member.h"
+#include "coordinator/takeover.h"
+#include "csvfs/base/list.h"
+#include "csvfs/io_mode.h"
+#include "csvfs/node.h"
+#include "csvfs/node_file.h"
+#include "metadata/txn.h"
+#include "metadata/volume.h"
+#include "redirect/client.h"
+#include "redirect/session.h"
+#include "redirect/wire.h"
+
+/* A request of this node on its way through redirect/client: what to do with its answer. */
+enum creq_kind {
+	CQ_KERNEL, /* answer the kernel's tag */
+	CQ_LAYOUT, /* a LAYOUT_GET of the data path: publish, then answer its tag */
+	CQ_CREATE, /* the kernel's, and the file is open then */
+	CQ_OPEN,
+	CQ_CLOSE,
+	CQ_COMMIT,
+	CQ_RETURN,
+};
+
+struct creq {
+	struct list link;
+	enum creq_kind kind;
+	uint64_t id;  /* what redirect/client knows it by */
+	uint64_t tag; /* the kernel's */
+	uint64_t ino, off, len;
+	enum fs_op op;
+	uint64_t since_ns;
+};
+
+/* ------------------------------------------------------------------ the coordinator's side */
+
+enum sreq_stage {
+	SREQ_LEASE,	/* waits for the inode: recalls, an exclusive operation, its turn */
+	SREQ_LOOK,	/* a truncation: where is the end? */
+	SREQ_ZERO_READ, /* reads the block in which the new end lies */
+	SREQ_ZERO_WRITE,
+	SREQ_ENGINE,
+};
+
+#define SREQ_DATA_ROOM (64u << 10)
+
+/* A request being served, of our own kernel or of another node. */
+struct sreq {
+	struct list link;    /* all of them */
+	struct list waiting; /* at its inode, in SREQ_LEASE */
+	struct vol_req vr;
+	enum sreq_stage stage;
+	uint32_t node, idx;
+	bool local, exclusive, was_open, drop;
+	uint64_t wire_tag;
+	struct fs_reqid id;
+	uint64_t new_size; /* a truncation */
+	uint64_t lun_tag, zero_off, zero_len;
+	uint8_t *zero_buf;
+	void *data; /* copy of the request's data and extents */
+	uint32_t data_bytes, extent_bytes, room_bytes;
+	struct fs_extent *extents;
+};
+
+/* What the coordinator knows of a node that uses the volume. Its place is the index of lease.h. */
+struct peer {
+	uint32_t node; /* 0: free */
+	uint64_t life;
+	bool reclaimed;	  /* has told all it holds, in this epoch and session */
+	bool served;	  /* SERVE was sent */
+	bool reclaim_new; /* the next RECLAIM is the first: what we knew before is void */
+	uint64_t evicted_ns; /* fenced for silence; its lease is over at this time; 0: no */
+	bool evicting;	     /* fence is under way */
+	uint32_t blocks;     /* block I/Os in flight in its name */
+};
+
+/* A block I/O served for another node. */
+struct served {
+	struct list link;
+	uint64_t lun_tag, wire_tag;
+	uint32_t node;
+	enum block_op op;
+	bool fua, dead; /* dead: the session it came over is gone, nobody wants the answer */
+	bool unknown;	/* a write that may still land: answered when our incarnation is fenced */
+	uint64_t off, len, data;
+	uint32_t retries;
+	uint64_t retry_ns;
+};
+
+/* A flush of our own, on our own path. */
+struct nflush {
+	struct list link;
+	struct fwait *wait;
+	uint64_t lun_tag, tag;
+	uint64_t retry_ns;
+};
+
+/* ------------------------------------------------------------------ */
+
+enum io_mode { IO_PAUSED, IO_DIRECT, IO_BLOCK_REDIRECTED };
+
+enum reclaim_st { RECLAIM_NONE, RECLAIM_SENDING, RECLAIM_SENT, RECLAIM_SERVED };
+
+enum stop_st { STOP_NO, STOP_FILES, STOP_TAKEOVER, STOP_HOLDER, STOP_UNREGISTER, STOP_EXIT };
+
+struct node_stats {
+	uint64_t red_read_bytes, red_write_bytes;
+	uint64_t served_ops, served_read_bytes, served_write_bytes;
+	uint64_t meta_ops, meta_stall_ns, data_stall_ns;
+	uint64_t takeovers;
+};
+
+struct node {
+	struct node_config cfg;
+	struct mem *mem;
+	const struct trace *trace;
+	uint64_t now_ns;
+	int64_t wall_ns;
+
+	struct io_path path;
+	struct member member;
+	struct takeover *tk;
+	struct sessions *sessions;
+	struct client *client;
+	struct file_table files;
+	uint64_t file_deadline_ns;
+	struct list creqs;
+	uint64_t creq_count;
+	struct fs_request scratch_rq;
+
+	/* membership */
+	enum member_path told_path;
+	uint32_t told_incarnation;
+	bool was_lost; /* takeover is LOST: the path was closed for it */
+
+	/* session to the coordinator */
+	uint32_t coord_node; /* outgoing session wanted to it; 0: none, or ourselves */
+	struct session *coord;
+	uint64_t coord_epoch;
+	enum reclaim_st reclaim;
+	struct file *reclaim_at;
+	uint32_t reclaim_count;
+	bool ever_served;
+
+	/* mode and gate */
+	enum io_mode mode;
+	char mode_reason[160];
+	int64_t mode_since_ns;
+	enum gate gate;
+	uint64_t gate_lease_ns, lease_ns;
+	uint64_t beat_sent_ns, beat_tag;
+	bool admin_pause, admin_redirect;
+	struct list flushes;
+	uint64_t lun_count;
+
+	/* coordinator */
+	struct vol *vol, *old_vol; /* old_vol: abandoned, its last commands have not come back */
+	uint64_t vol_seed;
+	bool serving_local;
+	struct lease_table leases;
+	struct peer peers[NODES_MAX];
+	struct list sreqs, served;
+	uint64_t recall_deadline_ns;
+	bool leases_changed;
+
+	enum stop_st stop;
+	uint64_t stop_tag, stop_at_ns;
+	char exit_text[160];
+	bool exited;
+	struct node_stats stats;
+};
+
+/* node.c */
+void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs_request *rq,
+	struct effects *fx);
+void node_reply_err(struct node *n, uint64_t tag, int32_t err, struct effects *fx);
+void node_answer(struct node *n, uint64_t wire_tag, const struct fs_reqid *id, struct fs_reply *rp,
+	struct effects *fx);
+uint64_t node_lun(struct node *n, enum tag_owner owner, enum lun_op op, struct effects *fx,
+	struct effect **e);
+
+/* node_server.c: the coordinator's side of requests */
+void node_server_init(struct node *n);
+/* takeover says: the engine is ours, or no longer. Every step. */
+void node_server_step(struct node *n, struct effects *fx);
+uint64_t node_server_deadline(const struct node *n);
+void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wire_tag,
+	const struct fs_request *rq, struct effects *fx);
+void node_server_reclaim(struct node *n, struct session *s, const struct msg *m, struct effects *fx);
+void node_server_reclaim_end(struct node *n, struct session *s, struct effects *fx);
+bool node_server_lun_done(struct node *n, const struct event *ev, struct effects *fx);
+void node_server_session_down(struct node *n, struct session *s);
+bool node_server_admits(struct node *n, uint32_t node, uint64_t life);
+struct peer *node_peer(struct node *n, uint32_t node);
+void node_server_check(const struct node *n);
+
+/* node_data.c: block I/O of this node, and that of others which it serves; mode and gate */
+void node_data_init(struct node *n);
+void node_data_block(struct node *n, const struct event *ev, struct effects *fx);
+void node_data_flush(struct node *n, struct fwait *w, struct effects *fx);
+void node_data_cancel(struct node *n, uint64_t tag, struct effects *fx);
+void node_data_reply(struct node *n, struct session *s, const struct msg *m, uint64_t data,
+	struct effects *fx);
+void node_data_serve(struct node *n, struct session *s, const struct msg *m, uint64_t data,
+	struct effects *fx);
+bool node_data_lun_done(struct node *n, const struct event *ev, struct effects *fx);
+void node_data_session_down(struct node *n, struct session *s);
+void node_data_step(struct node *n, struct effects *fx);
+uint64_t node_data_deadline(const struct node *n);
+bool node_data_serving(const struct node *n);
+const char *node_mode_name(const struct node *n);
+
+/* node_ctl.c */
+void node_ctl(struct node *n, const struct event *ev, struct effects *fx);
+
+#endif

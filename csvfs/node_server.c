@@ -1,0 +1,1020 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node_server.c - the coordinator's side: requests of all nodes, the rights they need, and the engine.
+ *
+ *   request -> LEASE --granted--> [LOOK -> ZERO_READ -> ZERO_WRITE] -> ENGINE --durable--> reply
+ *                ^ waits at its inode for recalls and for what runs there
+ *
+ * Rules
+ *  1. A request runs only while takeover is in SERVE and its node has reclaimed in this session.
+ *  2. LAYOUT_GET waits until everybody whose knowledge it would make wrong has given it back
+ *     (lease_conflicts), and for exclusive operations on the inode.
+ *  3. A change of size by SETATTR is exclusive: all layouts of the inode, the asking node's too, are
+ *     given back before it runs (invariant 8: what it frees is nobody's), and none is granted until
+ *     it is durable. Before a file gets shorter, the rest of the cluster in which its new end lies is
+ *     zeroed on the LUN, so that a later extension shows zeros (invariant 6).
+ *  4. A request waits in the order of arrival at its inode: nobody starves.
+ *  5. A node that does not answer a recall is fenced; its rights end when it is fenced and its lease is
+ *     over (reads need no registration).
+ *  6. Replies leave when the engine says durable. A reply whose session is gone is dropped: the node
+ *     asks again, and the reply cache answers.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/node_int.h"
+#include "metadata/ops.h"
+
+#define BIT(idx) (1ull << (idx))
+#define ZERO_RETRIES_MAX 100
+
+void node_server_init(struct node *n)
+{
+	list_init(&n->sreqs);
+	list_init(&n->served);
+	lease_init(&n->leases, n->mem);
+	n->recall_deadline_ns = NEVER;
+}
+
+struct peer *node_peer(struct node *n, uint32_t node)
+{
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		if (n->peers[i].node == node)
+			return &n->peers[i];
+	}
+	return NULL;
+}
+
+static uint32_t peer_idx(const struct node *n, const struct peer *p)
+{
+	return (uint32_t)(p - n->peers);
+}
+
+static struct peer *peer_get(struct node *n, uint32_t node, uint64_t life)
+{
+	struct peer *p = node_peer(n, node);
+
+	if (!p)
+		p = node_peer(n, 0);
+	if (p && (p->node != node || p->life != life)) {
+		uint32_t blocks = p->node == node ? p->blocks : 0;
+
+		memset(p, 0, sizeof(*p));
+		p->node = node;
+		p->life = life;
+		p->blocks = blocks;
+	}
+	return p;
+}
+
+/* ------------------------------------------------------------------ requests: memory */
+
+static void sreq_free(struct node *n, struct sreq *s)
+{
+	list_del(&s->link);
+	list_del(&s->waiting);
+	mem_free(n->mem, s->data, s->data_bytes);
+	mem_free(n->mem, s->vr.reply.data, s->room_bytes);
+	mem_free(n->mem, s->extents, s->extent_bytes);
+	mem_free(n->mem, s->zero_buf, CLUSTER_MAX);
+	mem_free(n->mem, s, sizeof(*s));
+}
+
+static uint32_t data_room_of(const struct fs_request *rq)
+{
+	switch (rq->op) {
+	case FS_READDIR:
+		return rq->len < SREQ_DATA_ROOM ? (uint32_t)rq->len : SREQ_DATA_ROOM;
+	case FS_READLINK:
+		return SYMLINK_BYTES_MAX + 1;
+	case FS_GETXATTR:
+	case FS_LISTXATTR:
+		return XATTR_BYTES_MAX;
+	default:
+		return 0;
+	}
+}
+
+/* The caller's rq is valid during this event only; the engine wants it until the reply. */
+static bool sreq_copy(struct node *n, struct sreq *s, const struct fs_request *rq)
+{
+	uint32_t ext = rq->extent_count * (uint32_t)sizeof(*rq->extents);
+
+	s->vr.rq = *rq;
+	s->vr.owner = s;
+	s->data_bytes = rq->data_len + ext;
+	if (s->data_bytes) {
+		s->data = mem_alloc(n->mem, s->data_bytes);
+		if (!s->data)
+			return false;
+		if (ext)
+			memcpy(s->data, rq->extents, ext);
+		if (rq->data_len)
+			memcpy((uint8_t *)s->data + ext, rq->data, rq->data_len);
+		s->vr.rq.extents = s->data;
+		s->vr.rq.data = (uint8_t *)s->data + ext;
+	}
+	s->room_bytes = data_room_of(rq);
+	if (s->room_bytes) {
+		s->vr.reply.data = mem_alloc(n->mem, s->room_bytes);
+		s->vr.reply.data_room = s->room_bytes;
+		if (!s->vr.reply.data)
+			return false;
+	}
+	if (rq->op == FS_LAYOUT_GET || rq->op == FS_SETATTR) {
+		s->extent_bytes = EXTENTS_PER_REPLY * sizeof(struct fs_extent);
+		s->extents = mem_alloc(n->mem, s->extent_bytes);
+		if (!s->extents)
+			return false;
+		s->vr.reply.extents = s->extents;
+		s->vr.reply.extent_room = EXTENTS_PER_REPLY;
+	}
+	return true;
+}
+
+/* ------------------------------------------------------------------ replies */
+
+static void send_reply(struct node *n, struct sreq *s, struct effects *fx)
+{
+	struct session *to;
+	struct msg m = {0};
+
+	if (s->drop)
+		return;
+	if (s->local) {
+		node_answer(n, s->wire_tag, &s->id, &s->vr.reply, fx);
+		return;
+	}
+	to = session_from(n->sessions, s->node);
+	if (!to)
+		return; /* rule 6 */
+	m.type = MSG_REPLY;
+	m.tag = s->wire_tag;
+	m.reply.op = s->vr.rq.op;
+	m.reply.id = s->id;
+	m.reply.r = s->vr.reply;
+	if (!session_send(to, &m, 0, 0, fx))
+		trace(n->trace, TRACE_ERROR, "reply to %s of node %u cannot be carried",
+			fs_op_name(s->vr.rq.op), s->node);
+}
+
+static void finish(struct node *n, struct sreq *s, int32_t err, struct effects *fx)
+{
+	s->vr.reply.err = err;
+	send_reply(n, s, fx);
+	sreq_free(n, s);
+}
+
+/* ------------------------------------------------------------------ leases */
+
+static void recall(struct node *n, struct lease_ino *li, uint64_t mask, struct effects *fx)
+{
+	mask &= li->holder_mask & ~li->recall_mask;
+	if (!mask)
+		return;
+	if (n->now_ns + n->cfg.recall_ns < li->recall_deadline_ns)
+		li->recall_deadline_ns = n->now_ns + n->cfg.recall_ns;
+	if (li->recall_deadline_ns < n->recall_deadline_ns)
+		n->recall_deadline_ns = li->recall_deadline_ns;
+	li->recall_mask |= mask;
+	for (uint32_t idx = 0; idx < NODES_MAX; idx++) {
+		struct session *to;
+		struct msg m = {.type = MSG_RECALL, .recall = {.ino = li->ino}};
+
+		if (!(mask & BIT(idx)))
+			continue;
+		trace(n->trace, TRACE_DEBUG, "recall of ino %lx from node %u", li->ino,
+			n->peers[idx].node);
+		if (n->peers[idx].node == n->cfg.node) {
+			node_file_recall(n, li->ino, fx);
+			continue;
+		}
+		to = session_from(n->sessions, n->peers[idx].node);
+		/* No session now: sent again when it has come back and reclaimed. */
+		if (to)
+			(void)session_send(to, &m, 0, 0, fx);
+	}
+}
+
+/* Recalls that a lost session took with it. */
+static void recall_again(struct node *n, struct peer *p, struct effects *fx)
+{
+	uint32_t idx = peer_idx(n, p);
+	struct session *to = session_from(n->sessions, p->node);
+
+	for (struct lease_ino *li = lease_next_of(&n->leases, idx, 0); li && to;
+		li = lease_next_of(&n->leases, idx, li->ino)) {
+		struct msg m = {.type = MSG_RECALL, .recall = {.ino = li->ino}};
+
+		if (li->recall_mask & BIT(idx))
+			(void)session_send(to, &m, 0, 0, fx);
+	}
+}
+
+static bool wants_exclusive(const struct fs_request *rq)
+{
+	if (rq->op == FS_FALLOCATE)
+		return (rq->flags & ~1u) != 0; /* all but plain and FALLOC_FL_KEEP_SIZE */
+	return rq->op == FS_SETATTR && (rq->valid & FS_SET_SIZE);
+}
+
+static bool wants_lease(const struct fs_request *rq)
+{
+	return rq->op == FS_LAYOUT_GET || wants_exclusive(rq);
+}
+
+static void engine(struct node *n, struct sreq *s)
+{
+	s->stage = SREQ_ENGINE;
+	vol_submit(n->vol, &s->vr);
+}
+
+/* A truncation looks first where the end is, and what lies there. */
+static void look(struct node *n, struct sreq *s)
+{
+	struct fs_request *rq = &s->vr.rq;
+
+	s->stage = SREQ_LOOK;
+	s->new_size = rq->attr.size;
+	rq->op = FS_LAYOUT_GET;
+	rq->off = rq->attr.size & ~(uint64_t)(BLOCK_SIZE - 1);
+	rq->len = BLOCK_SIZE;
+	rq->flags = 0;
+	rq->id.slot = 0;
+	vol_submit(n->vol, &s->vr);
+}
+
+/* True: the request has left the queue of its inode. */
+static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, struct effects *fx)
+{
+	uint64_t mask;
+
+	if (li->exclusive)
+		return false;
+	if (s->exclusive) {
+		if (li->granting)
+			return false;
+		if (li->holder_mask) {
+			recall(n, li, li->holder_mask, fx);
+			return false;
+		}
+		li->exclusive = true;
+		list_del(&s->waiting);
+		if (s->vr.rq.op == FS_SETATTR)
+			look(n, s);
+		else
+			engine(n, s);
+		return true;
+	}
+	mask = lease_conflicts(li, s->idx, s->vr.rq.flags & FS_LAYOUT_WRITE, s->vr.rq.off,
+		s->vr.rq.len);
+	/* Two grants in the engine at once could give one range to two nodes. */
+	if (li->granting)
+		return false;
+	if (mask) {
+		recall(n, li, mask, fx);
+		return false;
+	}
+	li->granting++;
+	list_del(&s->waiting);
+	engine(n, s);
+	return true;
+}
+
+/* In order of arrival (rule 4). */
+static void pump_ino(struct node *n, struct lease_ino *li, struct effects *fx)
+{
+	while (!list_empty(&li->waiting)) {
+		struct sreq *s = list_first_entry(&li->waiting, struct sreq, waiting);
+
+		if (!effects_room(fx, 80, 16384)) {
+			n->leases_changed = true;
+			return;
+		}
+		if (!try_grant(n, li, s, fx))
+			return;
+	}
+}
+
+static void pump_and_put(struct node *n, uint64_t ino, struct effects *fx)
+{
+	struct lease_ino *li = lease_find(&n->leases, ino);
+
+	if (!li)
+		return;
+	pump_ino(n, li, fx);
+	lease_put(&n->leases, li);
+}
+
+/* ------------------------------------------------------------------ a request arrives */
+
+static void serve_close(struct node *n, struct sreq *s, struct effects *fx)
+{
+	uint64_t ino = s->vr.rq.ino;
+	struct lease_ino *li = lease_find(&n->leases, ino);
+
+	if (li) {
+		lease_return(&n->leases, li, s->idx);
+		li->open_mask &= ~BIT(s->idx);
+		pump_and_put(n, ino, fx);
+	}
+	if (lease_is_open(&n->leases, ino)) {
+		finish(n, s, 0, fx);
+		return;
+	}
+	/* The last one anywhere: if it has no link either, it goes. */
+	s->vr.rq.op = FS_FREE_ORPHAN;
+	engine(n, s);
+}
+
+static void serve_return(struct node *n, struct sreq *s, struct effects *fx)
+{
+	uint64_t ino = s->vr.rq.ino;
+	struct lease_ino *li = lease_find(&n->leases, ino);
+
+	if (li)
+		lease_return(&n->leases, li, s->idx);
+	/* The answer first: what the waiting requests grant must come behind it. */
+	finish(n, s, 0, fx);
+	pump_and_put(n, ino, fx);
+}
+
+static void serve(struct node *n, struct sreq *s, struct effects *fx)
+{
+	const struct fs_request *rq = &s->vr.rq;
+	struct lease_ino *li;
+
+	if (wants_lease(rq)) {
+		li = lease_get(&n->leases, rq->ino);
+		if (!li) {
+			finish(n, s, -ENOMEM, fx);
+			return;
+		}
+		if (rq->op == FS_LAYOUT_GET && !(li->open_mask & BIT(s->idx))) {
+			lease_put(&n->leases, li);
+			finish(n, s, -ESTALE, fx);
+			return;
+		}
+		s->exclusive = wants_exclusive(rq);
+		list_add_tail(&s->waiting, &li->waiting);
+		pump_ino(n, li, fx);
+		return;
+	}
+	switch (rq->op) {
+	case FS_OPEN:
+		li = lease_find(&n->leases, rq->ino);
+		s->was_open = li && (li->open_mask & BIT(s->idx));
+		/* Before the engine looks: an unlink that runs meanwhile must find it open. */
+		if (lease_set_open(&n->leases, rq->ino, s->idx, true)) {
+			finish(n, s, -ENOMEM, fx);
+			return;
+		}
+		break;
+	case FS_CLOSE:
+		serve_close(n, s, fx);
+		return;
+	case FS_LAYOUT_RETURN:
+		serve_return(n, s, fx);
+		return;
+	default:
+		break;
+	}
+	engine(n, s);
+}
+
+static bool in_flight(struct node *n, uint32_t node, const struct fs_request *rq, uint64_t wire_tag)
+{
+	list_for_each_entry(s, &n->sreqs, struct sreq, link) {
+		if (s->node != node || s->id.life != rq->id.life || s->drop)
+			continue;
+		if (s->wire_tag == wire_tag)
+			return true;
+		if (rq->id.slot && s->id.slot == rq->id.slot && s->id.seq == rq->id.seq)
+			return true;
+	}
+	return false;
+}
+
+void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wire_tag,
+	const struct fs_request *rq, struct effects *fx)
+{
+	struct peer *p = node_peer(n, node);
+	struct sreq *s;
+
+	/* Rule 1. What comes too early or too late is asked again when we serve. */
+	if (takeover_state(n->tk) != TK_SERVE || !p || !p->served || !n->vol ||
+		vol_state(n->vol) != VOL_READY)
+		return;
+	if (rq->id.life != p->life || rq->id.node != node)
+		return;
+	if (rq->op == FS_FREE_ORPHAN || rq->op == FS_FSYNC || rq->op == FS_NONE)
+		return;
+	if (in_flight(n, node, rq, wire_tag))
+		return;
+	s = mem_alloc(n->mem, sizeof(*s));
+	if (!s)
+		return;
+	list_add_tail(&s->link, &n->sreqs);
+	list_init(&s->waiting);
+	s->node = node;
+	s->idx = peer_idx(n, p);
+	s->local = local;
+	s->wire_tag = wire_tag;
+	s->id = rq->id;
+	s->stage = SREQ_LEASE;
+	if (!sreq_copy(n, s, rq)) {
+		finish(n, s, -ENOMEM, fx);
+		return;
+	}
+	serve(n, s, fx);
+}
+
+/* ------------------------------------------------------------------ truncation: zero the tail */
+
+static void submit_setattr(struct node *n, struct sreq *s)
+{
+	struct fs_request *rq = &s->vr.rq;
+
+	rq->op = FS_SETATTR;
+	rq->id = s->id;
+	rq->off = rq->len = 0;
+	s->vr.reply.extent_count = 0;
+	engine(n, s);
+}
+
+static void zero_write(struct node *n, struct sreq *s, struct effects *fx)
+{
+	struct effect *e;
+
+	s->stage = SREQ_ZERO_WRITE;
+	s->lun_tag = node_lun(n, TAG_SERVE, LUN_WRITE, fx, &e);
+	e->lun.off = s->zero_off;
+	e->lun.len = s->zero_len;
+	e->lun.buf = s->zero_buf;
+}
+
+static void zero_read(struct node *n, struct sreq *s, struct effects *fx)
+{
+	struct effect *e;
+
+	s->stage = SREQ_ZERO_READ;
+	s->lun_tag = node_lun(n, TAG_SERVE, LUN_READ, fx, &e);
+	e->lun.off = s->zero_off;
+	e->lun.len = BLOCK_SIZE;
+	e->lun.buf = s->zero_buf;
+}
+
+/* The extents around the new end are known: [new size, end of its extent's cluster) must read as zero. */
+static void looked(struct node *n, struct sreq *s, struct effects *fx)
+{
+	const struct fs_reply *rp = &s->vr.reply;
+	const struct fs_extent *e = rp->extents;
+	uint64_t block = s->new_size & ~(uint64_t)(BLOCK_SIZE - 1), old_end, end;
+	uint32_t cluster = le32_get(vol_super(n->vol)->cluster_bytes);
+
+	if (rp->err || s->new_size >= rp->attr.size || !(s->new_size & (cluster - 1)) ||
+		!rp->extent_count || e->state != EXT_WRITTEN || e->off > block ||
+		e->off + e->len <= block) {
+		submit_setattr(n, s);
+		return;
+	}
+	end = (s->new_size + cluster - 1) & ~(uint64_t)(cluster - 1);
+	old_end = (rp->attr.size + BLOCK_SIZE - 1) & ~(uint64_t)(BLOCK_SIZE - 1);
+	if (old_end < end)
+		end = old_end;
+	s->zero_off = e->lun_off + (block - e->off);
+	s->zero_len = end - block;
+	s->zero_buf = mem_alloc(n->mem, CLUSTER_MAX);
+	if (!s->zero_buf) {
+		struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
+
+		li->exclusive = false;
+		n->leases_changed = true;
+		s->vr.rq.op = FS_SETATTR;
+		finish(n, s, -ENOMEM, fx);
+		return;
+	}
+	if (s->new_size == block)
+		zero_write(n, s, fx);
+	else
+		zero_read(n, s, fx);
+}
+
+bool node_server_lun_done(struct node *n, const struct event *ev, struct effects *fx)
+{
+	list_for_each_entry(s, &n->sreqs, struct sreq, link) {
+		if (!s->lun_tag || s->lun_tag != ev->tag)
+			continue;
+		s->lun_tag = 0;
+		if (s->drop) {
+			sreq_free(n, s);
+		} else if (ev->lun.status == LUN_RETRY) {
+			if (s->stage == SREQ_ZERO_READ)
+				zero_read(n, s, fx);
+			else
+				zero_write(n, s, fx);
+		} else if (ev->lun.status == LUN_OK && s->stage == SREQ_ZERO_READ) {
+			memset(s->zero_buf + (s->new_size & (BLOCK_SIZE - 1)), 0,
+				BLOCK_SIZE - (s->new_size & (BLOCK_SIZE - 1)));
+			zero_write(n, s, fx);
+		} else if (ev->lun.status == LUN_OK) {
+			submit_setattr(n, s);
+		} else if (ev->lun.status == LUN_MEDIUM) {
+			struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
+
+			li->exclusive = false;
+			n->leases_changed = true;
+			s->vr.rq.op = FS_SETATTR;
+			finish(n, s, -EIO, fx);
+		} else {
+			/* The path is on its way out; the request is asked again elsewhere. */
+			io_path_lose(&n->path, "a write of the coordinator failed", n->now_ns, fx);
+		}
+		return true;
+	}
+	return false;
+}
+
+/* ------------------------------------------------------------------ the engine answers */
+
+static void granted(struct node *n, struct sreq *s, struct effects *fx)
+{
+	struct fs_reply *rp = &s->vr.reply;
+	struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
+	int err;
+
+	csv_assert(li && li->granting);
+	li->granting--;
+	/* A session that is gone does not learn of it: then it was not told, and holds nothing. */
+	if (!rp->err && (s->local || session_from(n->sessions, s->node)) && !s->drop) {
+		err = lease_grant(&n->leases, li, s->idx, s->vr.rq.flags & FS_LAYOUT_WRITE,
+			s->vr.rq.off, s->vr.rq.len, rp->extents, &rp->extent_count);
+		if (err)
+			rp->err = err;
+	}
+	send_reply(n, s, fx);
+	pump_and_put(n, s->vr.rq.ino, fx);
+}
+
+static void committed(struct node *n, struct sreq *s)
+{
+	struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
+
+	for (uint32_t i = 0; li && i < s->vr.rq.extent_count; i++)
+		(void)lease_commit(&n->leases, li, s->idx, s->vr.rq.extents[i].off,
+			s->vr.rq.extents[i].len);
+}
+
+static void unexclusive(struct node *n, struct sreq *s, struct effects *fx)
+{
+	struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
+
+	csv_assert(li && li->exclusive);
+	li->exclusive = false;
+	send_reply(n, s, fx);
+	pump_and_put(n, s->vr.rq.ino, fx);
+}
+
+static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
+{
+	struct fs_reply *rp = &s->vr.reply;
+
+	if (s->stage == SREQ_LOOK) {
+		looked(n, s, fx);
+		return;
+	}
+	if (s->exclusive) {
+		unexclusive(n, s, fx);
+	} else if (s->vr.rq.op == FS_LAYOUT_GET) {
+		granted(n, s, fx);
+	} else {
+		if (s->vr.rq.op == FS_FREE_ORPHAN)
+			rp->err = 0; /* of a CLOSE: the node has nothing to do with it */
+		if (s->vr.rq.op == FS_FREE_ORPHAN)
+			s->vr.rq.op = FS_CLOSE;
+		if (s->vr.rq.op == FS_OPEN && rp->err && !s->was_open)
+			(void)lease_set_open(&n->leases, s->vr.rq.ino, s->idx, false);
+		if (s->vr.rq.op == FS_CREATE && !rp->err &&
+			lease_set_open(&n->leases, rp->attr.ino, s->idx, true))
+			rp->err = -ENOMEM;
+		if (s->vr.rq.op == FS_LAYOUT_COMMIT && !rp->err)
+			committed(n, s);
+		send_reply(n, s, fx);
+	}
+	sreq_free(n, s);
+}
+
+static void engine_replies(struct node *n, struct effects *fx)
+{
+	struct vol_req *vr;
+
+	while (n->vol && effects_room(fx, 80, 160u << 10) && (vr = vol_next_done(n->vol)))
+		engine_done(n, vr->owner, fx);
+}
+
+/* ------------------------------------------------------------------ reclaim and eviction */
+
+bool node_server_admits(struct node *n, uint32_t node, uint64_t life)
+{
+	const struct member_node *m = member_find(&n->member, node);
+	struct peer *p = node_peer(n, node);
+
+	if (!m || !m->member || m->state.life != life)
+		return false;
+	return !(p && p->life == life && (p->evicting || n->now_ns < p->evicted_ns));
+}
+
+static void drop_rights(struct node *n, uint32_t idx, bool opens)
+{
+	struct lease_ino *li = lease_next_of(&n->leases, idx, 0), *next;
+
+	for (; li; li = next) {
+		next = lease_next_of(&n->leases, idx, li->ino);
+		lease_return(&n->leases, li, idx);
+		if (opens)
+			li->open_mask &= ~BIT(idx);
+		lease_put(&n->leases, li);
+	}
+	n->leases_changed = true;
+}
+
+void node_server_reclaim(struct node *n, struct session *s, const struct msg *m, struct effects *fx)
+{
+	struct peer *p;
+	struct lease_ino *li;
+	int err = 0;
+
+	if (!takeover_mine(n->tk) || s->outgoing)
+		return;
+	p = peer_get(n, s->peer, s->peer_life);
+	if (!p)
+		return;
+	if (p->reclaim_new) {
+		p->reclaim_new = false;
+		drop_rights(n, peer_idx(n, p), true);
+	}
+	li = lease_get(&n->leases, m->reclaim.ino);
+	if (!li)
+		return;
+	if (m->reclaim.open)
+		li->open_mask |= BIT(peer_idx(n, p));
+	if (m->reclaim.holder)
+		li->holder_mask |= BIT(peer_idx(n, p));
+	if (m->reclaim.holder && m->reclaim.blank)
+		li->blank_mask |= BIT(peer_idx(n, p));
+	for (uint32_t i = 0; i < m->reclaim.range_count && !err; i++)
+		err = lease_own(&n->leases, li, peer_idx(n, p), m->reclaim.ranges[i].off,
+			m->reclaim.ranges[i].len);
+	if (err) {
+		trace(n->trace, TRACE_ERROR, "node %u reclaims a range of ino %lx that is another's",
+			s->peer, m->reclaim.ino);
+		takeover_fence_node(n->tk, s->peer, "reclaimed what is another's");
+	}
+	lease_put(&n->leases, li);
+}
+
+static void serve_node(struct node *n, struct peer *p, struct effects *fx)
+{
+	struct session *s = session_from(n->sessions, p->node);
+	struct msg m = {.type = MSG_SERVE};
+
+	/* What it asked for over its last session must have ended before it may ask again. */
+	if (p->served || !p->reclaimed || p->blocks || takeover_state(n->tk) != TK_SERVE)
+		return;
+	if (p->node == n->cfg.node) {
+		p->served = true;
+		n->serving_local = true;
+		client_serve_local(n->client);
+		trace(n->trace, TRACE_INFO, "we serve, epoch %lu", takeover_epoch(n->tk));
+		return;
+	}
+	if (!s || !session_send(s, &m, 0, 0, fx))
+		return;
+	p->served = true;
+	recall_again(n, p, fx);
+}
+
+void node_server_reclaim_end(struct node *n, struct session *s, struct effects *fx)
+{
+	struct peer *p;
+
+	if (!takeover_mine(n->tk) || s->outgoing)
+		return;
+	p = peer_get(n, s->peer, s->peer_life);
+	if (!p) {
+		session_drop(s, "more nodes than a volume can have", fx);
+		return;
+	}
+	if (p->reclaim_new) {
+		p->reclaim_new = false;
+		drop_rights(n, peer_idx(n, p), true);
+	}
+	p->reclaimed = true;
+	p->evicted_ns = 0;
+	takeover_reclaimed(n->tk, p->node);
+	serve_node(n, p, fx);
+}
+
+void node_server_session_down(struct node *n, struct session *s)
+{
+	struct peer *p = node_peer(n, s->peer);
+
+	if (p && !session_from(n->sessions, s->peer)) {
+		p->reclaimed = p->served = false;
+		p->reclaim_new = true;
+	}
+}
+
+/* Our own rights, told to ourselves. */
+static void reclaim_self(struct node *n, struct effects *fx)
+{
+	struct peer *p = peer_get(n, n->cfg.node, n->cfg.life);
+	struct file *f = NULL;
+
+	csv_assert(p);
+	while ((f = node_file_next(n, f))) {
+		struct lease_ino *li = f->st == FILE_OPENING ? NULL : lease_get(&n->leases, f->ino);
+
+		if (!li)
+			continue;
+		li->open_mask |= BIT(peer_idx(n, p));
+		if (f->layout != LAYOUT_NONE) {
+			li->holder_mask |= BIT(peer_idx(n, p));
+			li->blank_mask |= BIT(peer_idx(n, p));
+		}
+		list_for_each_entry(r, &f->owned, struct frange, link)
+			(void)lease_own(&n->leases, li, peer_idx(n, p), r->off, r->len);
+	}
+	p->reclaimed = true;
+	takeover_reclaimed(n->tk, n->cfg.node);
+}
+
+/* Rule 5. */
+static void evict(struct node *n, struct peer *p, struct effects *fx)
+{
+	struct session *s = session_from(n->sessions, p->node);
+
+	if (p->evicting || p->evicted_ns)
+		return;
+	trace(n->trace, TRACE_ERROR, "node %u did not answer a recall in %lu s -> fence it", p->node,
+		n->cfg.recall_ns / NS_PER_SEC);
+	p->evicting = true;
+	p->evicted_ns = n->now_ns + n->cfg.lease_ns + NS_PER_SEC;
+	p->served = p->reclaimed = false;
+	takeover_fence_node(n->tk, p->node, "it did not answer a recall");
+	if (s)
+		session_drop(s, "you did not answer a recall: you are fenced", fx);
+}
+
+static void recall_timers(struct node *n, struct effects *fx)
+{
+	if (n->now_ns < n->recall_deadline_ns)
+		return;
+	n->recall_deadline_ns = NEVER;
+	for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
+		list_for_each_entry(li, &n->leases.bucket[b], struct lease_ino, hash) {
+			if (n->now_ns < li->recall_deadline_ns) {
+				if (li->recall_deadline_ns < n->recall_deadline_ns)
+					n->recall_deadline_ns = li->recall_deadline_ns;
+				continue;
+			}
+			li->recall_deadline_ns = n->now_ns + n->cfg.recall_ns;
+			for (uint32_t i = 0; i < NODES_MAX; i++) {
+				const struct member_node *m;
+
+				if (!(li->recall_mask & BIT(i)) || n->peers[i].node == n->cfg.node)
+					continue;
+				/* Without a path it writes nothing: it waits for one, and so do we. */
+				m = member_find(&n->member, n->peers[i].node);
+				if (m && m->member && m->state.path != MPATH_OK)
+					continue;
+				evict(n, &n->peers[i], fx);
+			}
+			if (li->recall_deadline_ns < n->recall_deadline_ns)
+				n->recall_deadline_ns = li->recall_deadline_ns;
+		}
+	}
+}
+
+/* A node that left: its rights end when it is fenced (if it was unclean) and its lease is over. */
+static void departed(struct node *n, struct effects *fx)
+{
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		struct peer *p = &n->peers[i];
+		const struct member_node *m;
+
+		if (!p->node || p->node == n->cfg.node)
+			continue;
+		m = member_find(&n->member, p->node);
+		if (p->evicting && !member_victim_pending(&n->member, p->node))
+			p->evicting = false;
+		if (m && m->member && m->state.life == p->life && !p->evicted_ns)
+			continue;
+		if (!p->evicted_ns) {
+			bool clean = m && m->state.life == p->life &&
+				     (m->state.path == MPATH_CLEAN || m->state.path == MPATH_NONE);
+
+			p->served = p->reclaimed = false;
+			p->evicting = true;
+			p->evicted_ns = n->now_ns + (clean ? 0 : n->cfg.lease_ns + NS_PER_SEC);
+		}
+		if (p->evicting || n->now_ns < p->evicted_ns ||
+			member_victim_pending(&n->member, p->node) || p->blocks)
+			continue;
+		trace(n->trace, TRACE_INFO, "rights of node %u end", p->node);
+		drop_rights(n, i, true);
+		memset(p, 0, sizeof(*p));
+	}
+}
+
+/* ------------------------------------------------------------------ the engine's life */
+
+static bool ino_is_open(void *ctx, uint64_t ino)
+{
+	struct node *n = ctx;
+
+	if (lease_is_open(&n->leases, ino))
+		return true;
+	/* Created a moment ago and not yet durable: its creator has it open. */
+	list_for_each_entry(s, &n->sreqs, struct sreq, link) {
+		if (s->vr.rq.op == FS_CREATE && s->stage == SREQ_ENGINE && s->vr.reply.attr.ino == ino)
+			return true;
+	}
+	return false;
+}
+
+static bool node_is_gone(void *ctx, uint32_t node)
+{
+	struct node *n = ctx;
+
+	return !member_present(&n->member, node);
+}
+
+static void open_volume(struct node *n, struct effects *fx)
+{
+	struct vol_config vc = {.mem = n->mem, .trace = n->trace, .cache_bytes = n->cfg.cache_bytes,
+		.lun_bytes = n->path.lun_bytes, .readonly = n->cfg.readonly,
+		.write_cache = n->path.write_cache, .tag_seed = ++n->vol_seed << 40,
+		.ino_is_open = ino_is_open, .ctx = n, .ops = &metadata_ops,
+		.no_reply_cache = n->cfg.standalone, .node_is_gone = node_is_gone};
+
+	n->vol = vol_create(&vc);
+	if (!n->vol) {
+		takeover_volume_failed(n->tk, "not enough memory for the block cache (option cache=)");
+		return;
+	}
+	n->stats.takeovers++;
+	vol_open(n->vol, takeover_epoch(n->tk), fx);
+}
+
+/* Coordination is over: every request is forgotten here, and asked again where it is served. */
+static void drop_requests(struct node *n)
+{
+	list_for_each_entry_safe(s, tmp, &n->sreqs, struct sreq, link) {
+		if (s->stage == SREQ_LEASE || !n->vol) {
+			sreq_free(n, s);
+		} else if (s->lun_tag) {
+			/* Its buffer is the driver's until the command is answered. */
+			s->drop = true;
+			list_del(&s->waiting);
+		}
+	}
+}
+
+static void close_down(struct node *n, bool abandon)
+{
+	struct vol_req *vr;
+
+	if (abandon)
+		vol_abandon(n->vol);
+	while ((vr = vol_next_done(n->vol)))
+		sreq_free(n, vr->owner);
+	drop_requests(n);
+	lease_reset(&n->leases);
+	memset(n->peers, 0, sizeof(n->peers));
+	n->recall_deadline_ns = NEVER;
+	csv_assert(!n->old_vol);
+	n->old_vol = n->vol;
+	n->vol = NULL;
+	if (n->serving_local) {
+		n->serving_local = false;
+		client_down(n->client);
+	}
+}
+
+static void bury_old_vol(struct node *n)
+{
+	if (n->old_vol && !vol_busy(n->old_vol)) {
+		vol_destroy(n->old_vol);
+		n->old_vol = NULL;
+	}
+}
+
+/* Waiting requests of a handover are asked again at the next coordinator. */
+static void drain_step(struct node *n, struct effects *fx)
+{
+	list_for_each_entry_safe(s, tmp, &n->sreqs, struct sreq, link) {
+		if (s->stage == SREQ_LEASE) {
+			uint64_t ino = s->vr.rq.ino;
+
+			sreq_free(n, s);
+			pump_and_put(n, ino, fx);
+		}
+	}
+	if (!list_empty(&n->sreqs) || node_data_serving(n))
+		return;
+	if (vol_state(n->vol) == VOL_READY)
+		vol_close(n->vol, fx);
+	if (vol_state(n->vol) == VOL_CLOSED) {
+		close_down(n, false);
+		takeover_volume_closed(n->tk);
+	}
+}
+
+static void run_engine(struct node *n, struct effects *fx)
+{
+	enum vol_state was = vol_state(n->vol);
+
+	vol_step(n->vol, n->now_ns, fx);
+	engine_replies(n, fx);
+	if (takeover_state(n->tk) == TK_OPEN && vol_state(n->vol) == VOL_READY) {
+		trace(n->trace, TRACE_INFO, "volume open%s",
+			vol_needed_replay(n->vol) ? ", journal replayed" : "");
+		takeover_volume_ready(n->tk);
+	}
+	if (vol_state(n->vol) == VOL_FROZEN) {
+		if (was != VOL_FROZEN)
+			trace(n->trace, TRACE_ERROR, "the volume is frozen: %s", vol_error(n->vol));
+		takeover_volume_failed(n->tk, vol_error(n->vol));
+	}
+}
+
+void node_server_step(struct node *n, struct effects *fx)
+{
+	enum takeover_state st = takeover_state(n->tk);
+
+	bury_old_vol(n);
+	if (n->vol && !takeover_mine(n->tk)) {
+		trace(n->trace, TRACE_WARN, "we coordinate no longer (%s)", takeover_reason(n->tk));
+		close_down(n, true);
+	}
+	if (st == TK_OPEN && !n->vol && !n->old_vol)
+		open_volume(n, fx);
+	if (!n->vol)
+		return;
+	run_engine(n, fx);
+	st = takeover_state(n->tk);
+	if (st == TK_RECLAIM || st == TK_SERVE) {
+		struct peer *self = node_peer(n, n->cfg.node);
+
+		if (!self || !self->reclaimed)
+			reclaim_self(n, fx);
+		for (unsigned i = 0; i < NODES_MAX; i++) {
+			if (n->peers[i].node && n->peers[i].reclaimed && st == TK_RECLAIM)
+				takeover_reclaimed(n->tk, n->peers[i].node);
+			if (n->peers[i].node)
+				serve_node(n, &n->peers[i], fx);
+		}
+	}
+	if (st == TK_SERVE) {
+		departed(n, fx);
+		recall_timers(n, fx);
+	}
+	if (n->leases_changed) {
+		n->leases_changed = false;
+		for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
+			list_for_each_entry_safe(li, tmp, &n->leases.bucket[b], struct lease_ino, hash) {
+				pump_ino(n, li, fx);
+				lease_put(&n->leases, li);
+			}
+		}
+	}
+	if (st == TK_DRAIN)
+		drain_step(n, fx);
+	else
+		vol_step(n->vol, n->now_ns, fx);
+}
+
+uint64_t node_server_deadline(const struct node *n)
+{
+	uint64_t d = n->recall_deadline_ns;
+
+	if (n->vol && vol_deadline(n->vol) < d)
+		d = vol_deadline(n->vol);
+	if (n->leases_changed)
+		d = 0;
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		if (n->peers[i].node && n->peers[i].evicted_ns > n->now_ns &&
+			n->peers[i].evicted_ns < d)
+			d = n->peers[i].evicted_ns;
+	}
+	return d;
+}
+
+void node_server_check(const struct node *n)
+{
+	lease_check(&n->leases);
+	csv_assert(!n->serving_local || n->vol);
+}
