@@ -725,6 +725,8 @@ static void expire_held(struct node *n, struct effects *fx)
 		if (q)
 			creq_done(n, q, &rp, fx);
 	}
+	while (effects_room(fx, 4, 4096) && client_block_next_expired(n->client, before, &id))
+		node_data_expired(n, id, fx);
 }
 
 static void advance(struct node *n, struct effects *fx)

@@ -22,7 +22,9 @@
 #include "csvfs/base/assert.h"
 #include "csvfs/node_int.h"
 
-#define FLUSH_TAG (1ull << 63) /* an EV_BLOCK of our own: the flush of an fsync */
+/* An EV_BLOCK of our own: the flush of an fsync. The data path's tags have one of the two top bits. */
+#define FLUSH_TAG (1ull << 61)
+#define IS_FLUSH(tag) ((tag) >> 61 == 1)
 #define RETRY_NS (20 * NS_PER_MS)
 #define RETRIES_MAX 500
 
@@ -50,25 +52,31 @@ static void block_done(uint64_t tag, int32_t err, struct effects *fx)
 	effects_add(fx, FX_BLOCK_DONE, tag)->block.err = err;
 }
 
+static void flush_done(struct node *n, struct nflush *f, int32_t err, struct effects *fx)
+{
+	struct fwait *w = f->wait;
+
+	list_del(&f->link);
+	mem_free(n->mem, f, sizeof(*f));
+	node_file_flush_done(n, w, err, fx);
+}
+
 /* Effects for our own flushes are not the data path's. */
 static void take_flushes(struct node *n, uint32_t from, struct effects *fx)
 {
 	for (uint32_t i = from; i < fx->count; i++) {
 		struct effect *e = &fx->fx[i];
+		int32_t err;
 
-		if (e->type != FX_BLOCK_DONE || !(e->tag & FLUSH_TAG))
+		if (e->type != FX_BLOCK_DONE || !IS_FLUSH(e->tag))
 			continue;
+		err = e->block.err;
 		/* Nothing: handle 0 is none. */
 		e->type = FX_DATA_FREE;
 		e->data = 0;
 		list_for_each_entry_safe(f, tmp, &n->flushes, struct nflush, link) {
 			if (f->tag == e->tag) {
-				int32_t err = fx->fx[i].block.err;
-				struct fwait *w = f->wait;
-
-				list_del(&f->link);
-				mem_free(n->mem, f, sizeof(*f));
-				node_file_flush_done(n, w, err, fx);
+				flush_done(n, f, err, fx);
 				break;
 			}
 		}
@@ -111,22 +119,13 @@ static void flush_direct(struct node *n, struct nflush *f, struct effects *fx)
 	f->lun_tag = node_lun(n, TAG_NODE, LUN_FLUSH, fx, &e);
 }
 
-static void flush_done(struct node *n, struct nflush *f, int32_t err, struct effects *fx)
-{
-	struct fwait *w = f->wait;
-
-	list_del(&f->link);
-	mem_free(n->mem, f, sizeof(*f));
-	node_file_flush_done(n, w, err, fx);
-}
-
 /* The data path's I/O that was handed over while we are direct (again) goes back to it. */
 static void give_back(struct node *n, struct effects *fx)
 {
 	uint64_t tag;
 
 	while (effects_room(fx, 4, 4096) && client_block_next_idle(n->client, &tag)) {
-		if (!(tag & FLUSH_TAG)) {
+		if (!IS_FLUSH(tag)) {
 			effects_add(fx, FX_BLOCK_RETRY, tag);
 			continue;
 		}
@@ -143,6 +142,14 @@ void node_data_cancel(struct node *n, uint64_t tag, struct effects *fx)
 {
 	if (client_block_cancel(n->client, tag))
 		block_done(tag, -EINTR, fx);
+}
+
+void node_data_expired(struct node *n, uint64_t tag, struct effects *fx)
+{
+	uint32_t from = fx->count;
+
+	block_done(tag, -EIO, fx);
+	take_flushes(n, from, fx);
 }
 
 void node_data_reply(struct node *n, struct session *s, const struct msg *m, uint64_t data,
