@@ -75,7 +75,7 @@ struct iscsi_bdev {
 	enum step step;
 	uint32_t unit_attentions;
 	bool has_limits_page;
-	bool readonly;
+	bool redirected;
 	bool gone;    /* libiscsi has cancelled: the connection is lost */
 	bool closing; /* the context is being destroyed: no callback reaches a request any more */
 	uint32_t unmap_blocks_max;
@@ -255,6 +255,23 @@ static enum lun_status status_of(int status, const struct scsi_task *task)
 	}
 }
 
+/* libiscsi's last error without its function names and numbers: "Connection refused". */
+static const char *error_text(struct iscsi_bdev *ib)
+{
+	static const char *const heads[] = {"socket error ", "Status: "};
+	const char *e = iscsi_get_error(ib->ctx);
+	size_t n;
+
+	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
+		if (strstr(e, heads[i]))
+			e = strstr(e, heads[i]) + strlen(heads[i]);
+	if (strstr(e, "resolv"))
+		e = "host name not found";
+	n = strcspn(e, "(\n");
+	snprintf(ib->text, sizeof(ib->text), "%.*s", (int)n, e);
+	return ib->text;
+}
+
 static const char *answer_text(struct iscsi_bdev *ib, int status, const struct scsi_task *task)
 {
 	if (status == SCSI_STATUS_CHECK_CONDITION && task)
@@ -263,7 +280,7 @@ static const char *answer_text(struct iscsi_bdev *ib, int status, const struct s
 			task->sense.key, (unsigned)task->sense.ascq >> 8,
 			(unsigned)task->sense.ascq & 0xff);
 	else
-		snprintf(ib->text, sizeof(ib->text), "%s", iscsi_get_error(ib->ctx));
+		return error_text(ib);
 	return ib->text;
 }
 
@@ -317,8 +334,8 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 			size_t left = p->task->residual;
 
 			p->in_bytes = left < p->in_bytes ? p->in_bytes - (uint32_t)left : 0;
-		} else {
-			s = LUN_UNKNOWN;
+		} else if (r->cmd.op == LUN_READ || r->cmd.op == LUN_WRITE) {
+			s = LUN_UNKNOWN; /* (tgt reports a residual for each UNMAP) */
 		}
 	}
 	if (s == LUN_OK && p->in)
@@ -612,16 +629,24 @@ static void parse_inquiry(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
 }
 
 /*
- * SPC-4 7.8.5: of the designators of the logical unit take the one that is the most certainly unique: NAA,
- * then EUI-64, then SCSI name, then T10 vendor id.
+ * SPC-4 7.8.5: of the designators of the logical unit take the one that is the most certainly unique: NAA
+ * (but not a locally assigned one, or one of company 0: tgt numbers its LUNs so on each machine), then
+ * EUI-64, SCSI name, T10 vendor id.
  */
+static bool naa_is_local(const uint8_t *naa, size_t len)
+{
+	return naa[0] >> 4 == 3 || len < 8 ||
+	       ((naa[0] & 0xf) == 0 && naa[1] == 0 && naa[2] == 0 && naa[3] >> 4 == 0);
+}
+
 static void parse_identity(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
 {
 	static const struct {
 		uint8_t type;
 		const char *prefix;
-		bool text;
-	} kinds[] = {{3, "naa.", false}, {2, "eui.", false}, {8, "", true}, {1, "t10.", true}};
+		bool text, local;
+	} kinds[] = {{3, "naa.", false, false}, {2, "eui.", false, false}, {8, "", true, false},
+		{1, "t10.", true, false}, {3, "naa.", false, true}};
 	struct bdev_info *info = &ib->b.info;
 	size_t end = n < 4 ? 0 : 4 + (size_t)be16(d + 2);
 
@@ -634,6 +659,8 @@ static void parse_identity(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
 
 			if ((id[1] & 0x3f) != kinds[k].type || at + 4 + len > end || !len)
 				continue; /* another kind, or of the port or the target */
+			if (kinds[k].type == 3 && kinds[k].local != naa_is_local(id + 4, len))
+				continue;
 			o = (size_t)snprintf(info->identity, sizeof(info->identity), "%s", kinds[k].prefix);
 			if (kinds[k].text)
 				copy_trimmed(info->identity + o, sizeof(info->identity) - o, id + 4, len);
@@ -760,6 +787,32 @@ static void step_done(struct part *p, int status)
 		step_next(ib);
 }
 
+/* (Not iscsi_full_connect_async(): it loses memory when a login is given up.) */
+static void connected(struct iscsi_context *ctx, int status, void *data, void *priv);
+
+static void logged_in(struct iscsi_context *ctx, int status, void *data, void *priv)
+{
+	struct iscsi_bdev *ib = priv;
+	const char *other = iscsi_get_target_address(ctx);
+
+	(void)data;
+	if (ib->closing)
+		return;
+	if (status == SCSI_STATUS_REDIRECT && *other && !ib->redirected) {
+		/* RFC 7143 11.13.5: the target has moved, for this login. */
+		ib->redirected = true;
+		snprintf(ib->portal, sizeof(ib->portal), "%.*s", (int)sizeof(ib->portal) - 1, other);
+		iscsi_disconnect(ctx);
+		if (iscsi_connect_async(ctx, ib->portal, connected, ib))
+			bdev_down(&ib->b, "no connection to %s: %s", ib->portal, error_text(ib));
+	} else if (status != SCSI_STATUS_GOOD) {
+		bdev_down(&ib->b, "login refused by %s: %s", ib->portal, error_text(ib));
+	} else {
+		ib->unmap_blocks_max = UINT32_MAX;
+		step_next(ib);
+	}
+}
+
 static void connected(struct iscsi_context *ctx, int status, void *data, void *priv)
 {
 	struct iscsi_bdev *ib = priv;
@@ -767,12 +820,8 @@ static void connected(struct iscsi_context *ctx, int status, void *data, void *p
 	(void)data;
 	if (ib->closing)
 		return;
-	if (status != SCSI_STATUS_GOOD) {
-		bdev_down(&ib->b, "%s: %s", ib->portal, iscsi_get_error(ctx));
-		return;
-	}
-	ib->unmap_blocks_max = UINT32_MAX;
-	step_next(ib);
+	if (status != SCSI_STATUS_GOOD || iscsi_login_async(ctx, logged_in, ib))
+		bdev_down(&ib->b, "no connection to %s: %s", ib->portal, error_text(ib));
 }
 
 /* ------------------------------------------------------------------ the driver */
@@ -781,9 +830,8 @@ static void lost(struct iscsi_bdev *ib)
 {
 	const char *why = iscsi_get_error(ib->ctx);
 
-	if (ib->b.state == BDEV_UP)
-		why = *why && strstr(why, "socket") ? why : "the target closed the connection";
-	bdev_down(&ib->b, "%s: %s", ib->portal, *why ? why : "connection lost");
+	why = strstr(why, "socket error ") ? error_text(ib) : "the target closed the connection";
+	bdev_down(&ib->b, "connection to %s lost: %s", ib->portal, why);
 }
 
 static void lun_service(struct bdev *b, int revents)
@@ -925,7 +973,6 @@ int iscsi_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text
 	list_init(&ib->parked);
 	ib->ctx = ctx;
 	ib->lun = u->lun;
-	ib->readonly = cfg->readonly;
 	snprintf(ib->portal, sizeof(ib->portal), "%.*s", (int)sizeof(ib->portal) - 1, u->portal);
 	iscsi_set_session_type(ctx, ISCSI_SESSION_NORMAL);
 	iscsi_set_header_digest(ctx, ISCSI_HEADER_DIGEST_NONE);
@@ -937,9 +984,8 @@ int iscsi_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text
 	else if (u->user[0])
 		iscsi_set_initiator_username_pwd(ctx, u->user, u->passwd);
 	err = 0;
-	/* LUN -1: no test of the LUN; the steps after the login do that, and say what is wrong. */
-	if (iscsi_full_connect_async(ctx, u->portal, -1, connected, ib)) {
-		snprintf(text, text_bytes, "%s: %s", shown, iscsi_get_error(ctx));
+	if (iscsi_connect_async(ctx, u->portal, connected, ib)) {
+		snprintf(text, text_bytes, "%s: no connection: %s", shown, error_text(ib));
 		err = -EHOSTUNREACH;
 		goto out;
 	}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* bdev_file.c, bdev_fault.c, bdev_sync.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <errno.h>
+
+#include "csvfs/bdev_sync.h"
+#include "tests/shell/bdev_user.h"
+
+#define IMAGE_BYTES (8ull << 20)
+
+static char path[] = "/tmp/csvfs-bdev.XXXXXX", hold[64];
+static uint8_t buf[1 << 20], back[1 << 20];
+
+static int make_image(void **state)
+{
+	int fd;
+
+	(void)state;
+	strcpy(path, "/tmp/csvfs-bdev.XXXXXX");
+	fd = mkstemp(path);
+	snprintf(hold, sizeof(hold), "%s.hold", path);
+	return fd < 0 || ftruncate(fd, (off_t)IMAGE_BYTES) || close(fd);
+}
+
+static int remove_image(void **state)
+{
+	(void)state;
+	unlink(hold);
+	return unlink(path);
+}
+
+static int open_error(struct bdev_config cfg, char *text)
+{
+	struct bdev_sync *s;
+	int err = bdev_sync_open(&cfg, 1000, &s, text, BDEV_TEXT_MAX);
+
+	if (!err)
+		bdev_sync_close(s);
+	return err;
+}
+
+static void image_is_a_lun_with_a_cache_and_without_reservations(void **state)
+{
+	struct iovec iov[] = {{buf, 100}, {buf + 100, 70000}, {buf + 70100, 131072 - 70100}};
+	struct bdev_req w = {.cmd = {.op = LUN_WRITE, .fua = true, .off = 4096, .len = 131072},
+		.iov = iov, .iov_count = 3};
+	const struct bdev_info *i;
+	struct stat st;
+	struct user u;
+
+	(void)state;
+	for (size_t k = 0; k < sizeof(buf); k++)
+		buf[k] = (uint8_t)(k * 13 + k / 512);
+	assert_true(user_open(&u, path, 1, 0));
+	i = bdev_info(u.b);
+	assert_true(i->is_file && i->write_cache && !i->reservations && i->lun_bytes == IMAGE_BYTES);
+	user_send(&u, &w);
+	assert_true(user_wait(&u, &w, 1000));
+	assert_int_equal(w.status, LUN_OK);
+	assert_int_equal(
+		user_cmd(&u, (struct lun_cmd){.op = LUN_READ, .off = 4096, .len = 131072, .buf = back}), LUN_OK);
+	assert_memory_equal(buf, back, 131072);
+	assert_int_equal(user_cmd(&u, (struct lun_cmd){.op = LUN_FLUSH}), LUN_OK);
+	assert_int_equal(
+		user_cmd(&u, (struct lun_cmd){.op = LUN_UNMAP, .off = 4096, .len = 131072}), LUN_OK);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_blocks, 0);
+	assert_int_equal(user_cmd(&u, (struct lun_cmd){.op = LUN_PR_REGISTER, .key = 1}), LUN_UNSUPPORTED);
+	assert_int_equal(
+		user_cmd(&u, (struct lun_cmd){.op = LUN_READ, .off = IMAGE_BYTES, .len = 4096, .buf = back}),
+		LUN_UNSUPPORTED);
+	bdev_close(u.b);
+}
+
+/* What another process is told: this program is run again as "open FLAGS IMAGE". */
+static int stranger(const char *flags)
+{
+	int status;
+
+	if (!fork()) {
+		execl("/proc/self/exe", "test_bdev", "open", flags, path, NULL);
+		_exit(99);
+	}
+	wait(&status);
+	return WEXITSTATUS(status);
+}
+
+static int be_stranger(const char *flags, const char *image)
+{
+	char text[BDEV_TEXT_MAX] = "";
+	struct bdev_config cfg = {
+		.url = image, .readonly = strchr(flags, 'r') != NULL, .nolock = strchr(flags, 'n') != NULL};
+	int err = open_error(cfg, text);
+
+	return err == -EBUSY && !strstr(text, "in use") ? 98 : -err;
+}
+
+static void an_image_has_one_user_at_a_time(void **state)
+{
+	struct user a, b;
+
+	(void)state;
+	assert_true(user_open(&a, path, 1, 0));
+	assert_true(user_open(&b, path, 1, 1)); /* the same process: shares the lock */
+	bdev_close(a.b);
+	assert_int_equal(stranger("w"), EBUSY);
+	assert_int_equal(stranger("r"), EBUSY);
+	assert_int_equal(stranger("rn"), 0);
+	bdev_close(b.b);
+	assert_int_equal(stranger("w"), 0);
+}
+
+static void wrong_files_have_a_message_each(void **state)
+{
+	char text[BDEV_TEXT_MAX];
+	int fd = open(path, O_WRONLY | O_TRUNC);
+
+	(void)state;
+	assert_int_equal(open_error((struct bdev_config){.url = "/no/such/file"}, text), -ENOENT);
+	assert_non_null(strstr(text, "No such file"));
+	assert_int_equal(open_error((struct bdev_config){.url = "/tmp"}, text), -EISDIR);
+	assert_int_equal(open_error((struct bdev_config){.url = "/tmp", .readonly = true}, text), -ENOTBLK);
+	assert_int_equal(open_error((struct bdev_config){.url = "/dev/null"}, text), -ENOTBLK);
+	assert_int_equal(open_error((struct bdev_config){.url = path}, text), -ENODATA);
+	assert_non_null(strstr(text, "empty"));
+	close(fd);
+}
+
+static void a_readonly_image_refuses_writes(void **state)
+{
+	struct bdev_config cfg = {.url = path, .readonly = true};
+	struct bdev_sync *s, *t;
+	char text[BDEV_TEXT_MAX];
+
+	(void)state;
+	assert_int_equal(bdev_sync_open(&cfg, 1000, &s, text, sizeof(text)), 0);
+	assert_int_equal(bdev_sync_open(&cfg, 1000, &t, text, sizeof(text)), 0);
+	assert_int_equal(bdev_sync_read(s, 0, back, 4096), 0);
+	assert_int_equal(bdev_sync_write(s, 0, buf, 4096, false), -EROFS);
+	bdev_sync_close(s);
+	bdev_sync_close(t);
+}
+
+static void closing_ends_what_is_outstanding_as_unknown(void **state)
+{
+	struct bdev_req r[3];
+	struct user u;
+
+	(void)state;
+	assert_true(user_open(&u, path, 1, 0));
+	for (int i = 0; i < 3; i++) {
+		r[i] = (struct bdev_req){.cmd = {.op = i ? LUN_FLUSH : LUN_READ, .len = 4096, .buf = back},
+			.done = user_done};
+		bdev_submit(u.b, &r[i]);
+	}
+	bdev_close(u.b);
+	for (int i = 0; i < 3; i++)
+		assert_true(user_ended(&r[i]) && r[i].status == LUN_UNKNOWN);
+}
+
+static struct user *again_user;
+static struct bdev_req again_second;
+
+static void again(struct bdev_req *r)
+{
+	user_done(r);
+	again_second = (struct bdev_req){.cmd = {.op = LUN_TEST}, .done = user_done};
+	bdev_submit(again_user->b, &again_second);
+}
+
+static void a_completion_may_submit(void **state)
+{
+	struct bdev_req r = {.cmd = {.op = LUN_READ, .len = 4096, .buf = back}, .done = again};
+	struct user u;
+
+	(void)state;
+	assert_true(user_open(&u, path, 1, 0));
+	again_user = &u;
+	bdev_submit(u.b, &r);
+	assert_false(user_ended(&r)); /* never from inside submit */
+	assert_true(user_wait(&u, &r, 1000));
+	assert_true(user_wait(&u, &again_second, 1000));
+	bdev_close(u.b);
+}
+
+static void faults_hold_delay_fail_and_lose(void **state)
+{
+	char spec[256], text[BDEV_TEXT_MAX];
+	struct lun_cmd cmd = {.op = LUN_WRITE, .len = 4096, .buf = buf};
+	struct bdev_req w = {.cmd = cmd}, r = {.cmd = {.op = LUN_READ, .len = 4096, .buf = back}};
+	struct user u;
+
+	(void)state;
+	snprintf(spec, sizeof(spec), "hold=%s,delay=30,fail=2,lose=3", hold);
+	assert_int_equal(
+		user_start(&u, (struct bdev_config){.url = path, .fault = spec}, text, sizeof(text)), 0);
+	while (!u.up)
+		user_turn(&u, 20);
+	close(open(hold, O_CREAT | O_WRONLY, 0600));
+	user_send(&u, &w);
+	user_send(&u, &r);
+	assert_true(user_wait(&u, &r, 1000));
+	assert_true(bdev_now_ns() - r.start_ns >= 30 * NS_PER_MS);
+	assert_false(user_ended(&w));
+	unlink(hold);
+	assert_true(user_wait(&u, &w, 1000));
+	assert_int_equal(w.status, LUN_OK);
+	assert_int_equal(user_cmd(&u, cmd), LUN_MEDIUM);
+	assert_int_equal(user_cmd(&u, cmd), LUN_UNKNOWN);
+	assert_true(u.down);
+	bdev_close(u.b);
+	assert_int_equal(
+		user_start(&u, (struct bdev_config){.url = path, .fault = "x"}, text, sizeof(text)), -EINVAL);
+}
+
+#define with_image(t) cmocka_unit_test_setup_teardown(t, make_image, remove_image)
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		with_image(image_is_a_lun_with_a_cache_and_without_reservations),
+		with_image(an_image_has_one_user_at_a_time),
+		with_image(wrong_files_have_a_message_each),
+		with_image(a_readonly_image_refuses_writes),
+		with_image(closing_ends_what_is_outstanding_as_unknown),
+		with_image(a_completion_may_submit),
+		with_image(faults_hold_delay_fail_and_lose),
+	};
+
+	if (argc == 4 && !strcmp(argv[1], "open"))
+		return be_stranger(argv[2], argv[3]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
