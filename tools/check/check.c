@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tools/check/internal.h"
+
+static void phase(const struct check *c, enum check_phase p)
+{
+	if (c->o->on_phase)
+		c->o->on_phase(c->o->ctx, p);
+}
+
+static int run(struct check *c)
+{
+	int err;
+
+	phase(c, CHECK_SUPER);
+	err = ck_read_init(c);
+	if (err)
+		return err;
+	err = ck_super(c);
+	if (err)
+		return err;
+	ck_claim(c);
+	phase(c, CHECK_JOURNAL);
+	err = ck_journal(c);
+	if (err)
+		return err;
+	ck_super_after_replay(c);
+	c->rep->lsn = c->lsn_max;
+	phase(c, CHECK_SPACE);
+	err = ck_space_load(c);
+	if (err)
+		return err;
+	phase(c, CHECK_INODES);
+	err = ck_inodes(c);
+	if (err)
+		return err;
+	phase(c, CHECK_DIRECTORIES);
+	err = ck_directories(c);
+	if (err)
+		return err;
+	phase(c, CHECK_REST);
+	err = ck_orphans(c);
+	if (!err)
+		err = ck_intents(c);
+	if (!err)
+		err = ck_replies(c);
+	if (!err)
+		err = ck_links(c);
+	if (err)
+		return err;
+	phase(c, CHECK_COMPARE);
+	return ck_space_compare(c);
+}
+
+int check_volume(
+	const struct check_dev *dev, const struct check_options *o, struct check_report *rep)
+{
+	struct check *c = mem_alloc(o->mem, sizeof(*c));
+	int err = -ENOMEM;
+
+	memset(rep, 0, sizeof(*rep));
+	if (c) {
+		c->dev = dev;
+		c->o = o;
+		c->rep = rep;
+		c->epoch_max = NEVER;
+		c->lsn_max = NEVER;
+		err = run(c);
+	}
+	if (err == -ENOMEM) {
+		rep->count[PROBLEM_CHECK_MEMORY]++;
+		rep->by_severity[SEVERITY_FATAL]++;
+	}
+	return err;
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The journal as replay would take it, written anew from FORMAT.md: heads, the unbroken run of whole
+ * transactions behind the tail, and the newest image of each block in it.
+ */
+#include "csvfs/base/claim.h"
+#include "csvfs/base/crc32c.h"
+#include "metadata/fields.h"
+#include "tools/check/internal.h"
+
+struct ring {
+	uint64_t start, blocks; /* of the volume */
+	uint64_t tail_seq, tail_pos, tail_lsn, head_seq, head_lsn, epoch;
+};
+
+/* A record as read, in memory of its own: images are read while it is in use. */
+struct record {
+	struct disk_jrec d;
+	uint64_t seq, lsn, epoch, pos;
+	uint32_t flags, count;
+};
+
+static bool head_take(struct check *c, struct ring *r, uint64_t blkno, uint64_t *best)
+{
+	const struct disk_jhead *h = ck_read_raw(c, blkno, 0);
+	uint64_t found, want;
+	enum problem p;
+
+	if (!h)
+		return false;
+	p = ck_header(c, h, blkno, MAGIC_JHEAD, 0, &found, &want);
+	if (p && p != PROBLEM_HEADER_LSN)
+		return false;
+	if (le64_get(h->count) < *best)
+		return true;
+	*best = le64_get(h->count);
+	r->tail_seq = le64_get(h->tail_seq);
+	r->tail_pos = le64_get(h->tail_pos);
+	r->tail_lsn = le64_get(h->tail_lsn);
+	r->head_seq = le64_get(h->head_seq);
+	r->head_lsn = le64_get(h->head_lsn);
+	r->epoch = le64_get(h->h.epoch);
+	return true;
+}
+
+static uint64_t ring_block(const struct ring *r, uint64_t pos)
+{
+	return r->start + pos % r->blocks;
+}
+
+/* False: no record that continues the run stands there. */
+static bool record_read(struct check *c, const struct ring *r, uint64_t pos, uint64_t seq,
+	uint64_t epoch, struct record *out)
+{
+	const struct disk_jrec *d = ck_read_raw(c, ring_block(r, pos), 0);
+
+	if (!d || le32_get(d->magic) != MAGIC_JREC || !fields_sealed(d))
+		return false;
+	if (memcmp(d->uuid, c->super.h.uuid, 16))
+		return false;
+	memcpy(&out->d, d, sizeof(out->d));
+	out->pos = pos;
+	out->seq = le64_get(d->seq);
+	out->lsn = le64_get(d->lsn);
+	out->epoch = le64_get(d->epoch);
+	out->flags = le32_get(d->flags);
+	out->count = le32_get(d->count);
+	return out->seq == seq && out->epoch >= epoch && out->count <= JREC_IMAGES_MAX;
+}
+
+static bool images_whole(struct check *c, const struct ring *r, const struct record *rec)
+{
+	for (uint32_t i = 0; i < rec->count; i++) {
+		const void *b = ck_read_raw(c, ring_block(r, rec->pos + 1 + i), 0);
+
+		if (!b || crc32c(0, b, BLOCK_SIZE) != le32_get(rec->d.image[i].crc))
+			return false;
+	}
+	return true;
+}
+
+/* Metadata of the fixed areas, or a place where a chunk may be; never claim or journal. */
+static bool target_ok(const struct check *c, const struct ring *r, uint64_t blkno)
+{
+	if (blkno >= c->block_count || blkno == CLAIM_BLOCK || blkno == CLAIM_BLOCK + 1)
+		return false;
+	return blkno < r->start - JOURNAL_HEADS || blkno >= r->start + r->blocks;
+}
+
+static int record_apply(struct check *c, const struct ring *r, const struct record *rec)
+{
+	int err;
+
+	for (uint32_t i = 0; i < rec->count; i++) {
+		const uint64_t blkno = le64_get(rec->d.image[i].blkno);
+
+		if (!target_ok(c, r, blkno)) {
+			ck_report(c, PROBLEM_JOURNAL_TARGET, ring_block(r, rec->pos), 0, blkno, 0,
+				"image for a block that is no metadata:");
+			continue;
+		}
+		err = ck_overlay_add(c, blkno, ring_block(r, rec->pos + 1 + i));
+		if (err)
+			return err;
+	}
+	c->rep->journal_records++;
+	return 0;
+}
+
+/* One transaction from *seq at *pos. 1: applied, both moved on; 0: the run ends here; -ENOMEM. */
+static int transaction(struct check *c, struct ring *r, struct record *rec, uint64_t *seq,
+	uint64_t *pos, uint64_t lsn, uint64_t *epoch)
+{
+	uint64_t s = *seq, p = *pos, e = *epoch, used;
+	int err;
+
+	for (used = 0;; s++) {
+		if (!record_read(c, r, p, s, e, rec) || rec->lsn != lsn)
+			return 0;
+		if (!!(rec->flags & JREC_FIRST) != (s == *seq))
+			return 0;
+		used += 1 + rec->count;
+		if (used > r->blocks || !images_whole(c, r, rec))
+			return 0;
+		e = rec->epoch;
+		p = (p + 1 + rec->count) % r->blocks;
+		if (rec->flags & JREC_LAST)
+			break;
+	}
+	/* It is whole: now its images count. */
+	for (s = *seq, p = *pos;; s++) {
+		if (!record_read(c, r, p, s, *epoch, rec))
+			return 0;
+		err = record_apply(c, r, rec);
+		if (err)
+			return err;
+		p = (p + 1 + rec->count) % r->blocks;
+		if (rec->flags & JREC_LAST)
+			break;
+	}
+	*seq = s + 1;
+	*pos = p;
+	*epoch = e;
+	return 1;
+}
+
+/* An image counts only over an older block: what stands in place may be newer, never wrongly so. */
+static void drop_older(struct check *c)
+{
+	for (uint32_t i = 0; i < c->image_room; i++) {
+		struct ck_image *im = &c->images[i];
+		const struct disk_header *h;
+		uint64_t lsn, found, want;
+
+		if (!im->pos)
+			continue;
+		h = ck_read_raw(c, im->pos, 0);
+		if (!h)
+			continue;
+		lsn = le64_get(h->lsn);
+		h = ck_read_raw(c, im->blkno, 0);
+		if (h && ck_header(c, h, im->blkno, le32_get(h->magic), CK_ANY_OWNER, &found, &want) ==
+				 PROBLEM_NONE &&
+			le64_get(h->lsn) > lsn)
+			im->pos = im->blkno;
+	}
+}
+
+static int scan(struct check *c, struct ring *r)
+{
+	struct record *rec = mem_alloc(c->o->mem, sizeof(*rec));
+	uint64_t seq = r->tail_seq, pos = r->tail_pos, lsn = r->tail_lsn, epoch = r->epoch;
+	uint64_t used = 0, before;
+	int got = 1;
+
+	if (!rec)
+		return -ENOMEM;
+	while (used < r->blocks) {
+		before = pos;
+		got = transaction(c, r, rec, &seq, &pos, lsn, &epoch);
+		if (got <= 0)
+			break;
+		lsn++;
+		used += (pos + r->blocks - before) % r->blocks;
+	}
+	if (got < 0)
+		return got;
+	if (seq < r->head_seq)
+		ck_report(c, PROBLEM_JOURNAL_RECORD, ring_block(r, pos), 0, seq, r->head_seq,
+			"the run of records ends early:");
+	if (lsn > c->lsn_max + 1)
+		c->lsn_max = lsn - 1;
+	if (epoch > c->epoch_max)
+		ck_report(c, PROBLEM_JOURNAL_ORDER, ring_block(r, pos), 0, epoch, c->epoch_max, "epoch");
+	if (c->image_count) {
+		c->rep->replayed = true;
+		ck_report(c, PROBLEM_JOURNAL_NEEDED, ring_block(r, r->tail_pos), 0, c->image_count,
+			c->image_count, "replayed in memory for this check");
+		drop_older(c);
+	}
+	return 0;
+}
+
+int ck_journal(struct check *c)
+{
+	struct ring r = {.start = le64_get(c->super.journal_start) + JOURNAL_HEADS,
+		.blocks = le64_get(c->super.journal_blocks) - JOURNAL_HEADS};
+	uint64_t best = 0;
+	uint32_t heads = 0;
+
+	c->lsn_max = NEVER;
+	for (uint64_t i = 0; i < JOURNAL_HEADS; i++)
+		heads += head_take(c, &r, r.start - JOURNAL_HEADS + i, &best);
+	if (!heads) {
+		ck_report(c, PROBLEM_JOURNAL_HEAD, r.start - JOURNAL_HEADS, 0, 0, 0,
+			"no valid head");
+		return 0;
+	}
+	if (r.tail_pos >= r.blocks || r.head_seq < r.tail_seq || r.head_lsn < r.tail_lsn) {
+		ck_report(c, PROBLEM_JOURNAL_ORDER, r.start - JOURNAL_HEADS, 0, r.tail_pos, r.blocks,
+			"tail in the head");
+		return 0;
+	}
+	c->lsn_max = r.head_lsn ? r.head_lsn - 1 : 0;
+	return scan(c, &r);
+}

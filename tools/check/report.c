@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "csvfs/base/trace.h"
+#include "tools/check/internal.h"
+
+void ck_report(struct check *c, enum problem code, uint64_t blkno, uint64_t ino, uint64_t found,
+	uint64_t want, const char *what)
+{
+	const struct check_problem p = {code, blkno, ino, found, want, what};
+
+	c->rep->count[code]++;
+	c->rep->by_severity[problem_severity(code)]++;
+	if (c->o->on_problem)
+		c->o->on_problem(c->o->ctx, &p);
+}
+
+uint64_t check_faults(const struct check_report *rep)
+{
+	return rep->by_severity[SEVERITY_LEAK] + rep->by_severity[SEVERITY_DAMAGE] +
+	       rep->by_severity[SEVERITY_FATAL];
+}
+
+/* Codes whose `found` and `want` are a start and a count. */
+static bool is_range(enum problem code)
+{
+	return code == PROBLEM_CLUSTER_LEAK || code == PROBLEM_CLUSTER_NOT_MARKED ||
+	       code == PROBLEM_CLUSTER_DOUBLE || code == PROBLEM_CLUSTER_IN_META ||
+	       code == PROBLEM_BLOCK_LEAK || code == PROBLEM_GROUP_FIXED_AREA;
+}
+
+size_t check_problem_text(const struct check_problem *p, char *out, size_t out_bytes)
+{
+	const unsigned long long found = p->found, want = p->want;
+	size_t n = 0;
+
+	if (p->blkno)
+		n += trace_format(out + n, out_bytes - n, "block %llu: ", (unsigned long long)p->blkno);
+	if (p->ino)
+		n += trace_format(out + n, out_bytes - n, "inode %llu: ", (unsigned long long)p->ino);
+	n += trace_format(out + n, out_bytes - n, "%s: %s", problem_name(p->code), p->what);
+	if (is_range(p->code) && want)
+		n += trace_format(out + n, out_bytes - n, " %llu to %llu", found, found + want - 1);
+	else if (found != want)
+		n += trace_format(out + n, out_bytes - n, " is %llu, should be %llu", found, want);
+	return n;
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Superblock, its copies, and the claim. */
+#include "csvfs/base/claim.h"
+#include "metadata/fields.h"
+#include "tools/check/internal.h"
+
+/* True: the block is a superblock by itself, whatever it says. */
+static bool super_valid(const void *block, uint64_t blkno)
+{
+	const struct disk_super *s = block;
+
+	return le32_get(s->h.magic) == MAGIC_SUPER && fields_sealed(block) &&
+	       le64_get(s->h.blkno) == blkno;
+}
+
+static uint64_t last_block(const struct check *c)
+{
+	return c->dev->bytes / BLOCK_SIZE - 1;
+}
+
+static bool take(struct check *c, uint64_t blkno)
+{
+	const void *b = ck_read_raw(c, blkno, 0);
+
+	if (!b || !super_valid(b, blkno))
+		return false;
+	memcpy(&c->super, b, sizeof(c->super));
+	c->super_at = blkno;
+	return true;
+}
+
+static int fatal(struct check *c, enum problem p, uint64_t found, uint64_t want, const char *what)
+{
+	ck_report(c, p, c->super_at, 0, found, want, what);
+	return -EUCLEAN;
+}
+
+/* [start, start + count) lies behind `after` and in the volume; gives its end, or 0. */
+static uint64_t area_end(uint64_t start, uint64_t count, uint64_t after, uint64_t limit)
+{
+	if (start < after || start > limit || count > limit - start)
+		return 0;
+	return start + count;
+}
+
+static int geometry(struct check *c)
+{
+	const struct disk_super *s = &c->super;
+	const uint64_t bytes = le64_get(s->volume_bytes);
+	const uint32_t cluster = le32_get(s->cluster_bytes);
+	uint64_t end, data = le64_get(s->data_start);
+
+	if (cluster < CLUSTER_MIN || cluster > CLUSTER_MAX || (cluster & (cluster - 1)))
+		return fatal(c, PROBLEM_SUPER_CLUSTER_SIZE, cluster, CLUSTER_DEFAULT, "cluster size");
+	c->cluster_bytes = cluster;
+	c->cluster_blocks = cluster / BLOCK_SIZE;
+	c->chunk_clusters = CHUNK_SIZE / cluster;
+	c->chunks_per_group = GROUP_CLUSTERS / c->chunk_clusters;
+	c->block_count = le64_get(s->block_count);
+	c->cluster_count = le64_get(s->cluster_count);
+	c->group_count = le64_get(s->group_count);
+	c->data_start = data;
+	c->root_ino = le64_get(s->root_ino);
+	if (bytes > VOLUME_BYTES_MAX || c->block_count != bytes / BLOCK_SIZE || bytes < CHUNK_SIZE)
+		return fatal(c, PROBLEM_SUPER_GEOMETRY, c->block_count, bytes / BLOCK_SIZE,
+			"number of blocks");
+	if (bytes > c->dev->bytes)
+		return fatal(c, PROBLEM_SUPER_TRUNCATED, c->dev->bytes, bytes, "size in bytes");
+	if (c->cluster_count != bytes / cluster)
+		return fatal(c, PROBLEM_SUPER_GEOMETRY, c->cluster_count, bytes / cluster,
+			"number of clusters");
+	end = (c->cluster_count + GROUP_CLUSTERS - 1) / GROUP_CLUSTERS;
+	if (c->group_count != end)
+		return fatal(c, PROBLEM_SUPER_GEOMETRY, c->group_count, end, "number of groups");
+	end = (c->group_count + SUMMARY_PER_BLOCK - 1) / SUMMARY_PER_BLOCK;
+	if (le64_get(s->summary_blocks) != end)
+		return fatal(c, PROBLEM_SUPER_GEOMETRY, le64_get(s->summary_blocks), end,
+			"blocks of summary");
+	if (data % CHUNK_BLOCKS || data > c->block_count)
+		return fatal(c, PROBLEM_SUPER_GEOMETRY, data, data / CHUNK_BLOCKS * CHUNK_BLOCKS,
+			"start of data");
+	end = area_end(le64_get(s->reply_start), le64_get(s->reply_blocks), REPLY_BLOCK, data);
+	if (end)
+		end = area_end(le64_get(s->summary_start), le64_get(s->summary_blocks), end, data);
+	if (end)
+		end = area_end(le64_get(s->group_start), c->group_count, end, data);
+	if (end)
+		end = area_end(le64_get(s->journal_start), le64_get(s->journal_blocks), end, data);
+	if (!end || le64_get(s->reply_blocks) != NODES_MAX)
+		return fatal(c, PROBLEM_SUPER_GEOMETRY, end, data, "fixed areas");
+	if (le64_get(s->journal_blocks) < JOURNAL_HEADS + 16)
+		return fatal(c, PROBLEM_SUPER_GEOMETRY, le64_get(s->journal_blocks), 0,
+			"blocks of journal");
+	return 0;
+}
+
+static void strings(struct check *c)
+{
+	const struct disk_super *s = &c->super;
+
+	if (!memchr(s->label, 0, sizeof(s->label)))
+		ck_report(c, PROBLEM_SUPER_STRING, c->super_at, 0, 0, 0, "label has no end");
+	if (!memchr(s->cluster_name, 0, sizeof(s->cluster_name)))
+		ck_report(c, PROBLEM_SUPER_STRING, c->super_at, 0, 0, 0, "cluster name has no end");
+	if (!memchr(s->lun_identity, 0, sizeof(s->lun_identity)))
+		ck_report(c, PROBLEM_SUPER_STRING, c->super_at, 0, 0, 0, "LUN identity has no end");
+	if (le64_get(s->reserve_clusters) > c->cluster_count)
+		ck_report(c, PROBLEM_SUPER_RESERVE, c->super_at, 0, le64_get(s->reserve_clusters),
+			c->cluster_count, "reserve");
+	if (!ck_zero(s->reserved, sizeof(s->reserved)) || le64_get(s->h.reserved))
+		ck_report(c, PROBLEM_RESERVED, c->super_at, 0, 0, 0, "reserved field");
+}
+
+/* A copy must be valid, of this volume, and describe the same volume. */
+static void copy(struct check *c, uint64_t blkno, enum problem code, const char *name)
+{
+	const struct disk_super *s;
+	const void *b;
+
+	if (blkno == c->super_at)
+		return;
+	b = ck_read(c, blkno, 0);
+	if (!b)
+		return;
+	s = b;
+	if (!super_valid(b, blkno))
+		ck_report(c, code, blkno, 0, 0, 0, name);
+	else if (memcmp(s->h.uuid, c->super.h.uuid, 16))
+		ck_report(c, code, blkno, 0, 0, 0, "uuid of another volume");
+	else if (memcmp(&s->version, &c->super.version,
+			 offsetof(struct disk_super, root_ino) -
+				 offsetof(struct disk_super, version)))
+		ck_report(c, code, blkno, 0, 0, 0, "describes another volume");
+}
+
+/* Finds a valid superblock; what it says is believed as far as it does not contradict itself. */
+int ck_super(struct check *c)
+{
+	const struct disk_super *s = &c->super;
+
+	if (c->dev->bytes < CHUNK_SIZE)
+		return fatal(c, PROBLEM_SUPER_NONE, c->dev->bytes, CHUNK_SIZE, "size in bytes");
+	if (!take(c, SUPER_BLOCK) && !take(c, SUPER_COPY_BLOCK) && !take(c, last_block(c)))
+		return fatal(c, PROBLEM_SUPER_NONE, 0, 0, "no valid superblock");
+	memcpy(c->rep->uuid, s->h.uuid, 16);
+	if (le32_get(s->version) != FORMAT_VERSION)
+		return fatal(c, PROBLEM_SUPER_VERSION, le32_get(s->version), FORMAT_VERSION,
+			"format version");
+	if (le64_get(s->incompat) & ~FEATURE_INCOMPAT_KNOWN)
+		return fatal(c, PROBLEM_SUPER_FEATURE, le64_get(s->incompat), FEATURE_INCOMPAT_KNOWN,
+			"incompatible features");
+	return geometry(c);
+}
+
+/* After the journal: what changes in the superblock may stand there. */
+void ck_super_after_replay(struct check *c)
+{
+	const void *b = ck_read(c, c->super_at, 0);
+
+	if (b && super_valid(b, c->super_at))
+		memcpy(&c->super, b, sizeof(c->super));
+	c->root_ino = le64_get(c->super.root_ino);
+	strings(c);
+	copy(c, SUPER_BLOCK, PROBLEM_SUPER_PRIMARY, "not a valid superblock");
+	copy(c, SUPER_COPY_BLOCK, PROBLEM_SUPER_COPY, "not a valid copy");
+	copy(c, c->block_count - 1, PROBLEM_SUPER_COPY, "not a valid copy");
+}
+
+void ck_claim(struct check *c)
+{
+	struct claim best = {.epoch = 0}, claim;
+	bool found = false;
+
+	for (uint64_t i = 0; i < 2; i++) {
+		const void *b = ck_read_raw(c, CLAIM_BLOCK + i, 0);
+		int err = b ? claim_decode(&claim, b, c->super.h.uuid) : -EIO;
+
+		if (err == -ESTALE)
+			ck_report(c, PROBLEM_CLAIM_FOREIGN, CLAIM_BLOCK + i, 0, 0, 0,
+				"uuid of another volume");
+		if (err)
+			continue;
+		if (!found || claim.epoch > best.epoch ||
+			(claim.epoch == best.epoch && claim.heartbeat > best.heartbeat))
+			best = claim;
+		found = true;
+	}
+	if (!found) {
+		ck_report(c, PROBLEM_CLAIM_NONE, CLAIM_BLOCK, 0, 0, 0, "no valid claim");
+		c->epoch_max = NEVER;
+		return;
+	}
+	c->epoch_max = best.epoch;
+	c->rep->epoch = best.epoch;
+	if (best.state == CLAIM_HELD)
+		ck_report(c, PROBLEM_CLAIM_HELD, CLAIM_BLOCK, 0, best.node, best.node,
+			"not unmounted in order, or mounted now");
+}

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tools/tool.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "csvfs/base/assert.h"
+
+#define OPEN_TIMEOUT_MS 15000u
+
+const char *tool_name = "csvfs";
+
+void csv_assert_fail(const char *expr, const char *file, int line)
+{
+	fprintf(stderr, "%s: %s:%d: assertion failed: %s\n", tool_name, file, line, expr);
+	abort();
+}
+
+void tool_error(const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	fprintf(stderr, "%s: ", tool_name);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+/* ------------------------------------------------------------------ text */
+
+static int unit_shift(const char *s)
+{
+	static const char units[] = "KMGTP";
+	const char *u = *s ? strchr(units, toupper((unsigned char)*s)) : NULL;
+
+	if (!*s)
+		return 0;
+	if (!u || (s[1] && strcasecmp(s + 1, "iB") && strcasecmp(s + 1, "B")))
+		return -1;
+	return 10 * (int)(u - units + 1);
+}
+
+bool tool_parse_size(const char *s, uint64_t *bytes)
+{
+	char *end;
+	double v;
+	int shift;
+
+	if (!isdigit((unsigned char)*s))
+		return false;
+	errno = 0;
+	v = strtod(s, &end);
+	shift = unit_shift(end);
+	if (errno || shift < 0 || v * (double)(1ull << shift) > 1e18)
+		return false;
+	*bytes = (uint64_t)(v * (double)(1ull << shift));
+	return true;
+}
+
+char *tool_size_text(uint64_t bytes, char *out, size_t out_bytes)
+{
+	static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+	double v = (double)bytes;
+	unsigned u = 0;
+
+	while (v >= 1024 && u < 4) {
+		v /= 1024;
+		u++;
+	}
+	if (v == (double)(uint64_t)v)
+		snprintf(out, out_bytes, "%.0f %s", v, units[u]);
+	else
+		snprintf(out, out_bytes, "%.1f %s", v, units[u]);
+	return out;
+}
+
+char *tool_uuid_text(const uint8_t uuid[16], char out[37])
+{
+	char *p = out;
+
+	for (int i = 0; i < 16; i++) {
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*p++ = '-';
+		p += sprintf(p, "%02x", uuid[i]);
+	}
+	return out;
+}
+
+bool tool_parse_uuid(const char *s, uint8_t uuid[16])
+{
+	unsigned n = 0, v;
+
+	if (strlen(s) != 36)
+		return false;
+	for (unsigned i = 0; i < 36;) {
+		if (i == 8 || i == 13 || i == 18 || i == 23) {
+			if (s[i++] != '-')
+				return false;
+			continue;
+		}
+		if (!isxdigit((unsigned char)s[i]) || !isxdigit((unsigned char)s[i + 1]) ||
+			sscanf(s + i, "%2x", &v) != 1)
+			return false;
+		uuid[n++] = (uint8_t)v;
+		i += 2;
+	}
+	return true;
+}
+
+void tool_random(void *out, size_t n)
+{
+	if (getrandom(out, n, 0) != (ssize_t)n) {
+		tool_error("the kernel gives no random numbers: %s", strerror(errno));
+		exit(1);
+	}
+}
+
+/* ------------------------------------------------------------------ the volume */
+
+bool tool_open(struct tool_volume *v, const char *volume, const char *initiator, unsigned flags)
+{
+	const struct bdev_config cfg = {.url = volume,
+		.initiator = initiator,
+		.session = BDEV_SESSION_RANDOM,
+		.readonly = flags & TOOL_READONLY,
+		.nolock = flags & TOOL_NOLOCK};
+	char text[256];
+
+	memset(v, 0, sizeof(*v));
+	bdev_url_text(volume, v->name, sizeof(v->name));
+	if (bdev_sync_open(&cfg, OPEN_TIMEOUT_MS, &v->dev, text, sizeof(text))) {
+		tool_error("%s", text);
+		return false;
+	}
+	v->info = bdev_sync_info(v->dev);
+	v->bytes = v->info->lun_bytes / BLOCK_SIZE * BLOCK_SIZE;
+	if (v->info->block_bytes > BLOCK_SIZE) {
+		tool_error("%s: the LUN has blocks of %u bytes; csvfs needs 4096 or less", v->name,
+			v->info->block_bytes);
+		tool_close(v);
+		return false;
+	}
+	return true;
+}
+
+void tool_close(struct tool_volume *v)
+{
+	bdev_sync_close(v->dev);
+	v->dev = NULL;
+}
+
+int tool_read(struct tool_volume *v, uint64_t off, void *buf, uint64_t len)
+{
+	return bdev_sync_read(v->dev, off, buf, len);
+}
+
+static int dev_read(void *ctx, uint64_t off, void *buf, uint64_t len)
+{
+	struct tool_volume *v = ctx;
+
+	return bdev_sync_read(v->dev, off, buf, len);
+}
+
+static int dev_write(void *ctx, uint64_t off, const void *buf, uint64_t len, bool fua)
+{
+	struct tool_volume *v = ctx;
+
+	return bdev_sync_write(v->dev, off, buf, len, fua);
+}
+
+static int dev_flush(void *ctx)
+{
+	struct tool_volume *v = ctx;
+
+	return bdev_sync_flush(v->dev);
+}
+
+static int check_read(void *ctx, uint64_t off, void *buf, uint32_t len)
+{
+	struct tool_volume *v = ctx;
+
+	return bdev_sync_read(v->dev, off, buf, len);
+}
+
+struct sync_dev tool_sync_dev(struct tool_volume *v)
+{
+	return (struct sync_dev){
+		.ctx = v, .bytes = v->bytes, .read = dev_read, .write = dev_write, .flush = dev_flush};
+}
+
+struct check_dev tool_check_dev(struct tool_volume *v)
+{
+	return (struct check_dev){.ctx = v, .bytes = v->bytes, .read = check_read};
+}
+
+/* ------------------------------------------------------------------ is it mounted? */
+
+bool tool_claim(struct tool_volume *v, struct claim *out)
+{
+	uint8_t *block = aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
+	struct claim c;
+	bool found = false;
+
+	for (uint64_t i = 0; block && i < 2; i++) {
+		if (tool_read(v, (CLAIM_BLOCK + i) * BLOCK_SIZE, block, BLOCK_SIZE))
+			continue;
+		if (claim_decode(&c, block, NULL))
+			continue;
+		if (!found || c.epoch > out->epoch ||
+			(c.epoch == out->epoch && c.heartbeat > out->heartbeat))
+			*out = c;
+		found = true;
+	}
+	free(block);
+	return found;
+}
+
+/* True: the claim changed while we looked, so somebody is alive. */
+static bool claim_beats(struct tool_volume *v, const struct claim *first)
+{
+	const struct timespec pause = {0, 200 * 1000 * 1000};
+	const uint64_t until_ns = bdev_now_ns() + CLAIM_BEAT_NS * 5 / 2;
+	struct claim now;
+
+	while (bdev_now_ns() < until_ns) {
+		nanosleep(&pause, NULL);
+		if (tool_claim(v, &now) && (now.epoch != first->epoch || now.heartbeat != first->heartbeat))
+			return true;
+	}
+	return false;
+}
+
+static uint32_t registered(struct tool_volume *v)
+{
+	const struct lun_cmd cmd = {.op = LUN_PR_READ_KEYS};
+	uint64_t keys[LUN_KEYS_MAX];
+	uint32_t count = 0;
+
+	if (v->info->is_file || !v->info->reservations)
+		return 0;
+	if (bdev_sync_cmd(v->dev, &cmd, keys, &count) != LUN_OK)
+		return 0;
+	return count;
+}
+
+enum tool_use tool_use_of(struct tool_volume *v, char *text, size_t text_bytes)
+{
+	uint32_t keys = registered(v);
+	struct claim c;
+	bool held = tool_claim(v, &c) && c.state == CLAIM_HELD;
+
+	snprintf(text, text_bytes, "not mounted");
+	/* Who holds an image's lock needs no look at the claim: nobody else can have it. */
+	if (held && !v->info->is_file && claim_beats(v, &c)) {
+		snprintf(text, text_bytes, "mounted: node %u (%s) coordinates it now", c.node, c.name);
+		return TOOL_MOUNTED;
+	}
+	if (keys) {
+		snprintf(text, text_bytes,
+			"%u registration%s at the LUN: a node may have it mounted, or died with it mounted",
+			keys, keys == 1 ? "" : "s");
+		return TOOL_REGISTERED;
+	}
+	if (held) {
+		snprintf(text, text_bytes, "not unmounted in order by node %u (%s)", c.node, c.name);
+		return TOOL_UNCLEAN;
+	}
+	return TOOL_FREE;
+}

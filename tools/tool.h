@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* tool.h - what mkfs.csvfs, fsck.csvfs and csvdb share: opening a volume safely, sizes, messages. */
+#ifndef CSVFS_TOOLS_TOOL_H
+#define CSVFS_TOOLS_TOOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "csvfs/base/claim.h"
+#include "csvfs/bdev_sync.h"
+#include "metadata/image.h"
+#include "tools/check/check.h"
+
+/* "mkfs.csvfs", for messages; set first in main(). */
+extern const char *tool_name;
+
+/* "mkfs.csvfs: text" on stderr. */
+void tool_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* "64K", "10G", "1.5T", "4096"; false: no size. Powers of 1024. */
+bool tool_parse_size(const char *s, uint64_t *bytes);
+/* "64 KiB", "1.5 TiB"; returns out. */
+char *tool_size_text(uint64_t bytes, char *out, size_t out_bytes);
+/* "01234567-89ab-..."; out: 37 bytes. */
+char *tool_uuid_text(const uint8_t uuid[16], char out[37]);
+bool tool_parse_uuid(const char *s, uint8_t uuid[16]);
+/* Random bytes, of the kernel. */
+void tool_random(void *out, size_t n);
+
+struct tool_volume {
+	struct bdev_sync *dev;
+	const struct bdev_info *info;
+	uint64_t bytes; /* whole blocks of BLOCK_SIZE */
+	char name[BDEV_TEXT_MAX]; /* for messages, without secrets */
+};
+
+#define TOOL_READONLY (1u << 0)
+#define TOOL_NOLOCK (1u << 1) /* look at an image that is mounted */
+
+/* False: told why on stderr. */
+bool tool_open(struct tool_volume *v, const char *volume, const char *initiator, unsigned flags);
+void tool_close(struct tool_volume *v);
+
+/* A block of BLOCK_SIZE bytes, or more. 0 or a negative errno. */
+int tool_read(struct tool_volume *v, uint64_t off, void *buf, uint64_t len);
+
+struct sync_dev tool_sync_dev(struct tool_volume *v);
+struct check_dev tool_check_dev(struct tool_volume *v);
+
+enum tool_use {
+	TOOL_FREE,	  /* nobody has it mounted */
+	TOOL_UNCLEAN,	  /* nobody has it mounted, but it was not unmounted in order */
+	TOOL_MOUNTED,	  /* its coordinator is alive */
+	TOOL_REGISTERED,  /* nodes are registered at the LUN, without sign of a coordinator */
+};
+
+/*
+ * Watches the claim's heartbeat for up to 2.5 beats if it is held, and asks the LUN who is registered.
+ * `text` says in words what was found. An image file that is mounted cannot be opened at all: its lock
+ * is the sign.
+ */
+enum tool_use tool_use_of(struct tool_volume *v, char *text, size_t text_bytes);
+
+/* The better claim of the two, of any volume. False: none. */
+bool tool_claim(struct tool_volume *v, struct claim *out);
+
+#endif
