@@ -37,9 +37,12 @@ leftovers() {
 sweep() {
 	local id=$1 work=$2 n lab pids mount
 	[ -n "$id" ] && [ -n "$work" ] && [ "$work" != / ] || return 1
-	# Labs know best how to end; what they cannot is ended below.
-	for lab in "$work"/*/lab "$work"/*/*/lab; do
-		[ -f "$lab" ] && tests/lab/csvlab down --dir "${lab%/lab}"
+	# Labs know best how to end; what they cannot is ended below. They are found in the list of
+	# mounts: to look for them in WORK could hang in a dead one.
+	for lab in $(test_mounts "$work"); do
+		case $lab in
+		*/ns/hub) tests/lab/csvlab down --dir "${lab%/ns/hub}" ;;
+		esac
 	done
 	for ((n = 0; n < 50; n++)); do
 		pids=$(test_pids "$id")
