@@ -235,7 +235,7 @@ int extent_free(const struct inode *in, uint64_t from, uint64_t to)
 	return err == -EINPROGRESS ? err : 0;
 }
 
-/* Behind what covers the cluster before `off`, at the same distance. */
+/* Behind the extent before `off`, wherever that is. */
 static int goal_for(const struct inode *in, uint64_t off, uint64_t *goal)
 {
 	struct tree_rec rec;
@@ -249,8 +249,8 @@ static int goal_for(const struct inode *in, uint64_t off, uint64_t *goal)
 	if (err)
 		return err == -ENOENT ? 0 : err;
 	extent_of(&rec, &e);
-	if (e.start + (off - e.off) < le64_get(txn_super(in->t)->cluster_count))
-		*goal = e.start + (off - e.off);
+	if (e.start + e.len < le64_get(txn_super(in->t)->cluster_count))
+		*goal = e.start + e.len;
 	return 0;
 }
 
@@ -280,9 +280,11 @@ int extent_fill(const struct inode *in, uint64_t from, uint64_t to, uint64_t who
 		if (err)
 			return err;
 		e.len = got;
-		err = extent_add(in, &e, false);
-		if (err)
+		err = extent_add(in, &e, true);
+		if (err) {
+			*end = from; /* the clusters would be lost: the whole operation fails */
 			return err;
+		}
 	}
 	*end = to;
 	return 0;

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * xattr.c - a tree of names, keyed by cookie as a directory's; short values within the record, long
+ * ones in blocks of their own that the record lists.
+ */
+#include "metadata/xattr.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "csvfs/base/assert.h"
+#include "metadata/cookie.h"
+
+/* Blocks that taking one attribute away may dirty. */
+#define REMOVE_BLOCKS (VALUE_BLOCKS_MAX * 2 + 16)
+
+static uint32_t value_blocks(uint32_t len)
+{
+	return (len + VALUE_BLOCK_BYTES - 1) / VALUE_BLOCK_BYTES;
+}
+
+static uint32_t piece_bytes(uint32_t len, uint32_t index)
+{
+	uint32_t left = len - index * VALUE_BLOCK_BYTES;
+
+	return left < VALUE_BLOCK_BYTES ? left : VALUE_BLOCK_BYTES;
+}
+
+int value_write(const struct inode *in, const void *value, uint32_t len, le64 *numbers)
+{
+	uint64_t blkno, near = in->b->blkno;
+	struct disk_value_block *v;
+	struct block *b;
+	int err;
+
+	for (uint32_t i = 0; i < value_blocks(len); i++) {
+		err = alloc_block(in->t, near, false, &blkno);
+		if (!err)
+			err = txn_new(in->t, blkno, MAGIC_XATTR, in->ino, &b);
+		if (err)
+			return err;
+		v = (struct disk_value_block *)b->data;
+		v->index = le32_of(i);
+		v->len = le32_of(piece_bytes(len, i));
+		memcpy(v->data, (const uint8_t *)value + i * VALUE_BLOCK_BYTES,
+			piece_bytes(len, i));
+		numbers[i] = le64_of(blkno);
+		near = blkno;
+	}
+	return 0;
+}
+
+int value_read(const struct inode *in, const le64 *numbers, uint32_t len, void *out)
+{
+	const struct disk_value_block *v;
+	struct block *b;
+	int err;
+
+	for (uint32_t i = 0; i < value_blocks(len); i++) {
+		err = txn_get(in->t, le64_get(numbers[i]), MAGIC_XATTR, in->ino, &b);
+		if (err)
+			return err;
+		v = (const struct disk_value_block *)b->data;
+		if (le32_get(v->index) != i || le32_get(v->len) != piece_bytes(len, i))
+			return txn_damaged(in->t, PROBLEM_XATTR, b->blkno, in->ino,
+				le32_get(v->len), piece_bytes(len, i));
+		memcpy((uint8_t *)out + i * VALUE_BLOCK_BYTES, v->data, piece_bytes(len, i));
+	}
+	return 0;
+}
+
+int value_free(const struct inode *in, const le64 *numbers, uint32_t len)
+{
+	for (uint32_t i = 0; i < value_blocks(len); i++) {
+		int err = alloc_free_block(in->t, le64_get(numbers[i]));
+
+		if (err)
+			return err;
+		txn_forget(in->t, le64_get(numbers[i]));
+	}
+	return 0;
+}
+
+/* ------------------------------------------------------------------ records */
+
+struct attr_rec {
+	uint64_t cookie;
+	const char *name;
+	uint32_t name_len, value_len;
+	bool in_blocks;
+	const uint8_t *value; /* or the blocks' numbers */
+};
+
+static int attr_of(const struct inode *in, const struct tree_rec *rec, struct attr_rec *a)
+{
+	struct disk_xattr d;
+	uint32_t rest;
+
+	if (rec->len < sizeof(d))
+		return txn_damaged(
+			in->t, PROBLEM_XATTR, in->b->blkno, in->ino, rec->len, sizeof(d));
+	memcpy(&d, rec->value, sizeof(d));
+	a->cookie = rec->key;
+	a->name = (const char *)rec->value + sizeof(d);
+	a->name_len = d.name_bytes;
+	a->value_len = le32_get(d.value_bytes);
+	a->in_blocks = d.place == XATTR_BLOCKS;
+	a->value = rec->value + sizeof(d) + d.name_bytes;
+	rest = a->in_blocks ? value_blocks(a->value_len) * 8 : a->value_len;
+	if (a->value_len > XATTR_BYTES_MAX || rec->len != sizeof(d) + d.name_bytes + rest)
+		return txn_damaged(
+			in->t, PROBLEM_XATTR, in->b->blkno, in->ino, rec->len, rest);
+	return 0;
+}
+
+static void attr_tree(const struct inode *in, struct tree *tr)
+{
+	tree_block(tr, in->t, TREE_XATTRS, in->ino, le64_get(in->d->xattr_root));
+}
+
+/* As in dir.c: -ENODATA, and then *free_cookie, 0 when no more names of this hash fit. */
+static int find(
+	const struct inode *in, const char *name, struct attr_rec *a, uint64_t *free_cookie)
+{
+	size_t len = strlen(name);
+	uint64_t bucket =
+		cookie_bucket(txn_super(in->t)->dir_hash_key, name, (uint32_t)len);
+	struct tree_cursor cursor;
+	struct tree_rec rec;
+	struct tree tr;
+	int err;
+
+	*free_cookie = bucket;
+	attr_tree(in, &tr);
+	err = tree_first(&tr, bucket, &cursor, &rec);
+	while (!err && rec.key <= bucket + COOKIE_INDEX_MAX) {
+		err = attr_of(in, &rec, a);
+		if (err)
+			return err;
+		if (a->name_len == len && !memcmp(a->name, name, len))
+			return 0;
+		if (rec.key == *free_cookie)
+			(*free_cookie)++;
+		err = tree_next(&cursor, &rec);
+	}
+	if (err && err != -ENOENT)
+		return err;
+	if (*free_cookie > bucket + COOKIE_INDEX_MAX)
+		*free_cookie = 0;
+	return -ENODATA;
+}
+
+static void read_numbers(const struct attr_rec *a, le64 numbers[VALUE_BLOCKS_MAX])
+{
+	memcpy(numbers, a->value, value_blocks(a->value_len) * sizeof(le64));
+}
+
+int xattr_get(const struct inode *in, const char *name, void *out, uint32_t room, uint32_t *len)
+{
+	le64 numbers[VALUE_BLOCKS_MAX];
+	struct attr_rec a;
+	uint64_t unused;
+	int err = find(in, name, &a, &unused);
+
+	if (err)
+		return err;
+	*len = a.value_len;
+	if (a.value_len > room)
+		return -ERANGE;
+	if (!a.in_blocks) {
+		if (a.value_len)
+			memcpy(out, a.value, a.value_len);
+		return 0;
+	}
+	read_numbers(&a, numbers);
+	return value_read(in, numbers, a.value_len, out);
+}
+
+int xattr_list(const struct inode *in, void *out, uint32_t room, uint32_t *len)
+{
+	struct tree_cursor cursor;
+	struct tree_rec rec;
+	struct attr_rec a;
+	struct tree tr;
+	uint32_t used = 0;
+	int err;
+
+	*len = le32_get(in->d->xattr_names);
+	if (*len > room)
+		return -ERANGE;
+	attr_tree(in, &tr);
+	err = tree_first(&tr, 0, &cursor, &rec);
+	while (!err) {
+		err = attr_of(in, &rec, &a);
+		if (err)
+			return err;
+		if (a.name_len + 1 > room - used)
+			return txn_damaged(
+				in->t, PROBLEM_XATTR, in->b->blkno, in->ino, used, *len);
+		memcpy((char *)out + used, a.name, a.name_len);
+		((char *)out)[used + a.name_len] = 0;
+		used += a.name_len + 1;
+		err = tree_next(&cursor, &rec);
+	}
+	*len = used;
+	return err == -ENOENT ? 0 : err;
+}
+
+/* ------------------------------------------------------------------ changes */
+
+static void count(const struct inode *in, const struct tree *tr, int32_t attrs, int32_t name_bytes)
+{
+	inode_touch_ctime(in);
+	in->d->xattr_root = le64_of(tr->root_blkno);
+	in->d->xattr_count = le32_of(le32_get(in->d->xattr_count) + (uint32_t)attrs);
+	in->d->xattr_names = le32_of(le32_get(in->d->xattr_names) + (uint32_t)name_bytes);
+}
+
+static int take_away(const struct inode *in, const struct attr_rec *a)
+{
+	int32_t name_bytes = (int32_t)a->name_len + 1;
+	le64 numbers[VALUE_BLOCKS_MAX];
+	struct tree tr;
+	int err = 0;
+
+	if (a->in_blocks) {
+		read_numbers(a, numbers);
+		err = value_free(in, numbers, a->value_len);
+	}
+	attr_tree(in, &tr);
+	if (!err)
+		err = tree_delete(&tr, a->cookie);
+	if (err)
+		return err;
+	count(in, &tr, -1, -name_bytes);
+	return 0;
+}
+
+static int put(const struct inode *in, const char *name, const void *value, uint32_t len,
+	uint64_t cookie)
+{
+	uint32_t name_len = (uint32_t)strlen(name), used = (uint32_t)sizeof(struct disk_xattr);
+	uint8_t record[TREE_VALUE_MAX];
+	struct disk_xattr d = {le32_of(len), (uint8_t)name_len, XATTR_INLINE};
+	le64 numbers[VALUE_BLOCKS_MAX];
+	struct tree tr;
+	int err;
+
+	_Static_assert(sizeof(d) + NAME_BYTES_MAX + XATTR_INLINE_MAX <= TREE_VALUE_MAX, "room");
+	if (len > XATTR_INLINE_MAX)
+		d.place = XATTR_BLOCKS;
+	memcpy(record, &d, sizeof(d));
+	memcpy(record + used, name, name_len);
+	used += name_len;
+	if (d.place == XATTR_BLOCKS) {
+		err = value_write(in, value, len, numbers);
+		if (err)
+			return err;
+		memcpy(record + used, numbers, value_blocks(len) * sizeof(le64));
+		used += value_blocks(len) * (uint32_t)sizeof(le64);
+	} else if (len) {
+		memcpy(record + used, value, len);
+		used += len;
+	}
+	attr_tree(in, &tr);
+	err = tree_insert(&tr, cookie, record, used);
+	if (err)
+		return err;
+	count(in, &tr, 1, (int32_t)name_len + 1);
+	return 0;
+}
+
+int xattr_set(const struct inode *in, const char *name, const void *value, uint32_t len,
+	uint32_t flags)
+{
+	size_t name_len = strnlen(name, NAME_BYTES_MAX + 1);
+	struct attr_rec a;
+	uint64_t cookie;
+	int err;
+
+	if (flags & ~(uint32_t)(XATTR_CREATE | XATTR_REPLACE))
+		return -EINVAL;
+	if (name_len == 0 || name_len > NAME_BYTES_MAX)
+		return -ERANGE;
+	if (len > XATTR_BYTES_MAX)
+		return -E2BIG;
+	err = find(in, name, &a, &cookie);
+	if (err && err != -ENODATA)
+		return err;
+	if (err && (flags & XATTR_REPLACE))
+		return -ENODATA;
+	if (!err && (flags & XATTR_CREATE))
+		return -EEXIST;
+	if (!err) {
+		cookie = a.cookie;
+		err = take_away(in, &a);
+		if (err)
+			return err;
+	}
+	if (cookie == 0 ||
+		le32_get(in->d->xattr_names) + name_len + 1 > XATTR_BYTES_MAX)
+		return -ENOSPC;
+	return put(in, name, value, len, cookie);
+}
+
+int xattr_remove(const struct inode *in, const char *name)
+{
+	struct attr_rec a;
+	uint64_t unused;
+	int err = find(in, name, &a, &unused);
+
+	return err ? err : take_away(in, &a);
+}
+
+int xattr_free_all(const struct inode *in)
+{
+	struct tree_rec rec;
+	struct attr_rec a;
+	struct tree tr;
+	int err;
+
+	while (le64_get(in->d->xattr_root)) {
+		if (txn_room(in->t) < REMOVE_BLOCKS)
+			return -EINPROGRESS;
+		attr_tree(in, &tr);
+		err = tree_seek(&tr, 0, &rec);
+		csv_assert(err != -ENOENT);
+		if (!err)
+			err = attr_of(in, &rec, &a);
+		if (!err)
+			err = take_away(in, &a);
+		if (err)
+			return err;
+	}
+	return 0;
+}
