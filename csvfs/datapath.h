@@ -65,7 +65,7 @@ void datapath_stop(struct datapath *d);
 
 /*
  * FX_PATH_OPEN, FX_PATH_CLOSE for the data sessions. datapath_path_open() after PATH_UP is allowed
- * only after a PATH_CLOSED. `bdev_block_bytes` of the LUN: see datapath_block_bytes().
+ * only after a PATH_CLOSED.
  */
 void datapath_path_open(struct datapath *d);
 void datapath_path_close(struct datapath *d);

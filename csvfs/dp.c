@@ -351,8 +351,8 @@ static enum plan plan_read(struct dp *dp, struct dp_file *f, struct dp_op *op)
 	if (!f->lf.size_known)
 		return need(op, op->off, end, false);
 	if (end > f->lf.size) {
-		/* The file may have grown elsewhere; here only if we knew. */
-		if (!op->asked && !dp->cfg.sole_node)
+		/* The file may have grown meanwhile. */
+		if (!op->asked)
 			return need(op, op->off, end, false);
 		end = f->lf.size;
 	}
@@ -424,7 +424,7 @@ static void make_image(struct dp *dp, struct dp_file *f, struct dp_op *op)
 	op->img_off = a;
 	op->img_len = (uint32_t)(b - a);
 	op->skip = (uint32_t)(op->off - a);
-	op->bounce = op->zero || a < op->off || b > end;
+	op->bounce = a < op->off || b > end;
 	if (head_new && a < op->off)
 		add_zero(op, a, op->off);
 	if (tail_new && b > end)
@@ -451,29 +451,11 @@ static void map_write(struct dp_file *f, struct dp_op *op)
 	map_segs(f, op, op->img_off, op->img_off + op->img_len);
 }
 
-/* A write of zeros (rule 4) touches only what is written: the rest reads as zero already. */
-static bool zero_needs_nothing(const struct dp_file *f, const struct dp_op *op)
-{
-	uint64_t end = op->off + op->len, next;
-	struct fs_extent e;
-
-	for (uint64_t at = op->off; at < end;) {
-		if (!layout_at(&f->lf, at, &e, &next))
-			return false;
-		if (e.state == EXT_WRITTEN || e.state == EXT_SHARED)
-			return false;
-		at = e.off + e.len;
-	}
-	return true;
-}
-
 static enum plan plan_write(struct dp *dp, struct dp_file *f, struct dp_op *op)
 {
 	uint64_t bs = dp->cfg.block_bytes, end = op->off + op->len;
 
 	op->result = (int32_t)op->len;
-	if (op->zero && zero_needs_nothing(f, op))
-		return PLAN_NOTHING;
 	if (!f->lf.size_known)
 		return need(op, op->off, end, true);
 	if (!find_space(f, op, round_down(op->off, bs), round_up(end, bs)))
@@ -531,7 +513,7 @@ static enum dp_verdict plan(struct dp *dp, struct dp_op *op, struct dp_now now)
 {
 	struct dp_file *f = op->file;
 
-	if (f->lf.closed && !op->internal)
+	if (f->lf.closed)
 		return park(dp, op, DP_BY_GATE);
 	op->seg_count = op->zero_count = 0;
 	op->first = op->edges = op->bounce = op->io_write = op->io_unknown = false;
@@ -630,7 +612,7 @@ static enum dp_verdict written(struct dp *dp, struct dp_op *op, struct dp_now no
 
 	op->range.ino = op->ino;
 	op->range.mtime_ns = now.wall_ns;
-	op->range.size = op->zero ? 0 : end_off;
+	op->range.size = end_off;
 	op->range.off = op->range.len = 0;
 	if (op->first) {
 		op->range.off = round_down(op->img_off, cs);
@@ -639,15 +621,12 @@ static enum dp_verdict written(struct dp *dp, struct dp_op *op, struct dp_now no
 		op->promised = false;
 	}
 	unlock(dp, op);
-	if (op->zero)
-		return end(dp, op, (int32_t)op->len);
+	op->note_written = op->first;
 	if (end_off > f->lf.size || op->sync || (op->dsync && op->first)) {
 		set_state(dp, op, DP_ST_COMMIT);
 		return DP_COMMIT;
 	}
-	if (op->first)
-		op->note_written = true;
-	else
+	if (!op->first)
 		note_touched(f, op, now);
 	return end(dp, op, (int32_t)op->len);
 }
@@ -878,6 +857,7 @@ void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns)
 
 static void event_range(struct event *ev, enum ev_type type, const struct dp_op *op)
 {
+	memset(ev, 0, sizeof(*ev));
 	ev->type = type;
 	ev->range.ino = op->range.ino;
 	ev->range.off = op->range.off;
@@ -888,12 +868,13 @@ static void event_range(struct event *ev, enum ev_type type, const struct dp_op 
 
 static void event_touched(struct event *ev, uint64_t ino, int64_t wall_ns)
 {
+	memset(ev, 0, sizeof(*ev));
 	ev->type = EV_TOUCHED;
 	ev->range.ino = ino;
 	ev->range.mtime_ns = wall_ns;
 }
 
-static bool op_event(struct dp_op *op, struct event *ev)
+bool dp_op_event(struct dp_op *op, struct event *ev)
 {
 	if (op->note_written)
 		event_range(ev, EV_WRITTEN, op);
@@ -905,13 +886,10 @@ static bool op_event(struct dp_op *op, struct event *ev)
 	return true;
 }
 
-bool dp_next_event(struct dp *dp, struct dp_op *op, struct event *ev)
+bool dp_next_event(struct dp *dp, struct event *ev)
 {
 	struct dp_file *f;
 
-	memset(ev, 0, sizeof(*ev));
-	if (op && op_event(op, ev))
-		return true;
 	if (!list_empty(&dp->drained)) {
 		f = list_first_entry(&dp->drained, struct dp_file, drained);
 		if (f->touched) {
@@ -919,18 +897,18 @@ bool dp_next_event(struct dp *dp, struct dp_op *op, struct event *ev)
 			event_touched(ev, f->lf.ino, f->touched_wall_ns);
 			return true;
 		}
+		memset(ev, 0, sizeof(*ev));
 		ev->type = EV_DRAINED;
 		ev->ino = f->lf.ino;
 		list_del(&f->drained);
 		return true;
 	}
-	if (dp->volume_drained) {
-		dp->volume_drained = false;
-		ev->type = EV_DRAINED;
-		ev->ino = 0;
-		return true;
-	}
-	return false;
+	if (!dp->volume_drained)
+		return false;
+	dp->volume_drained = false;
+	memset(ev, 0, sizeof(*ev));
+	ev->type = EV_DRAINED;
+	return true;
 }
 
 bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev)
@@ -939,11 +917,17 @@ bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev)
 
 	if (!f || !f->touched)
 		return false;
-	memset(ev, 0, sizeof(*ev));
 	f->touched = false;
 	event_touched(ev, ino, f->touched_wall_ns);
 	file_put(dp, f);
 	return true;
+}
+
+int64_t dp_touched_ns(struct dp *dp, uint64_t ino)
+{
+	struct dp_file *f = file_find(dp, ino);
+
+	return f && f->touched ? f->touched_wall_ns : 0;
 }
 
 /* ------------------------------------------------------------------ help for shells */
@@ -956,10 +940,7 @@ void dp_fill(const struct dp_op *op, void *image, const void *data)
 		memset(img + op->zeros[i].buf_off, 0, op->zeros[i].len);
 	if (!op->write)
 		return;
-	if (op->zero)
-		memset(img + op->skip, 0, op->len);
-	else
-		memcpy(img + op->skip, data, op->len);
+	memcpy(img + op->skip, data, op->len);
 }
 
 static int badness(enum lun_status s)

@@ -21,10 +21,11 @@
  *     on its range. Every write in flight has a lock, a plain one a shared lock, so that an edge
  *     that was read is still so when it is written back.
  *  3. Reads take no lock. HOLE and UNWRITTEN read as zero. What was known to be a hole before this
- *     read began is asked for again (unless sole_node): another node may have filled it since.
+ *     read began is asked for again (unless sole_node): another node may have filled it since. So
+ *     is the end of the file by a read that reaches behind it.
  *  4. Bytes of a WRITTEN cluster behind the end of the file are zero on the LUN: first writes zero
- *     them, and who shrinks a file zeroes [new size, end of its cluster) before the new size is
- *     durable (op.zero, or the coordinator by itself). So extending a file needs no zeroing.
+ *     them, and the coordinator zeroes [new size, end of its cluster) before a file gets shorter. So
+ *     a write behind the end, or a larger size, needs no zeroing.
  *  5. Gate of a file: an op is *inside* from its first DP_SUBMIT/DP_HANDOVER to DP_DONE, waiting for
  *     the core or for its commit included. DP_NEED_* and DP_WAIT are outside. Closed: nobody enters;
  *     EV_DRAINED(ino) when nobody is inside. If the layout is dropped all the same, those inside
@@ -35,13 +36,12 @@
  *  7. Outcomes on the own path: RETRY is submitted again for up to DP_RETRY_NS; MEDIUM is EIO;
  *     NOSPACE is ENOSPC; anything else is handed over as unknown. Never an error for a lost path.
  *  8. A write that extends the file, or must be durable and cannot be made so by FUA alone, ends with
- *     DP_COMMIT: EV_COMMIT, answered on FX_BLOCK_DONE. Its range counts as EV_WRITTEN too, and stays
- *     to be committed even if the waiting ended early.
+ *     DP_COMMIT: EV_COMMIT, answered on FX_BLOCK_DONE. EV_WRITTEN of what it first-wrote comes before.
  *
- * Events: after each call that may make some, call dp_next_event() until it says false and post what
- * it gives, in that order, behind the EV_BLOCK, EV_COMMIT of the verdict itself, and all that before
- * any other thread may call dp (under the lock that guards dp): EV_DRAINED promises that the EV_BLOCK,
- * EV_WRITTEN and EV_COMMIT of all that was inside came before it.
+ * Events: after each call that gave a verdict or applied an effect, before any other thread calls dp (so
+ * under the lock that guards it), post in this order: what dp_op_event() gives until it says false;
+ * the EV_REQUEST, EV_BLOCK or EV_COMMIT of the verdict; what dp_next_event() gives. For EV_DRAINED
+ * promises that whatever was inside has told the core before.
  *
  * Invariants (dp_check)
  *  D1 exclusive locks of a file overlap no other lock;
@@ -54,7 +54,9 @@
 #define CSVFS_DP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "csvfs/base/list.h"
 #include "csvfs/base/mem.h"
@@ -96,7 +98,7 @@ struct dp_zero {
 };
 
 /*
- * One read or write. Memory is the caller's; zeroed, then the first part filled, then dp_begin().
+ * One read or write. Memory is the caller's: dp_op_init(), the first part filled in, dp_begin().
  *
  * I/O goes to and from an *image*: img_len bytes, of which the caller's own data are the `len` bytes
  * from `skip` on; segs[].buf_off and zeros[] count from the image's start. A read fills an image (the
@@ -111,8 +113,6 @@ struct dp_op {
 	bool append;	/* O_APPEND: off is found by FS_APPEND */
 	bool sync;	/* O_SYNC: data and all attributes durable when answered */
 	bool dsync;	/* O_DSYNC: data, and what is needed to read it again */
-	bool zero;	/* write of zeros without data; of a hole or unwritten space: nothing to do */
-	bool internal;	/* by the core while the file's gate is closed: enters all the same */
 	void *owner;	/* the caller's */
 
 	int32_t result; /* DP_DONE: bytes, or a negative errno */
@@ -122,8 +122,6 @@ struct dp_op {
 	bool bounce;
 	uint32_t img_len, skip;
 	uint32_t seg_count, zero_count;
-	struct seg segs[SEGS_MAX];
-	struct dp_zero zeros[SEGS_MAX];
 
 	uint64_t need_off, need_len;
 	bool need_write;
@@ -154,7 +152,16 @@ struct dp_op {
 	struct dp_file *file;
 	struct list link;  /* waiting, asking, later, ready */
 	struct list ilink; /* inside the file */
+
+	/* Last, and not cleared: the counts above say how many there are. */
+	struct seg segs[SEGS_MAX];
+	struct dp_zero zeros[SEGS_MAX];
 };
+
+static inline void dp_op_init(struct dp_op *op)
+{
+	memset(op, 0, offsetof(struct dp_op, segs));
+}
 
 struct dp_now {
 	uint64_t now_ns;  /* CLOCK_BOOTTIME */
@@ -165,7 +172,7 @@ struct dp_config {
 	struct mem *mem;
 	uint32_t cluster_bytes;
 	uint32_t block_bytes; /* of the LUN; 4096 suits every LUN while it is not known */
-	bool sole_node;	      /* no other node changes files: holes stay, the kernel knows the end of file */
+	bool sole_node; /* no other node changes files: holes stay, the kernel appends by itself */
 };
 
 struct dp;
@@ -175,7 +182,7 @@ struct dp *dp_create(const struct dp_config *cfg);
 /* No op is left inside or waiting. */
 void dp_destroy(struct dp *dp);
 
-/* Once it is known; nothing is inside. */
+/* As soon as it is known, at any time. */
 void dp_set_block_bytes(struct dp *dp, uint32_t block_bytes);
 
 enum dp_verdict dp_begin(struct dp *dp, struct dp_op *op, struct dp_now now);
@@ -213,19 +220,20 @@ void dp_layout_close(struct dp *dp, uint64_t ino);
 void dp_layout_drop(struct dp *dp, uint64_t ino);
 void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns);
 
-/*
- * EV_WRITTEN, EV_TOUCHED of `op` (may be NULL), then EV_TOUCHED and EV_DRAINED of what has drained.
- * Only type and payload are filled in. False: no more.
- */
-bool dp_next_event(struct dp *dp, struct dp_op *op, struct event *ev);
+/* EV_WRITTEN, EV_TOUCHED of op, type and payload only. False: no more. */
+bool dp_op_event(struct dp_op *op, struct event *ev);
+/* EV_DRAINED of what has drained; before it EV_TOUCHED of that file. False: no more. */
+bool dp_next_event(struct dp *dp, struct event *ev);
 
 /*
  * The newest in-place write of ino that no EV_TOUCHED told of yet, as one: before a request that
- * shows or keeps the file's times (GETATTR, FSYNC, CLOSE).
+ * makes the file's times durable (FSYNC, CLOSE).
  */
 bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev);
+/* Its time, for this node's own stat; 0: there is none. */
+int64_t dp_touched_ns(struct dp *dp, uint64_t ino);
 
-/* Zero ranges of an image; for a write with `bounce` also its data (NULL when op->zero). */
+/* Zero ranges of an image; for a write also its data. */
 void dp_fill(const struct dp_op *op, void *image, const void *data);
 
 /* The outcome of two commands of one I/O together. */

@@ -443,10 +443,10 @@ int layout_put(struct layout *l, struct layout_file *f, uint64_t off, uint64_t l
 	struct fresh probe = {.l = l}, fresh = {.l = l, .build = true};
 	struct lext *a, *mid, *b;
 
+	if (!len && !count)
+		return 0;
 	if (!put_is_sound(l, off, len, e, count))
 		return -EINVAL;
-	if (!len)
-		return 0;
 	fresh_make(&probe, f, e, count);
 	/* Two more: what is there may be cut at both ends of the range. */
 	if (reserve(l, l->promised * PROMISE_EXTENTS + probe.count + 2)) {
