@@ -114,6 +114,20 @@ static void finish(struct claim_io *c)
 		c->result = CLAIM_FAILED;
 }
 
+void claim_io_cancel(struct claim_io *c)
+{
+	if (c->result == CLAIM_BUSY)
+		c->result = CLAIM_FAILED;
+	c->again[0] = c->again[1] = false;
+	c->retry_ns = NEVER;
+}
+
+void claim_io_forget(struct claim_io *c)
+{
+	csv_assert(!claim_io_busy(c));
+	c->result = CLAIM_NONE;
+}
+
 bool claim_io_lun_done(struct claim_io *c, const struct event *ev, struct effects *fx)
 {
 	unsigned i = ev->tag == c->tag[1];
@@ -128,10 +142,10 @@ bool claim_io_lun_done(struct claim_io *c, const struct event *ev, struct effect
 			c->seen_err[i] = claim_decode(&c->seen[i], c->buf[i], c->uuid);
 		break;
 	case LUN_RETRY:
-		if (++c->retries > CLAIM_RETRIES_MAX) {
+		if (++c->retries > CLAIM_RETRIES_MAX)
 			c->result = CLAIM_FAILED;
+		if (c->result != CLAIM_BUSY)
 			break;
-		}
 		c->again[i] = true;
 		c->retry_ns = c->retries <= 4 ? ev->now_ns : ev->now_ns + CLAIM_RETRY_NS;
 		break;
@@ -151,10 +165,8 @@ bool claim_io_lun_done(struct claim_io *c, const struct event *ev, struct effect
 		c->result = CLAIM_FAILED;
 		break;
 	}
-	if (c->result != CLAIM_BUSY) {
-		c->again[0] = c->again[1] = false;
-		c->retry_ns = NEVER;
-	}
+	if (c->result != CLAIM_BUSY)
+		claim_io_cancel(c);
 	finish(c);
 	return true;
 }

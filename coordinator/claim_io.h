@@ -49,6 +49,11 @@ void claim_io_read(struct claim_io *c, struct effects *fx);
 /* To the place of the older claim; durable when done. The next goes to the other place. */
 void claim_io_write(struct claim_io *c, const struct claim *claim, struct effects *fx);
 
+/* Sends nothing again; CLAIM_FAILED once what is outstanding is in. */
+void claim_io_cancel(struct claim_io *c);
+/* The result was taken: CLAIM_NONE. */
+void claim_io_forget(struct claim_io *c);
+
 bool claim_io_busy(const struct claim_io *c);
 bool claim_io_lun_done(struct claim_io *c, const struct event *ev, struct effects *fx);
 void claim_io_step(struct claim_io *c, uint64_t now_ns, struct effects *fx);

@@ -43,10 +43,10 @@ static const uint32_t fence_moves[FENCE_STATES] = {
 			  TO(FENCE_ENDED),
 	[FENCE_PREEMPT] = TO(FENCE_RESET) | TO(FENCE_VERIFY) | TO(FENCE_READ) | TO(FENCE_ENDED),
 	[FENCE_RESET] = TO(FENCE_WAIT) | TO(FENCE_VERIFY) | TO(FENCE_READ) | TO(FENCE_ENDED),
-	[FENCE_WAIT] = TO(FENCE_VERIFY),
+	[FENCE_WAIT] = TO(FENCE_VERIFY) | TO(FENCE_ENDED),
 	[FENCE_VERIFY] = TO(FENCE_VERIFY_HOLDER) | TO(FENCE_READ) | TO(FENCE_ENDED),
 	[FENCE_VERIFY_HOLDER] = TO(FENCE_READ) | TO(FENCE_ENDED),
-	[FENCE_ENDED] = TO(FENCE_READ),
+	[FENCE_ENDED] = TO(FENCE_READ) | TO(FENCE_IDLE),
 };
 
 const char *fence_state_name(enum fence_state s)
@@ -167,6 +167,7 @@ void fence_start(struct fence *f, const struct fence_order *o, uint64_t now_ns, 
 	csv_assert(FENCE_KEY_INCARNATION(o->key));
 	(void)now_ns;
 	f->result = FENCE_NONE;
+	f->cancel = false;
 	f->key = o->key;
 	f->all_but = o->all_but;
 	f->barrier = o->barrier;
@@ -180,6 +181,23 @@ void fence_start(struct fence *f, const struct fence_order *o, uint64_t now_ns, 
 	f->rounds = 1;
 	f->target_count = f->at = 0;
 	fence_go(f, FENCE_READ, fx);
+}
+
+void fence_cancel(struct fence *f)
+{
+	if (!fence_running(f) || f->cancel)
+		return;
+	f->cancel = true;
+	if (!f->tag)
+		fence_end(f, FENCE_FAILED, "cancelled");
+}
+
+void fence_forget(struct fence *f)
+{
+	csv_assert(!fence_running(f));
+	if (f->state == FENCE_ENDED)
+		fence_move(f, FENCE_IDLE);
+	f->result = FENCE_NONE;
 }
 
 bool fence_running(const struct fence *f)
@@ -394,6 +412,10 @@ bool fence_lun_done(struct fence *f, const struct event *ev, struct effects *fx)
 	if (!f->tag || ev->tag != f->tag)
 		return false;
 	f->tag = 0;
+	if (f->cancel && ev->lun.status != LUN_UNKNOWN) {
+		fence_end(f, FENCE_FAILED, "cancelled");
+		return true;
+	}
 	switch (ev->lun.status) {
 	case LUN_OK:
 		command_ok(f, ev, fx);

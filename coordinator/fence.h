@@ -63,6 +63,7 @@ struct fence {
 	bool barrier;	    /* the drain barrier is still needed */
 	bool abort_refused; /* this target does not do PREEMPT AND ABORT; kept from fence to fence */
 	bool reset_refused;
+	bool cancel;
 	uint32_t retries, rounds;
 	uint64_t retry_ns; /* send again, or end of FENCE_WAIT; NEVER: not waiting */
 };
@@ -84,6 +85,11 @@ struct fence_order {
 };
 void fence_start(struct fence *f, const struct fence_order *order, uint64_t now_ns,
 		 struct effects *fx);
+
+/* Sends no further command; ends as FENCE_FAILED once the outstanding one is in. */
+void fence_cancel(struct fence *f);
+/* After it has ended and its result was taken: FENCE_IDLE. */
+void fence_forget(struct fence *f);
 
 bool fence_running(const struct fence *f);
 /* True when the completion was the fence's. Stale tags are not. */

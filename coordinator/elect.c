@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "coordinator/elect.h"
+
+#include <stddef.h>
+
+static bool is_victim(const struct member *m, const struct member_node *n)
+{
+	for (uint32_t i = 0; i < m->victim_count; i++)
+		if (m->victims[i].node == n->node &&
+		    m->victims[i].incarnation == n->state.incarnation)
+			return true;
+	return n->fenced;
+}
+
+bool elect_able(const struct member *m, const struct member_node *n)
+{
+	return n->answered && n->state.path == MPATH_OK && !is_victim(m, n);
+}
+
+const struct member_node *elect_coordinator(const struct member *m)
+{
+	const struct member_node *best = NULL;
+
+	for (uint32_t i = 0; i < m->node_count; i++) {
+		const struct member_node *n = &m->nodes[i];
+
+		if (!n->answered || n->state.role < ROLE_RECOVERING)
+			continue;
+		if (!best || n->state.epoch > best->state.epoch)
+			best = n;
+	}
+	return best;
+}
+
+const struct member_node *elect_standing(const struct member *m)
+{
+	const struct member_node *first = NULL;
+
+	for (uint32_t i = 0; i < m->node_count; i++) {
+		const struct member_node *n = &m->nodes[i];
+
+		if (!n->answered || n->state.role != ROLE_CANDIDATE || !n->stood)
+			continue;
+		if (!first || n->stood < first->stood)
+			first = n;
+	}
+	return first;
+}
+
+uint32_t elect_others(const struct member *m, uint32_t node)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < m->node_count; i++)
+		count += m->nodes[i].answered && m->nodes[i].node != node &&
+			 m->nodes[i].state.role >= ROLE_CANDIDATE;
+	return count;
+}
+
+const struct member_node *elect_released(const struct member *m)
+{
+	uint64_t epoch = member_epoch_seen(m);
+
+	for (uint32_t i = 0; i < m->node_count; i++) {
+		const struct member_node *n = &m->nodes[i];
+
+		if (n->answered && n->state.role == ROLE_NONE && n->state.handover &&
+		    n->state.epoch == epoch)
+			return n;
+	}
+	return NULL;
+}
+
+static bool better(const struct member_node *a, const struct member_node *b)
+{
+	if (a->state.unfit != b->state.unfit)
+		return b->state.unfit;
+	if (a->state.load != b->state.load)
+		return a->state.load < b->state.load;
+	return a->node < b->node;
+}
+
+const struct member_node *elect_best(const struct member *m, uint32_t except)
+{
+	const struct member_node *best = NULL, *released = elect_released(m);
+
+	for (uint32_t i = 0; i < m->node_count; i++) {
+		const struct member_node *n = &m->nodes[i];
+
+		if (n->node == except || !elect_able(m, n))
+			continue;
+		if (released && n->node == released->state.handover && !n->state.unfit)
+			return n;
+		if (!best || better(n, best))
+			best = n;
+	}
+	return best;
+}
+
+uint32_t elect_keep(const struct member *m, uint64_t *keys)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < m->node_count && count < NODES_MAX; i++) {
+		const struct member_node *n = &m->nodes[i];
+
+		if (!n->member || !n->heard || is_victim(m, n) || n->state.role >= ROLE_RECOVERING)
+			continue;
+		if (n->state.path == MPATH_COMING || n->state.path == MPATH_OK)
+			keys[count++] = FENCE_KEY(n->node, n->state.incarnation);
+	}
+	return count;
+}

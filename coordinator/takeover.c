@@ -1,0 +1,696 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * takeover.c - election, takeover, handover, and the coordinator's claim.
+ *
+ *	passive      IDLE  AGREE  HOLD  FOLLOW  FROZEN                (any to any, as the view says)
+ *	                        | we should coordinate
+ *	candidate    STAND --> [HEADSTART] --> [LOOK --> [WATCH]] --> FENCE --> CLAIM_READ --> CLAIM_WRITE
+ *	               ^ the view changed     (all of this is skipped after a clean handover) --> CLAIM_VERIFY
+ *	                        | the claim with our epoch is on the LUN
+ *	ours         OPEN --> RECLAIM --> SERVE --> DRAIN --> RELEASE --> passive, or STOPPED
+ *	                        | not quorate, path lost, fenced, a higher epoch: at once, from each of these
+ *	             LOST --> passive, with another incarnation
+ *
+ * Why two nodes never both coordinate:
+ *  - In one view, CPG delivers every CANDIDATE in the same order to all. The first goes on, and only
+ *    when every other has ended what it had in flight and withdrawn.
+ *  - In different views, each fences the other's keys on the LUN before it writes its claim; the LUN
+ *    serialises them, and who finds its own key gone is out.
+ *  - What a fenced one still had in flight has ended before the claim is read (fence.h), so the epoch
+ *    read is the last one, and replay sees the last journal.
+ *
+ * Invariants, asserted by takeover_check()
+ *  1. The claim is written only after everybody who is not a member with a current incarnation was
+ *     fenced in this view, or after a handover in order; never without a working path.
+ *  2. An epoch is claimed once: the new one is above every epoch on the LUN and of every STATE.
+ *  3. The role that we publish is never less than what we do: NONE is published only when no command of
+ *     a claim or fence is in flight and the engine is closed; or with the path told LOST.
+ *  4. One of fence, claim read and claim write is in flight in candidate states; in ours a fence and a
+ *     beat may be at the same time. Their buffers are not touched until they are in.
+ *  5. LOST is left with another incarnation only.
+ *  6. Whoever was fenced by somebody outside of its view (lost_split) stands again only when the view has
+ *     more nodes, or the claim has stood still for TAKEOVER_FROZEN_NS.
+ */
+#include "coordinator/takeover.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "coordinator/elect.h"
+#include "coordinator/takeover_priv.h"
+
+#define TAKEOVER_PATIENCE_NS (3 * NS_PER_SEC) /* the one who should stand does not: others do */
+#define STEPS_MAX 64
+
+#define TO(s) (1u << (s))
+#define PASSIVE (TO(TK_IDLE) | TO(TK_AGREE) | TO(TK_HOLD) | TO(TK_FOLLOW) | TO(TK_FROZEN))
+/* Every candidate may be told to stop, to stand again, or lose its path. */
+#define CANDIDATE_ENDS (PASSIVE | TO(TK_STAND) | TO(TK_LOST) | TO(TK_STOPPED))
+static const uint32_t takeover_moves[TK_STATES] = {
+	[TK_IDLE] = PASSIVE | TO(TK_STOPPED),
+	[TK_AGREE] = PASSIVE | TO(TK_STAND) | TO(TK_STOPPED),
+	[TK_HOLD] = PASSIVE | TO(TK_STAND) | TO(TK_STOPPED),
+	[TK_FOLLOW] = PASSIVE | TO(TK_STAND) | TO(TK_STOPPED),
+	[TK_STAND] = CANDIDATE_ENDS | TO(TK_HEADSTART) | TO(TK_LOOK) | TO(TK_FENCE) |
+		     TO(TK_CLAIM_READ),
+	[TK_HEADSTART] = CANDIDATE_ENDS | TO(TK_FENCE),
+	[TK_LOOK] = CANDIDATE_ENDS | TO(TK_WATCH) | TO(TK_HEADSTART) | TO(TK_FENCE) | TO(TK_REFUSED),
+	[TK_WATCH] = CANDIDATE_ENDS | TO(TK_HEADSTART) | TO(TK_FENCE) | TO(TK_REFUSED),
+	[TK_FENCE] = CANDIDATE_ENDS | TO(TK_CLAIM_READ),
+	[TK_CLAIM_READ] = CANDIDATE_ENDS | TO(TK_FENCE) | TO(TK_CLAIM_WRITE) | TO(TK_REFUSED),
+	[TK_CLAIM_WRITE] = CANDIDATE_ENDS | TO(TK_CLAIM_VERIFY),
+	[TK_CLAIM_VERIFY] = CANDIDATE_ENDS | TO(TK_OPEN),
+	[TK_OPEN] = TO(TK_RECLAIM) | TO(TK_LOST),
+	[TK_RECLAIM] = TO(TK_SERVE) | TO(TK_LOST),
+	[TK_SERVE] = TO(TK_DRAIN) | TO(TK_LOST),
+	[TK_DRAIN] = TO(TK_RELEASE) | TO(TK_LOST),
+	[TK_RELEASE] = PASSIVE | TO(TK_STOPPED) | TO(TK_LOST),
+	[TK_LOST] = PASSIVE | TO(TK_STOPPED),
+	[TK_FROZEN] = PASSIVE | TO(TK_STAND) | TO(TK_STOPPED),
+	[TK_REFUSED] = TO(TK_FOLLOW) | TO(TK_IDLE) | TO(TK_STOPPED),
+	[TK_STOPPED] = 0,
+};
+
+const char *takeover_state_name(enum takeover_state s)
+{
+	static const char *const names[TK_STATES] = {
+		"idle",	      "agree",	     "hold",	     "follow", "stand",	  "headstart", "look",
+		"watch",      "fence",	     "claim-read",   "claim-write", "claim-verify",
+		"open",	      "reclaim",     "serve",	     "drain",  "release", "lost",
+		"frozen",     "refused",     "stopped",
+	};
+
+	return s < TK_STATES ? names[s] : "?";
+}
+
+/* ------------------------------------------------------------------ small things */
+
+bool takeover_is_candidate(const struct takeover *t)
+{
+	return t->state >= TK_STAND && t->state <= TK_CLAIM_VERIFY;
+}
+
+bool takeover_is_ours(const struct takeover *t)
+{
+	return t->state >= TK_OPEN && t->state <= TK_RELEASE;
+}
+
+uint32_t takeover_self(const struct takeover *t)
+{
+	return member_own(t->m)->node;
+}
+
+uint64_t takeover_own_key(const struct takeover *t)
+{
+	return FENCE_KEY(takeover_self(t), t->incarnation);
+}
+
+bool takeover_path_works(const struct takeover *t)
+{
+	const struct member_state *s = member_own(t->m);
+
+	return s->path == MPATH_OK && s->incarnation != t->lost_incarnation &&
+	       !member_was_fenced(t->m, s->incarnation);
+}
+
+bool takeover_quiet(const struct takeover *t)
+{
+	return !fence_running(&t->fence) && !claim_io_busy(&t->io);
+}
+
+void takeover_say(const struct takeover *t, enum trace_level level, const char *text)
+{
+	trace(t->cfg.trace, level, "%s", text);
+}
+
+static void set_reason(struct takeover *t, const char *text)
+{
+	(void)trace_format(t->reason, sizeof(t->reason), "%s", text);
+}
+
+static enum member_role role_of(enum takeover_state s)
+{
+	switch (s) {
+	case TK_STAND:
+	case TK_HEADSTART:
+	case TK_LOOK:
+	case TK_WATCH:
+	case TK_FENCE:
+	case TK_CLAIM_READ:
+	case TK_CLAIM_WRITE:
+	case TK_CLAIM_VERIFY:
+		return ROLE_CANDIDATE;
+	case TK_OPEN:
+	case TK_RECLAIM:
+		return ROLE_RECOVERING;
+	case TK_SERVE:
+		return ROLE_SERVING;
+	case TK_DRAIN:
+	case TK_RELEASE:
+		return ROLE_DRAINING;
+	case TK_IDLE:
+	case TK_AGREE:
+	case TK_HOLD:
+	case TK_FOLLOW:
+	case TK_LOST:
+	case TK_FROZEN:
+	case TK_REFUSED:
+	case TK_STOPPED:
+	case TK_STATES:
+		break;
+	}
+	return ROLE_NONE;
+}
+
+/* What we publish follows from the state, in this one place (invariant 3). */
+static void tell_role(struct takeover *t)
+{
+	enum member_role role = role_of(t->state);
+	uint64_t epoch = role >= ROLE_RECOVERING ? t->epoch : member_epoch_seen(t->m);
+	bool released = role == ROLE_NONE && t->handover && epoch == t->epoch;
+
+	member_set_role(t->m, role, epoch, released ? t->handover : 0, t->unfit);
+}
+
+void takeover_enter(struct takeover *t, enum takeover_state to)
+{
+	csv_assert(takeover_moves[t->state] & TO(to));
+	trace(t->cfg.trace, TRACE_DEBUG, "takeover: %s -> %s", takeover_state_name(t->state),
+	      takeover_state_name(to));
+	t->state = to;
+	t->deadline_ns = t->poll_ns = NEVER;
+	if (to != TK_FOLLOW)
+		t->following = 0;
+	tell_role(t);
+}
+
+/*
+ * Coordination, or the right to stand for it, is gone together with the path's incarnation. The path is
+ * told LOST in the same STATE as the role: nobody may take our key for a harmless one while the engine's
+ * last writes are in flight.
+ */
+void takeover_lose(struct takeover *t, const char *why)
+{
+	const struct member_state *s = member_own(t->m);
+
+	set_reason(t, why);
+	trace(t->cfg.trace, TRACE_WARN, "%s -> %s, epoch %llu, incarnation %x is given up", why,
+	      takeover_is_ours(t) ? "coordinates no more" : "does not stand", (unsigned long long)t->epoch,
+	      t->incarnation);
+	t->lost_incarnation = t->incarnation;
+	t->quit = t->restart = t->in_order = false;
+	t->handover = t->moving_to = 0;
+	fence_cancel(&t->fence);
+	claim_io_cancel(&t->io);
+	if (s->incarnation == t->incarnation && s->path != MPATH_NONE)
+		member_set_path(t->m, MPATH_LOST, s->incarnation);
+	takeover_enter(t, TK_LOST);
+}
+
+void takeover_lose_fenced(struct takeover *t, const char *why)
+{
+	t->lost_split = true;
+	t->view_count = member_view(t->m)->count;
+	memset(&t->watched, 0, sizeof(t->watched));
+	takeover_lose(t, why);
+}
+
+void takeover_withdraw(struct takeover *t, const char *why)
+{
+	if (!t->quit)
+		trace(t->cfg.trace, TRACE_INFO, "%s -> withdraws", why);
+	t->quit = true;
+}
+
+void takeover_become_unfit(struct takeover *t, const char *why)
+{
+	set_reason(t, why);
+	t->unfit = true;
+	t->unfit_ns = t->now_ns + TAKEOVER_UNFIT_NS;
+	takeover_withdraw(t, why);
+}
+
+void takeover_refuse(struct takeover *t, const char *why)
+{
+	set_reason(t, why);
+	trace(t->cfg.trace, TRACE_ERROR, "%s -> refused", why);
+	takeover_enter(t, TK_REFUSED);
+}
+
+/* ------------------------------------------------------------------ fencing */
+
+void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx)
+{
+	uint64_t keep[NODES_MAX];
+	struct fence_order o = {
+		.key = takeover_own_key(t),
+		.all_but = all_but,
+		.barrier = t->m->victims_overflow,
+		.keep = keep,
+		.victims = t->m->victims,
+		.victim_count = t->m->victim_count,
+	};
+
+	o.keep_count = elect_keep(t->m, keep);
+	t->fencing_count = o.victim_count;
+	t->fencing_all = all_but;
+	memcpy(t->fencing, t->m->victims, o.victim_count * sizeof(t->fencing[0]));
+	fence_start(&t->fence, &o, t->now_ns, fx);
+}
+
+void takeover_fence_succeeded(struct takeover *t, struct effects *fx)
+{
+	if (t->fencing_all)
+		t->m->victims_overflow = false;
+	member_send_fenced(t->m, t->fencing, t->fencing_count, fx);
+	t->fencing_count = 0;
+	fence_forget(&t->fence);
+}
+
+void takeover_victims_forget(struct takeover *t)
+{
+	t->m->victim_count = 0;
+	t->m->victims_overflow = false;
+}
+
+/* ------------------------------------------------------------------ passive */
+
+static void passive_move(struct takeover *t, enum takeover_state to)
+{
+	if (t->state != to)
+		takeover_enter(t, to);
+	else
+		tell_role(t);
+}
+
+static void follow(struct takeover *t, uint32_t node)
+{
+	const struct member_node *n = member_find(t->m, node);
+
+	if (t->state != TK_FOLLOW || t->following != node) {
+		passive_move(t, TK_FOLLOW);
+		t->following = node;
+		if (!node)
+			t->deadline_ns = t->now_ns + TAKEOVER_PATIENCE_NS;
+		else
+			trace(t->cfg.trace, TRACE_INFO, "node %u is %s, epoch %llu -> follows it", node,
+			      member_role_name(n->state.role), (unsigned long long)n->state.epoch);
+	}
+	if (n && n->state.role >= ROLE_RECOVERING) {
+		t->coordinator_seen = true;
+		t->lost_split = false;
+		tell_role(t);
+	}
+}
+
+void takeover_stand(struct takeover *t, const char *why)
+{
+	const struct member_view *v = member_view(t->m);
+
+	/* Only when quiet: nothing of an earlier try decides this one. */
+	fence_forget(&t->fence);
+	claim_io_forget(&t->io);
+	t->incarnation = member_own(t->m)->incarnation;
+	t->view = v->number;
+	t->quit = t->restart = t->in_order = false;
+	trace(t->cfg.trace, TRACE_INFO, "view %llu: %s -> stands with %x",
+	      (unsigned long long)v->number, why, t->incarnation);
+	takeover_enter(t, TK_STAND);
+}
+
+/* Nobody coordinates in an agreed view: is it us who should? */
+static void elect(struct takeover *t)
+{
+	const struct member_node *best = elect_best(t->m, 0);
+	bool ours = best && best->node == takeover_self(t) && takeover_path_works(t);
+
+	if (!best || (ours && t->unfit)) {
+		passive_move(t, TK_HOLD);
+	} else if (ours && t->lost_split) {
+		passive_move(t, TK_FROZEN);
+	} else if (!takeover_quiet(t)) {
+		return; /* a look at the claim from FROZEN is under way */
+	} else if (ours) {
+		passive_move(t, TK_AGREE);
+		takeover_stand(t, "nobody coordinates, we are to");
+	} else if (t->state == TK_FOLLOW && !t->following && t->now_ns >= t->deadline_ns &&
+		   takeover_path_works(t) && !t->unfit && !t->lost_split) {
+		takeover_stand(t, "who should stand does not");
+	} else {
+		follow(t, 0);
+	}
+}
+
+/* Others judge us by the STATE that they have: until our last one is there, neither do we. */
+static bool told_everything(const struct takeover *t)
+{
+	const struct member_node *me = member_self(t->m);
+	const struct member_state *own = member_own(t->m);
+
+	return me->answered && me->state.role == own->role && me->state.path == own->path &&
+	       me->state.incarnation == own->incarnation && me->state.unfit == own->unfit;
+}
+
+static void passive(struct takeover *t)
+{
+	const struct member_view *v = member_view(t->m);
+	const struct member_node *n;
+
+	t->m->asked_move = 0;
+	if (t->stopping) {
+		takeover_enter(t, TK_STOPPED);
+		return;
+	}
+	if (!v->quorate) {
+		passive_move(t, TK_IDLE);
+		return;
+	}
+	if (t->lost_split && v->count > t->view_count)
+		t->lost_split = false;
+	if (!v->agreed) {
+		/* Whom we follow goes on serving meanwhile, if it is still there. */
+		if (t->state != TK_FOLLOW || !t->following ||
+		    !member_present(t->m, t->following))
+			passive_move(t, TK_AGREE);
+		return;
+	}
+	if (!told_everything(t))
+		return;
+	n = elect_coordinator(t->m);
+	if (!n)
+		n = elect_standing(t->m);
+	if (n)
+		follow(t, n->node);
+	else
+		elect(t);
+}
+
+/* REFUSED ends when somebody of our own cluster coordinates, or by the node's decision to exit. */
+static void refused(struct takeover *t)
+{
+	const struct member_node *n = elect_coordinator(t->m);
+
+	if (t->stopping)
+		takeover_enter(t, TK_STOPPED);
+	else if (member_view(t->m)->agreed && n && n->node != takeover_self(t))
+		follow(t, n->node);
+}
+
+bool takeover_claim_moved(const struct claim *a, const struct claim *b)
+{
+	return a->epoch != b->epoch || a->heartbeat != b->heartbeat || a->state != b->state ||
+	       a->life != b->life;
+}
+
+/* Invariant 6: somebody outside of our view has fenced us. As long as its claim beats it coordinates. */
+static void frozen(struct takeover *t, struct effects *fx)
+{
+	const struct claim *best;
+
+	if (claim_io_busy(&t->io))
+		return;
+	if (!takeover_path_works(t)) {
+		memset(&t->watched, 0, sizeof(t->watched));
+		t->poll_ns = t->deadline_ns = NEVER;
+		return;
+	}
+	if (claim_io_result(&t->io) == CLAIM_DONE && t->poll_ns == NEVER) {
+		best = claim_io_best(&t->io);
+		if (best && takeover_claim_moved(best, &t->watched)) {
+			t->watched = *best;
+			t->deadline_ns = t->now_ns + TAKEOVER_FROZEN_NS;
+		}
+		t->poll_ns = t->now_ns + CLAIM_BEAT_NS / 2;
+	}
+	if (t->now_ns >= t->deadline_ns && t->watched.epoch) {
+		trace(t->cfg.trace, TRACE_WARN, "the claim of %s has stood still -> tries again",
+		      t->watched.name);
+		t->lost_split = false;
+	} else if (t->poll_ns == NEVER || t->now_ns >= t->poll_ns) {
+		t->poll_ns = NEVER;
+		claim_io_read(&t->io, fx);
+	}
+}
+
+static void lost(struct takeover *t)
+{
+	/* Nothing of the lost incarnation is to be waited for here: the next coordinator drains it. */
+	if (!takeover_quiet(t))
+		return;
+	fence_forget(&t->fence);
+	claim_io_forget(&t->io);
+	if (t->stopping)
+		takeover_enter(t, TK_STOPPED);
+	else if (takeover_path_works(t))
+		takeover_enter(t, TK_IDLE);
+}
+
+/* ------------------------------------------------------------------ the machine */
+
+static void run(struct takeover *t, struct effects *fx)
+{
+	if (t->unfit && t->now_ns >= t->unfit_ns) {
+		t->unfit = false;
+		tell_role(t);
+	}
+	fence_step(&t->fence, t->now_ns, fx);
+	claim_io_step(&t->io, t->now_ns, fx);
+	switch (t->state) {
+	case TK_FROZEN:
+		frozen(t, fx);
+		passive(t);
+		break;
+	case TK_IDLE:
+	case TK_AGREE:
+	case TK_HOLD:
+	case TK_FOLLOW:
+		passive(t);
+		break;
+	case TK_STAND:
+	case TK_HEADSTART:
+	case TK_LOOK:
+	case TK_WATCH:
+	case TK_FENCE:
+	case TK_CLAIM_READ:
+	case TK_CLAIM_WRITE:
+	case TK_CLAIM_VERIFY:
+		takeover_candidate(t, fx);
+		break;
+	case TK_OPEN:
+	case TK_RECLAIM:
+	case TK_SERVE:
+	case TK_DRAIN:
+	case TK_RELEASE:
+		takeover_ours(t, fx);
+		break;
+	case TK_LOST:
+		lost(t);
+		break;
+	case TK_REFUSED:
+		refused(t);
+		break;
+	case TK_STOPPED:
+	case TK_STATES:
+		break;
+	}
+}
+
+void takeover_step(struct takeover *t, uint64_t now_ns, struct effects *fx)
+{
+	t->now_ns = now_ns;
+	for (unsigned i = 0; i < STEPS_MAX; i++) {
+		enum takeover_state state = t->state;
+		uint64_t changes = t->m->changes;
+
+		run(t, fx);
+		member_publish(t->m, now_ns, fx);
+		if (t->state == state && t->m->changes == changes)
+			break;
+	}
+	takeover_check(t);
+	member_check(t->m);
+}
+
+/* What was due in this step was looked at; if it still stands, it waits for something else. */
+static void earlier(const struct takeover *t, uint64_t *at, uint64_t ns)
+{
+	if (ns > t->now_ns && ns < *at)
+		*at = ns;
+}
+
+uint64_t takeover_deadline(const struct takeover *t)
+{
+	uint64_t at = NEVER;
+
+	earlier(t, &at, t->deadline_ns);
+	earlier(t, &at, t->poll_ns);
+	earlier(t, &at, member_deadline(t->m));
+	earlier(t, &at, fence_deadline(&t->fence));
+	earlier(t, &at, claim_io_deadline(&t->io));
+	if (t->unfit)
+		earlier(t, &at, t->unfit_ns);
+	if (takeover_is_ours(t)) {
+		earlier(t, &at, t->beat_ns);
+		earlier(t, &at, t->refence_ns);
+	}
+	return at;
+}
+
+void takeover_lun_done(struct takeover *t, const struct event *ev, struct effects *fx)
+{
+	t->now_ns = ev->now_ns;
+	if (!fence_lun_done(&t->fence, ev, fx))
+		(void)claim_io_lun_done(&t->io, ev, fx);
+}
+
+/* ------------------------------------------------------------------ told and asked by the node */
+
+struct takeover *takeover_create(const struct takeover_config *cfg)
+{
+	struct takeover *t = mem_alloc(cfg->mem, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->cfg = *cfg;
+	t->m = cfg->member;
+	t->mem = cfg->mem;
+	t->deadline_ns = t->poll_ns = NEVER;
+	/* The fence's tags and the claim's never meet. */
+	fence_init(&t->fence, cfg->trace, cfg->tag_seed & ~(1ull << 54));
+	if (claim_io_init(&t->io, cfg->mem, cfg->uuid, cfg->tag_seed | (1ull << 54))) {
+		mem_free(cfg->mem, t, sizeof(*t));
+		return NULL;
+	}
+	return t;
+}
+
+void takeover_destroy(struct takeover *t)
+{
+	claim_io_fini(&t->io, t->mem);
+	mem_free(t->mem, t, sizeof(*t));
+}
+
+enum takeover_state takeover_state(const struct takeover *t)
+{
+	return t->state;
+}
+
+const char *takeover_reason(const struct takeover *t)
+{
+	return t->reason;
+}
+
+uint64_t takeover_epoch(const struct takeover *t)
+{
+	return takeover_is_ours(t) ? t->epoch : member_epoch_seen(t->m);
+}
+
+bool takeover_mine(const struct takeover *t)
+{
+	return t->state >= TK_OPEN && t->state <= TK_DRAIN;
+}
+
+struct takeover_coordinator takeover_coordinator(const struct takeover *t)
+{
+	uint32_t node = takeover_is_candidate(t) || takeover_is_ours(t) ? takeover_self(t) : t->following;
+	const struct member_node *n = node ? member_find(t->m, node) : NULL;
+	const struct member_state *s;
+
+	if (!n)
+		return (struct takeover_coordinator){0};
+	s = node == takeover_self(t) ? member_own(t->m) : &n->state;
+	return (struct takeover_coordinator){
+		.node = node,
+		.life = s->life,
+		.epoch = s->epoch,
+		.role = s->role,
+		.name = s->name,
+		.addr = s->addr,
+		.port = s->port,
+	};
+}
+
+void takeover_volume_ready(struct takeover *t)
+{
+	if (t->state == TK_OPEN)
+		t->ready = true;
+}
+
+void takeover_volume_closed(struct takeover *t)
+{
+	if (t->state == TK_DRAIN)
+		t->closed = true;
+}
+
+void takeover_volume_failed(struct takeover *t, const char *reason)
+{
+	if (!takeover_mine(t))
+		return;
+	t->unfit = true;
+	t->unfit_ns = t->now_ns + TAKEOVER_UNFIT_NS;
+	takeover_lose(t, reason);
+}
+
+int takeover_move(struct takeover *t, uint32_t target, struct effects *fx)
+{
+	const struct member_node *n = member_find(t->m, target);
+	struct takeover_coordinator c = takeover_coordinator(t);
+
+	if (!n || !n->member)
+		return -ENOENT;
+	if (!elect_able(t->m, n))
+		return -ENODEV;
+	if (c.role != ROLE_SERVING)
+		return -EAGAIN;
+	if (c.node == target)
+		return -EALREADY;
+	if (t->state == TK_SERVE)
+		t->moving_to = target;
+	else
+		member_send_move(t->m, target, fx);
+	return 0;
+}
+
+void takeover_fence_node(struct takeover *t, uint32_t node, const char *reason)
+{
+	const struct member_node *n = member_find(t->m, node);
+
+	if (!takeover_mine(t) || !n || !n->state.incarnation)
+		return;
+	trace(t->cfg.trace, TRACE_WARN, "node %u: %s -> fence %u/%x", node, reason, node,
+	      n->state.incarnation);
+	member_victim_add(t->m, node, n->state.incarnation, true);
+}
+
+void takeover_stop(struct takeover *t)
+{
+	t->stopping = true;
+}
+
+void takeover_check(const struct takeover *t)
+{
+	const struct member_state *own = member_own(t->m);
+
+	fence_check(&t->fence);
+	/* 3 */
+	csv_assert(own->role == role_of(t->state));
+	if (takeover_is_ours(t))
+		csv_assert(own->epoch == t->epoch);
+	/* 1, 2 */
+	if (t->state == TK_CLAIM_WRITE || t->state == TK_CLAIM_VERIFY) {
+		csv_assert(t->claim.incarnation == t->incarnation);
+		csv_assert(t->in_order || t->cfg.no_reservations ||
+			   !fence_running(&t->fence));
+	}
+	if (takeover_is_ours(t))
+		csv_assert(t->epoch == t->claim.epoch && t->epoch > 0);
+	/* 4 */
+	if (takeover_is_candidate(t))
+		csv_assert(!(fence_running(&t->fence) && claim_io_busy(&t->io)));
+	/* 5 */
+	if (t->state == TK_LOST)
+		csv_assert(own->path != MPATH_OK || own->incarnation != t->incarnation || !takeover_quiet(t));
+	if (takeover_is_candidate(t) || takeover_is_ours(t))
+		csv_assert(t->incarnation != t->lost_incarnation);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * takeover_priv.h - shared by takeover.c (moves, passive states), takeover_stand.c (candidate) and
+ * takeover_serve.c (coordinator). Nobody else includes it.
+ */
+#ifndef CSVFS_COORDINATOR_TAKEOVER_PRIV_H
+#define CSVFS_COORDINATOR_TAKEOVER_PRIV_H
+
+#include "coordinator/claim_io.h"
+#include "coordinator/takeover.h"
+
+struct takeover {
+	struct takeover_config cfg;
+	struct member *m;
+	struct mem *mem;
+	enum takeover_state state;
+	uint64_t now_ns;
+	struct fence fence;
+	struct claim_io io;
+	struct claim claim;   /* the one we wrote last */
+	struct claim watched; /* WATCH, FROZEN: a claim seen before */
+	uint64_t epoch;	      /* ours, OPEN and later */
+	uint32_t incarnation; /* under which we stand or coordinate */
+	uint32_t lost_incarnation;
+	uint64_t view;	      /* number of the view in which we stood */
+	uint32_t view_count;  /* its nodes, for lost_split */
+	uint32_t following;   /* node; 0: nobody */
+	bool quit;	      /* candidate: withdraw when nothing is in flight */
+	bool restart;	      /* candidate: the view changed, stand again when nothing is in flight */
+	bool in_order;	      /* handover: no fence is needed */
+	bool coordinator_seen, lost_split, unfit, stopping;
+	bool ready, closed;   /* told by the node in OPEN, DRAIN */
+	uint32_t handover;    /* DRAIN: whom we give it to */
+	uint32_t moving_to;   /* asked for */
+	uint32_t await_count; /* RECLAIM: who has not reclaimed yet */
+	uint32_t await[NODES_MAX];
+	uint32_t fencing_count; /* what the running fence was asked to fence */
+	bool fencing_all;
+	struct member_victim fencing[MEMBER_VICTIMS_MAX];
+	uint64_t deadline_ns, beat_ns, poll_ns, unfit_ns, refence_ns, told_view;
+	char reason[160];
+};
+
+bool takeover_is_candidate(const struct takeover *t); /* STAND .. CLAIM_VERIFY */
+bool takeover_is_ours(const struct takeover *t);      /* OPEN .. RELEASE */
+uint32_t takeover_self(const struct takeover *t);
+uint64_t takeover_own_key(const struct takeover *t);
+bool takeover_path_works(const struct takeover *t);
+bool takeover_quiet(const struct takeover *t); /* no fence, no claim in flight */
+bool takeover_claim_moved(const struct claim *a, const struct claim *b);
+void takeover_say(const struct takeover *t, enum trace_level level, const char *text);
+
+/* Every change of state goes through it: checks the table of moves, tells the role. */
+void takeover_enter(struct takeover *t, enum takeover_state to);
+/* -> LOST, with the path told LOST. */
+void takeover_lose(struct takeover *t, const char *why);
+/* The same, by somebody outside of our view. */
+void takeover_lose_fenced(struct takeover *t, const char *why);
+/* A candidate ends as soon as nothing of it is in flight. */
+void takeover_withdraw(struct takeover *t, const char *why);
+void takeover_become_unfit(struct takeover *t, const char *why);
+void takeover_refuse(struct takeover *t, const char *why);
+void takeover_stand(struct takeover *t, const char *why);
+
+void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx);
+void takeover_fence_succeeded(struct takeover *t, struct effects *fx);
+/* Behind a file lock nobody needs to be fenced: the list is emptied. */
+void takeover_victims_forget(struct takeover *t);
+
+void takeover_candidate(struct takeover *t, struct effects *fx);
+void takeover_ours(struct takeover *t, struct effects *fx);
+
+#endif

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * takeover_serve.c - the coordinator: from the claim to its release. The whole picture and the invariants
+ * are at the head of takeover.c.
+ */
+#include "coordinator/takeover.h"
+
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "coordinator/elect.h"
+#include "coordinator/takeover_priv.h"
+
+#define TAKEOVER_FENCE_AGAIN_NS (5 * NS_PER_SEC)
+
+/* While we coordinate: whoever lands on the fence list is fenced, whatever else goes on. */
+static void background_fence(struct takeover *t, struct effects *fx)
+{
+	if (fence_running(&t->fence))
+		return;
+	switch (fence_result(&t->fence)) {
+	case FENCE_NONE:
+		break;
+	case FENCE_DONE:
+		takeover_fence_succeeded(t, fx);
+		break;
+	case FENCE_FENCED:
+		takeover_lose_fenced(t, "fenced by another node");
+		return;
+	case FENCE_UNKNOWN:
+		takeover_lose(t, "the path broke while fencing");
+		return;
+	case FENCE_FAILED:
+		takeover_say(t, TRACE_ERROR, "a node cannot be fenced -> tries again");
+		fence_forget(&t->fence);
+		t->refence_ns = t->now_ns + TAKEOVER_FENCE_AGAIN_NS;
+		return;
+	}
+	if (!t->m->victim_count && !t->m->victims_overflow)
+		return;
+	if (t->cfg.no_reservations) {
+		takeover_victims_forget(t);
+	} else if (t->now_ns >= t->refence_ns) {
+		takeover_start_fence(t, t->m->victims_overflow, fx);
+	}
+}
+
+/* The claim beats, so that others see a living coordinator, and we see that we are one. */
+static void beat(struct takeover *t, struct effects *fx)
+{
+	if (claim_io_busy(&t->io))
+		return;
+	switch (claim_io_result(&t->io)) {
+	case CLAIM_NONE:
+	case CLAIM_BUSY:
+	case CLAIM_DONE:
+		break;
+	case CLAIM_FENCED:
+		takeover_lose_fenced(t, "RESERVATION CONFLICT on the beat: fenced by another node");
+		return;
+	case CLAIM_UNKNOWN:
+		takeover_lose(t, "the path broke at the beat");
+		return;
+	case CLAIM_FAILED:
+		takeover_say(t, TRACE_ERROR, "a claim block cannot be written -> the other one goes on beating");
+		claim_io_forget(&t->io);
+		break;
+	}
+	if (t->now_ns < t->beat_ns)
+		return;
+	t->beat_ns = t->now_ns + CLAIM_BEAT_NS;
+	t->claim.heartbeat++;
+	claim_io_write(&t->io, &t->claim, fx);
+}
+
+static bool own_victim(const struct takeover *t)
+{
+	for (uint32_t i = 0; i < t->m->victim_count; i++)
+		if (t->m->victims[i].node == takeover_self(t) &&
+		    t->m->victims[i].incarnation == t->incarnation)
+			return true;
+	return false;
+}
+
+static bool ours_ends(struct takeover *t)
+{
+	const struct member_view *v = member_view(t->m);
+	const struct member_node *other = elect_coordinator(t->m);
+	const struct member_state *own = member_own(t->m);
+
+	if (own->path != MPATH_OK || own->incarnation != t->incarnation)
+		takeover_lose(t, "the coordinator's path was lost");
+	else if (member_was_fenced(t->m, t->incarnation) || own_victim(t))
+		takeover_lose(t, "the coordinator is to be fenced");
+	else if (!v->quorate)
+		takeover_lose(t, "not quorate any more");
+	else if (other && other->node != takeover_self(t) && other->state.epoch > t->epoch)
+		takeover_lose(t, "another node coordinates a higher epoch");
+	return t->state == TK_LOST;
+}
+
+static void await_remove(struct takeover *t, uint32_t node)
+{
+	for (uint32_t i = 0; i < t->await_count; i++)
+		if (t->await[i] == node) {
+			t->await[i] = t->await[--t->await_count];
+			return;
+		}
+}
+
+void takeover_reclaimed(struct takeover *t, uint32_t node)
+{
+	if (t->state == TK_RECLAIM)
+		await_remove(t, node);
+}
+
+static void begin_reclaim(struct takeover *t)
+{
+	const struct member_view *v = member_view(t->m);
+
+	t->await_count = 0;
+	for (uint32_t i = 0; i < v->count; i++)
+		if (member_find(t->m, v->nodes[i])->heard)
+			t->await[t->await_count++] = v->nodes[i];
+	takeover_enter(t, TK_RECLAIM);
+	t->deadline_ns = t->now_ns + TAKEOVER_RECLAIM_NS;
+	trace(t->cfg.trace, TRACE_INFO, "epoch %llu: the volume is open -> %u nodes reclaim",
+	      (unsigned long long)t->epoch, t->await_count);
+}
+
+static void reclaiming(struct takeover *t)
+{
+	for (uint32_t i = 0; i < t->await_count;) {
+		const struct member_node *n = member_find(t->m, t->await[i]);
+		bool late = t->now_ns >= t->deadline_ns;
+
+		if (n && n->member && !late) {
+			i++;
+			continue;
+		}
+		if (n && n->member && n->node != takeover_self(t) && n->state.incarnation) {
+			trace(t->cfg.trace, TRACE_WARN, "node %u did not reclaim in time -> fence %u/%x",
+			      n->node, n->node, n->state.incarnation);
+			member_victim_add(t->m, n->node, n->state.incarnation, true);
+		}
+		await_remove(t, t->await[i]);
+	}
+	/* Whoever is silent, or has left, must not write any more when others are served. */
+	if (t->await_count || t->m->victim_count || t->m->victims_overflow)
+		return;
+	trace(t->cfg.trace, TRACE_INFO, "epoch %llu: serves", (unsigned long long)t->epoch);
+	takeover_enter(t, TK_SERVE);
+}
+
+/* A fenced node that came back into the view may not know: it is told once in each view. */
+static void tell_fenced(struct takeover *t, struct effects *fx)
+{
+	struct member_victim told[NODES_MAX];
+	uint32_t count = 0;
+
+	if (t->told_view == member_view(t->m)->number || !member_view(t->m)->agreed)
+		return;
+	t->told_view = member_view(t->m)->number;
+	for (uint32_t i = 0; i < t->m->node_count && count < NODES_MAX; i++) {
+		const struct member_node *n = &t->m->nodes[i];
+
+		if (n->answered && n->fenced && n->state.path != MPATH_NONE)
+			told[count++] = (struct member_victim){n->node, n->state.incarnation, false};
+	}
+	member_send_fenced(t->m, told, count, fx);
+}
+
+static void begin_drain(struct takeover *t, uint32_t target, const char *why)
+{
+	trace(t->cfg.trace, TRACE_INFO, "%s -> drains, epoch %llu goes to node %u", why,
+	      (unsigned long long)t->epoch, target);
+	t->handover = target;
+	t->closed = false;
+	takeover_enter(t, TK_DRAIN);
+}
+
+static void serving(struct takeover *t)
+{
+	const struct member_node *n;
+
+	if (t->m->asked_move) {
+		t->moving_to = t->m->asked_move;
+		t->m->asked_move = 0;
+	}
+	if (t->stopping) {
+		n = elect_best(t->m, takeover_self(t));
+		begin_drain(t, n ? n->node : 0, "stopping");
+		return;
+	}
+	if (!t->moving_to)
+		return;
+	n = member_find(t->m, t->moving_to);
+	if (t->moving_to != takeover_self(t) && n && elect_able(t->m, n))
+		begin_drain(t, t->moving_to, "asked to move");
+	else
+		takeover_say(t, TRACE_WARN, "asked to move to a node that cannot coordinate -> stays");
+	t->moving_to = 0;
+}
+
+/* The claim says CLEAN only if nobody is left who might go on. */
+static void draining(struct takeover *t, struct effects *fx)
+{
+	const struct member_view *v = member_view(t->m);
+	const struct member_node *n = member_find(t->m, t->handover);
+
+	if (!t->closed || !takeover_quiet(t) || t->m->victim_count || t->m->victims_overflow)
+		return;
+	if (t->handover && !(n && elect_able(t->m, n))) {
+		n = elect_best(t->m, t->stopping ? takeover_self(t) : 0);
+		t->handover = n ? n->node : 0;
+	}
+	t->claim.heartbeat++;
+	t->claim.state = t->stopping && v->count == 1 ? CLAIM_CLEAN : CLAIM_RELEASED;
+	trace(t->cfg.trace, TRACE_INFO, "epoch %llu: closed -> claim %s",
+	      (unsigned long long)t->epoch,
+	      t->claim.state == CLAIM_CLEAN ? "clean" : "released");
+	takeover_enter(t, TK_RELEASE);
+	claim_io_write(&t->io, &t->claim, fx);
+}
+
+static void releasing(struct takeover *t, struct effects *fx)
+{
+	if (claim_io_busy(&t->io))
+		return;
+	switch (claim_io_result(&t->io)) {
+	case CLAIM_NONE:
+	case CLAIM_BUSY:
+		break;
+	case CLAIM_DONE:
+		if (t->stopping)
+			takeover_enter(t, TK_STOPPED);
+		else
+			takeover_enter(t, TK_AGREE);
+		break;
+	case CLAIM_FENCED:
+		takeover_lose_fenced(t, "RESERVATION CONFLICT on the release: fenced by another node");
+		break;
+	case CLAIM_UNKNOWN:
+		takeover_lose(t, "the path broke at the release");
+		break;
+	case CLAIM_FAILED:
+		/* The other place was chosen meanwhile. */
+		if (t->now_ns < t->poll_ns && t->poll_ns != NEVER)
+			break;
+		t->poll_ns = t->now_ns + CLAIM_BEAT_NS;
+		claim_io_write(&t->io, &t->claim, fx);
+		break;
+	}
+}
+
+void takeover_ours(struct takeover *t, struct effects *fx)
+{
+	if (ours_ends(t))
+		return;
+	if (t->state != TK_RELEASE) {
+		background_fence(t, fx);
+		if (t->state != TK_LOST && !(t->state == TK_DRAIN && t->closed))
+			beat(t, fx);
+		if (t->state == TK_LOST)
+			return;
+	}
+	switch (t->state) {
+	case TK_OPEN:
+		if (t->ready)
+			begin_reclaim(t);
+		break;
+	case TK_RECLAIM:
+		reclaiming(t);
+		break;
+	case TK_SERVE:
+		tell_fenced(t, fx);
+		serving(t);
+		break;
+	case TK_DRAIN:
+		draining(t, fx);
+		break;
+	case TK_RELEASE:
+		releasing(t, fx);
+		break;
+	default:
+		csv_assert(!"ours");
+	}
+}

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * takeover_stand.c - the candidate: from STAND to a claim that shows on the LUN. The whole picture and
+ * the invariants are at the head of takeover.c.
+ */
+#include "coordinator/takeover.h"
+
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "coordinator/elect.h"
+#include "coordinator/takeover_priv.h"
+
+#define TAKEOVER_POLL_NS (500 * NS_PER_MS) /* between two looks at a stranger's claim */
+
+static void enter_fence(struct takeover *t, struct effects *fx)
+{
+	char list[160];
+	size_t at = 0;
+
+	if (t->cfg.no_reservations) {
+		/* An image behind a lock: whoever had it before is gone, and so are its writes. */
+		takeover_victims_forget(t);
+		takeover_enter(t, TK_FENCE);
+		takeover_enter(t, TK_CLAIM_READ);
+		claim_io_read(&t->io, fx);
+		return;
+	}
+	list[0] = 0;
+	for (uint32_t i = 0; i < t->m->victim_count; i++)
+		at += trace_format(list + at, sizeof(list) - at, " %u/%x", t->m->victims[i].node,
+				   t->m->victims[i].incarnation);
+	trace(t->cfg.trace, TRACE_INFO, "view %llu, epoch %llu was seen -> fence%s, and every unknown key",
+	      (unsigned long long)t->view, (unsigned long long)member_epoch_seen(t->m), list);
+	takeover_enter(t, TK_FENCE);
+	takeover_start_fence(t, true, fx);
+}
+
+/* After a look at the claim, or without one. */
+static void headstart_or_fence(struct takeover *t, struct effects *fx)
+{
+	if (!member_view(t->m)->halved || t->cfg.no_reservations || t->cfg.standalone) {
+		enter_fence(t, fx);
+		return;
+	}
+	trace(t->cfg.trace, TRACE_INFO,
+	      "the other half may be quorate too -> gives its coordinator %u s",
+	      (unsigned)(TAKEOVER_HEADSTART_NS / NS_PER_SEC));
+	takeover_enter(t, TK_HEADSTART);
+	t->deadline_ns = t->now_ns + TAKEOVER_HEADSTART_NS;
+}
+
+/* Proceeds when we are the first CANDIDATE of this view and the only one left. */
+static void standing(struct takeover *t, struct effects *fx)
+{
+	const struct member_node *me = member_self(t->m), *first = elect_standing(t->m);
+	const struct member_node *released = elect_released(t->m);
+
+	if (!member_view(t->m)->agreed || !me->answered || me->state.role != ROLE_CANDIDATE)
+		return;
+	if (first->node != takeover_self(t)) {
+		takeover_withdraw(t, "another candidate was first");
+		return;
+	}
+	if (elect_others(t->m, takeover_self(t)))
+		return;
+	if (released && !t->m->victim_count && !t->m->victims_overflow) {
+		trace(t->cfg.trace, TRACE_INFO, "node %u gave up epoch %llu in order -> no fence",
+		      released->node, (unsigned long long)released->state.epoch);
+		t->in_order = true;
+		takeover_enter(t, TK_CLAIM_READ);
+		claim_io_read(&t->io, fx);
+	} else if (!t->coordinator_seen && !t->cfg.no_reservations) {
+		takeover_enter(t, TK_LOOK);
+		claim_io_read(&t->io, fx);
+	} else {
+		headstart_or_fence(t, fx);
+	}
+}
+
+/* The last claim's life is of nobody that we have met: another cluster, or a mount without one. */
+static bool is_stranger(const struct takeover *t, const struct claim *c)
+{
+	if (c->state == CLAIM_CLEAN)
+		return false;
+	for (uint32_t i = 0; i < t->m->node_count; i++)
+		if (t->m->nodes[i].state.life == c->life)
+			return false;
+	return true;
+}
+
+static void looked(struct takeover *t, struct effects *fx)
+{
+	const struct claim *best = claim_io_best(&t->io);
+
+	if (!best) {
+		takeover_refuse(t, "neither claim block is valid (fsck.csvfs repairs them)");
+		return;
+	}
+	if (!is_stranger(t, best)) {
+		headstart_or_fence(t, fx);
+		return;
+	}
+	trace(t->cfg.trace, TRACE_INFO, "claim of %s (epoch %llu) is held -> watches whether it beats",
+	      best->name, (unsigned long long)best->epoch);
+	t->watched = *best;
+	takeover_enter(t, TK_WATCH);
+	t->deadline_ns = t->now_ns + TAKEOVER_WATCH_NS;
+	t->poll_ns = t->now_ns + TAKEOVER_POLL_NS;
+}
+
+static void watching(struct takeover *t, struct effects *fx)
+{
+	const struct claim *best = claim_io_best(&t->io);
+
+	if (t->poll_ns == NEVER) { /* a read has come back */
+		if (best && takeover_claim_moved(best, &t->watched) && best->state != CLAIM_CLEAN) {
+			char why[160];
+
+			(void)trace_format(why, sizeof(why), "in use by %s (node %u)", best->name,
+					   best->node);
+			takeover_refuse(t, why);
+			return;
+		}
+		t->poll_ns = t->now_ns + TAKEOVER_POLL_NS;
+	}
+	if ((best && best->state == CLAIM_CLEAN) || t->now_ns >= t->deadline_ns) {
+		trace(t->cfg.trace, TRACE_INFO, "claim of %s has no one behind it", t->watched.name);
+		headstart_or_fence(t, fx);
+	} else if (t->now_ns >= t->poll_ns) {
+		t->poll_ns = NEVER;
+		claim_io_read(&t->io, fx);
+	}
+}
+
+static void fencing(struct takeover *t, struct effects *fx)
+{
+	switch (fence_result(&t->fence)) {
+	case FENCE_NONE:
+		break;
+	case FENCE_DONE:
+		takeover_fence_succeeded(t, fx);
+		takeover_enter(t, TK_CLAIM_READ);
+		claim_io_read(&t->io, fx);
+		break;
+	case FENCE_FENCED:
+		takeover_lose_fenced(t, "fenced by another node");
+		break;
+	case FENCE_UNKNOWN:
+		takeover_lose(t, "the path broke while fencing");
+		break;
+	case FENCE_FAILED:
+		takeover_become_unfit(t, "the target could not fence");
+		break;
+	}
+}
+
+static void claim_read(struct takeover *t, struct effects *fx)
+{
+	const struct claim *best = claim_io_best(&t->io);
+	const struct member_state *own = member_own(t->m);
+	const struct member_node *released = elect_released(t->m);
+	uint64_t seen = member_epoch_seen(t->m);
+	struct claim *c = &t->claim;
+
+	if (!best) {
+		takeover_refuse(t, "neither claim block is valid (fsck.csvfs repairs them)");
+		return;
+	}
+	if (t->in_order && (!released || best->state == CLAIM_HELD ||
+			    best->epoch != released->state.epoch)) {
+		t->in_order = false;
+		takeover_say(t, TRACE_WARN, "the claim was not given up in order -> fences after all");
+		enter_fence(t, fx);
+		return;
+	}
+	memset(c, 0, sizeof(*c));
+	memcpy(c->uuid, t->cfg.uuid, 16);
+	/* Invariant 2: above all that anybody may have used. */
+	c->epoch = (best->epoch > seen ? best->epoch : seen) + 1;
+	c->heartbeat = 1;
+	c->state = CLAIM_HELD;
+	c->node = own->node;
+	c->incarnation = t->incarnation;
+	c->life = own->life;
+	memcpy(c->name, own->name, sizeof(c->name));
+	trace(t->cfg.trace, TRACE_INFO, "claim of %s, epoch %llu -> claims epoch %llu", best->name,
+	      (unsigned long long)best->epoch, (unsigned long long)c->epoch);
+	takeover_enter(t, TK_CLAIM_WRITE);
+	claim_io_write(&t->io, c, fx);
+}
+
+static void claim_verified(struct takeover *t)
+{
+	const struct claim *best = claim_io_best(&t->io);
+
+	if (!best || best->epoch < t->claim.epoch) {
+		takeover_become_unfit(t, "the LUN did not keep the claim");
+		return;
+	}
+	if (best->epoch != t->claim.epoch || best->life != t->claim.life) {
+		takeover_withdraw(t, "another node's claim shows");
+		return;
+	}
+	t->epoch = t->claim.epoch;
+	t->beat_ns = t->now_ns + CLAIM_BEAT_NS;
+	t->ready = t->closed = false;
+	t->handover = 0;
+	t->refence_ns = 0;
+	t->told_view = 0;
+	t->coordinator_seen = true;
+	t->reason[0] = 0;
+	trace(t->cfg.trace, TRACE_INFO, "epoch %llu is ours -> replay",
+	      (unsigned long long)t->epoch);
+	takeover_enter(t, TK_OPEN);
+}
+
+/* What came back for a claim operation; true when it is done and well. */
+static bool claim_came(struct takeover *t)
+{
+	switch (claim_io_result(&t->io)) {
+	case CLAIM_NONE:
+	case CLAIM_BUSY:
+		return false;
+	case CLAIM_DONE:
+		return true;
+	case CLAIM_FENCED:
+		takeover_lose_fenced(t, "RESERVATION CONFLICT on the claim: fenced by another node");
+		return false;
+	case CLAIM_UNKNOWN:
+		takeover_lose(t, "the path broke at the claim");
+		return false;
+	case CLAIM_FAILED:
+		takeover_become_unfit(t, "the LUN fails at the claim blocks");
+		return false;
+	}
+	return false;
+}
+
+/* Things that end any candidacy. True: nothing further in this round. */
+static bool candidate_ends(struct takeover *t)
+{
+	const struct member_view *v = member_view(t->m);
+	const struct member_node *other = elect_coordinator(t->m);
+
+	if (!takeover_path_works(t) || member_own(t->m)->incarnation != t->incarnation) {
+		takeover_lose(t, member_was_fenced(t->m, t->incarnation) ? "fenced while a candidate" :
+								  "the path was lost while a candidate");
+		return true;
+	}
+	if (t->stopping)
+		takeover_withdraw(t, "stopping");
+	else if (!v->quorate)
+		takeover_withdraw(t, "not quorate");
+	else if (v->agreed && other && other->node != takeover_self(t))
+		takeover_withdraw(t, "another node coordinates already");
+	else if (v->number != t->view)
+		t->restart = true;
+	if (!t->quit && !t->restart)
+		return false;
+	fence_cancel(&t->fence);
+	claim_io_cancel(&t->io);
+	if (!takeover_quiet(t))
+		return true;
+	if (fence_result(&t->fence) == FENCE_FENCED) {
+		takeover_lose_fenced(t, "fenced by another node");
+	} else if (fence_result(&t->fence) == FENCE_UNKNOWN ||
+		   claim_io_result(&t->io) == CLAIM_UNKNOWN) {
+		takeover_lose(t, "the path broke while a candidate");
+	} else if (claim_io_result(&t->io) == CLAIM_FENCED) {
+		takeover_lose_fenced(t, "RESERVATION CONFLICT on the claim: fenced by another node");
+	} else if (t->quit) {
+		takeover_enter(t, v->quorate ? TK_AGREE : TK_IDLE);
+	} else {
+		takeover_stand(t, "the view changed");
+	}
+	return true;
+}
+
+void takeover_candidate(struct takeover *t, struct effects *fx)
+{
+	if (candidate_ends(t))
+		return;
+	switch (t->state) {
+	case TK_STAND:
+		standing(t, fx);
+		break;
+	case TK_HEADSTART:
+		if (t->now_ns >= t->deadline_ns)
+			enter_fence(t, fx);
+		break;
+	case TK_LOOK:
+		if (claim_came(t))
+			looked(t, fx);
+		break;
+	case TK_WATCH:
+		if (claim_came(t))
+			watching(t, fx);
+		break;
+	case TK_FENCE:
+		fencing(t, fx);
+		break;
+	case TK_CLAIM_READ:
+		if (claim_came(t))
+			claim_read(t, fx);
+		break;
+	case TK_CLAIM_WRITE:
+		if (claim_came(t)) {
+			takeover_enter(t, TK_CLAIM_VERIFY);
+			claim_io_read(&t->io, fx);
+		}
+		break;
+	case TK_CLAIM_VERIFY:
+		if (claim_came(t))
+			claim_verified(t);
+		break;
+	default:
+		csv_assert(!"a candidate");
+	}
+}
