@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fsck.csvfs - checks a volume that is not mounted. The check itself is tools/check; this is options,
+ * refusing what must not be touched, printing, and exit codes as e2fsck(8) has them.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "metadata/ops.h"
+#include "metadata/run_sync.h"
+#include "tools/tool.h"
+
+enum {
+	EXIT_CLEAN = 0,
+	EXIT_CORRECTED = 1,
+	EXIT_UNCORRECTED = 4,
+	EXIT_OPERATION = 8,
+	EXIT_USAGE = 16,
+};
+
+enum mode {
+	MODE_NO,     /* -n: nothing is written */
+	MODE_PREEN,  /* -p: what is safe without asking; a volume unmounted in order is not read */
+	MODE_YES,    /* -y */
+};
+
+/* The check's memory: address space only, pages come as they are used. */
+#define CHECK_MEM_BYTES (16ull << 30)
+#define SHOWN_PER_CODE 50u
+
+struct fsck {
+	struct tool_volume v;
+	enum mode mode;
+	bool force, verbose, json;
+	bool json_comma;
+	struct check_report rep;
+};
+
+static void usage(FILE *f)
+{
+	fprintf(f, "usage: fsck.csvfs [-n | -p | -y] [-f] [-v] [--json] [--initiator IQN] VOLUME\n"
+		   "  VOLUME            image file, or iscsi://[user%%secret@]host[:port]/target/lun\n"
+		   "  -n                check only, write nothing (the default)\n"
+		   "  -p, -a            replay the journal if needed, then check; quick if nothing is to do\n"
+		   "  -y                as -p, but always check everything\n"
+		   "  -f                check a clean volume with -p too; with -n: even if it is mounted\n"
+		   "  -v                say what is done, show every problem\n"
+		   "  --json            result as JSON on standard output\n"
+		   "  --initiator IQN   iSCSI name to log in with\n"
+		   "  -V, -h            version, this help\n"
+		   "exit status: 0 clean, 1 corrected, 4 problems left, 8 cannot check, 16 usage\n");
+}
+
+/* ------------------------------------------------------------------ output */
+
+static void json_string(const char *s)
+{
+	putchar('"');
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			printf("\\%c", *s);
+		else if ((unsigned char)*s < 32)
+			printf("\\u%04x", *s);
+		else
+			putchar(*s);
+	}
+	putchar('"');
+}
+
+static void on_problem(void *ctx, const struct check_problem *p)
+{
+	struct fsck *f = ctx;
+	char text[512];
+
+	check_problem_text(p, text, sizeof(text));
+	if (f->json) {
+		printf("%s\n    {\"problem\": \"%s\", \"severity\": \"%s\", \"block\": %llu, \"inode\": %llu, "
+		       "\"found\": %llu, \"want\": %llu, \"text\": ",
+			f->json_comma ? "," : "", problem_name(p->code),
+			severity_name(problem_severity(p->code)), (unsigned long long)p->blkno,
+			(unsigned long long)p->ino, (unsigned long long)p->found,
+			(unsigned long long)p->want);
+		json_string(text);
+		putchar('}');
+		f->json_comma = true;
+		return;
+	}
+	if (f->verbose || f->rep.count[p->code] <= SHOWN_PER_CODE)
+		printf("%s\n", text);
+	else if (f->rep.count[p->code] == SHOWN_PER_CODE + 1)
+		printf("further problems of the kind %s are not shown (-v shows them)\n",
+			problem_name(p->code));
+}
+
+static void on_phase(void *ctx, enum check_phase phase)
+{
+	static const char *const names[] = {"superblock and claim", "journal", "groups and chunks",
+		"inodes and extents", "directories", "orphans, intents, reply cache, link counts",
+		"space in use"};
+	struct fsck *f = ctx;
+
+	if (f->verbose && !f->json)
+		printf("checking %s\n", names[phase]);
+}
+
+static void print_counts(const struct fsck *f)
+{
+	const struct check_report *r = &f->rep;
+
+	printf("%s: %llu files, %llu directories, %llu symlinks, %llu others, %llu orphans\n",
+		f->v.name, (unsigned long long)r->files, (unsigned long long)r->directories,
+		(unsigned long long)r->symlinks, (unsigned long long)r->others,
+		(unsigned long long)r->orphans);
+	printf("%s: %llu clusters of data in %llu extents, %llu free; %llu metadata chunks, %llu blocks in use\n",
+		f->v.name, (unsigned long long)r->data_clusters, (unsigned long long)r->extents,
+		(unsigned long long)r->free_clusters, (unsigned long long)r->meta_chunks,
+		(unsigned long long)r->meta_blocks);
+}
+
+static void print_result(const struct fsck *f, int err, int status)
+{
+	const struct check_report *r = &f->rep;
+	const unsigned long long faults = check_faults(r);
+	char uuid[37];
+
+	if (f->json) {
+		printf("\n  ],\n  \"faults\": %llu,\n  \"replayed\": %s,\n  \"complete\": %s,\n", faults,
+			r->replayed ? "true" : "false", err ? "false" : "true");
+		printf("  \"uuid\": \"%s\",\n  \"files\": %llu,\n  \"directories\": %llu,\n",
+			tool_uuid_text(r->uuid, uuid), (unsigned long long)r->files,
+			(unsigned long long)r->directories);
+		printf("  \"status\": %d\n}\n", status);
+		return;
+	}
+	if (!err && (f->verbose || faults))
+		print_counts(f);
+	if (err)
+		printf("%s: the check could not go on\n", f->v.name);
+	else if (faults)
+		printf("%s: %llu problem%s, %llu of them damage\n", f->v.name, faults,
+			faults == 1 ? "" : "s", (unsigned long long)r->by_severity[SEVERITY_DAMAGE]);
+	else
+		printf("%s: clean%s\n", f->v.name, r->replayed ? " (after replay of its journal)" : "");
+}
+
+/* ------------------------------------------------------------------ work */
+
+static int check(struct fsck *f)
+{
+	const struct check_dev dev = tool_check_dev(&f->v);
+	struct check_options o = {.on_problem = on_problem, .on_phase = on_phase, .ctx = f};
+	struct mem mem;
+	void *base;
+	int err, status = EXIT_CLEAN;
+
+	base = mmap(NULL, CHECK_MEM_BYTES, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (base == MAP_FAILED) {
+		tool_error("no memory: %s", strerror(errno));
+		return EXIT_OPERATION;
+	}
+	mem_init(&mem, base, CHECK_MEM_BYTES);
+	o.mem = &mem;
+	if (f->json) {
+		printf("{\n  \"volume\": ");
+		json_string(f->v.name);
+		printf(",\n  \"problems\": [");
+	}
+	err = check_volume(&dev, &o, &f->rep);
+	if (err == -ENOMEM || f->rep.count[PROBLEM_SUPER_NONE])
+		status = EXIT_OPERATION;
+	else if (err || check_faults(&f->rep))
+		status = EXIT_UNCORRECTED;
+	print_result(f, err, status);
+	munmap(base, CHECK_MEM_BYTES);
+	if (err == -ENOMEM)
+		tool_error("%s: out of memory; nothing can be said about the volume", f->v.name);
+	if (f->rep.count[PROBLEM_SUPER_NONE])
+		tool_error("%s: no csvfs volume is here", f->v.name);
+	return status;
+}
+
+/* Replays as a mount would, and empties the journal. False: it could not be done. */
+static bool replay(struct fsck *f)
+{
+	const struct sync_dev dev = tool_sync_dev(&f->v);
+	const struct run_sync_config cfg = {.dev = &dev,
+		.ops = &metadata_ops,
+		.write_cache = f->v.info->write_cache,
+		.steal = true};
+	struct run_sync *rs;
+	char why[256] = "";
+	int err = run_sync_open(&cfg, &rs, why);
+
+	if (!err) {
+		run_sync_settle(rs);
+		err = run_sync_close(rs);
+	}
+	if (err)
+		tool_error("%s: the journal cannot be replayed: %s", f->v.name,
+			why[0] ? why : strerror(-err));
+	return !err;
+}
+
+/* True: go on. */
+static bool may_check(struct fsck *f, enum tool_use use, const char *text)
+{
+	if (use == TOOL_FREE || use == TOOL_UNCLEAN)
+		return true;
+	if (f->mode == MODE_NO && f->force) {
+		if (!f->json)
+			printf("%s: %s; what follows may be wrong\n", f->v.name, text);
+		return true;
+	}
+	tool_error("%s: %s. Unmount it on every node first%s.", f->v.name, text,
+		f->mode == MODE_NO ? ", or use -f to look at it all the same" : "");
+	return false;
+}
+
+static int run(struct fsck *f)
+{
+	char text[256];
+	enum tool_use use = tool_use_of(&f->v, text, sizeof(text));
+	bool replayed = false;
+	int status;
+
+	if (!may_check(f, use, text))
+		return EXIT_OPERATION;
+	if (f->mode == MODE_PREEN && use == TOOL_FREE && !f->force) {
+		struct claim c;
+
+		if (tool_claim(&f->v, &c)) {
+			printf("%s: clean, unmounted in order\n", f->v.name);
+			return EXIT_CLEAN;
+		}
+	}
+	if (f->mode != MODE_NO && use == TOOL_UNCLEAN) {
+		/* A volume that is damaged must not be written to: look first. */
+		const bool json = f->json;
+
+		f->json = false;
+		status = check(f);
+		f->json = json;
+		if (status == EXIT_CLEAN) {
+			if (!replay(f))
+				return EXIT_OPERATION;
+			replayed = true;
+			memset(&f->rep, 0, sizeof(f->rep));
+		} else {
+			tool_error("%s: not replayed, because of the problems above", f->v.name);
+			return status;
+		}
+	}
+	status = check(f);
+	if (status == EXIT_UNCORRECTED && f->mode != MODE_NO)
+		tool_error("%s: repair of these problems is not available yet; nothing was changed",
+			f->v.name);
+	if (status == EXIT_CLEAN && replayed)
+		status = EXIT_CORRECTED;
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
+		{"initiator", required_argument, NULL, 'i'}, {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
+	static struct fsck f;
+	const char *initiator = NULL;
+	unsigned flags;
+	int o, status;
+
+	tool_name = "fsck.csvfs";
+	while ((o = getopt_long(argc, argv, "npayfvCMTVh", longs, NULL)) != -1) {
+		switch (o) {
+		case 'n':
+			f.mode = MODE_NO;
+			break;
+		case 'p':
+		case 'a':
+			f.mode = MODE_PREEN;
+			break;
+		case 'y':
+			f.mode = MODE_YES;
+			break;
+		case 'f':
+			f.force = true;
+			break;
+		case 'v':
+			f.verbose = true;
+			break;
+		case 'C': /* what fsck(8) may pass on */
+		case 'M':
+		case 'T':
+			break;
+		case 'j':
+			f.json = true;
+			break;
+		case 'i':
+			initiator = optarg;
+			break;
+		case 'V':
+			printf("fsck.csvfs %s\n", CSVFS_VERSION);
+			return EXIT_CLEAN;
+		case 'h':
+			usage(stdout);
+			return EXIT_CLEAN;
+		default:
+			usage(stderr);
+			return EXIT_USAGE;
+		}
+	}
+	if (optind + 1 != argc) {
+		usage(stderr);
+		return EXIT_USAGE;
+	}
+	flags = f.mode == MODE_NO ? TOOL_READONLY : 0;
+	if (f.mode == MODE_NO && f.force)
+		flags |= TOOL_NOLOCK;
+	if (!tool_open(&f.v, argv[optind], initiator, flags))
+		return EXIT_OPERATION;
+	status = run(&f);
+	tool_close(&f.v);
+	return status;
+}
