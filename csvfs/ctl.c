@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "csvfs/ctl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/bdev.h"
+
+struct client {
+	int fd; /* -1: free */
+	uint64_t tag;
+	uint64_t until_ns;
+	bool asked;
+	char line[CTL_LINE_MAX];
+	size_t line_len;
+	char *answer;
+	size_t answer_len, sent;
+};
+
+struct ctl {
+	int listen_fd, ep;
+	char path[108];
+	uint64_t tags;
+	struct client clients[CTL_CLIENTS];
+	void (*on_request)(void *ctx, uint64_t tag, const struct ctl_request *rq);
+	void *ctx;
+};
+
+static bool answers(const struct sockaddr_un *sa)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool yes = fd >= 0 && connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	return yes;
+}
+
+static int make_socket(struct ctl *c, char *text, size_t text_bytes)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	char *slash;
+	mode_t mask;
+	int err;
+
+	memcpy(sa.sun_path, c->path, sizeof(c->path));
+	slash = strrchr(c->path, '/');
+	if (slash && slash != c->path) {
+		*slash = 0;
+		(void)mkdir(c->path, 0755); /* if it cannot be made, bind() says so */
+		*slash = '/';
+	}
+	if (answers(&sa)) {
+		snprintf(text, text_bytes, "mounted already: a csvfs answers at %s", c->path);
+		return -EADDRINUSE;
+	}
+	(void)unlink(c->path);
+	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	mask = umask(0177);
+	err = c->listen_fd < 0 || bind(c->listen_fd, (struct sockaddr *)&sa, sizeof(sa)) ||
+			listen(c->listen_fd, CTL_CLIENTS) ? -errno : 0;
+	umask(mask);
+	if (err)
+		snprintf(text, text_bytes, "control socket %s: %s", c->path, strerror(-err));
+	return err;
+}
+
+int ctl_open(const char *path, void (*on_request)(void *ctx, uint64_t tag, const struct ctl_request *rq),
+	void *ctx, struct ctl **out, char *text, size_t text_bytes)
+{
+	struct ctl *c = calloc(1, sizeof(*c));
+	struct epoll_event e = {.events = EPOLLIN, .data.u32 = CTL_CLIENTS};
+	int err;
+
+	csv_assert(c != NULL);
+	for (int i = 0; i < CTL_CLIENTS; i++)
+		c->clients[i].fd = -1;
+	c->listen_fd = -1;
+	c->on_request = on_request;
+	c->ctx = ctx;
+	if (strlen(path) >= sizeof(c->path)) {
+		snprintf(text, text_bytes, "control socket %s: the path is too long", path);
+		free(c);
+		return -ENAMETOOLONG;
+	}
+	strcpy(c->path, path);
+	err = make_socket(c, text, text_bytes);
+	if (err) {
+		if (c->listen_fd >= 0)
+			close(c->listen_fd);
+		free(c);
+		return err;
+	}
+	c->ep = epoll_create1(EPOLL_CLOEXEC);
+	csv_assert(c->ep >= 0);
+	epoll_ctl(c->ep, EPOLL_CTL_ADD, c->listen_fd, &e);
+	*out = c;
+	return 0;
+}
+
+static void drop(struct client *cl)
+{
+	close(cl->fd);
+	free(cl->answer);
+	*cl = (struct client){.fd = -1};
+}
+
+static void flush(struct client *cl)
+{
+	while (cl->answer && cl->sent < cl->answer_len) {
+		ssize_t n = send(cl->fd, cl->answer + cl->sent, cl->answer_len - cl->sent,
+			MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n <= 0)
+			break;
+		cl->sent += (size_t)n;
+	}
+	if (cl->answer)
+		drop(cl);
+}
+
+static void set_answer(struct client *cl, int32_t err, const char *text, size_t len)
+{
+	char head[32];
+	int n = err ? snprintf(head, sizeof(head), "error %d\n", -err) : snprintf(head, sizeof(head), "ok\n");
+
+	cl->answer = malloc((size_t)n + len + 1);
+	csv_assert(cl->answer != NULL);
+	memcpy(cl->answer, head, (size_t)n);
+	memcpy(cl->answer + n, text, len);
+	cl->answer_len = (size_t)n + len;
+	if (!len || text[len - 1] != '\n')
+		cl->answer[cl->answer_len++] = '\n';
+}
+
+static bool parse(char *line, struct ctl_request *rq)
+{
+	char *arg = strchr(line, ' ');
+
+	memset(rq, 0, sizeof(*rq));
+	if (arg)
+		*arg++ = 0;
+	if (!strcmp(line, "state") && !arg)
+		rq->op = CTL_STATE;
+	else if (!strcmp(line, "pause") && !arg)
+		rq->op = CTL_PAUSE;
+	else if (!strcmp(line, "resume") && !arg)
+		rq->op = CTL_RESUME;
+	else if (!strcmp(line, "move") && arg && *arg && strlen(arg) < sizeof(rq->name))
+		rq->op = CTL_MOVE;
+	else if (!strcmp(line, "redirect") && arg && (!strcmp(arg, "on") || !strcmp(arg, "off")))
+		rq->op = CTL_REDIRECT;
+	else
+		return false;
+	if (rq->op == CTL_MOVE)
+		strcpy(rq->name, arg);
+	rq->on = rq->op == CTL_REDIRECT && !strcmp(arg, "on");
+	return true;
+}
+
+static void read_line(struct ctl *c, struct client *cl)
+{
+	static const char bad[] = "not understood";
+	struct ctl_request rq;
+	ssize_t n = recv(cl->fd, cl->line + cl->line_len, sizeof(cl->line) - 1 - cl->line_len, MSG_DONTWAIT);
+	char *end;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		drop(cl);
+		return;
+	}
+	cl->line_len += (size_t)n;
+	cl->line[cl->line_len] = 0;
+	end = strchr(cl->line, '\n');
+	if (!end && cl->line_len < sizeof(cl->line) - 1)
+		return;
+	if (end)
+		*end = 0;
+	cl->asked = true;
+	if (end && parse(cl->line, &rq)) {
+		c->on_request(c->ctx, cl->tag, &rq);
+		return;
+	}
+	set_answer(cl, -EINVAL, bad, sizeof(bad) - 1);
+	flush(cl);
+}
+
+static void drop_late(struct ctl *c)
+{
+	uint64_t now = bdev_now_ns();
+
+	for (int i = 0; i < CTL_CLIENTS; i++)
+		if (c->clients[i].fd >= 0 && now > c->clients[i].until_ns)
+			drop(&c->clients[i]);
+}
+
+static void accept_one(struct ctl *c)
+{
+	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLET};
+	struct client *cl = NULL;
+
+	if (fd < 0)
+		return;
+	drop_late(c);
+	for (uint32_t i = 0; i < CTL_CLIENTS; i++) {
+		if (c->clients[i].fd < 0) {
+			cl = &c->clients[i];
+			e.data.u32 = i;
+		}
+	}
+	if (!cl) {
+		close(fd);
+		return;
+	}
+	/* Tags of the data path and of FUSE have one of the top bits set; ours never. */
+	*cl = (struct client){.fd = fd, .tag = ++c->tags, .until_ns = bdev_now_ns() + CTL_SECONDS * NS_PER_SEC};
+	epoll_ctl(c->ep, EPOLL_CTL_ADD, fd, &e);
+	read_line(c, cl);
+}
+
+void ctl_service(struct ctl *c)
+{
+	struct epoll_event e[CTL_CLIENTS + 1];
+	int n = epoll_wait(c->ep, e, CTL_CLIENTS + 1, 0);
+
+	for (int i = 0; i < n; i++) {
+		struct client *cl;
+
+		if (e[i].data.u32 == CTL_CLIENTS) {
+			accept_one(c);
+			continue;
+		}
+		cl = &c->clients[e[i].data.u32];
+		if (cl->fd >= 0 && cl->asked) {
+			/* It says no more: readable means gone. */
+			if (e[i].events & (EPOLLHUP | EPOLLERR))
+				drop(cl);
+			else
+				flush(cl);
+		} else if (cl->fd >= 0) {
+			read_line(c, cl);
+		}
+	}
+}
+
+void ctl_reply(struct ctl *c, uint64_t tag, int32_t err, const char *text, size_t len)
+{
+	for (int i = 0; i < CTL_CLIENTS; i++) {
+		struct client *cl = &c->clients[i];
+
+		if (cl->fd < 0 || cl->tag != tag || cl->answer)
+			continue;
+		set_answer(cl, err, text, len);
+		flush(cl);
+		return;
+	}
+}
+
+int ctl_fd(const struct ctl *c)
+{
+	return c->ep;
+}
+
+void ctl_close(struct ctl *c)
+{
+	if (!c)
+		return;
+	(void)unlink(c->path);
+	for (int i = 0; i < CTL_CLIENTS; i++) {
+		if (c->clients[i].fd >= 0) {
+			flush(&c->clients[i]);
+			if (c->clients[i].fd >= 0)
+				drop(&c->clients[i]);
+		}
+	}
+	close(c->listen_fd);
+	close(c->ep);
+	free(c);
+}
