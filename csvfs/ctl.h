@@ -11,6 +11,8 @@
 #ifndef CSVFS_CTL_H
 #define CSVFS_CTL_H
 
+#include <stddef.h>
+
 #include "csvfs/base/platform.h"
 
 #define CTL_CLIENTS 16
