@@ -173,9 +173,16 @@ static void check_flags(struct check *c, uint64_t blkno, const struct disk_inode
 			"flags");
 	if (intents == (INODE_TRUNCATE | INODE_FREEING))
 		ck_report(c, PROBLEM_INODE_FLAGS, blkno, ino, flags, 0, "two intents in flags");
-	if ((flags & (INODE_ORPHAN | INODE_FREEING)) && le32_get(d->nlink))
+	/* Without a link: waits for its last close, or is being freed; one of the two. */
+	if (!le32_get(d->nlink) != !!(flags & (INODE_ORPHAN | INODE_FREEING)))
+		ck_report(c, PROBLEM_INODE_FLAGS, blkno, ino, flags, flags,
+			"link count and flags contradict each other: flags");
+	if ((flags & INODE_FREEING) && (flags & INODE_ORPHAN))
+		ck_report(c, PROBLEM_INODE_FLAGS, blkno, ino, flags, INODE_FREEING,
+			"orphan and being freed: flags");
+	if ((flags & (INODE_TRUNCATE | INODE_KEEP)) && !S_ISREG(le32_get(d->mode)))
 		ck_report(c, PROBLEM_INODE_FLAGS, blkno, ino, flags, 0,
-			"orphan with links: flags");
+			"flags of a regular file on another type: flags");
 	if (flags & INODE_ORPHAN)
 		i->flags |= CK_ORPHAN;
 	if (intents)

@@ -215,7 +215,8 @@ int ck_replies(struct check *c)
 
 		if (!b)
 			continue;
-		reply_entries(c, start + i, b);
+		if (le64_get(b->life))
+			reply_entries(c, start + i, b);
 		if (!ck_zero(b->reserved, sizeof(b->reserved)) || le32_get(b->reserved0))
 			ck_report(c, PROBLEM_RESERVED, start + i, 0, 0, 0, "reserved field");
 		if (!le64_get(b->life))

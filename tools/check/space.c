@@ -381,19 +381,6 @@ static int mark_fixed(struct check *c)
 	return 0;
 }
 
-/* Invariant 4: what the journal holds images of is metadata, so replay never overwrites data. */
-static void journal_targets(struct check *c)
-{
-	for (uint32_t i = 0; i < c->image_room; i++) {
-		const struct ck_image *im = &c->images[i];
-
-		if (im->pos && im->blkno >= c->data_start && im->blkno != c->block_count - 1 &&
-			!ck_chunk(c, im->blkno))
-			ck_report(c, PROBLEM_JOURNAL_TARGET, im->pos, 0, im->blkno, im->blkno,
-				"image for what is no metadata chunk: block");
-	}
-}
-
 int ck_space_load(struct check *c)
 {
 	const uint64_t blocks = le64_get(c->super.summary_blocks);
@@ -407,7 +394,6 @@ int ck_space_load(struct check *c)
 	err = mark_fixed(c);
 	if (err)
 		return err;
-	journal_targets(c);
 	return 0;
 }
 
@@ -590,6 +576,25 @@ static void compare_chunk(struct check *c, const struct ck_chunk *k)
 	}
 }
 
+/*
+ * Invariant 4: where the journal holds an image for, no data lies: a replay would overwrite it. (A chunk
+ * that was freed may still have images; its clusters are not used again before they are gone.)
+ */
+static void compare_journal(struct check *c)
+{
+	for (uint32_t i = 0; i < c->image_room; i++) {
+		const struct ck_image *im = &c->images[i];
+		const uint64_t cluster = im->blkno / c->cluster_blocks;
+		const struct ck_group *g = ck_group(c, cluster / GROUP_CLUSTERS);
+
+		if (!im->pos || im->blkno < c->data_start || im->blkno == c->block_count - 1)
+			continue;
+		if (!ck_chunk(c, im->blkno) && g && bit_get(g->seen, cluster % GROUP_CLUSTERS))
+			ck_report(c, PROBLEM_JOURNAL_TARGET, im->pos, 0, im->blkno, im->blkno,
+				"image for what is data now: block");
+	}
+}
+
 int ck_space_compare(struct check *c)
 {
 	for (uint64_t n = 0; n < c->group_count; n++) {
@@ -602,5 +607,6 @@ int ck_space_compare(struct check *c)
 			if (g->chunks[i])
 				compare_chunk(c, g->chunks[i]);
 	}
+	compare_journal(c);
 	return 0;
 }
