@@ -3,7 +3,8 @@
  * btree.c - one B+tree for all indexes. Layout of a node: format_inode.h.
  *
  * Rules
- *  1. A node below the root is never empty, and all leaves have the same depth.
+ *  1. A node below the root is never empty (but for a moment, within one change), and all leaves have
+ *     the same depth.
  *  2. The first slot of an inner node has key 0 and covers everything down to the node's own lower
  *     bound, which only its parent knows. So a bound stands in one place, and when a first child goes
  *     the next one inherits its range without a change further down.
@@ -233,7 +234,7 @@ static struct node node_of(struct block *b)
 	return (struct node){b, ((struct disk_tree_block *)b->data)->node, TREE_NODE_BYTES};
 }
 
-static int get_node(struct tree *tr, uint64_t blkno, uint64_t from_blkno, struct node *out)
+static int get_node(struct tree *tr, uint64_t blkno, struct node *out)
 {
 	struct block *b;
 	int err = txn_get(tr->t, blkno, MAGIC_TREE, tr->owner, &b);
@@ -244,8 +245,6 @@ static int get_node(struct tree *tr, uint64_t blkno, uint64_t from_blkno, struct
 	if (head(out)->kind != tr->kind)
 		return txn_damaged(
 			tr->t, PROBLEM_TREE_KIND, blkno, tr->owner, head(out)->kind, tr->kind);
-	if (node_count(out) == 0)
-		return txn_damaged(tr->t, PROBLEM_TREE_COUNT, blkno, tr->owner, 0, from_blkno);
 	return 0;
 }
 
@@ -261,27 +260,29 @@ static int get_root(struct tree *tr, struct node *out)
 	}
 	if (tr->root_blkno == 0)
 		return -ENOENT;
-	return get_node(tr, tr->root_blkno, 0, out);
+	return get_node(tr, tr->root_blkno, out);
 }
 
 /* Child i of n. The level decreases by one at each step: so a walk ends, whatever the disk says. */
-static int get_child(struct tree *tr, const struct node *n, uint32_t i, struct node *out)
+static int get_child(struct tree *tr, const struct node *parent, uint32_t i, struct node *out)
 {
+	const struct node n = *parent; /* may be *out */
 	uint32_t first;
-	int err = get_node(tr, node_child(n, i), n->b->blkno, out);
+	int err = get_node(tr, node_child(&n, i), out);
 
 	if (err)
 		return err;
-	if (node_level(out) + 1 != node_level(n))
+	if (node_level(out) + 1 != node_level(&n))
 		return txn_damaged(tr->t, PROBLEM_TREE_LEVEL, out->b->blkno, tr->owner,
-			node_level(out), node_level(n) - 1);
+			node_level(out), node_level(&n) - 1);
 	first = node_level(out) ? 1 : 0; /* rule 2 */
-	if (first < node_count(out) && node_key(out, first) < node_key(n, i))
+	if (first < node_count(out) && node_key(out, first) < node_key(&n, i))
 		return txn_damaged(tr->t, PROBLEM_TREE_BOUNDS, out->b->blkno, tr->owner,
-			node_key(out, first), node_key(n, i));
-	if (i + 1 < node_count(n) && node_key(out, node_count(out) - 1) >= node_key(n, i + 1))
+			node_key(out, first), node_key(&n, i));
+	if (i + 1 < node_count(&n) && node_count(out) &&
+		node_key(out, node_count(out) - 1) >= node_key(&n, i + 1))
 		return txn_damaged(tr->t, PROBLEM_TREE_BOUNDS, out->b->blkno, tr->owner,
-			node_key(out, node_count(out) - 1), node_key(n, i + 1));
+			node_key(out, node_count(out) - 1), node_key(&n, i + 1));
 	return 0;
 }
 

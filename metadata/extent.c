@@ -16,8 +16,6 @@
 
 #include "csvfs/base/assert.h"
 
-#define EXTENT_LEN_MAX 0x80000000ull
-
 static void extent_of(const struct tree_rec *rec, struct extent *e)
 {
 	struct disk_extent d;

@@ -72,10 +72,11 @@ enum tree_kind {
 /* Value of TREE_EXTENTS. Extents do not overlap; what no extent covers is a hole. */
 struct disk_extent {
 	le64 start; /* first cluster on the LUN (cluster number of the volume: lun offset / cluster) */
-	le32 len;   /* clusters, at least 1 */
+	le32 len;   /* clusters, 1 .. EXTENT_LEN_MAX */
 	le32 state; /* enum ext_state of fsreq.h: UNWRITTEN 1, WRITTEN 2, SHARED 3 */
 };
 _Static_assert(sizeof(struct disk_extent) == 16, "format");
+#define EXTENT_LEN_MAX 0x80000000u
 
 /*
  * The cookie of a name: h = SipHash-2-4(super.dir_hash_key, name); bucket = (h >> 1) & ~255, but 256

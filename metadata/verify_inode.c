@@ -64,8 +64,8 @@ static enum problem verify_extent(uint64_t key, const uint8_t *value, uint32_t l
 	start = le64_get(e.start);
 	clusters = le32_get(e.len);
 	state = le32_get(e.state);
-	if (clusters == 0)
-		return found(rep, PROBLEM_EXTENT_EMPTY, 0, 1);
+	if (clusters == 0 || clusters > EXTENT_LEN_MAX)
+		return found(rep, PROBLEM_EXTENT_EMPTY, clusters, EXTENT_LEN_MAX);
 	if (state != EXT_UNWRITTEN && state != EXT_WRITTEN && state != EXT_SHARED)
 		return found(rep, PROBLEM_EXTENT_STATE, state, EXT_WRITTEN);
 	if (super)

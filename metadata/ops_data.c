@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ops_data.c - layouts, sizes and space of regular files. */
+#include <errno.h>
+#include <linux/falloc.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "metadata/ops_parts.h"
+
+#ifndef SEEK_DATA
+#define SEEK_DATA 3
+#define SEEK_HOLE 4
+#endif
+
+/* Allocation ahead of a writer at the end: as much again as the file has, up to this. */
+#define AHEAD_BYTES_MAX (64ull << 20)
+#define AHEAD_ALIGN (1ull << 20)
+/* and at most this part of what is free, so that ahead is no reason for a full volume. */
+#define AHEAD_FREE_PART 64
+
+#define ALLOCS_PER_LAYOUT 16u
+#define ALLOCS_PER_STEP 64u
+
+/* FS_FALLOCATE: progress in vol_req.step is counted in this many clusters (2^28 of them at most). */
+#define STEP_CLUSTERS 64u
+
+static uint64_t div_up(uint64_t n, uint64_t unit)
+{
+	return (n + unit - 1) / unit;
+}
+
+int ops_data_file(struct txn *t, uint64_t ino, struct inode *in)
+{
+	int err = inode_get_outside(t, ino, in);
+
+	if (err)
+		return err;
+	if (inode_type(in) == S_IFDIR)
+		return -EISDIR;
+	if (inode_type(in) != S_IFREG)
+		return -EINVAL;
+	if (!(inode_flags(in) & INODE_TRUNCATE))
+		return 0;
+	/*
+	 * Extents behind the end wait to be freed; before they are, the file must not grow over them.
+	 * So this request does a step of that work, and begins when it is done.
+	 */
+	err = ops_intent_step(in);
+	return err ? err : -EINPROGRESS;
+}
+
+/* ------------------------------------------------------------------ layouts */
+
+static uint64_t writer_of(const struct fs_request *rq)
+{
+	return (uint64_t)rq->id.node << 48 ^ rq->ino;
+}
+
+/* Up to where to allocate for a write of [off, end): in bytes. */
+static uint64_t ahead_of(const struct inode *in, uint64_t off, uint64_t end)
+{
+	uint64_t ahead = off < AHEAD_BYTES_MAX ? off : AHEAD_BYTES_MAX;
+	struct fs_statfs st;
+
+	if (end < le64_get(in->d->size))
+		return end;
+	memset(&st, 0, sizeof(st));
+	alloc_statfs(txn_vol(in->t), &st);
+	if (ahead > st.bavail * st.bsize / AHEAD_FREE_PART)
+		return end;
+	end += ahead;
+	if (ahead >= AHEAD_ALIGN)
+		end = div_up(end, AHEAD_ALIGN) * AHEAD_ALIGN;
+	return end < FILE_BYTES_MAX ? end : FILE_BYTES_MAX;
+}
+
+/* Pieces from cluster `off` on: at least up to `to` if there is room, and then what extents there are. */
+static int put_layout(const struct inode *in, uint64_t off, uint64_t to, struct fs_reply *rp)
+{
+	uint64_t cluster_bytes = ops_cluster_bytes(in->t);
+	struct extent e;
+	int err;
+
+	for (rp->extent_count = 0; rp->extent_count < rp->extent_room; off = e.off + e.len) {
+		err = extent_at(in, off, &e);
+		if (err)
+			return err;
+		if (e.state == EXT_HOLE && e.off + e.len == EXTENT_END) {
+			if (off >= to)
+				break;
+			e.len = to - e.off;
+		}
+		rp->extents[rp->extent_count++] = (struct fs_extent){
+			.off = off * cluster_bytes,
+			.len = (e.off + e.len - off) * cluster_bytes,
+			.lun_off = e.state == EXT_HOLE ? 0 : (e.start + off - e.off) * cluster_bytes,
+			.state = e.state,
+		};
+	}
+	return 0;
+}
+
+static int allocate_for_write(const struct inode *in, const struct fs_request *rq)
+{
+	uint64_t cluster_bytes = ops_cluster_bytes(in->t), done;
+	uint64_t from = rq->off / cluster_bytes;
+	uint64_t to = div_up(ahead_of(in, rq->off, rq->off + rq->len), cluster_bytes);
+	int err = extent_fill(in, from, to, writer_of(rq), ALLOCS_PER_LAYOUT, &done);
+
+	/* What was got is enough to begin with (ops.h, contract 5). */
+	if ((err == -ENOSPC || err == -EINPROGRESS) && done > from)
+		return 0;
+	return err;
+}
+
+int op_layout_get(struct txn *t, struct vol_req *r)
+{
+	const struct fs_request *rq = &r->rq;
+	uint64_t cluster_bytes = ops_cluster_bytes(t);
+	struct inode in;
+	int err;
+
+	if (rq->off > FILE_BYTES_MAX || rq->len > FILE_BYTES_MAX - rq->off)
+		return -EFBIG;
+	if (rq->len == 0)
+		return -EINVAL;
+	err = ops_data_file(t, rq->ino, &in);
+	if (!err && (rq->flags & FS_LAYOUT_WRITE))
+		err = allocate_for_write(&in, rq);
+	if (!err)
+		err = put_layout(&in, rq->off / cluster_bytes,
+			div_up(rq->off + rq->len, cluster_bytes), &r->reply);
+	if (!err)
+		inode_attr(&in, &r->reply.attr);
+	return err;
+}
+
+/*
+ * [off, end) clusters were first-written. Only what is UNWRITTEN changes: saying it twice does no harm.
+ * A hole there has lost its space since (punched, truncated): the data went with it. lun (0: not
+ * said): cluster that was written; another one there now is new and was not.
+ */
+static int commit_range(const struct inode *in, uint64_t off, uint64_t end, uint64_t lun)
+{
+	uint64_t first = off, to;
+	struct extent e;
+	int err;
+
+	for (; off < end; off = to) {
+		err = extent_at(in, off, &e);
+		if (err)
+			return err;
+		to = e.off + e.len < end ? e.off + e.len : end;
+		if (e.state != EXT_UNWRITTEN)
+			continue;
+		if (lun && e.start + (off - e.off) != lun + (off - first))
+			continue;
+		if (txn_room(in->t) < EXTENT_STEP_BLOCKS)
+			return -EINPROGRESS;
+		err = extent_set_state(in, off, to - off, EXT_WRITTEN);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int check_ranges(const struct fs_request *rq, uint64_t cluster_bytes)
+{
+	for (uint32_t i = 0; i < rq->extent_count; i++) {
+		const struct fs_extent *x = &rq->extents[i];
+
+		if (x->len == 0 || (x->off | x->len | x->lun_off) % cluster_bytes)
+			return -EINVAL;
+		if (x->off > FILE_BYTES_MAX || x->len > FILE_BYTES_MAX - x->off)
+			return -EFBIG;
+	}
+	return 0;
+}
+
+static void grow_to(const struct inode *in, uint64_t size)
+{
+	inode_dirty(in);
+	if (size > le64_get(in->d->size))
+		in->d->size = le64_of(size);
+}
+
+int op_layout_commit(struct txn *t, struct vol_req *r)
+{
+	const struct fs_request *rq = &r->rq;
+	uint64_t cluster_bytes = ops_cluster_bytes(t);
+	struct inode in;
+	int err = check_ranges(rq, cluster_bytes);
+
+	if (!err && (rq->valid & FS_SET_SIZE) && rq->attr.size > FILE_BYTES_MAX)
+		err = -EFBIG;
+	if (!err)
+		err = ops_data_file(t, rq->ino, &in);
+	if (err)
+		return err;
+	for (uint32_t i = r->step; i < rq->extent_count; i++) {
+		const struct fs_extent *x = &rq->extents[i];
+
+		err = commit_range(&in, x->off / cluster_bytes, (x->off + x->len) / cluster_bytes,
+			x->lun_off / cluster_bytes);
+		if (err == -EINPROGRESS)
+			r->step = i;
+		if (err)
+			return err;
+	}
+	if (rq->valid & FS_SET_SIZE)
+		grow_to(&in, rq->attr.size);
+	if (rq->valid & FS_SET_MTIME) {
+		inode_touch_ctime(&in);
+		in.d->mtime_ns = le64_of((uint64_t)rq->attr.mtime_ns);
+	}
+	if (rq->valid & FS_SET_KILL_SUID)
+		ops_kill_suid(&in);
+	inode_attr(&in, &r->reply.attr);
+	return 0;
+}
+
+int op_append(struct txn *t, struct vol_req *r)
+{
+	struct inode in;
+	uint64_t size;
+	int err = ops_data_file(t, r->rq.ino, &in);
+
+	if (err)
+		return err;
+	size = le64_get(in.d->size);
+	if (r->rq.len > FILE_BYTES_MAX - size)
+		return -EFBIG;
+	inode_touch_mtime(&in);
+	in.d->size = le64_of(size + r->rq.len);
+	if (r->rq.valid & FS_SET_KILL_SUID)
+		ops_kill_suid(&in);
+	r->reply.off = size;
+	inode_attr(&in, &r->reply.attr);
+	return 0;
+}
+
+/* ------------------------------------------------------------------ fallocate */
+
+/* From an earlier step of this request, all of [from, from + step * STEP_CLUSTERS) is done. */
+static uint64_t step_from(const struct vol_req *r, uint64_t from)
+{
+	return from + (uint64_t)r->step * STEP_CLUSTERS;
+}
+
+static int step_done(struct vol_req *r, uint64_t from, uint64_t done)
+{
+	r->step = (uint32_t)((done - from) / STEP_CLUSTERS);
+	return -EINPROGRESS;
+}
+
+/* It cannot succeed: say so before anything is allocated. */
+static int check_space(const struct inode *in, uint64_t clusters)
+{
+	uint64_t has = le64_get(in->d->clusters);
+	struct fs_statfs st;
+
+	memset(&st, 0, sizeof(st));
+	alloc_statfs(txn_vol(in->t), &st);
+	if (clusters <= has)
+		return 0;
+	return clusters - has > st.bavail * st.bsize / ops_cluster_bytes(in->t) ? -ENOSPC : 0;
+}
+
+/* All of the range has space. */
+static int allocate_range(const struct inode *in, struct vol_req *r)
+{
+	uint64_t cluster_bytes = ops_cluster_bytes(in->t), done;
+	uint64_t from = r->rq.off / cluster_bytes;
+	uint64_t to = div_up(r->rq.off + r->rq.len, cluster_bytes);
+	int err = r->step ? 0 : check_space(in, to - from);
+
+	if (!err)
+		err = extent_fill(
+			in, step_from(r, from), to, writer_of(&r->rq), ALLOCS_PER_STEP, &done);
+	return err == -EINPROGRESS ? step_done(r, from, done) : err;
+}
+
+/* Whole clusters of [off, end): what fallocate may free or make UNWRITTEN (ops.h, contract 3). */
+static void whole_clusters(
+	const struct inode *in, const struct fs_request *rq, uint64_t *from, uint64_t *to)
+{
+	uint64_t cluster_bytes = ops_cluster_bytes(in->t), end = rq->off + rq->len;
+
+	*from = div_up(rq->off, cluster_bytes);
+	*to = end / cluster_bytes;
+	/* Behind the end of the file nothing is lost with the rest of the last cluster. */
+	if (end >= le64_get(in->d->size))
+		*to = div_up(end, cluster_bytes);
+}
+
+static int punch(const struct inode *in, const struct fs_request *rq)
+{
+	uint64_t from, to;
+
+	whole_clusters(in, rq, &from, &to);
+	inode_dirty(in);
+	in->d->version = le64_of(le64_get(in->d->version) + 1);
+	return extent_free(in, from, to);
+}
+
+static int make_unwritten(const struct inode *in, struct vol_req *r)
+{
+	uint64_t from, to, end;
+	struct extent e;
+	int err;
+
+	whole_clusters(in, &r->rq, &from, &to);
+	for (uint64_t off = from; off < to; off = end) {
+		err = extent_at(in, off, &e);
+		if (err)
+			return err;
+		end = e.off + e.len < to ? e.off + e.len : to;
+		if (e.state == EXT_HOLE || e.state == EXT_UNWRITTEN)
+			continue;
+		if (txn_room(in->t) < EXTENT_STEP_BLOCKS)
+			return -EINPROGRESS;
+		inode_dirty(in);
+		in->d->version = le64_of(le64_get(in->d->version) + 1);
+		err = extent_set_state(in, off, end - off, EXT_UNWRITTEN);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void finish_fallocate(const struct inode *in, const struct fs_request *rq)
+{
+	uint64_t end = rq->off + rq->len;
+
+	inode_touch_mtime(in);
+	if (rq->valid & FS_SET_KILL_SUID)
+		ops_kill_suid(in);
+	if (rq->flags & FALLOC_FL_PUNCH_HOLE)
+		return;
+	if (!(rq->flags & FALLOC_FL_KEEP_SIZE))
+		grow_to(in, end);
+	else if (end > le64_get(in->d->size))
+		in->d->flags = le32_of(inode_flags(in) | INODE_KEEP);
+}
+
+int op_fallocate(struct txn *t, struct vol_req *r)
+{
+	const uint32_t punch_flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	const struct fs_request *rq = &r->rq;
+	struct inode in;
+	int err;
+
+	if (rq->flags & ~(punch_flags | FALLOC_FL_ZERO_RANGE))
+		return -EOPNOTSUPP;
+	if ((rq->flags & FALLOC_FL_PUNCH_HOLE) && rq->flags != punch_flags)
+		return -EOPNOTSUPP;
+	if (rq->len == 0)
+		return -EINVAL;
+	if (rq->off > FILE_BYTES_MAX || rq->len > FILE_BYTES_MAX - rq->off)
+		return -EFBIG;
+	err = ops_data_file(t, rq->ino, &in);
+	if (err)
+		return err == -EISDIR ? -ENODEV : err;
+	if (rq->flags & FALLOC_FL_PUNCH_HOLE)
+		err = punch(&in, rq);
+	else
+		err = allocate_range(&in, r);
+	if (!err && (rq->flags & FALLOC_FL_ZERO_RANGE))
+		err = make_unwritten(&in, r);
+	if (!err)
+		finish_fallocate(&in, rq);
+	return err;
+}
+
+/* ------------------------------------------------------------------ lseek */
+
+int op_lseek(struct txn *t, struct vol_req *r)
+{
+	uint64_t cluster_bytes = ops_cluster_bytes(t), off = r->rq.off, size;
+	bool want_hole = r->rq.flags == SEEK_HOLE;
+	struct extent e;
+	struct inode in;
+	int err;
+
+	if (!want_hole && r->rq.flags != SEEK_DATA)
+		return -EINVAL;
+	err = ops_data_file(t, r->rq.ino, &in);
+	if (err)
+		return err;
+	size = le64_get(in.d->size);
+	if (off >= size)
+		return -ENXIO;
+	while (off < size) {
+		err = extent_at(&in, off / cluster_bytes, &e);
+		if (err)
+			return err;
+		if ((e.state == EXT_HOLE) == want_hole) {
+			r->reply.off = off;
+			return 0;
+		}
+		off = (e.off + e.len) * cluster_bytes;
+	}
+	r->reply.off = size; /* the end counts as a hole */
+	return want_hole ? 0 : -ENXIO;
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ops_free.c - how files end: the last link, the last close, and freeing in steps.
+ *
+ * Order within one inode that is freed: extents, then attributes, then link target and slot in one
+ * operation. Each step frees what it takes out of the tree in the same operation, so a crash between
+ * two steps finds a smaller file, nothing else.
+ */
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "metadata/ops_parts.h"
+#include "metadata/xattr.h"
+
+/* 0: all that `in` held is free, and its slot. -EINPROGRESS: a part is. */
+static int free_all(const struct inode *in)
+{
+	uint64_t size = le64_get(in->d->size);
+	le64 numbers[VALUE_BLOCKS_MAX];
+	int err = 0;
+
+	if (inode_type(in) == S_IFREG)
+		err = extent_free(in, 0, EXTENT_END);
+	if (!err)
+		err = xattr_free_all(in);
+	if (!err && inode_type(in) == S_IFLNK && size > INODE_INLINE_BYTES) {
+		memcpy(numbers, in->d->area, sizeof(numbers));
+		err = value_free(in, numbers, (uint32_t)size);
+	}
+	if (!err)
+		err = inode_intent_clear(in);
+	return err ? err : inode_free(in);
+}
+
+/* Nobody has it open and no link leads to it. */
+static int let_go(const struct inode *in)
+{
+	int err = free_all(in);
+
+	return err == -EINPROGRESS ? inode_intent_set(in, INTENT_FREE, 0) : err;
+}
+
+int ops_last_link(const struct inode *in)
+{
+	inode_touch_ctime(in);
+	in->d->nlink = le32_of(0);
+	if (txn_ino_is_open(in->t, in->ino))
+		return inode_orphan_add(in);
+	return let_go(in);
+}
+
+int ops_truncate_extents(const struct inode *in, uint64_t from)
+{
+	int err;
+
+	inode_dirty(in);
+	in->d->version = le64_of(le64_get(in->d->version) + 1);
+	err = extent_free(in, from, EXTENT_END);
+	return err == -EINPROGRESS ? inode_intent_set(in, INTENT_TRUNCATE, from) : err;
+}
+
+int ops_intent_step(const struct inode *in)
+{
+	struct disk_intent it;
+	int err = inode_intent_get(in, &it);
+
+	if (err)
+		return err;
+	if (inode_flags(in) & INODE_FREEING)
+		return free_all(in);
+	err = extent_free(in, le64_get(it.from), EXTENT_END);
+	return err ? err : inode_intent_clear(in);
+}
+
+static int free_orphan(struct txn *t, uint64_t ino)
+{
+	struct inode in;
+	int err = inode_get_outside(t, ino, &in);
+
+	if (err)
+		return err == -ESTALE ? 0 : err; /* freed already: asked twice */
+	if (!(inode_flags(&in) & INODE_ORPHAN) || txn_ino_is_open(t, ino))
+		return 0;
+	err = inode_orphan_remove(&in);
+	return err ? err : let_go(&in);
+}
+
+int op_free_orphan(struct txn *t, struct vol_req *r)
+{
+	uint64_t ino = r->rq.off;
+	int err;
+
+	if (r->rq.ino)
+		return free_orphan(t, r->rq.ino);
+	do {
+		err = inode_orphan_next(t, ino, &ino);
+		if (err)
+			return err;
+	} while (txn_ino_is_open(t, ino));
+	r->reply.off = ino;
+	return free_orphan(t, ino);
+}
+
+int op_close(struct txn *t, struct vol_req *r)
+{
+	uint64_t cluster_bytes = ops_cluster_bytes(t), end;
+	struct inode in;
+	struct extent e;
+	int err = inode_get_outside(t, r->rq.ino, &in);
+
+	if (err)
+		return err == -ESTALE ? 0 : err;
+	if (txn_ino_is_open(t, in.ino))
+		return 0;
+	if (inode_flags(&in) & INODE_ORPHAN)
+		return free_orphan(t, in.ino);
+	if (inode_type(&in) != S_IFREG || (inode_flags(&in) & (INODE_KEEP | INODE_TRUNCATE)))
+		return 0;
+	/* Space that was allocated ahead of a writer, and never written. */
+	end = (le64_get(in.d->size) + cluster_bytes - 1) / cluster_bytes;
+	err = extent_at(&in, end, &e);
+	if (err || (e.state == EXT_HOLE && e.off + e.len == EXTENT_END))
+		return err;
+	return ops_truncate_extents(&in, end);
+}
