@@ -21,7 +21,7 @@
 
 struct dbuf {
 	uint8_t *bytes;
-	uint32_t len;  /* in use: the holder's to set; 0 when new */
+	uint32_t len; /* in use: the holder's to set; 0 when new */
 	uint32_t room; /* at least what was asked for */
 	/* dbuf.c's */
 	uint32_t refs;

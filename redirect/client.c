@@ -148,7 +148,7 @@ int client_submit(struct client *c, uint64_t tag, const struct fs_request *rq, u
 
 bool client_cancel(struct client *c, uint64_t tag)
 {
-	list_for_each_entry(e, &c->all, struct client_rq, link_all) {
+	list_for_each_entry (e, &c->all, struct client_rq, link_all) {
 		if (e->tag != tag || e->expired)
 			continue;
 		if (e->times_sent) /* R5 */
@@ -161,7 +161,7 @@ bool client_cancel(struct client *c, uint64_t tag)
 
 bool client_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag)
 {
-	list_for_each_entry(e, &c->all, struct client_rq, link_all) {
+	list_for_each_entry (e, &c->all, struct client_rq, link_all) {
 		if (e->submitted_ns >= before_ns)
 			return false;
 		if (e->expired)
@@ -211,7 +211,7 @@ void client_down(struct client *c)
 	/* R3: in the order of sending, and before those that were never sent. */
 	list_init(&again);
 	list_splice_tail(&c->sent, &again);
-	list_for_each_entry(e, &again, struct client_rq, link)
+	list_for_each_entry (e, &again, struct client_rq, link)
 		e->state = CLIENT_RQ_READY;
 	list_splice_tail(&c->ready, &again);
 	list_splice_tail(&again, &c->ready);
@@ -238,17 +238,18 @@ const struct fs_request *client_next_local(struct client *c, uint64_t *wire_tag)
 	return &e->rq;
 }
 
-bool client_answered(struct client *c, uint64_t wire_tag, const struct fs_reqid *id, uint64_t now_ns,
-	uint64_t *tag)
+bool client_answered(struct client *c, uint64_t wire_tag, const struct fs_reqid *id,
+	uint64_t now_ns, uint64_t *tag)
 {
-	list_for_each_entry(e, bucket_of(c, wire_tag), struct client_rq, hash) {
+	list_for_each_entry (e, bucket_of(c, wire_tag), struct client_rq, hash) {
 		bool wanted = !e->expired;
 		uint64_t stall_ns;
 
 		if (e->wire_tag != wire_tag)
 			continue;
-		if (e->state != CLIENT_RQ_SENT || id->node != e->rq.id.node || id->life != e->rq.id.life ||
-			id->slot != e->rq.id.slot || id->seq != e->rq.id.seq)
+		if (e->state != CLIENT_RQ_SENT || id->node != e->rq.id.node ||
+			id->life != e->rq.id.life || id->slot != e->rq.id.slot ||
+			id->seq != e->rq.id.seq)
 			break; /* R4 */
 		stall_ns = now_ns - e->submitted_ns;
 		if (stall_ns > c->longest_stall_ns)
@@ -315,9 +316,10 @@ void client_get_stats(const struct client *c, struct client_stats *st)
 	st->ready = list_count(&c->ready);
 	st->sent = list_count(&c->sent);
 	st->slots_used = c->slots_used;
-	st->oldest_ns = list_empty(&c->all) ?
-		NEVER :
-		list_first_entry(&c->all, struct client_rq, link_all)->submitted_ns;
+	st->oldest_ns =
+		list_empty(&c->all)
+			? NEVER
+			: list_first_entry(&c->all, struct client_rq, link_all)->submitted_ns;
 	st->requests = c->requests;
 	st->resent = c->resent;
 	st->late_replies = c->late_replies;
@@ -329,7 +331,7 @@ static uint32_t check_list(const struct client *c, const struct list *h, enum cl
 {
 	uint32_t n = 0;
 
-	list_for_each_entry(e, h, struct client_rq, link) {
+	list_for_each_entry (e, h, struct client_rq, link) {
 		bool slotted = fs_op_needs_slot(e->rq.op) && state != CLIENT_RQ_QUEUED;
 
 		csv_assert(e->state == state);

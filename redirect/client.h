@@ -87,8 +87,8 @@ const struct fs_request *client_next_local(struct client *c, uint64_t *wire_tag)
  * A reply has come: MSG_REPLY's tag and id, or a local one's. True: it ends the request that was
  * submitted with *tag, which is forgotten here. False: a late or doubled reply, to be ignored.
  */
-bool client_answered(struct client *c, uint64_t wire_tag, const struct fs_reqid *id, uint64_t now_ns,
-	uint64_t *tag);
+bool client_answered(struct client *c, uint64_t wire_tag, const struct fs_reqid *id,
+	uint64_t now_ns, uint64_t *tag);
 
 /*
  * Requests that have waited since before `before_ns` (a limit the user set), one per call: they are to be
@@ -116,18 +116,18 @@ const struct session *client_block_session(const struct client *c);
 void client_block_resend(struct client *c);
 
 enum client_block_result {
-	CLIENT_BLOCK_OK,       /* dealt with; FX_BLOCK_DATA, FX_BLOCK_DONE were emitted */
-	CLIENT_BLOCK_STALE,    /* late; ignored */
-	CLIENT_BLOCK_NO_PATH,  /* the peer has no path now: no peer is set any more, choose another */
-	CLIENT_BLOCK_FENCED,   /* the peer says that our incarnation is fenced: as NO_PATH */
+	CLIENT_BLOCK_OK, /* dealt with; FX_BLOCK_DATA, FX_BLOCK_DONE were emitted */
+	CLIENT_BLOCK_STALE, /* late; ignored */
+	CLIENT_BLOCK_NO_PATH, /* the peer has no path now: no peer is set any more, choose another */
+	CLIENT_BLOCK_FENCED, /* the peer says that our incarnation is fenced: as NO_PATH */
 };
 
 /*
  * MSG_BLOCK_REPLY, with the handle of its data (freed here) and the session it came over. Emits what it
  * ends.
  */
-enum client_block_result client_block_reply(struct client *c, struct session *s, const struct msg *m,
-	uint64_t data, uint64_t now_ns, struct effects *fx);
+enum client_block_result client_block_reply(struct client *c, struct session *s,
+	const struct msg *m, uint64_t data, uint64_t now_ns, struct effects *fx);
 
 /*
  * The own path is back. Takes one I/O none of whose pieces is SENT or UNKNOWN; the caller emits
@@ -149,10 +149,10 @@ void client_step(struct client *c, uint64_t now_ns, struct effects *fx);
 uint64_t client_deadline(const struct client *c);
 
 struct client_stats {
-	uint32_t queued, ready, sent;	      /* requests now */
+	uint32_t queued, ready, sent; /* requests now */
 	uint32_t block_held, block_sent, block_unknown; /* block I/Os now (by their worst piece) */
 	uint32_t slots_used;
-	uint64_t oldest_ns;	  /* when the oldest request without reply was submitted; NEVER: none */
+	uint64_t oldest_ns; /* when the oldest request without reply was submitted; NEVER: none */
 	uint64_t block_oldest_ns; /* the same of block I/O */
 	uint64_t requests, resent, late_replies;
 	uint64_t longest_stall_ns, block_longest_stall_ns; /* from submit to reply */

@@ -23,8 +23,8 @@ static bool session_alive(const struct session *s, uint32_t nr)
 	return s && s->state == SESSION_UP && s->nr == nr;
 }
 
-static void piece_move(struct client *c, struct client_io *io, struct client_piece *p,
-	enum client_piece_state to)
+static void piece_move(
+	struct client *c, struct client_io *io, struct client_piece *p, enum client_piece_state to)
 {
 	if (p->state == CLIENT_PIECE_SENT)
 		c->sent_bytes -= p->len;
@@ -68,7 +68,7 @@ static bool io_is_over(const struct client_io *io)
 
 static struct client_io *io_find(struct client *c, uint64_t nr)
 {
-	list_for_each_entry(io, &c->io_bucket[nr % CLIENT_BUCKETS], struct client_io, hash)
+	list_for_each_entry (io, &c->io_bucket[nr % CLIENT_BUCKETS], struct client_io, hash)
 		if (io->nr == nr)
 			return io;
 	return NULL;
@@ -145,11 +145,12 @@ void client_block_peer(struct client *c, struct session *s, uint32_t incarnation
 	if (!c->pieces[CLIENT_PIECE_SENT])
 		return;
 	/* A session that is still up will still answer what it was given. */
-	list_for_each_entry_safe(io, tmp, &c->ios, struct client_io, link) {
+	list_for_each_entry_safe (io, tmp, &c->ios, struct client_io, link) {
 		for (uint32_t i = 0; io->count[CLIENT_PIECE_SENT] && i < io->piece_count; i++) {
 			struct client_piece *p = &io->pieces[i];
 
-			if (p->state == CLIENT_PIECE_SENT && !session_alive(p->session, p->session_nr))
+			if (p->state == CLIENT_PIECE_SENT &&
+				!session_alive(p->session, p->session_nr))
 				piece_lost(c, io, p);
 		}
 		if (io_is_over(io))
@@ -164,7 +165,7 @@ const struct session *client_block_session(const struct client *c)
 
 void client_block_resend(struct client *c)
 {
-	list_for_each_entry_safe(io, tmp, &c->ios, struct client_io, link) {
+	list_for_each_entry_safe (io, tmp, &c->ios, struct client_io, link) {
 		if (!io->count[CLIENT_PIECE_UNKNOWN])
 			continue;
 		for (uint32_t i = 0; i < io->piece_count; i++)
@@ -187,11 +188,12 @@ static bool behind_unknown(const struct client *c, const struct client_piece *p)
 {
 	if (!c->pieces[CLIENT_PIECE_UNKNOWN])
 		return false;
-	list_for_each_entry(io, &c->ios, struct client_io, link) {
+	list_for_each_entry (io, &c->ios, struct client_io, link) {
 		if (!io->count[CLIENT_PIECE_UNKNOWN])
 			continue;
 		for (uint32_t i = 0; i < io->piece_count; i++)
-			if (io->pieces[i].state == CLIENT_PIECE_UNKNOWN && overlap(&io->pieces[i], p))
+			if (io->pieces[i].state == CLIENT_PIECE_UNKNOWN &&
+				overlap(&io->pieces[i], p))
 				return true;
 	}
 	return false;
@@ -229,7 +231,7 @@ void client_block_step(struct client *c, struct effects *fx)
 {
 	if (!client_block_session(c) || !c->pieces[CLIENT_PIECE_HELD])
 		return;
-	list_for_each_entry(io, &c->ios, struct client_io, link) {
+	list_for_each_entry (io, &c->ios, struct client_io, link) {
 		if (io->expired)
 			continue;
 		for (uint32_t i = 0; io->count[CLIENT_PIECE_HELD] && i < io->piece_count; i++) {
@@ -281,8 +283,8 @@ static void io_end(struct client *c, struct client_io *io, uint64_t now_ns, stru
 	io_free(c, io);
 }
 
-static void piece_ok(
-	struct client *c, struct client_io *io, struct client_piece *p, uint64_t data, struct effects *fx)
+static void piece_ok(struct client *c, struct client_io *io, struct client_piece *p, uint64_t data,
+	struct effects *fx)
 {
 	struct effect *e;
 
@@ -299,16 +301,17 @@ static void piece_ok(
 }
 
 /* The peer will not do it: choose another. Nothing more goes through this one. */
-static enum client_block_result peer_refuses(struct client *c, struct session *s,
-	enum client_block_result why)
+static enum client_block_result peer_refuses(
+	struct client *c, struct session *s, enum client_block_result why)
 {
 	if (c->peer == s && c->peer_nr == s->nr)
 		c->peer = NULL;
 	return why;
 }
 
-static enum client_block_result piece_status(struct client *c, struct session *s, struct client_io *io,
-	struct client_piece *p, enum lun_status status, uint64_t data, struct effects *fx)
+static enum client_block_result piece_status(struct client *c, struct session *s,
+	struct client_io *io, struct client_piece *p, enum lun_status status, uint64_t data,
+	struct effects *fx)
 {
 	switch (status) {
 	case LUN_OK:
@@ -337,8 +340,8 @@ static enum client_block_result piece_status(struct client *c, struct session *s
 	return CLIENT_BLOCK_STALE;
 }
 
-enum client_block_result client_block_reply(struct client *c, struct session *s, const struct msg *m,
-	uint64_t data, uint64_t now_ns, struct effects *fx)
+enum client_block_result client_block_reply(struct client *c, struct session *s,
+	const struct msg *m, uint64_t data, uint64_t now_ns, struct effects *fx)
 {
 	struct client_io *io = io_find(c, m->tag >> PIECE_BITS);
 	uint32_t i = m->tag & ((1u << PIECE_BITS) - 1), want;
@@ -354,8 +357,8 @@ enum client_block_result client_block_reply(struct client *c, struct session *s,
 	p = &io->pieces[i];
 	want = status == LUN_OK && !io->write && !io->flush ? p->len : 0;
 	if (m->data_len != want) {
-		trace(c->cfg.trace, TRACE_ERROR, "%s answers a read of %u bytes with %u", s->name, want,
-			m->data_len);
+		trace(c->cfg.trace, TRACE_ERROR, "%s answers a read of %u bytes with %u", s->name,
+			want, m->data_len);
 		status = LUN_UNKNOWN;
 	}
 	result = piece_status(c, s, io, p, status, data, fx);
@@ -368,7 +371,7 @@ enum client_block_result client_block_reply(struct client *c, struct session *s,
 
 bool client_block_next_idle(struct client *c, uint64_t *tag)
 {
-	list_for_each_entry(io, &c->ios, struct client_io, link) {
+	list_for_each_entry (io, &c->ios, struct client_io, link) {
 		if (io->expired || io->count[CLIENT_PIECE_SENT] || io->count[CLIENT_PIECE_UNKNOWN])
 			continue;
 		*tag = io->tag;
@@ -380,7 +383,7 @@ bool client_block_next_idle(struct client *c, uint64_t *tag)
 
 bool client_block_cancel(struct client *c, uint64_t tag)
 {
-	list_for_each_entry(io, &c->ios, struct client_io, link) {
+	list_for_each_entry (io, &c->ios, struct client_io, link) {
 		if (io->tag != tag || io->expired)
 			continue;
 		if (io->count[CLIENT_PIECE_SENT] || (io->write && io->ever_sent))
@@ -393,7 +396,7 @@ bool client_block_cancel(struct client *c, uint64_t tag)
 
 bool client_block_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag)
 {
-	list_for_each_entry(io, &c->ios, struct client_io, link) {
+	list_for_each_entry (io, &c->ios, struct client_io, link) {
 		if (io->submitted_ns >= before_ns)
 			return false;
 		if (io->expired)
@@ -413,7 +416,7 @@ bool client_block_next_expired(struct client *c, uint64_t before_ns, uint64_t *t
 void client_block_get_stats(const struct client *c, struct client_stats *st)
 {
 	st->block_oldest_ns = NEVER;
-	list_for_each_entry(io, &c->ios, struct client_io, link) {
+	list_for_each_entry (io, &c->ios, struct client_io, link) {
 		if (st->block_oldest_ns == NEVER)
 			st->block_oldest_ns = io->submitted_ns;
 		if (io->count[CLIENT_PIECE_UNKNOWN])
@@ -429,7 +432,8 @@ void client_block_get_stats(const struct client *c, struct client_stats *st)
 	st->block_longest_stall_ns = c->block_longest_stall_ns;
 }
 
-static void io_check(const struct client_io *io, uint32_t pieces[CLIENT_PIECE_STATES], uint64_t *sent_bytes)
+static void io_check(
+	const struct client_io *io, uint32_t pieces[CLIENT_PIECE_STATES], uint64_t *sent_bytes)
 {
 	uint32_t count[CLIENT_PIECE_STATES] = {0};
 
@@ -444,8 +448,9 @@ static void io_check(const struct client_io *io, uint32_t pieces[CLIENT_PIECE_ST
 	for (uint32_t k = 0; k < CLIENT_PIECE_STATES; k++)
 		csv_assert(count[k] == io->count[k]);
 	csv_assert(io->count[CLIENT_PIECE_DONE] < io->piece_count); /* B3: else it was answered */
-	csv_assert(io->write || !io->count[CLIENT_PIECE_UNKNOWN]);  /* B1 */
-	csv_assert(io->ever_sent || (!io->count[CLIENT_PIECE_SENT] && !io->count[CLIENT_PIECE_UNKNOWN]));
+	csv_assert(io->write || !io->count[CLIENT_PIECE_UNKNOWN]); /* B1 */
+	csv_assert(io->ever_sent ||
+		   (!io->count[CLIENT_PIECE_SENT] && !io->count[CLIENT_PIECE_UNKNOWN]));
 }
 
 void client_block_check(const struct client *c)
@@ -453,7 +458,7 @@ void client_block_check(const struct client *c)
 	uint32_t pieces[CLIENT_PIECE_STATES] = {0};
 	uint64_t sent_bytes = 0;
 
-	list_for_each_entry(io, &c->ios, struct client_io, link)
+	list_for_each_entry (io, &c->ios, struct client_io, link)
 		io_check(io, pieces, &sent_bytes);
 	for (uint32_t k = 0; k < CLIENT_PIECE_STATES; k++)
 		csv_assert(pieces[k] == c->pieces[k]);

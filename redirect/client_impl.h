@@ -16,19 +16,19 @@
 
 enum client_rq_state {
 	CLIENT_RQ_QUEUED, /* waits for a slot */
-	CLIENT_RQ_READY,  /* waits for a coordinator */
+	CLIENT_RQ_READY, /* waits for a coordinator */
 	CLIENT_RQ_SENT,
 };
 
 struct client_rq {
-	struct list link;     /* queued, ready or sent */
+	struct list link; /* queued, ready or sent */
 	struct list link_all; /* in order of submission */
 	struct list hash;
 	enum client_rq_state state;
 	uint32_t times_sent;
-	bool expired;	      /* answered with an error already; only the slot waits */
+	bool expired; /* answered with an error already; only the slot waits */
 	uint64_t tag, wire_tag, submitted_ns;
-	void *blob;	      /* extents and data of rq */
+	void *blob; /* extents and data of rq */
 	uint32_t blob_bytes;
 	struct fs_request rq;
 };
@@ -45,7 +45,7 @@ struct client_piece {
 	uint64_t lun_off;
 	uint32_t len, buf_off;
 	enum client_piece_state state;
-	uint32_t session_nr;	/* SENT: over this one */
+	uint32_t session_nr; /* SENT: over this one */
 	struct session *session;
 };
 
@@ -55,8 +55,8 @@ struct client_io {
 	uint64_t tag, nr, data, submitted_ns;
 	bool write, fua, flush;
 	bool ever_sent; /* or begun elsewhere with unknown outcome */
-	bool expired;	/* answered already; the older attempt's outcome is awaited */
-	int32_t err;	/* of the first piece that failed */
+	bool expired; /* answered already; the older attempt's outcome is awaited */
+	int32_t err; /* of the first piece that failed */
 	uint32_t count[CLIENT_PIECE_STATES]; /* pieces in each state */
 	uint32_t piece_count;
 	struct client_piece pieces[];

@@ -14,7 +14,6 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <openssl/rand.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
@@ -52,7 +51,8 @@ static const char *ssl_says(void)
 /* Names stand in certificates, paths and messages: letters, digits, '.', '-', '_'. */
 static bool name_ok(const char *name, size_t room)
 {
-	static const char good[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+	static const char good[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
 	size_t n = strlen(name);
 
 	return n > 0 && n < room && strspn(name, good) == n && name[0] != '.' && name[0] != '-';
@@ -84,8 +84,8 @@ static int dir_make(const char *dir, struct text *t)
  * Writes beside the file and renames, so that a failure leaves what was there. `write` puts the PEM.
  * Mode 0600 from the first moment for keys.
  */
-static int file_put(const char *path, mode_t mode, int (*write_pem)(BIO *bio, void *what), void *what,
-	struct text *t)
+static int file_put(const char *path, mode_t mode, int (*write_pem)(BIO *bio, void *what),
+	void *what, struct text *t)
 {
 	char tmp[PATH_BYTES];
 	int fd, err = 0;
@@ -144,8 +144,8 @@ static int ca_get(const char *dir, EVP_PKEY **key, X509 **cert, struct text *t)
 	BIO *bio;
 
 	if (!err && access(path, F_OK))
-		return say(t, -ENOENT, "no CA in %s: make one with 'csvctl pki init %s --cluster NAME'", dir,
-			dir);
+		return say(t, -ENOENT,
+			"no CA in %s: make one with 'csvctl pki init %s --cluster NAME'", dir, dir);
 	bio = err ? NULL : file_open(path, t, &err);
 	if (bio) {
 		*key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
@@ -254,8 +254,8 @@ static X509 *cert_node(EVP_PKEY *key, const char *node, X509 *ca, EVP_PKEY *ca_k
 
 /* ------------------------------------------------------------------ the two commands */
 
-static int pair_put(const char *dir, const char *key_file, EVP_PKEY *key, const char *cert_file, X509 *cert,
-	struct text *t)
+static int pair_put(const char *dir, const char *key_file, EVP_PKEY *key, const char *cert_file,
+	X509 *cert, struct text *t)
 {
 	char path[PATH_BYTES];
 	int err = path_join(path, dir, key_file, t);
@@ -279,8 +279,9 @@ int pki_init(const char *dir, const char *cluster, bool force, char *text, size_
 
 	if (!name_ok(cluster, CLUSTER_NAME_MAX))
 		return say(&t, -EINVAL,
-			"'%s' cannot be a cluster's name: letters, digits, '.', '-', '_', at most %d", cluster,
-			CLUSTER_NAME_MAX - 1);
+			"'%s' cannot be a cluster's name: letters, digits, '.', '-', '_', at most "
+			"%d",
+			cluster, CLUSTER_NAME_MAX - 1);
 	err = path_join(path, dir, "ca.key", &t);
 	if (!err)
 		err = exists(path, force, &t);
@@ -322,10 +323,10 @@ int pki_node(const char *dir, const char *node, const char *out_dir, bool force,
 
 	if (!name_ok(node, NODE_NAME_MAX))
 		return say(&t, -EINVAL,
-			"'%s' cannot be a node's name: letters, digits, '.', '-', '_', at most %d", node,
-			NODE_NAME_MAX - 1);
+			"'%s' cannot be a node's name: letters, digits, '.', '-', '_', at most %d",
+			node, NODE_NAME_MAX - 1);
 	if (out_dir)
-		err = snprintf(out, sizeof(out), "%s", out_dir) < (int)sizeof(out) ? 0 : -ENAMETOOLONG;
+		err = path_join(out, out_dir, ".", &t);
 	else
 		err = path_join(out, dir, node, &t);
 	if (!err)

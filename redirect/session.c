@@ -25,12 +25,18 @@ static const uint8_t moves[] = {
 const char *session_state_name(enum session_state state)
 {
 	switch (state) {
-	case SESSION_FREE: return "free";
-	case SESSION_CLOSED: return "closed";
-	case SESSION_CONNECTING: return "connecting";
-	case SESSION_HELLO_SENT: return "hello sent";
-	case SESSION_HELLO_WAIT: return "hello awaited";
-	case SESSION_UP: return "up";
+	case SESSION_FREE:
+		return "free";
+	case SESSION_CLOSED:
+		return "closed";
+	case SESSION_CONNECTING:
+		return "connecting";
+	case SESSION_HELLO_SENT:
+		return "hello sent";
+	case SESSION_HELLO_WAIT:
+		return "hello awaited";
+	case SESSION_UP:
+		return "up";
 	}
 	return "?";
 }
@@ -52,8 +58,8 @@ static void copy_text(char *to, size_t room, const char *from)
 
 /* ------------------------------------------------------------------ the table */
 
-struct sessions *sessions_create(struct mem *mem, const uint8_t uuid[16], uint32_t node, const char *name,
-	uint64_t life, const struct trace *t)
+struct sessions *sessions_create(struct mem *mem, const uint8_t uuid[16], uint32_t node,
+	const char *name, uint64_t life, const struct trace *t)
 {
 	struct sessions *ss = mem_alloc(mem, sizeof(*ss));
 
@@ -201,7 +207,8 @@ static bool send_frame(
 	return true;
 }
 
-bool session_send(struct session *s, struct msg *m, uint64_t data, uint32_t data_off, struct effects *fx)
+bool session_send(
+	struct session *s, struct msg *m, uint64_t data, uint32_t data_off, struct effects *fx)
 {
 	return s->state == SESSION_UP && send_frame(s, m, data, data_off, fx);
 }
@@ -218,7 +225,8 @@ static void send_hello(struct session *s, enum msg_type type, struct effects *fx
 	m->hello.life = ss->life;
 	m->hello.incarnation = ss->incarnation;
 	copy_text(m->hello.name, sizeof(m->hello.name), ss->name);
-	(void)send_frame(s, m, 0, 0, fx); /* a name that cannot be sent: the other side's time ends it */
+	(void)send_frame(
+		s, m, 0, 0, fx); /* a name that cannot be sent: the other side's time ends it */
 }
 
 static void send_ping(struct session *s, enum msg_type type, uint64_t seq, struct effects *fx)
@@ -326,8 +334,8 @@ static void uuid_text(char out[40], const uint8_t u[16])
  * Rule 1: why the other side is not who it says, in words for its administrator; 0: it is.
  * `certificate` is the name that its certificate proves.
  */
-static uint32_t hello_refused(const struct sessions *ss, const struct msg_hello *h, const char *certificate,
-	char text[WIRE_TEXT_MAX])
+static uint32_t hello_refused(const struct sessions *ss, const struct msg_hello *h,
+	const char *certificate, char text[WIRE_TEXT_MAX])
 {
 	char ours[40], theirs[40];
 
@@ -335,20 +343,21 @@ static uint32_t hello_refused(const struct sessions *ss, const struct msg_hello 
 		uuid_text(ours, ss->uuid);
 		uuid_text(theirs, h->uuid);
 		trace_format(text, WIRE_TEXT_MAX,
-			"%s serves volume %s here, %s asked for %s: give each volume its own port", ss->name,
-			ours, h->name, theirs);
+			"%s serves volume %s here, %s asked for %s: give each volume its own port",
+			ss->name, ours, h->name, theirs);
 		return HELLO_NO_VOLUME;
 	}
 	if (strcmp(h->name, certificate) != 0) {
 		trace_format(text, WIRE_TEXT_MAX,
-			"node %s has the certificate of %s: make its own with 'csvctl pki node DIR %s'",
+			"node %s has the certificate of %s: make its own with 'csvctl pki node DIR "
+			"%s'",
 			h->name, certificate, h->name);
 		return HELLO_NO_NAME;
 	}
 	if (h->node == ss->node) {
 		trace_format(text, WIRE_TEXT_MAX,
-			"%s and %s both have node id %u: change one nodeid in corosync.conf", h->name,
-			ss->name, h->node);
+			"%s and %s both have node id %u: change one nodeid in corosync.conf",
+			h->name, ss->name, h->node);
 		return HELLO_NO_NODE;
 	}
 	if (ss->stopping) {
@@ -427,7 +436,8 @@ static void hello_answer(struct session *s, const struct msg *m, struct effects 
 		return;
 	}
 	if (m->hello.node != s->peer) {
-		trace_format(text, sizeof(text), "%s is node %u, not %u", s->name, m->hello.node, s->peer);
+		trace_format(text, sizeof(text), "%s is node %u, not %u", s->name, m->hello.node,
+			s->peer);
 		session_drop(s, text, fx);
 		return;
 	}
@@ -439,7 +449,7 @@ static void hello_answer(struct session *s, const struct msg *m, struct effects 
 static void net_up(struct sessions *ss, const struct event *ev, struct effects *fx)
 {
 	struct session *s = session_of_conn(ss, ev->net.conn);
-	char text[128];
+	char text[192];
 
 	if (!s && !(ev->net.conn & ACCEPTED_BIT)) {
 		net_close(ev->net.conn, fx); /* we gave it up while it connected */
@@ -475,7 +485,8 @@ static void pong(struct session *s, const struct msg *m)
 	uint64_t seq = m->ping.seq, sent_ns;
 
 	/* Rule 3. Only word of our epoch counts: an older coordinator's right to give leases is over. */
-	if (seq == 0 || seq > s->ping_seq || s->ping_seq - seq >= SESSION_PINGS || m->epoch < s->all->epoch)
+	if (seq == 0 || seq > s->ping_seq || s->ping_seq - seq >= SESSION_PINGS ||
+		m->epoch < s->all->epoch)
 		return;
 	sent_ns = s->ping_sent_ns[seq % SESSION_PINGS];
 	if (sent_ns > s->lease_ns)
@@ -491,7 +502,7 @@ static bool of_epoch(enum msg_type type)
 /* A message of an established session. True: it is for the caller. */
 static bool session_msg(struct session *s, const struct msg *m, struct effects *fx)
 {
-	char text[128];
+	char text[192];
 
 	if (m->epoch > s->peer_epoch)
 		s->peer_epoch = m->epoch;
@@ -542,7 +553,8 @@ static bool net_msg(struct session *s, const struct event *ev, struct effects *f
 	struct msg *m = &s->all->msg;
 
 	s->heard_ns = s->all->now_ns;
-	if (wire_decode(m, ev->net.bytes, ev->net.len, s->all->room) || m->data_len != ev->net.data_len) {
+	if (wire_decode(m, ev->net.bytes, ev->net.len, s->all->room) ||
+		m->data_len != ev->net.data_len) {
 		session_drop(s, "sent a frame that is not in the protocol", fx);
 		return false;
 	}
@@ -570,6 +582,15 @@ static bool net_msg(struct session *s, const struct event *ev, struct effects *f
 	return false;
 }
 
+/* A connection that never came up: said once, not with each try. */
+static void stranger(struct sessions *ss, const char *reason)
+{
+	if (strcmp(ss->stranger, reason) == 0)
+		return;
+	copy_text(ss->stranger, sizeof(ss->stranger), reason);
+	trace(ss->trace, TRACE_WARN, "refused a connection: %s", reason);
+}
+
 const struct msg *sessions_event(
 	struct sessions *ss, const struct event *ev, struct effects *fx, struct session **from)
 {
@@ -585,6 +606,8 @@ const struct msg *sessions_event(
 	if (ev->type == EV_NET_DOWN) {
 		if (s)
 			session_down(s, ev->net.reason);
+		else if (ev->net.conn & ACCEPTED_BIT)
+			stranger(ss, ev->net.reason);
 		return NULL;
 	}
 	csv_assert(ev->type == EV_NET_MSG);
@@ -668,7 +691,7 @@ static uint64_t session_deadline(const struct session *s)
 static void session_step(struct session *s, struct effects *fx)
 {
 	uint64_t now_ns = s->all->now_ns;
-	char text[128];
+	char text[192];
 
 	switch (s->state) {
 	case SESSION_FREE:

@@ -68,25 +68,25 @@ enum session_state {
 
 struct session {
 	enum session_state state;
-	bool outgoing;	   /* we connected */
-	bool wanted;	   /* outgoing: connect again when it is lost */
-	uint64_t conn;	   /* 0: none */
-	uint32_t peer;	   /* node id; 0: not known yet */
+	bool outgoing; /* we connected */
+	bool wanted; /* outgoing: connect again when it is lost */
+	uint64_t conn; /* 0: none */
+	uint32_t peer; /* node id; 0: not known yet */
 	uint32_t peer_incarnation;
 	uint64_t peer_life;
 	uint64_t peer_epoch; /* newest seen from there */
 	char name[NODE_NAME_MAX]; /* outgoing: expected; else from the certificate */
 	char addr[ADDR_MAX];
 	uint16_t port;
-	char why[128];	   /* why it is not up, for an administrator */
-	void *owner;	   /* the caller's: what it knows of this peer */
+	char why[192]; /* why it is not up, for an administrator */
+	void *owner; /* the caller's: what it knows of this peer */
 
 	/* session.c's own */
-	uint32_t nr;	   /* grows with each session that was up: a stale pointer shows */
+	uint32_t nr; /* grows with each session that was up: a stale pointer shows */
 	bool told_up, note_up, note_down;
 	uint64_t since_ns; /* of the state */
 	uint64_t heard_ns; /* last frame */
-	uint64_t ping_ns;  /* when the next PING is due */
+	uint64_t ping_ns; /* when the next PING is due */
 	uint64_t ping_seq; /* of the newest PING; 0: none */
 	uint64_t ping_sent_ns[SESSION_PINGS];
 	uint64_t lease_ns; /* when the newest answered PING was sent; 0: none was */
@@ -102,14 +102,15 @@ struct sessions {
 	char name[NODE_NAME_MAX];
 	const struct trace *trace;
 	uint32_t incarnation; /* what our HELLO says: set by the caller, 0: no path */
-	uint64_t epoch;	      /* newest we know: sessions_set_epoch() */
+	uint64_t epoch; /* newest we know: sessions_set_epoch() */
 	bool stopping;
-	uint64_t now_ns;      /* of the step */
+	uint64_t now_ns; /* of the step */
 	uint64_t next_conn;
 	uint32_t ups, notes, used; /* used: entries behind it are free */
+	char stranger[192]; /* why a connection was refused last */
 	struct wire_room *room;
-	struct msg msg;	      /* the one just decoded */
-	struct msg out;	      /* the one being sent */
+	struct msg msg; /* the one just decoded */
+	struct msg out; /* the one being sent */
 	struct session s[SESSIONS_MAX];
 };
 
@@ -121,8 +122,8 @@ enum session_note {
 };
 
 /* NULL: not enough memory. `life` is not 0. */
-struct sessions *sessions_create(struct mem *mem, const uint8_t uuid[16], uint32_t node, const char *name,
-	uint64_t life, const struct trace *trace);
+struct sessions *sessions_create(struct mem *mem, const uint8_t uuid[16], uint32_t node,
+	const char *name, uint64_t life, const struct trace *trace);
 
 /* Only grows. Older frames of rule 4 are dropped from now on. */
 void sessions_set_epoch(struct sessions *ss, uint64_t epoch);
@@ -175,7 +176,8 @@ enum session_note sessions_note(struct sessions *ss, struct session **s);
  * is not UP or m cannot be carried (wire.h); nothing was sent. Room for it is the caller's to ask:
  * session_room().
  */
-bool session_send(struct session *s, struct msg *m, uint64_t data, uint32_t data_off, struct effects *fx);
+bool session_send(
+	struct session *s, struct msg *m, uint64_t data, uint32_t data_off, struct effects *fx);
 bool session_room(const struct msg *m, const struct effects *fx);
 
 /*

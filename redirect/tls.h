@@ -35,8 +35,8 @@
 struct tls;
 
 struct tls_config {
-	const char *addr;    /* to listen on; NULL or "": all addresses of this machine */
-	uint16_t port;	     /* 0: any; tls_port() says which */
+	const char *addr; /* to listen on; NULL or "": all addresses of this machine */
+	uint16_t port; /* 0: any; tls_port() says which */
 	const char *pki_dir; /* ca.crt, node.crt, node.key */
 	/*
 	 * Called in the TLS thread; must not block. The event is a copy made for the receiver, who gives
@@ -73,7 +73,7 @@ void tls_event_done(struct tls *t, const struct event *ev);
 
 struct tls_stats {
 	uint64_t bytes_in, bytes_out, data_in, data_out; /* frames; file data in them */
-	uint64_t accepted, refused;			  /* connections; handshakes that failed */
+	uint64_t accepted, refused; /* connections; handshakes that failed */
 };
 void tls_get_stats(struct tls *t, struct tls_stats *st);
 

@@ -18,8 +18,8 @@ enum mode { COUNT, WRITE, READ };
 struct coder {
 	enum mode mode;
 	bool bad;
-	struct cursor c;	/* WRITE, READ */
-	uint32_t count;		/* COUNT */
+	struct cursor c; /* WRITE, READ */
+	uint32_t count; /* COUNT */
 	struct wire_room *room; /* READ */
 	uint32_t room_used;
 };
@@ -350,8 +350,8 @@ static void code_dirents(struct coder *x, void **data, uint32_t *len)
 #define F_INO2 (1u << 1)
 #define F_NAME (1u << 2)
 #define F_NAME2 (1u << 3)
-#define F_XNAME (1u << 4)  /* in `name`, and may contain '/' */
-#define F_OFF (1u << 5)	   /* with len: a range of a file */
+#define F_XNAME (1u << 4) /* in `name`, and may contain '/' */
+#define F_OFF (1u << 5) /* with len: a range of a file */
 #define F_COOKIE (1u << 6) /* in `off`, any value */
 #define F_LEN (1u << 7)
 #define F_FLAGS (1u << 8)
@@ -374,35 +374,64 @@ static void code_dirents(struct coder *x, void **data, uint32_t *len)
 static uint32_t op_fields(enum fs_op op)
 {
 	switch (op) {
-	case FS_NONE: return 0;
-	case FS_LOOKUP: return F_INO | F_NAME | R_ATTR;
-	case FS_GETATTR: return F_INO | R_ATTR;
-	case FS_READLINK: return F_INO | R_DATA;
-	case FS_READDIR: return F_INO | F_COOKIE | F_LEN | F_FLAGS | R_DIRENTS;
-	case FS_STATFS: return F_MAYBE_INO | R_STATFS;
-	case FS_GETXATTR: return F_INO | F_XNAME | F_LEN | R_DATA;
-	case FS_LISTXATTR: return F_INO | F_LEN | R_DATA;
-	case FS_LSEEK: return F_INO | F_COOKIE | F_FLAGS | R_OFF;
-	case FS_SETATTR: return F_INO | F_ATTR | F_CRED | F_TIME | R_ATTR;
-	case FS_MKNOD: return F_INO | F_NAME | F_MODE | F_CRED | F_TIME | R_ATTR;
-	case FS_MKDIR: return F_INO | F_NAME | F_MODE | F_CRED | F_TIME | R_ATTR;
-	case FS_SYMLINK: return F_INO | F_NAME | F_DATA | F_CRED | F_TIME | R_ATTR;
-	case FS_LINK: return F_INO | F_INO2 | F_NAME | F_TIME | R_ATTR;
-	case FS_UNLINK: return F_INO | F_NAME | F_TIME | R_ATTR;
-	case FS_RMDIR: return F_INO | F_NAME | F_TIME | R_ATTR;
-	case FS_RENAME: return F_INO | F_NAME | F_INO2 | F_NAME2 | F_FLAGS | F_TIME | R_ATTR;
-	case FS_CREATE: return F_INO | F_NAME | F_MODE | F_FLAGS | F_CRED | F_TIME | R_ATTR;
-	case FS_SETXATTR: return F_INO | F_XNAME | F_DATA | F_FLAGS | F_CRED | F_TIME;
-	case FS_REMOVEXATTR: return F_INO | F_XNAME | F_CRED | F_TIME;
-	case FS_FALLOCATE: return F_INO | F_OFF | F_LEN | F_FLAGS | F_TIME | R_ATTR;
-	case FS_OPEN: return F_INO | F_FLAGS | F_TIME | R_ATTR;
-	case FS_CLOSE: return F_INO | F_TIME;
-	case FS_LAYOUT_GET: return F_INO | F_OFF | F_LEN | F_FLAGS | F_TIME | R_EXTENTS | R_ATTR;
-	case FS_LAYOUT_COMMIT: return F_INO | F_EXTENTS | F_ATTR | F_FLAGS | F_TIME | R_ATTR;
-	case FS_LAYOUT_RETURN: return F_INO | F_TIME;
-	case FS_APPEND: return F_INO | F_LEN | F_TIME | R_OFF | R_ATTR;
-	case FS_FREE_ORPHAN: return 0;
-	case FS_FSYNC: return F_INO | F_FLAGS | F_TIME | R_ATTR;
+	case FS_NONE:
+		return 0;
+	case FS_LOOKUP:
+		return F_INO | F_NAME | R_ATTR;
+	case FS_GETATTR:
+		return F_INO | R_ATTR;
+	case FS_READLINK:
+		return F_INO | R_DATA;
+	case FS_READDIR:
+		return F_INO | F_COOKIE | F_LEN | F_FLAGS | R_DIRENTS;
+	case FS_STATFS:
+		return F_MAYBE_INO | R_STATFS;
+	case FS_GETXATTR:
+		return F_INO | F_XNAME | F_LEN | R_DATA;
+	case FS_LISTXATTR:
+		return F_INO | F_LEN | R_DATA;
+	case FS_LSEEK:
+		return F_INO | F_COOKIE | F_FLAGS | R_OFF;
+	case FS_SETATTR:
+		return F_INO | F_ATTR | F_CRED | F_TIME | R_ATTR;
+	case FS_MKNOD:
+		return F_INO | F_NAME | F_MODE | F_CRED | F_TIME | R_ATTR;
+	case FS_MKDIR:
+		return F_INO | F_NAME | F_MODE | F_CRED | F_TIME | R_ATTR;
+	case FS_SYMLINK:
+		return F_INO | F_NAME | F_DATA | F_CRED | F_TIME | R_ATTR;
+	case FS_LINK:
+		return F_INO | F_INO2 | F_NAME | F_TIME | R_ATTR;
+	case FS_UNLINK:
+		return F_INO | F_NAME | F_TIME | R_ATTR;
+	case FS_RMDIR:
+		return F_INO | F_NAME | F_TIME | R_ATTR;
+	case FS_RENAME:
+		return F_INO | F_NAME | F_INO2 | F_NAME2 | F_FLAGS | F_TIME | R_ATTR;
+	case FS_CREATE:
+		return F_INO | F_NAME | F_MODE | F_FLAGS | F_CRED | F_TIME | R_ATTR;
+	case FS_SETXATTR:
+		return F_INO | F_XNAME | F_DATA | F_FLAGS | F_CRED | F_TIME;
+	case FS_REMOVEXATTR:
+		return F_INO | F_XNAME | F_CRED | F_TIME;
+	case FS_FALLOCATE:
+		return F_INO | F_OFF | F_LEN | F_FLAGS | F_TIME | R_ATTR;
+	case FS_OPEN:
+		return F_INO | F_FLAGS | F_TIME | R_ATTR;
+	case FS_CLOSE:
+		return F_INO | F_TIME;
+	case FS_LAYOUT_GET:
+		return F_INO | F_OFF | F_LEN | F_FLAGS | F_TIME | R_EXTENTS | R_ATTR;
+	case FS_LAYOUT_COMMIT:
+		return F_INO | F_EXTENTS | F_ATTR | F_FLAGS | F_TIME | R_ATTR;
+	case FS_LAYOUT_RETURN:
+		return F_INO | F_TIME;
+	case FS_APPEND:
+		return F_INO | F_LEN | F_TIME | R_OFF | R_ATTR;
+	case FS_FREE_ORPHAN:
+		return 0;
+	case FS_FSYNC:
+		return F_INO | F_FLAGS | F_TIME | R_ATTR;
 	}
 	return 0;
 }
@@ -763,25 +792,44 @@ bool wire_request_ok(const struct fs_request *rq)
 const char *msg_type_name(enum msg_type type)
 {
 	switch (type) {
-	case MSG_HELLO: return "HELLO";
-	case MSG_HELLO_OK: return "HELLO_OK";
-	case MSG_HELLO_NO: return "HELLO_NO";
-	case MSG_PING: return "PING";
-	case MSG_PONG: return "PONG";
-	case MSG_GOODBYE: return "GOODBYE";
-	case MSG_REQUEST: return "REQUEST";
-	case MSG_REPLY: return "REPLY";
-	case MSG_RECALL: return "RECALL";
-	case MSG_RECLAIM: return "RECLAIM";
-	case MSG_RECLAIM_END: return "RECLAIM_END";
-	case MSG_SERVE: return "SERVE";
-	case MSG_FENCE_ME: return "FENCE_ME";
-	case MSG_FENCE_DONE: return "FENCE_DONE";
-	case MSG_BLOCK: return "BLOCK";
-	case MSG_BLOCK_REPLY: return "BLOCK_REPLY";
-	case MSG_CTL: return "CTL";
-	case MSG_CTL_REPLY: return "CTL_REPLY";
-	case MSG_STATS: return "STATS";
+	case MSG_HELLO:
+		return "HELLO";
+	case MSG_HELLO_OK:
+		return "HELLO_OK";
+	case MSG_HELLO_NO:
+		return "HELLO_NO";
+	case MSG_PING:
+		return "PING";
+	case MSG_PONG:
+		return "PONG";
+	case MSG_GOODBYE:
+		return "GOODBYE";
+	case MSG_REQUEST:
+		return "REQUEST";
+	case MSG_REPLY:
+		return "REPLY";
+	case MSG_RECALL:
+		return "RECALL";
+	case MSG_RECLAIM:
+		return "RECLAIM";
+	case MSG_RECLAIM_END:
+		return "RECLAIM_END";
+	case MSG_SERVE:
+		return "SERVE";
+	case MSG_FENCE_ME:
+		return "FENCE_ME";
+	case MSG_FENCE_DONE:
+		return "FENCE_DONE";
+	case MSG_BLOCK:
+		return "BLOCK";
+	case MSG_BLOCK_REPLY:
+		return "BLOCK_REPLY";
+	case MSG_CTL:
+		return "CTL";
+	case MSG_CTL_REPLY:
+		return "CTL_REPLY";
+	case MSG_STATS:
+		return "STATS";
 	}
 	return "?";
 }

@@ -30,7 +30,7 @@
 
 /* Values go over the wire: only ever add. */
 enum msg_type {
-	MSG_HELLO = 1,	 /* the first frame of a connection, from the side that connected */
+	MSG_HELLO = 1, /* the first frame of a connection, from the side that connected */
 	MSG_HELLO_OK = 2,
 	MSG_HELLO_NO = 3, /* and the connection is closed */
 	MSG_PING = 4,
@@ -38,28 +38,28 @@ enum msg_type {
 	MSG_GOODBYE = 6, /* the sender ends in order; text says why */
 
 	MSG_REQUEST = 16, /* to the coordinator; tag is the sender's */
-	MSG_REPLY = 17,	  /* same tag, same id */
-	MSG_RECALL = 18,  /* from the coordinator: give back the layout of ino (FS_LAYOUT_RETURN) */
+	MSG_REPLY = 17, /* same tag, same id */
+	MSG_RECALL = 18, /* from the coordinator: give back the layout of ino (FS_LAYOUT_RETURN) */
 	MSG_RECLAIM = 19, /* to a new coordinator: what the sender has of one inode */
 	MSG_RECLAIM_END = 20, /* that was all */
-	MSG_SERVE = 21,	  /* from the coordinator: reclaim is over, send your requests */
+	MSG_SERVE = 21, /* from the coordinator: reclaim is over, send your requests */
 	MSG_FENCE_ME = 22, /* fence this older incarnation of mine, I still have writes unknown */
 	MSG_FENCE_DONE = 23,
 
-	MSG_BLOCK = 32,	      /* read, write or flush the LUN for the sender; write: with data */
+	MSG_BLOCK = 32, /* read, write or flush the LUN for the sender; write: with data */
 	MSG_BLOCK_REPLY = 33, /* same tag; read: with data */
 
-	MSG_CTL = 48,	    /* an administrator's request that another node carries out */
+	MSG_CTL = 48, /* an administrator's request that another node carries out */
 	MSG_CTL_REPLY = 49, /* same tag */
-	MSG_STATS = 50,	    /* state of one node as JSON, for `csvctl state` on another */
+	MSG_STATS = 50, /* state of one node as JSON, for `csvctl state` on another */
 };
 
 /* Why a HELLO is refused. Values go over the wire. */
 enum hello_no {
 	HELLO_NO_VOLUME = 1, /* another volume */
-	HELLO_NO_NAME = 2,   /* the certificate is another node's */
-	HELLO_NO_NODE = 3,   /* node id: our own, or out of range */
-	HELLO_NO_BUSY = 4,   /* too many connections */
+	HELLO_NO_NAME = 2, /* the certificate is another node's */
+	HELLO_NO_NODE = 3, /* node id: our own, or out of range */
+	HELLO_NO_BUSY = 4, /* too many connections */
 	HELLO_NO_STOPPING = 5,
 };
 
@@ -84,8 +84,8 @@ struct msg_range {
 struct msg {
 	enum msg_type type;
 	uint32_t data_len; /* bytes of file data behind the frame */
-	uint64_t tag;	   /* the sender's number, returned in the answer; 0 where nothing is answered */
-	uint64_t epoch;	   /* newest the sender knows */
+	uint64_t tag; /* the sender's number, returned in the answer; 0 where nothing is answered */
+	uint64_t epoch; /* newest the sender knows */
 	union {
 		struct msg_hello hello;
 		struct {
@@ -109,10 +109,11 @@ struct msg {
 		} recall;
 		struct {
 			uint64_t ino;
-			bool open;   /* the sender has it open */
+			bool open; /* the sender has it open */
 			bool holder; /* it knows extents of it ... */
-			bool blank;  /* ... and some of them read as zero */
-			uint32_t range_count; /* own ranges: granted to first-write, not committed yet */
+			bool blank; /* ... and some of them read as zero */
+			uint32_t
+				range_count; /* own ranges: granted to first-write, not committed yet */
 			const struct msg_range *ranges;
 		} reclaim;
 		struct {

@@ -177,7 +177,7 @@ struct event {
 		struct {
 			uint64_t conn;
 			char name[NODE_NAME_MAX]; /* EV_NET_UP */
-			char reason[128];	  /* EV_NET_DOWN */
+			char reason[192];	  /* EV_NET_DOWN */
 			const void *bytes;	  /* EV_NET_MSG: one whole frame, without its data */
 			uint32_t len;
 			uint64_t data; /* handle of the frame's data */
