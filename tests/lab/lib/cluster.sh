@@ -7,7 +7,8 @@
 #
 # The mount namespace that takes is a copy, with every mount of the machine in it, and a FUSE mount
 # ends only when its last copy does: a node that was unmounted would stay mounted inside another's
-# corosync, with its daemon still running.  So FUSE mounts are taken out of the copy at once.
+# corosync, with its daemon still running (seen: umount of n1 after a start of n3 never ended n1's
+# daemon).  So FUSE mounts are taken out of the copy at once.
 
 node_mnt() { echo "$DIR/$1/mnt"; }
 
@@ -120,7 +121,7 @@ mount_one() {
 	rm -f "$DIR/$node/csvfs.pid" "$DIR/$node/csvfs.sock"
 	timeout 60 nsenter --net="$DIR/ns/$node" -- csvfs "$(san_url)" "$mnt" -o \
 		"pki=$DIR/$node/pki,port=7660,addr=$(cluster_ip "$node"),ctl=$DIR/$node/csvfs.sock,\
-log=$DIR/$node/csvfs.log,pidfile=$DIR/$node/csvfs.pid,initiator=$IQN_NODE:$node" \
+log=$DIR/$node/csvfs.log,pidfile=$DIR/$node/csvfs.pid,initiator=iqn.2026-11.lab.csvfs:$node" \
 		</dev/null >>"$DIR/$node/csvfs.out" 2>&1 9>&-
 }
 
@@ -175,11 +176,14 @@ lab_state() {
 
 print_logs() {
 	local file
-	for file in "$DIR"/*.log "$DIR"/san/tgtd.log "$DIR"/n*/csvfs.out "$DIR"/n*/csvfs.log \
-		"$DIR"/n*/corosync/stderr "$DIR"/n*/corosync/corosync.log; do
+	for file in "$DIR"/*.log "$DIR"/san/tgtd.log "$DIR"/n*/corosync/stderr \
+		"$DIR"/n*/corosync/corosync.log "$DIR"/n*/csvfs.out "$DIR"/n*/csvfs.log; do
 		[ -s "$file" ] || continue
 		echo "==> ${file#"$DIR"/}"
-		tail -n 40 "$file"
+		case $file in
+		*/csvfs.log) tail -n 40 "$file" ;;
+		*) tail -n 12 "$file" ;;
+		esac
 	done
 }
 

@@ -10,8 +10,6 @@
 #   reject  by rules in the node, since the bridge's family has no reject here: each packet to
 #           port 3260 is answered by a reset, and each one from it sends a reset to the target.
 
-IQN_NODE=iqn.2026-11.lab.csvfs.node
-
 lab_id() {
 	printf '%s' "$DIR" | sha256sum | cut -c1-8
 }
