@@ -23,7 +23,6 @@
 #include "csvfs/bdev.h"
 
 #define DATAPATH_TAG (1ull << 63)
-#define FUSE_OPS_TAG (1ull << 62)
 #define DATAPATH_THREADS_MAX 16
 
 struct datapath;

@@ -16,6 +16,9 @@
 
 #include "csvfs/base/platform.h"
 
+/* Set in the tags of its requests, see datapath.h. */
+#define FUSE_OPS_TAG (1ull << 62)
+
 struct fuse_ops;
 
 struct fuse_ops_config {
@@ -25,7 +28,6 @@ struct fuse_ops_config {
 	bool readonly;
 	bool cache;		/* attributes and names may be cached: this node alone changes them */
 	bool noatime, nosuid, nodev, noexec;
-	uint32_t block_bytes;	/* direct I/O that is not aligned to it is refused; 0 or 512: no check */
 	void (*post)(void *ctx, const struct event *ev);
 	void *ctx;
 };
@@ -59,12 +61,16 @@ int fuse_ops_fd(struct fuse_ops *f);
 /* A request that is neither READ nor WRITE, as read from the descriptor, in one piece. */
 void fuse_ops_process(struct fuse_ops *f, void *bytes, size_t len);
 
-static inline uint64_t fuse_ops_ino(uint64_t root_ino, uint64_t nodeid)
-{
-	return nodeid == 1 ? root_ino : nodeid;
-}
-
 uint64_t fuse_ops_root(const struct fuse_ops *f);
-uint32_t fuse_ops_block_bytes(const struct fuse_ops *f);
+
+/* What the answers of other requests need to know of the data path. NULL: nothing is to know. */
+struct fuse_ops_hooks {
+	/* The core hears of every write of ino that has been answered (EV_TOUCHED). */
+	void (*settle)(void *ctx, uint64_t ino);
+	/* Time of the newest write that it has not heard of; 0: none. */
+	int64_t (*touched_ns)(void *ctx, uint64_t ino);
+	void *ctx;
+};
+void fuse_ops_set_hooks(struct fuse_ops *f, const struct fuse_ops_hooks *h);
 
 #endif

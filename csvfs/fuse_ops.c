@@ -1,0 +1,1237 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fuse_ops.c - the kernel's requests but for READ and WRITE: each becomes one EV_REQUEST, and its
+ * FX_REPLY the answer. Decides nothing.
+ *
+ * Locks: fuse_ops.lock guards the table of requests; post() is called with it held, so that the core
+ * cannot answer a request that is still being handed over.
+ */
+#define FUSE_USE_VERSION 314
+#include "csvfs/fuse_ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <linux/fuse.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/base/list.h"
+
+/* What the kernel has and the library's headers have not (Linux 6.6). */
+#define INIT_DIRECT_IO_ALLOW_MMAP (1ull << 36)
+
+#define CACHE_SECONDS 3600.0
+#define BLKSIZE 65536 /* st_blksize: what stdio and cp read and write at once */
+
+/* A request that the core has. */
+struct frq {
+	struct fs_request rq; /* first, and valid until the answer: EV_REQUEST points to it */
+	fuse_req_t req;	      /* NULL: nobody waits for the answer */
+	size_t size;	      /* READDIR, GETXATTR, LISTXATTR: room of the kernel */
+	uint32_t idx, gen;
+	bool open_dot;	      /* LOOKUP of ".": by inode number */
+	void *data;
+	struct list link;     /* free */
+};
+
+struct inval {
+	struct list link;
+	uint64_t ino;
+	char name[NAME_BYTES_MAX + 1];
+};
+
+struct fuse_ops {
+	struct fuse_ops_config cfg;
+	struct fuse_ops_hooks hooks;
+	char *mountpoint;
+	struct fuse_session *se;
+	bool in_init, kernel_mmap; /* of the thread that processes INIT, alone at that time */
+
+	pthread_mutex_t lock;
+	struct frq **table;
+	uint32_t table_len, pending;
+	struct list free;
+
+	pthread_mutex_t inval_lock;
+	pthread_cond_t inval_more;
+	struct list invals;
+	bool inval_stop;
+	pthread_t inval_thread;
+	bool inval_running;
+};
+
+static struct fuse_ops *ops_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+static uint64_t ino_of(fuse_req_t req, fuse_ino_t nodeid)
+{
+	return nodeid == FUSE_ROOT_ID ? ops_of(req)->cfg.root_ino : nodeid;
+}
+
+static fuse_ino_t nodeid_of(const struct fuse_ops *f, uint64_t ino)
+{
+	return ino == f->cfg.root_ino ? FUSE_ROOT_ID : ino;
+}
+
+/* ------------------------------------------------------------------ the table of requests */
+
+static uint64_t tag_of(const struct frq *q)
+{
+	return FUSE_OPS_TAG | (uint64_t)(q->gen & 0x3fffffffu) << 32 | q->idx;
+}
+
+static struct frq *frq_new_slot(struct fuse_ops *f)
+{
+	struct frq *q = calloc(1, sizeof(*q)), **t;
+
+	if (!q)
+		return NULL;
+	t = realloc(f->table, (f->table_len + 1) * sizeof(*t));
+	if (!t) {
+		free(q);
+		return NULL;
+	}
+	f->table = t;
+	q->idx = f->table_len;
+	f->table[f->table_len++] = q;
+	return q;
+}
+
+/* A request with its common fields filled in; NULL: it has been answered with ENOMEM. */
+static struct frq *frq_get(fuse_req_t req, struct fuse_ops *f, enum fs_op op, uint64_t ino)
+{
+	struct frq *q = NULL;
+	struct timespec ts;
+
+	pthread_mutex_lock(&f->lock);
+	if (!list_empty(&f->free)) {
+		q = list_first_entry(&f->free, struct frq, link);
+		list_del(&q->link);
+	} else {
+		q = frq_new_slot(f);
+	}
+	if (q)
+		f->pending++;
+	pthread_mutex_unlock(&f->lock);
+	if (!q) {
+		if (req)
+			fuse_reply_err(req, ENOMEM);
+		return NULL;
+	}
+	list_init(&q->link);
+	memset(&q->rq, 0, sizeof(q->rq));
+	q->req = req;
+	q->size = 0;
+	q->open_dot = false;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	q->rq.op = op;
+	q->rq.ino = ino;
+	q->rq.time_ns = (int64_t)ts.tv_sec * (int64_t)NS_PER_SEC + ts.tv_nsec;
+	if (req) {
+		const struct fuse_ctx *c = fuse_req_ctx(req);
+
+		q->rq.cred = (struct fs_cred){.uid = c->uid, .gid = c->gid, .umask = c->umask};
+	}
+	return q;
+}
+
+static void frq_put(struct fuse_ops *f, struct frq *q)
+{
+	free(q->data);
+	q->data = NULL;
+	pthread_mutex_lock(&f->lock);
+	q->req = NULL;
+	q->gen++;
+	list_add(&q->link, &f->free);
+	csv_assert(f->pending > 0);
+	f->pending--;
+	pthread_mutex_unlock(&f->lock);
+}
+
+static void frq_fail(struct frq *q, int err)
+{
+	struct fuse_ops *f = ops_of(q->req);
+
+	fuse_reply_err(q->req, err);
+	frq_put(f, q);
+}
+
+static void interrupted(fuse_req_t req, void *data)
+{
+	struct fuse_ops *f = ops_of(req);
+	struct event ev = {.type = EV_CANCEL, .tag = (uint64_t)(uintptr_t)data};
+
+	f->cfg.post(f->cfg.ctx, &ev);
+}
+
+static void frq_post(struct fuse_ops *f, struct frq *q)
+{
+	struct event ev = {.type = EV_REQUEST, .tag = tag_of(q), .rq = &q->rq};
+	fuse_req_t req = q->req;
+
+	/*
+	 * The answer may come as soon as this is posted, and ends req: it waits for the lock. The
+	 * library may call interrupted() at once: its EV_CANCEL then comes behind the EV_REQUEST.
+	 */
+	pthread_mutex_lock(&f->lock);
+	f->cfg.post(f->cfg.ctx, &ev);
+	if (req)
+		fuse_req_interrupt_func(req, interrupted, (void *)(uintptr_t)ev.tag);
+	pthread_mutex_unlock(&f->lock);
+}
+
+static bool set_name(struct frq *q, char to[NAME_BYTES_MAX + 1], const char *name)
+{
+	size_t n = strlen(name);
+
+	if (n > NAME_BYTES_MAX) {
+		frq_fail(q, ENAMETOOLONG);
+		return false;
+	}
+	memcpy(to, name, n + 1);
+	return true;
+}
+
+static bool set_data(struct frq *q, const void *data, size_t len)
+{
+	if (!len)
+		return true;
+	q->data = malloc(len);
+	if (!q->data) {
+		frq_fail(q, ENOMEM);
+		return false;
+	}
+	memcpy(q->data, data, len);
+	q->rq.data = q->data;
+	q->rq.data_len = (uint32_t)len;
+	return true;
+}
+
+/* A request on a name in a directory. */
+static struct frq *frq_named(fuse_req_t req, enum fs_op op, fuse_ino_t parent, const char *name)
+{
+	struct fuse_ops *f = ops_of(req);
+	struct frq *q = frq_get(req, f, op, ino_of(req, parent));
+
+	if (!q || !set_name(q, q->rq.name, name))
+		return NULL;
+	return q;
+}
+
+static struct frq *frq_plain(fuse_req_t req, enum fs_op op, fuse_ino_t ino)
+{
+	return frq_get(req, ops_of(req), op, ino_of(req, ino));
+}
+
+/* ------------------------------------------------------------------ requests */
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct frq *q;
+
+	/* Of a file handle (NFS, open_by_handle_at): the inode itself, by its number. */
+	if (!strcmp(name, ".")) {
+		q = frq_plain(req, FS_GETATTR, parent);
+		if (q)
+			q->open_dot = true;
+	} else {
+		q = frq_named(req, FS_LOOKUP, parent, name);
+	}
+	if (q)
+		frq_post(ops_of(req), q);
+}
+
+/* The core keeps nothing per inode that the kernel knows. */
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+	(void)ino;
+	(void)nlookup;
+	fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	(void)count;
+	(void)forgets;
+	fuse_reply_none(req);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct frq *q = frq_plain(req, FS_GETATTR, ino);
+
+	(void)fi;
+	if (q)
+		frq_post(ops_of(req), q);
+}
+
+static int64_t ns_of(struct timespec ts)
+{
+	return (int64_t)ts.tv_sec * (int64_t)NS_PER_SEC + ts.tv_nsec;
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
+	struct fuse_file_info *fi)
+{
+	struct frq *q = frq_plain(req, FS_SETATTR, ino);
+	struct fs_request *rq;
+
+	(void)fi;
+	if (!q)
+		return;
+	rq = &q->rq;
+	if (set & FUSE_SET_ATTR_MODE) {
+		rq->valid |= FS_SET_MODE;
+		rq->attr.mode = st->st_mode;
+	}
+	if (set & FUSE_SET_ATTR_UID) {
+		rq->valid |= FS_SET_UID;
+		rq->attr.uid = st->st_uid;
+	}
+	if (set & FUSE_SET_ATTR_GID) {
+		rq->valid |= FS_SET_GID;
+		rq->attr.gid = st->st_gid;
+	}
+	if (set & FUSE_SET_ATTR_SIZE) {
+		rq->valid |= FS_SET_SIZE;
+		rq->attr.size = (uint64_t)st->st_size;
+	}
+	if (set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW)) {
+		rq->valid |= FS_SET_ATIME;
+		rq->attr.atime_ns = set & FUSE_SET_ATTR_ATIME_NOW ? rq->time_ns
+								  : ns_of(st->st_atim);
+	}
+	if (set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) {
+		rq->valid |= FS_SET_MTIME;
+		rq->attr.mtime_ns = set & FUSE_SET_ATTR_MTIME_NOW ? rq->time_ns
+								  : ns_of(st->st_mtim);
+	}
+	if (set & FUSE_SET_ATTR_CTIME) {
+		rq->valid |= FS_SET_CTIME;
+		rq->attr.ctime_ns = ns_of(st->st_ctim);
+	}
+	ops_of(req)->hooks.settle(ops_of(req)->hooks.ctx, rq->ino);
+	frq_post(ops_of(req), q);
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct frq *q = frq_plain(req, FS_READLINK, ino);
+
+	if (q)
+		frq_post(ops_of(req), q);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	struct frq *q = frq_named(req, FS_SYMLINK, parent, name);
+
+	if (!q)
+		return;
+	if (strlen(target) > SYMLINK_BYTES_MAX) {
+		frq_fail(q, ENAMETOOLONG);
+		return;
+	}
+	q->rq.mode = S_IFLNK | 0777;
+	if (set_data(q, target, strlen(target)))
+		frq_post(ops_of(req), q);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	struct frq *q = frq_named(req, FS_MKNOD, parent, name);
+
+	if (!q)
+		return;
+	q->rq.mode = mode;
+	q->rq.rdev = (uint32_t)rdev;
+	frq_post(ops_of(req), q);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct frq *q = frq_named(req, FS_MKDIR, parent, name);
+
+	if (!q)
+		return;
+	q->rq.mode = (mode & 07777) | S_IFDIR;
+	frq_post(ops_of(req), q);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct frq *q = frq_named(req, FS_UNLINK, parent, name);
+
+	if (q)
+		frq_post(ops_of(req), q);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct frq *q = frq_named(req, FS_RMDIR, parent, name);
+
+	if (q)
+		frq_post(ops_of(req), q);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+	const char *newname, unsigned int flags)
+{
+	struct frq *q;
+
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	q = frq_named(req, FS_RENAME, parent, name);
+	if (!q || !set_name(q, q->rq.name2, newname))
+		return;
+	q->rq.ino2 = ino_of(req, newparent);
+	q->rq.flags = flags;
+	frq_post(ops_of(req), q);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
+{
+	struct frq *q = frq_plain(req, FS_LINK, ino);
+
+	/* FS_LINK: ino, ino2 = new parent, name. */
+	if (!q || !set_name(q, q->rq.name, newname))
+		return;
+	q->rq.ino2 = ino_of(req, newparent);
+	frq_post(ops_of(req), q);
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct frq *q = frq_plain(req, FS_OPEN, ino);
+
+	if (!q)
+		return;
+	q->rq.flags = (uint32_t)fi->flags;
+	frq_post(ops_of(req), q);
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	struct fuse_file_info *fi)
+{
+	struct frq *q = frq_named(req, FS_CREATE, parent, name);
+
+	if (!q)
+		return;
+	q->rq.mode = (mode & 07777) | S_IFREG;
+	q->rq.flags = (uint32_t)fi->flags;
+	frq_post(ops_of(req), q);
+}
+
+/* Nothing is kept back here: what a close must show elsewhere goes with RELEASE, or was told before. */
+static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	fuse_reply_err(req, 0);
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct frq *q = frq_plain(req, FS_CLOSE, ino);
+	struct fuse_ops *f = ops_of(req);
+
+	(void)fi;
+	if (!q)
+		return;
+	f->hooks.settle(f->hooks.ctx, q->rq.ino);
+	frq_post(f, q);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct frq *q = frq_plain(req, FS_FSYNC, ino);
+	struct fuse_ops *f = ops_of(req);
+
+	(void)fi;
+	if (!q)
+		return;
+	q->rq.flags = datasync ? 1 : 0;
+	if (!datasync)
+		f->hooks.settle(f->hooks.ctx, q->rq.ino);
+	frq_post(f, q);
+}
+
+/* A directory's handle is not known to the core: there is nothing it would keep for it. */
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	fuse_reply_open(req, fi);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	fuse_reply_err(req, 0);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+	struct fuse_file_info *fi)
+{
+	struct frq *q = frq_plain(req, FS_READDIR, ino);
+
+	(void)fi;
+	if (!q)
+		return;
+	q->rq.off = (uint64_t)off;
+	q->rq.len = size;
+	q->size = size;
+	frq_post(ops_of(req), q);
+}
+
+static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	op_fsync(req, ino, datasync, fi);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct frq *q = frq_plain(req, FS_STATFS, ino ? ino : FUSE_ROOT_ID);
+
+	if (q)
+		frq_post(ops_of(req), q);
+}
+
+static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+	size_t size, int flags)
+{
+	struct frq *q = frq_named(req, FS_SETXATTR, ino, name);
+
+	if (!q)
+		return;
+	if (size > XATTR_BYTES_MAX) {
+		frq_fail(q, E2BIG);
+		return;
+	}
+	q->rq.flags = (uint32_t)flags;
+	if (set_data(q, value, size))
+		frq_post(ops_of(req), q);
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct frq *q = frq_named(req, FS_GETXATTR, ino, name);
+
+	if (!q)
+		return;
+	q->size = size;
+	frq_post(ops_of(req), q);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct frq *q = frq_plain(req, FS_LISTXATTR, ino);
+
+	if (!q)
+		return;
+	q->size = size;
+	frq_post(ops_of(req), q);
+}
+
+static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	struct frq *q = frq_named(req, FS_REMOVEXATTR, ino, name);
+
+	if (q)
+		frq_post(ops_of(req), q);
+}
+
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+	struct fuse_file_info *fi)
+{
+	struct frq *q = frq_plain(req, FS_FALLOCATE, ino);
+
+	(void)fi;
+	if (!q)
+		return;
+	q->rq.flags = (uint32_t)mode;
+	q->rq.off = (uint64_t)off;
+	q->rq.len = (uint64_t)len;
+	frq_post(ops_of(req), q);
+}
+
+static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+	struct fuse_file_info *fi)
+{
+	struct frq *q = frq_plain(req, FS_LSEEK, ino);
+
+	(void)fi;
+	if (!q)
+		return;
+	q->rq.off = (uint64_t)off;
+	q->rq.flags = (uint32_t)whence;
+	frq_post(ops_of(req), q);
+}
+
+/* ------------------------------------------------------------------ answers */
+
+static struct timespec ts_of(int64_t ns)
+{
+	int64_t s = ns / (int64_t)NS_PER_SEC, rest = ns % (int64_t)NS_PER_SEC;
+
+	if (rest < 0) {
+		s--;
+		rest += (int64_t)NS_PER_SEC;
+	}
+	return (struct timespec){.tv_sec = s, .tv_nsec = rest};
+}
+
+static void stat_of(const struct fuse_ops *f, struct stat *st, const struct fs_attr *a)
+{
+	int64_t touched_ns = f->hooks.touched_ns(f->hooks.ctx, a->ino);
+
+	memset(st, 0, sizeof(*st));
+	st->st_ino = a->ino;
+	st->st_mode = a->mode;
+	st->st_nlink = a->nlink;
+	st->st_uid = a->uid;
+	st->st_gid = a->gid;
+	st->st_rdev = a->rdev;
+	st->st_size = (off_t)a->size;
+	st->st_blocks = (blkcnt_t)a->blocks;
+	st->st_blksize = BLKSIZE;
+	st->st_atim = ts_of(a->atime_ns);
+	/* What was written here a moment ago shows here, told to the core or not. */
+	st->st_mtim = ts_of(touched_ns > a->mtime_ns ? touched_ns : a->mtime_ns);
+	st->st_ctim = ts_of(touched_ns > a->ctime_ns ? touched_ns : a->ctime_ns);
+}
+
+static double timeout_of(const struct fuse_ops *f)
+{
+	return f->cfg.cache ? CACHE_SECONDS : 0;
+}
+
+static void entry_of(const struct fuse_ops *f, struct fuse_entry_param *e, const struct fs_attr *a)
+{
+	memset(e, 0, sizeof(*e));
+	e->ino = nodeid_of(f, a->ino);
+	e->generation = a->generation;
+	e->attr_timeout = e->entry_timeout = timeout_of(f);
+	stat_of(f, &e->attr, a);
+}
+
+static void answer_entry(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
+{
+	struct fuse_entry_param e;
+
+	if (rp->err == -ENOENT && q->rq.op == FS_LOOKUP && f->cfg.cache) {
+		/* "No such name" may be kept as well. */
+		memset(&e, 0, sizeof(e));
+		e.entry_timeout = timeout_of(f);
+		fuse_reply_entry(q->req, &e);
+		return;
+	}
+	if (rp->err) {
+		fuse_reply_err(q->req, q->open_dot && rp->err == -ENOENT ? ESTALE : -rp->err);
+		return;
+	}
+	entry_of(f, &e, &rp->attr);
+	fuse_reply_entry(q->req, &e);
+}
+
+/* An interrupted open is not followed by a RELEASE: the handle that the core counted goes again. */
+static void close_unasked(struct fuse_ops *f, uint64_t ino)
+{
+	struct frq *q = frq_get(NULL, f, FS_CLOSE, ino);
+
+	if (q)
+		frq_post(f, q);
+}
+
+#define OPEN_FLAGS (FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES)
+
+/*
+ * The library has no field for FOPEN_PARALLEL_DIRECT_WRITES, without which the kernel sends one
+ * write of a file at a time: so the kernel's own struct (linux/fuse.h).
+ */
+static void answer_open(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
+{
+	struct fuse_open_out out = {.open_flags = OPEN_FLAGS};
+
+	if (rp->err) {
+		fuse_reply_err(q->req, -rp->err);
+		return;
+	}
+	if (fuse_reply_buf(q->req, (const char *)&out, sizeof(out)) == -ENOENT)
+		close_unasked(f, q->rq.ino);
+}
+
+static void kernel_attr(struct fuse_attr *to, const struct stat *st)
+{
+	*to = (struct fuse_attr){
+		.ino = st->st_ino,
+		.size = (uint64_t)st->st_size,
+		.blocks = (uint64_t)st->st_blocks,
+		.atime = (uint64_t)st->st_atim.tv_sec,
+		.mtime = (uint64_t)st->st_mtim.tv_sec,
+		.ctime = (uint64_t)st->st_ctim.tv_sec,
+		.atimensec = (uint32_t)st->st_atim.tv_nsec,
+		.mtimensec = (uint32_t)st->st_mtim.tv_nsec,
+		.ctimensec = (uint32_t)st->st_ctim.tv_nsec,
+		.mode = st->st_mode,
+		.nlink = (uint32_t)st->st_nlink,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
+		.rdev = (uint32_t)st->st_rdev,
+		.blksize = (uint32_t)st->st_blksize,
+	};
+}
+
+static void answer_create(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
+{
+	struct {
+		struct fuse_entry_out entry;
+		struct fuse_open_out open;
+	} out = {.open = {.open_flags = OPEN_FLAGS}};
+	struct stat st;
+
+	if (rp->err) {
+		fuse_reply_err(q->req, -rp->err);
+		return;
+	}
+	stat_of(f, &st, &rp->attr);
+	out.entry.nodeid = nodeid_of(f, rp->attr.ino);
+	out.entry.generation = rp->attr.generation;
+	out.entry.entry_valid = out.entry.attr_valid = (uint64_t)timeout_of(f);
+	kernel_attr(&out.entry.attr, &st);
+	if (fuse_reply_buf(q->req, (const char *)&out, sizeof(out)) == -ENOENT)
+		close_unasked(f, rp->attr.ino);
+}
+
+static void answer_attr(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
+{
+	struct stat st;
+
+	if (rp->err) {
+		fuse_reply_err(q->req, -rp->err);
+		return;
+	}
+	stat_of(f, &st, &rp->attr);
+	fuse_reply_attr(q->req, &st, timeout_of(f));
+}
+
+static void answer_readlink(struct frq *q, const struct fs_reply *rp)
+{
+	char target[SYMLINK_BYTES_MAX + 1];
+
+	if (rp->err || rp->data_len > SYMLINK_BYTES_MAX) {
+		fuse_reply_err(q->req, rp->err ? -rp->err : EIO);
+		return;
+	}
+	memcpy(target, rp->data, rp->data_len);
+	target[rp->data_len] = 0;
+	fuse_reply_readlink(q->req, target);
+}
+
+/* The stream of fs_dirent has the kernel's sizes, so what fits there fits here. */
+static size_t dirents(fuse_req_t req, char *out, size_t room, const struct fs_reply *rp)
+{
+	const uint8_t *p = rp->data, *end = p + rp->data_len;
+	char name[NAME_BYTES_MAX + 1];
+	struct fs_dirent d;
+	size_t used = 0, n;
+
+	while ((size_t)(end - p) >= sizeof(d)) {
+		struct stat st = {0};
+
+		memcpy(&d, p, sizeof(d));
+		if (d.namelen > NAME_BYTES_MAX || FS_DIRENT_SIZE(d.namelen) > (size_t)(end - p))
+			break;
+		memcpy(name, p + sizeof(d), d.namelen);
+		name[d.namelen] = 0;
+		st.st_ino = d.ino;
+		st.st_mode = d.type << 12;
+		n = fuse_add_direntry(req, out + used, room - used, name, &st, (off_t)d.cookie);
+		if (n > room - used)
+			break;
+		used += n;
+		p += FS_DIRENT_SIZE(d.namelen);
+	}
+	return used;
+}
+
+static void answer_readdir(struct frq *q, const struct fs_reply *rp)
+{
+	char *out;
+
+	if (rp->err) {
+		fuse_reply_err(q->req, -rp->err);
+		return;
+	}
+	out = malloc(q->size ? q->size : 1);
+	if (!out) {
+		fuse_reply_err(q->req, ENOMEM);
+		return;
+	}
+	fuse_reply_buf(q->req, out, dirents(q->req, out, q->size, rp));
+	free(out);
+}
+
+static void answer_xattr(struct frq *q, const struct fs_reply *rp)
+{
+	if (rp->err)
+		fuse_reply_err(q->req, -rp->err);
+	else if (!q->size)
+		fuse_reply_xattr(q->req, rp->data_len);
+	else if (rp->data_len > q->size)
+		fuse_reply_err(q->req, ERANGE);
+	else
+		fuse_reply_buf(q->req, rp->data, rp->data_len);
+}
+
+static void answer_statfs(struct frq *q, const struct fs_reply *rp)
+{
+	const struct fs_statfs *s = &rp->statfs;
+	struct statvfs v = {
+		.f_bsize = s->bsize,
+		.f_frsize = s->bsize,
+		.f_blocks = s->blocks,
+		.f_bfree = s->bfree,
+		.f_bavail = s->bavail,
+		.f_files = s->files,
+		.f_ffree = s->ffree,
+		.f_favail = s->ffree,
+		.f_namemax = s->namelen,
+	};
+
+	if (rp->err)
+		fuse_reply_err(q->req, -rp->err);
+	else
+		fuse_reply_statfs(q->req, &v);
+}
+
+static void answer(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
+{
+	switch (q->rq.op) {
+	case FS_GETATTR:
+		if (!q->open_dot) {
+			answer_attr(f, q, rp);
+			return;
+		}
+		answer_entry(f, q, rp);
+		return;
+	case FS_LOOKUP:
+	case FS_MKNOD:
+	case FS_MKDIR:
+	case FS_SYMLINK:
+	case FS_LINK:
+		answer_entry(f, q, rp);
+		return;
+	case FS_SETATTR:
+		answer_attr(f, q, rp);
+		return;
+	case FS_OPEN:
+		answer_open(f, q, rp);
+		return;
+	case FS_CREATE:
+		answer_create(f, q, rp);
+		return;
+	case FS_READLINK:
+		answer_readlink(q, rp);
+		return;
+	case FS_READDIR:
+		answer_readdir(q, rp);
+		return;
+	case FS_GETXATTR:
+	case FS_LISTXATTR:
+		answer_xattr(q, rp);
+		return;
+	case FS_STATFS:
+		answer_statfs(q, rp);
+		return;
+	case FS_LSEEK:
+		if (rp->err)
+			fuse_reply_err(q->req, -rp->err);
+		else
+			fuse_reply_lseek(q->req, (off_t)rp->off);
+		return;
+	case FS_UNLINK:
+	case FS_RMDIR:
+	case FS_RENAME:
+	case FS_SETXATTR:
+	case FS_REMOVEXATTR:
+	case FS_FALLOCATE:
+	case FS_CLOSE:
+	case FS_FSYNC:
+		fuse_reply_err(q->req, -rp->err);
+		return;
+	case FS_NONE:
+	case FS_LAYOUT_GET:
+	case FS_LAYOUT_COMMIT:
+	case FS_LAYOUT_RETURN:
+	case FS_APPEND:
+	case FS_FREE_ORPHAN:
+		break;
+	}
+	csv_assert(!"a request of the kernel");
+}
+
+void fuse_ops_reply(struct fuse_ops *f, uint64_t tag, const struct fs_reply *rp)
+{
+	uint32_t idx = (uint32_t)tag;
+	struct frq *q = NULL;
+
+	pthread_mutex_lock(&f->lock);
+	if (idx < f->table_len && tag_of(f->table[idx]) == tag)
+		q = f->table[idx];
+	pthread_mutex_unlock(&f->lock);
+	if (!q)
+		return;
+	if (q->req)
+		answer(f, q, rp);
+	frq_put(f, q);
+}
+
+uint32_t fuse_ops_pending(struct fuse_ops *f)
+{
+	uint32_t n;
+
+	pthread_mutex_lock(&f->lock);
+	n = f->pending;
+	pthread_mutex_unlock(&f->lock);
+	return n;
+}
+
+/* ------------------------------------------------------------------ the kernel must forget */
+
+static void *inval_main(void *arg)
+{
+	struct fuse_ops *f = arg;
+	struct inval *v;
+
+	pthread_mutex_lock(&f->inval_lock);
+	for (;;) {
+		while (list_empty(&f->invals) && !f->inval_stop)
+			pthread_cond_wait(&f->inval_more, &f->inval_lock);
+		if (f->inval_stop)
+			break;
+		v = list_first_entry(&f->invals, struct inval, link);
+		list_del(&v->link);
+		pthread_mutex_unlock(&f->inval_lock);
+		/* These wait for locks of the kernel that its own requests may hold: no lock of ours. */
+		if (v->name[0])
+			(void)fuse_lowlevel_notify_inval_entry(
+				f->se, nodeid_of(f, v->ino), v->name, strlen(v->name));
+		else
+			(void)fuse_lowlevel_notify_inval_inode(f->se, nodeid_of(f, v->ino), 0, 0);
+		free(v);
+		pthread_mutex_lock(&f->inval_lock);
+	}
+	pthread_mutex_unlock(&f->inval_lock);
+	return NULL;
+}
+
+void fuse_ops_inval(struct fuse_ops *f, uint64_t ino, const char *name)
+{
+	struct inval *v = calloc(1, sizeof(*v));
+
+	if (!v)
+		return; /* nothing is cached for long where this is needed */
+	v->ino = ino;
+	if (name)
+		snprintf(v->name, sizeof(v->name), "%s", name);
+	pthread_mutex_lock(&f->inval_lock);
+	list_add_tail(&v->link, &f->invals);
+	pthread_cond_signal(&f->inval_more);
+	pthread_mutex_unlock(&f->inval_lock);
+}
+
+/* ------------------------------------------------------------------ mount */
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	(void)userdata;
+	conn->max_write = IO_BYTES_MAX;
+	conn->max_read = IO_BYTES_MAX;
+	conn->max_readahead = IO_BYTES_MAX;
+	conn->max_background = 256;
+	conn->congestion_threshold = 192;
+	conn->time_gran = 1;
+	conn->want |= conn->capable &
+		      (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
+			      FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_AUTO_INVAL_DATA);
+	/* Locks of one node only, kept by the kernel: see fuse_ops.h. */
+	conn->want &= ~(unsigned)(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_SPLICE_READ |
+				  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+				  FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ATOMIC_O_TRUNC |
+				  FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_READDIRPLUS |
+				  FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR);
+}
+
+static const struct fuse_lowlevel_ops lowlevel_ops = {
+	.init = op_init,
+	.lookup = op_lookup,
+	.forget = op_forget,
+	.forget_multi = op_forget_multi,
+	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.readlink = op_readlink,
+	.symlink = op_symlink,
+	.mknod = op_mknod,
+	.mkdir = op_mkdir,
+	.unlink = op_unlink,
+	.rmdir = op_rmdir,
+	.rename = op_rename,
+	.link = op_link,
+	.open = op_open,
+	.create = op_create,
+	.flush = op_flush,
+	.release = op_release,
+	.fsync = op_fsync,
+	.opendir = op_opendir,
+	.readdir = op_readdir,
+	.releasedir = op_releasedir,
+	.fsyncdir = op_fsyncdir,
+	.statfs = op_statfs,
+	.setxattr = op_setxattr,
+	.getxattr = op_getxattr,
+	.listxattr = op_listxattr,
+	.removexattr = op_removexattr,
+	.fallocate = op_fallocate,
+	.lseek = op_lseek,
+};
+
+/*
+ * The answer to INIT gets the flag that allows shared mmap of files opened with direct I/O (git and
+ * sqlite need it); the library does not know it.
+ */
+static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	struct fuse_ops *f = userdata;
+	struct fuse_init_out out;
+
+	if (f->in_init && f->kernel_mmap && count == 2 && iov[1].iov_len == sizeof(out)) {
+		struct iovec mine[2] = {iov[0], {&out, sizeof(out)}};
+
+		memcpy(&out, iov[1].iov_base, sizeof(out));
+		out.flags |= FUSE_INIT_EXT;
+		out.flags2 |= (uint32_t)(INIT_DIRECT_IO_ALLOW_MMAP >> 32);
+		return writev(fd, mine, 2);
+	}
+	return writev(fd, iov, count);
+}
+
+static ssize_t io_read(int fd, void *buf, size_t len, void *userdata)
+{
+	(void)userdata;
+	return read(fd, buf, len);
+}
+
+static const struct fuse_custom_io custom_io = {.read = io_read, .writev = io_writev};
+
+void fuse_ops_process(struct fuse_ops *f, void *bytes, size_t len)
+{
+	struct fuse_buf b = {.mem = bytes, .size = len};
+	const struct fuse_in_header *h = bytes;
+	const struct fuse_init_in *in = (const void *)(h + 1);
+
+	if (h->opcode != FUSE_INIT) {
+		fuse_session_process_buf(f->se, &b);
+		return;
+	}
+	f->kernel_mmap = len >= sizeof(*h) + sizeof(*in) && (in->flags & FUSE_INIT_EXT) &&
+			 (in->flags2 & (uint32_t)(INIT_DIRECT_IO_ALLOW_MMAP >> 32));
+	f->in_init = true;
+	fuse_session_process_buf(f->se, &b);
+	f->in_init = false;
+}
+
+int fuse_ops_fd(struct fuse_ops *f)
+{
+	return fuse_session_fd(f->se);
+}
+
+uint64_t fuse_ops_root(const struct fuse_ops *f)
+{
+	return f->cfg.root_ino;
+}
+
+static void no_settle(void *ctx, uint64_t ino)
+{
+	(void)ctx;
+	(void)ino;
+}
+
+static int64_t no_touched(void *ctx, uint64_t ino)
+{
+	(void)ctx;
+	(void)ino;
+	return 0;
+}
+
+void fuse_ops_set_hooks(struct fuse_ops *f, const struct fuse_ops_hooks *h)
+{
+	if (h)
+		f->hooks = *h;
+	else
+		f->hooks = (struct fuse_ops_hooks){.settle = no_settle, .touched_ns = no_touched};
+}
+
+/* A comma in the name of an image would end the option. */
+static void add_escaped(char *out, size_t room, const char *s)
+{
+	size_t n = strlen(out);
+
+	for (; *s && n + 3 < room; s++) {
+		if (*s == ',' || *s == '\\')
+			out[n++] = '\\';
+		out[n++] = *s;
+	}
+	out[n] = 0;
+}
+
+static void make_options(const struct fuse_ops_config *cfg, char *out, size_t room)
+{
+	bool root = geteuid() == 0;
+
+	snprintf(out, room, "max_read=%u,default_permissions,subtype=csvfs%s%s%s%s%s%s,fsname=",
+		IO_BYTES_MAX, cfg->readonly ? ",ro" : "", cfg->noatime ? ",noatime" : "",
+		cfg->noexec ? ",noexec" : "", root ? ",allow_other" : "",
+		root && !cfg->nodev ? ",dev" : "", root && !cfg->nosuid ? ",suid" : "");
+	add_escaped(out, room, cfg->fsname ? cfg->fsname : "csvfs");
+}
+
+static struct fuse_session *mount_session(
+	struct fuse_ops *f, const char *options, char *text, size_t text_bytes)
+{
+	char *argv[] = {(char *)(uintptr_t)"csvfs", (char *)(uintptr_t)"-o",
+		(char *)(uintptr_t)options, NULL};
+	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
+	struct fuse_session *se =
+		fuse_session_new(&args, &lowlevel_ops, sizeof(lowlevel_ops), f);
+
+	fuse_opt_free_args(&args);
+	if (!se) {
+		snprintf(text, text_bytes, "cannot start FUSE");
+		return NULL;
+	}
+	if (fuse_session_mount(se, f->mountpoint)) {
+		snprintf(text, text_bytes, "cannot mount on %s", f->mountpoint);
+		fuse_session_destroy(se);
+		return NULL;
+	}
+	if (fuse_session_custom_io(se, &custom_io, fuse_session_fd(se))) {
+		snprintf(text, text_bytes, "this libfuse cannot have its input and output replaced");
+		fuse_session_unmount(se);
+		fuse_session_destroy(se);
+		return NULL;
+	}
+	return se;
+}
+
+static struct fuse_ops *ops_new(const struct fuse_ops_config *cfg)
+{
+	struct fuse_ops *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	f->cfg = *cfg;
+	fuse_ops_set_hooks(f, NULL);
+	pthread_mutex_init(&f->lock, NULL);
+	pthread_mutex_init(&f->inval_lock, NULL);
+	pthread_cond_init(&f->inval_more, NULL);
+	list_init(&f->free);
+	list_init(&f->invals);
+	f->mountpoint = realpath(cfg->mountpoint, NULL);
+	if (!f->mountpoint)
+		f->mountpoint = strdup(cfg->mountpoint);
+	if (!f->mountpoint) {
+		fuse_ops_destroy(f);
+		return NULL;
+	}
+	return f;
+}
+
+int fuse_ops_mount(
+	const struct fuse_ops_config *cfg, struct fuse_ops **out, char *text, size_t text_bytes)
+{
+	struct fuse_ops *f = ops_new(cfg);
+	char options[512];
+	int err, fd;
+
+	*out = NULL;
+	if (!f)
+		return -ENOMEM;
+	make_options(cfg, options, sizeof(options));
+	f->se = mount_session(f, options, text, text_bytes);
+	if (!f->se) {
+		fuse_ops_destroy(f);
+		return -EIO;
+	}
+	fd = fuse_session_fd(f->se);
+	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+	(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	err = pthread_create(&f->inval_thread, NULL, inval_main, f);
+	if (err) {
+		snprintf(text, text_bytes, "cannot start a thread");
+		fuse_ops_destroy(f);
+		return -err;
+	}
+	f->inval_running = true;
+	*out = f;
+	return 0;
+}
+
+void fuse_ops_unmount(struct fuse_ops *f)
+{
+	pid_t pid;
+
+	if (!umount2(f->mountpoint, MNT_DETACH) || errno != EPERM)
+		return;
+	pid = fork();
+	if (!pid) {
+		execlp("fusermount3", "fusermount3", "-u", "-q", "-z", "--", f->mountpoint, NULL);
+		_exit(127);
+	}
+	if (pid > 0)
+		(void)waitpid(pid, NULL, 0);
+}
+
+void fuse_ops_destroy(struct fuse_ops *f)
+{
+	if (!f)
+		return;
+	if (f->inval_running) {
+		pthread_mutex_lock(&f->inval_lock);
+		f->inval_stop = true;
+		pthread_cond_signal(&f->inval_more);
+		pthread_mutex_unlock(&f->inval_lock);
+		pthread_join(f->inval_thread, NULL);
+	}
+	while (!list_empty(&f->invals)) {
+		struct inval *v = list_first_entry(&f->invals, struct inval, link);
+
+		list_del(&v->link);
+		free(v);
+	}
+	if (f->se) {
+		fuse_session_unmount(f->se);
+		fuse_session_destroy(f->se);
+	}
+	/* Requests that the core never answered: the session is gone, and its requests with it. */
+	for (uint32_t i = 0; i < f->table_len; i++) {
+		free(f->table[i]->data);
+		free(f->table[i]);
+	}
+	free(f->table);
+	free(f->mountpoint);
+	free(f);
+}
