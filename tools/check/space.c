@@ -97,6 +97,9 @@ static void chunk_slots(struct check *c, struct ck_chunk *k, const struct disk_c
 		if (d->slots[i] & (used ? 1u : 255u))
 			ck_report(c, PROBLEM_CHUNK_SLOTS, k->blkno, 0, d->slots[i], 0,
 				"slots of a block without inodes:");
+		else if (used && !d->slots[i])
+			ck_report(c, PROBLEM_CHUNK_SLOTS, k->blkno, 0, i, i,
+				"no inode in a block that is in use: number");
 	}
 	memcpy(k->slots, d->slots, sizeof(k->slots));
 }
