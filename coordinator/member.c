@@ -32,7 +32,7 @@
  *  2. A view that counts has us in it; agreed only if it counts.
  *  3. A deadline for STATEs runs exactly while a view that counts is not agreed.
  *  4. Each (node, incarnation) is in the fence list once, incarnation 0 never.
- *  5. A node is known once; answered only if it is a member and was heard.
+ *  5. A node is known once; answered only if it is a member.
  *  6. Who left the group is heard no more: the incarnation of an older life is never kept from a fence.
  */
 #include "coordinator/member.h"
@@ -337,6 +337,8 @@ static void view_form(struct member *m, uint64_t now_ns)
 		return;
 	}
 	m->form_ns = NEVER;
+	if (!m->have_cpg && !m->view.number)
+		return; /* not joined yet */
 	if (!view_is(m, quorate && same_ring))
 		view_new(m, quorate && same_ring, now_ns);
 }
@@ -848,7 +850,7 @@ void member_check(const struct member *m)
 
 		for (uint32_t j = 0; j < i; j++)
 			csv_assert(m->nodes[j].node != n->node);
-		csv_assert(!n->answered || (n->member && n->heard));
+		csv_assert(!n->answered || n->member);
 		csv_assert(!n->heard || n->state.node == n->node);
 	}
 }
