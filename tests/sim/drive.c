@@ -1,0 +1,639 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * drive.c - one simulated node: carries out the effects of its core, and runs its data path.
+ *
+ * The core and the data path are the daemon's own code; only the threads are missing: a data
+ * operation's steps are items of the queue, so its commands and the core's effects interleave.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "tests/sim/sim.h"
+
+#define REGION_BYTES (48u << 20)
+#define DP_REGION_BYTES (4u << 20)
+#define TAG_DATA (1ull << 63)
+#define TAG_CLIENT (1ull << 62)
+
+/* ------------------------------------------------------------------ file data handles */
+
+struct sim_data {
+	uint32_t refs, len;
+	uint8_t bytes[];
+};
+
+uint64_t sim_data_new(const void *bytes, uint32_t len)
+{
+	struct sim_data *d = malloc(sizeof(*d) + len);
+
+	d->refs = 1;
+	d->len = len;
+	memcpy(d->bytes, bytes, len);
+	return (uint64_t)(uintptr_t)d;
+}
+
+void sim_data_ref(uint64_t h)
+{
+	((struct sim_data *)(uintptr_t)h)->refs++;
+}
+
+void sim_data_put(uint64_t h)
+{
+	struct sim_data *d = (struct sim_data *)(uintptr_t)h;
+
+	if (d && !--d->refs)
+		free(d);
+}
+
+uint8_t *sim_data_bytes(uint64_t h)
+{
+	return ((struct sim_data *)(uintptr_t)h)->bytes;
+}
+
+/* ------------------------------------------------------------------ requests of clients */
+
+struct pending {
+	struct list link;
+	struct snode *n;
+	uint64_t life_nr;
+	bool done;
+	reply_fn fn;
+	void *arg;
+	struct fs_request rq;
+};
+
+void node_request(struct sim *s, struct snode *n, const struct fs_request *rq, reply_fn fn, void *arg)
+{
+	struct pending *p = sim_alloc(s, sizeof(*p));
+	struct event ev = {.type = EV_REQUEST};
+
+	p->n = n;
+	p->life_nr = n->life_nr;
+	p->fn = fn;
+	p->arg = arg;
+	p->rq = *rq;
+	ev.tag = TAG_CLIENT | (uint64_t)(uintptr_t)p;
+	ev.rq = &p->rq;
+	node_feed(s, n, &ev);
+}
+
+static void on_reply(struct sim *s, struct snode *n, const struct effect *e)
+{
+	struct pending *p = (struct pending *)(uintptr_t)(e->tag & ~TAG_CLIENT);
+
+	if (p->done)
+		sim_fail(s, "node %u: a request was answered twice", n->id);
+	p->done = true;
+	p->fn(s, p->arg, e->reply);
+}
+
+/* ------------------------------------------------------------------ the data path */
+
+struct sop {
+	struct list link;
+	struct snode *n;
+	struct dp_op op;
+	uint8_t *buf;
+	uint8_t *image;
+	uint64_t handle; /* while the core has it */
+	uint32_t left;	 /* commands outstanding */
+	enum lun_status worst;
+	struct fs_request rq;
+	data_fn fn;
+	void *arg;
+};
+
+static void sop_verdict(struct sim *s, struct sop *o, enum dp_verdict v);
+
+static struct dp_now now_of(struct sim *s)
+{
+	return (struct dp_now){s->now_ns, (int64_t)s->now_ns};
+}
+
+static void op_events(struct sim *s, struct snode *n, struct dp_op *op)
+{
+	struct event ev = {0};
+
+	while (dp_op_event(op, &ev)) {
+		node_feed(s, n, &ev);
+		memset(&ev, 0, sizeof(ev));
+	}
+}
+
+static void post_events(struct sim *s, struct snode *n)
+{
+	struct event ev = {0};
+
+	while (n->up && dp_next_event(n->dp, &ev)) {
+		node_feed(s, n, &ev);
+		memset(&ev, 0, sizeof(ev));
+	}
+}
+
+static void run_ready(struct sim *s, struct snode *n)
+{
+	struct dp_op *op;
+
+	while (n->up && (op = dp_next_ready(n->dp, s->now_ns))) {
+		struct sop *o = op->owner;
+
+		sop_verdict(s, o, dp_begin(n->dp, op, now_of(s)));
+	}
+}
+
+static void dp_timer(struct sim *s, void *arg)
+{
+	run_ready(s, arg);
+}
+
+/* Events may be made and ops may be ready after any call into dp: the daemon's data thread looks, too. */
+static void after_dp(struct sim *s, struct snode *n)
+{
+	uint64_t d;
+
+	post_events(s, n);
+	if (!n->up)
+		return;
+	dp_check(n->dp);
+	d = dp_deadline(n->dp);
+	sim_at_node(s, n, d == NEVER || d <= s->now_ns ? s->now_ns + 1000 : d, dp_timer, n);
+}
+
+static void seg_done(struct sim *s, struct snode *n, void *arg, enum lun_status st)
+{
+	struct sop *o = arg;
+
+	o->worst = dp_worst(o->worst, st);
+	if (--o->left)
+		return;
+	sop_verdict(s, o, dp_done(n->dp, &o->op, o->worst, now_of(s)));
+}
+
+static uint8_t *image_of(struct sop *o)
+{
+	struct dp_op *op = &o->op;
+
+	if (!o->image)
+		o->image = calloc(1, 4u << 20);
+	if (op->io_write && !op->bounce)
+		memcpy(o->image, o->buf, op->len);
+	if (op->io_write && op->bounce)
+		dp_fill(op, o->image, o->buf);
+	return o->image;
+}
+
+static void sop_submit(struct sim *s, struct sop *o)
+{
+	struct dp_op *op = &o->op;
+	uint8_t *image = image_of(o);
+
+	o->left = op->seg_count;
+	o->worst = LUN_OK;
+	for (uint32_t i = 0; i < op->seg_count; i++)
+		lun_io(s, o->n, op->io_write, op->io_fua, op->segs[i].lun_off, op->segs[i].len,
+			image + op->segs[i].buf_off, seg_done, o);
+}
+
+static void sop_handover(struct sim *s, struct sop *o)
+{
+	struct dp_op *op = &o->op;
+	struct event ev = {.type = EV_BLOCK, .tag = TAG_DATA | (uint64_t)(uintptr_t)o};
+
+	if (!o->handle)
+		o->handle = sim_data_new(image_of(o), 4u << 20);
+	else
+		memcpy(sim_data_bytes(o->handle), image_of(o), op->img_len);
+	ev.block.write = op->io_write;
+	ev.block.fua = op->io_fua;
+	ev.block.unknown = op->io_unknown;
+	ev.block.ino = op->ino;
+	ev.block.segs = op->segs;
+	ev.block.seg_count = op->seg_count;
+	ev.block.data = o->handle;
+	ev.block.len = op->img_len;
+	node_feed(s, o->n, &ev);
+}
+
+static void sop_ask(struct sim *s, struct sop *o, bool append)
+{
+	struct event ev = {.type = EV_REQUEST, .tag = TAG_DATA | (uint64_t)(uintptr_t)o};
+
+	memset(&o->rq, 0, sizeof(o->rq));
+	o->rq.op = append ? FS_APPEND : FS_LAYOUT_GET;
+	o->rq.ino = o->op.ino;
+	o->rq.off = o->op.need_off;
+	o->rq.len = append ? o->op.len : o->op.need_len;
+	o->rq.flags = o->op.need_write ? FS_LAYOUT_WRITE : 0;
+	o->rq.time_ns = (int64_t)s->now_ns;
+	ev.rq = &o->rq;
+	node_feed(s, o->n, &ev);
+}
+
+static void sop_end(struct sim *s, struct sop *o)
+{
+	struct snode *n = o->n;
+	data_fn fn = o->fn;
+	void *arg = o->arg;
+	int32_t result = o->op.result;
+
+	if (!o->op.write && result > 0)
+		memcpy(o->buf, o->image + o->op.skip, (uint32_t)result);
+	list_del(&o->link);
+	sim_data_put(o->handle);
+	free(o->image);
+	after_dp(s, n);
+	sim_free(o);
+	s->data_ops++;
+	fn(s, arg, result);
+}
+
+static void sop_verdict(struct sim *s, struct sop *o, enum dp_verdict v)
+{
+	struct snode *n = o->n;
+	struct event ev = {0};
+
+	op_events(s, n, &o->op);
+	switch (v) {
+	case DP_DONE:
+		if (!o->op.write && !o->image)
+			o->image = calloc(1, 4u << 20);
+		if (!o->op.write)
+			dp_fill(&o->op, o->image, NULL);
+		sop_end(s, o);
+		return;
+	case DP_SUBMIT:
+		sop_submit(s, o);
+		break;
+	case DP_HANDOVER:
+		sop_handover(s, o);
+		break;
+	case DP_NEED_LAYOUT:
+		sop_ask(s, o, false);
+		break;
+	case DP_NEED_APPEND:
+		sop_ask(s, o, true);
+		break;
+	case DP_COMMIT:
+		ev.type = EV_COMMIT;
+		ev.tag = TAG_DATA | (uint64_t)(uintptr_t)o;
+		ev.range.ino = o->op.range.ino;
+		ev.range.off = o->op.range.off;
+		ev.range.len = o->op.range.len;
+		ev.range.size = o->op.range.size;
+		ev.range.mtime_ns = o->op.range.mtime_ns;
+		node_feed(s, n, &ev);
+		break;
+	case DP_WAIT:
+		break;
+	}
+	after_dp(s, n);
+}
+
+void node_io(struct sim *s, struct snode *n, uint64_t ino, bool write, bool dsync, uint64_t off,
+	uint32_t len, uint8_t *buf, data_fn fn, void *arg)
+{
+	struct sop *o = sim_alloc(s, sizeof(*o));
+
+	dp_op_init(&o->op);
+	o->n = n;
+	o->buf = buf;
+	o->fn = fn;
+	o->arg = arg;
+	o->op.ino = ino;
+	o->op.off = off;
+	o->op.len = len;
+	o->op.write = write;
+	o->op.dsync = dsync;
+	o->op.owner = o;
+	list_add_tail(&o->link, &n->ops);
+	sop_verdict(s, o, dp_begin(n->dp, &o->op, now_of(s)));
+}
+
+static struct sop *sop_of(uint64_t tag)
+{
+	return (struct sop *)(uintptr_t)(tag & ~TAG_DATA);
+}
+
+static void data_reply(struct sim *s, const struct effect *e)
+{
+	struct sop *o = sop_of(e->tag);
+	struct dp_now t = now_of(s);
+
+	if (o->rq.op == FS_APPEND)
+		sop_verdict(s, o, dp_append_done(o->n->dp, &o->op, e->reply->err, e->reply->off, t));
+	else
+		sop_verdict(s, o, dp_layout_done(o->n->dp, &o->op, e->reply->err, t));
+}
+
+/* ------------------------------------------------------------------ effects */
+
+/* Effects are carried out after the step, since they may lead to another one. */
+struct later {
+	struct snode *n;
+	struct effect e;
+	struct fs_reply reply;
+};
+
+static void late_reply(struct sim *s, void *arg)
+{
+	struct later *l = arg;
+
+	l->e.reply = &l->reply;
+	if (l->e.tag & TAG_DATA)
+		data_reply(s, &l->e);
+	else
+		on_reply(s, l->n, &l->e);
+	sim_free(l);
+}
+
+static void late_block(struct sim *s, void *arg)
+{
+	struct later *l = arg;
+	struct sop *o = sop_of(l->e.tag);
+
+	if (l->e.type == FX_BLOCK_DONE)
+		sop_verdict(s, o, dp_block_done(l->n->dp, &o->op, l->e.block.err, now_of(s)));
+	else
+		sop_verdict(s, o, dp_block_retry(l->n->dp, &o->op, now_of(s)));
+	sim_free(l);
+}
+
+static void defer(struct sim *s, struct snode *n, const struct effect *e, sim_fn fn)
+{
+	struct later *l = sim_alloc(s, sizeof(*l));
+
+	l->n = n;
+	l->e = *e;
+	if (e->type == FX_REPLY) {
+		const struct fs_reply *r = e->reply;
+
+		l->reply = *r;
+		if (r->data_len) {
+			l->reply.data = sim_alloc(s, r->data_len);
+			memcpy(l->reply.data, r->data, r->data_len);
+		}
+		l->reply.extents = NULL;
+	}
+	sim_at_node(s, n, s->now_ns, fn, l);
+}
+
+static void on_exit_effect(struct sim *s, struct snode *n, const struct effect *e)
+{
+	sim_log(s, "node %u exits (%d): %.*s", n->id, e->net.err, (int)e->net.len,
+		(const char *)e->net.bytes);
+	if (e->net.err && !n->stopping)
+		sim_fail(s, "node %u gave up: %.*s", n->id, (int)e->net.len,
+			(const char *)e->net.bytes);
+	node_stop(s, n);
+}
+
+static void block_data(const struct effect *e)
+{
+	struct sop *o = sop_of(e->tag);
+
+	if (!o->image)
+		o->image = calloc(1, 4u << 20);
+	memcpy(o->image + e->blockdata.buf_off, sim_data_bytes(e->blockdata.data), e->blockdata.len);
+}
+
+static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
+{
+	switch (e->type) {
+	case FX_LUN:
+		lun_submit(s, n, e);
+		return;
+	case FX_PATH_OPEN:
+		lun_path_open(s, n);
+		return;
+	case FX_PATH_CLOSE:
+		lun_path_close(s, n);
+		return;
+	case FX_CPG_SEND:
+		cluster_send(s, n, e->net.bytes, e->net.len);
+		return;
+	case FX_CPG_JOIN:
+		cluster_join(s, n);
+		return;
+	case FX_NET_CONNECT:
+		net_connect(s, n, e);
+		return;
+	case FX_NET_SEND:
+		net_send(s, n, e);
+		return;
+	case FX_NET_CLOSE:
+		net_close(s, n, e->net.conn);
+		return;
+	case FX_REPLY:
+		defer(s, n, e, late_reply);
+		return;
+	case FX_BLOCK_DONE:
+	case FX_BLOCK_RETRY:
+		defer(s, n, e, late_block);
+		return;
+	case FX_BLOCK_DATA:
+		block_data(e);
+		return;
+	case FX_LAYOUT_PUT:
+		(void)dp_layout_put(n->dp, e->layout.ino, e->layout.off, e->layout.len,
+			e->layout.size, e->layout.extents, e->layout.extent_count);
+		return;
+	case FX_LAYOUT_SIZE:
+		dp_layout_size(n->dp, e->layout.ino, e->layout.size);
+		return;
+	case FX_LAYOUT_CLOSE:
+		dp_layout_close(n->dp, e->layout.ino);
+		return;
+	case FX_LAYOUT_DROP:
+		dp_layout_drop(n->dp, e->layout.ino);
+		return;
+	case FX_GATE:
+		dp_gate(n->dp, e->gate.gate, e->gate.lease_ns);
+		return;
+	case FX_DATA_FREE:
+		sim_data_put(e->data);
+		return;
+	case FX_CTL_REPLY:
+	case FX_INVAL:
+		return;
+	case FX_EXIT:
+		on_exit_effect(s, n, e);
+		return;
+	}
+}
+
+static void timer(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+	struct event ev = {.type = EV_TIMER};
+
+	if (n->timer_at > s->now_ns)
+		return;
+	n->timer_at = NEVER;
+	node_feed(s, n, &ev);
+}
+
+static void set_timer(struct sim *s, struct snode *n)
+{
+	uint64_t d = node_deadline(n->core);
+
+	if (d == NEVER)
+		return;
+	/* Time passes between two steps: a core that always says "now" shows as a run without end. */
+	if (d < s->now_ns + 10000)
+		d = s->now_ns + 10000;
+	if (d >= n->timer_at)
+		return;
+	n->timer_at = d;
+	sim_at_node(s, n, d, timer, n);
+}
+
+struct held_event {
+	struct list link;
+	struct event ev;
+};
+
+static void one_step(struct sim *s, struct snode *n, struct event *ev)
+{
+	uint64_t life = n->life_nr;
+
+	ev->now_ns = s->now_ns;
+	ev->wall_ns = (int64_t)s->now_ns + 1000000000000000000ll;
+	node_step(n->core, ev, &n->fx);
+	node_check(n->core);
+	for (uint32_t i = 0; i < n->fx.count && n->up && n->life_nr == life; i++)
+		carry_out(s, n, &n->fx.fx[i]);
+	if (n->up && n->life_nr == life)
+		after_dp(s, n);
+}
+
+/*
+ * Events are taken in the order in which they were fed, one step after the other: what a
+ * carried-out effect causes at once (the data path's events) comes behind the step it belongs to.
+ */
+void node_feed(struct sim *s, struct snode *n, struct event *ev)
+{
+	struct held_event *h;
+
+	if (!n->up || s->failed)
+		return;
+	h = sim_alloc(s, sizeof(*h));
+	h->ev = *ev;
+	list_add_tail(&h->link, &n->inbox);
+	if (n->busy)
+		return;
+	n->busy = true;
+	while (n->up && !s->failed && !list_empty(&n->inbox)) {
+		h = list_first_entry(&n->inbox, struct held_event, link);
+		list_del(&h->link);
+		one_step(s, n, &h->ev);
+		sim_free(h);
+	}
+	n->busy = false;
+	if (!n->up || s->failed)
+		return;
+	set_timer(s, n);
+	if (!n->ready && node_ready(n->core)) {
+		n->ready = true;
+		load_node_up(s, n);
+	}
+}
+
+/* ------------------------------------------------------------------ life and death */
+
+static void trace_sink(void *ctx, enum trace_level level, const char *line)
+{
+	struct snode *n = ctx;
+
+	(void)level;
+	sim_log(n->s, "%s: %s", n->name, line);
+}
+
+static struct trace traces[SIM_NODES_MAX + 1];
+
+void node_start(struct sim *s, struct snode *n)
+{
+	struct node_config cfg = {.node = n->id, .port = 7660, .reservations = true,
+		.cache_bytes = 8u << 20, .root_ino = s->root_ino};
+	struct dp_config dc = {.mem = &n->dp_mem, .cluster_bytes = SIM_CLUSTER_BYTES,
+		.block_bytes = LUN_BLOCK_BYTES};
+	struct event ev = {.type = EV_START};
+
+	n->s = s;
+	n->life_nr++;
+	n->up = true;
+	n->ready = n->stopping = false;
+	n->paused_until = 0;
+	n->timer_at = NEVER;
+	n->in_group = true;
+	list_init(&n->ops);
+	list_init(&n->inbox);
+	if (!n->region) {
+		n->region = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		n->dp_region = mmap(NULL, DP_REGION_BYTES, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		n->fx.arena = malloc(EFFECTS_ARENA);
+	}
+	mem_init(&n->mem, n->region, REGION_BYTES);
+	mem_init(&n->dp_mem, n->dp_region, DP_REGION_BYTES);
+	memcpy(cfg.uuid, s->uuid, 16);
+	memcpy(cfg.name, n->name, sizeof(cfg.name));
+	trace_format(cfg.addr, sizeof(cfg.addr), "10.0.0.%u", n->id);
+	cfg.life = prng_u64(&s->rng) | 1;
+	cfg.seed = prng_u64(&s->rng);
+	traces[n->id] = (struct trace){s->verbose ? TRACE_DEBUG : TRACE_ERROR, trace_sink, n};
+	n->core = node_create(&cfg, &n->mem, s->verbose ? &traces[n->id] : NULL);
+	n->dp = dp_create(&dc);
+	if (!n->core || !n->dp) {
+		sim_fail(s, "node %u: no memory to start", n->id);
+		return;
+	}
+	sim_log(s, "node %u starts", n->id);
+	node_feed(s, n, &ev);
+	cluster_change(s);
+}
+
+static void down(struct sim *s, struct snode *n, bool silently)
+{
+	if (!n->up)
+		return;
+	lun_node_died(s, n);
+	net_node_died(s, n, silently);
+	load_node_down(s, n);
+	n->up = false;
+	n->in_group = false;
+	n->life_nr++;
+	list_for_each_entry_safe(o, tmp, &n->ops, struct sop, link) {
+		list_del(&o->link);
+		sim_data_put(o->handle);
+		free(o->image);
+	}
+	if (lun_idle_of(s, n->id))
+		load_node_drained(s, n->id);
+}
+
+static void token_lost(struct sim *s, void *arg)
+{
+	cluster_change(s);
+}
+
+void node_crash(struct sim *s, struct snode *n)
+{
+	sim_log(s, "node %u CRASHES", n->id);
+	down(s, n, true);
+	sim_at(s, s->now_ns + 1 * SEC + draw(s, 500) * MS, token_lost, NULL);
+}
+
+void node_kill(struct sim *s, struct snode *n)
+{
+	sim_log(s, "node %u: daemon KILLED", n->id);
+	down(s, n, false);
+	cluster_change(s);
+}
+
+void node_stop(struct sim *s, struct snode *n)
+{
+	down(s, n, false);
+	cluster_change(s);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* faults.c - what goes wrong, drawn from the seed; and the moment when everything heals. */
+#include "tests/sim/sim.h"
+
+static struct snode *any(struct sim *s)
+{
+	return &s->n[1 + draw(s, s->plan.nodes)];
+}
+
+static uint32_t up_count(struct sim *s)
+{
+	uint32_t c = 0;
+
+	for (uint32_t i = 1; i <= s->plan.nodes; i++)
+		c += s->n[i].up;
+	return c;
+}
+
+static void restart(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (!n->up)
+		node_start(s, n);
+}
+
+static void restore_path(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (n->path_cut)
+		sim_log(s, "node %u: path RESTORED", n->id);
+	lun_restore(s, n);
+}
+
+static void join_sides(struct sim *s, void *arg)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++)
+		s->n[i].side = 0;
+	sim_log(s, "partition HEALS");
+	cluster_change(s);
+}
+
+static void split(struct sim *s)
+{
+	bool split = false;
+
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		s->n[i].side = (uint32_t)draw(s, 2);
+		split |= s->n[i].side != s->n[1].side;
+	}
+	if (!split)
+		return;
+	s->partitions++;
+	sim_log(s, "PARTITION");
+	cluster_change(s);
+	sim_at(s, s->now_ns + 500 * MS + draw(s, 12000) * MS, join_sides, NULL);
+}
+
+static void token_lost(struct sim *s, void *arg)
+{
+	cluster_change(s);
+}
+
+static void pause_node(struct sim *s, struct snode *n)
+{
+	uint64_t t = 100 * MS + sim_delay(s, 0, 25 * SEC);
+
+	s->pauses++;
+	sim_log(s, "node %u PAUSED for %lu ms", n->id, t / MS);
+	n->paused_until = s->now_ns + t;
+	/* Longer than the token: the others go on without it, and it learns of that when it wakes. */
+	if (t > 1500 * MS) {
+		n->side = 7;
+		sim_at(s, s->now_ns + 1 * SEC, token_lost, NULL);
+		sim_at(s, n->paused_until, join_sides, NULL);
+	}
+}
+
+/* One fault, of a kind that this seed has. */
+static void fault(struct sim *s)
+{
+	struct snode *n = any(s);
+
+	switch (draw(s, 8)) {
+	case 0:
+		if (s->plan.crash && n->up && up_count(s) > 1) {
+			s->crashes++;
+			node_crash(s, n);
+			sim_at(s, s->now_ns + 2 * SEC + draw(s, 8000) * MS, restart, n);
+		}
+		return;
+	case 1:
+		if (s->plan.daemon_kill && n->up) {
+			s->crashes++;
+			node_kill(s, n);
+			sim_at(s, s->now_ns + 200 * MS + draw(s, 5000) * MS, restart, n);
+		}
+		return;
+	case 2:
+		if (s->plan.path_loss && n->up && !n->path_cut) {
+			s->path_losses++;
+			sim_log(s, "node %u: path CUT", n->id);
+			lun_cut(s, n);
+			sim_at(s, s->now_ns + 500 * MS + draw(s, 15000) * MS, restore_path, n);
+		}
+		return;
+	case 3:
+		if (s->plan.partition)
+			split(s);
+		return;
+	case 4:
+		if (s->plan.pause && n->up && n->paused_until < s->now_ns)
+			pause_node(s, n);
+		return;
+	case 5:
+		if (s->plan.move && n->up) {
+			struct event ev = {.type = EV_CTL, .ctl.op = CTL_MOVE};
+
+			s->moves++;
+			trace_format(ev.ctl.name, sizeof(ev.ctl.name), "%s", any(s)->name);
+			sim_log(s, "MOVE to %s", ev.ctl.name);
+			node_feed(s, n, &ev);
+		}
+		return;
+	case 6:
+		if (s->plan.net_break && n->up) {
+			sim_log(s, "node %u: connections BREAK", n->id);
+			net_break_all(s, n);
+		}
+		return;
+	case 7:
+		if (s->plan.san_loss && chance(s, 30)) {
+			s->san_losses++;
+			sim_log(s, "the SAN loses POWER");
+			lun_power_loss(s);
+		}
+		return;
+	}
+}
+
+static void next_fault(struct sim *s, void *arg)
+{
+	if (s->healing)
+		return;
+	fault(s);
+	sim_at(s, s->now_ns + 100 * MS + sim_delay(s, 0, 10 * SEC), next_fault, NULL);
+}
+
+void faults_start(struct sim *s)
+{
+	sim_at(s, s->now_ns + 2 * SEC, next_fault, NULL);
+}
+
+void faults_heal(struct sim *s)
+{
+	s->healing = true;
+	sim_log(s, "---- everything heals");
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		struct snode *n = &s->n[i];
+
+		lun_restore(s, n);
+		n->side = 0;
+		if (n->paused_until > s->now_ns)
+			n->paused_until = s->now_ns;
+		if (!n->up)
+			node_start(s, n);
+	}
+	cluster_change(s);
+}

@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * load.c - what applications do on every node, and the oracle.
+ *
+ * Data: each sector of each file is a register. A write fills the sectors it covers with its own
+ * number; a read of [start, end] may see write x unless another write w began after x had ended and
+ * ended before the read began. Zero is the write that was there first (invariant 6). The write of a
+ * node that died may show at any time until the LUN can no longer be reached by it (invariant 9).
+ *
+ * Names: each name belongs to one client, which knows whether it exists; every create, unlink and
+ * rename must say exactly what that client expects (invariant 11). Others look names up, and must see
+ * what was there when nothing changed meanwhile (coherence).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "tests/sim/sim.h"
+
+#define SECTOR 512u
+#define FILE_SECTORS 256u /* 128 KiB: eight clusters */
+#define HISTORY 12
+#define CLIENTS_MAX 4
+#define FILES_MAX 6
+#define NAMES_MAX 8
+#define IO_SECTORS_MAX 72u
+
+struct entry {
+	uint64_t id;
+	uint64_t start, end; /* end NEVER: under way */
+	uint64_t over;	     /* reads that begin later do not see it */
+	bool acked;
+	uint32_t node;	     /* of a client that died before the answer: 0 otherwise */
+	uint64_t life;
+};
+
+struct sector {
+	struct entry e[HISTORY];
+	uint32_t count;
+};
+
+enum presence { ABSENT, PRESENT, UNSURE };
+
+struct name {
+	char text[32];
+	enum presence is;
+	bool busy;
+	uint64_t version;
+	uint64_t ino;
+};
+
+struct client {
+	struct sim *s;
+	struct snode *n;
+	uint32_t nr;
+	bool alive, idle, ending;
+	uint64_t life;
+	uint64_t opened[FILES_MAX]; /* life in which it has the file open; 0: no */
+	uint64_t start_ns;
+	struct name *name, *name2;
+	uint64_t version;
+	uint32_t file, first, count;
+	uint64_t id;
+	bool reading;
+	uint8_t buf[IO_SECTORS_MAX * SECTOR];
+	struct fs_request rq;
+	const char *what;
+};
+
+struct load {
+	uint64_t ino[FILES_MAX];
+	struct sector *sectors[FILES_MAX];
+	struct client c[SIM_NODES_MAX + 1][CLIENTS_MAX];
+	struct name names[SIM_NODES_MAX + 1][CLIENTS_MAX][NAMES_MAX];
+	uint64_t next_id;
+	bool stopping;
+};
+
+static void next_op(struct sim *s, void *arg);
+
+void load_create(struct sim *s)
+{
+	struct load *l = calloc(1, sizeof(*l));
+
+	s->load = l;
+	for (uint32_t f = 0; f < FILES_MAX; f++) {
+		l->sectors[f] = calloc(FILE_SECTORS, sizeof(struct sector));
+		for (uint32_t i = 0; i < FILE_SECTORS; i++) {
+			l->sectors[f][i].count = 1;
+			l->sectors[f][i].e[0] = (struct entry){.over = NEVER, .acked = true};
+		}
+	}
+	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++) {
+		for (uint32_t c = 0; c < CLIENTS_MAX; c++) {
+			for (uint32_t k = 0; k < NAMES_MAX; k++)
+				trace_format(l->names[i][c][k].text, 32, "n%u-%u-%u", i, c, k);
+		}
+	}
+}
+
+void load_destroy(struct sim *s)
+{
+	for (uint32_t f = 0; f < FILES_MAX; f++)
+		free(s->load->sectors[f]);
+	free(s->load);
+}
+
+void load_set_file(struct sim *s, uint32_t f, uint64_t ino)
+{
+	s->load->ino[f] = ino;
+}
+
+/* ------------------------------------------------------------------ the registers */
+
+static void begin_write(struct client *c)
+{
+	struct load *l = c->s->load;
+
+	for (uint32_t i = c->first; i < c->first + c->count; i++) {
+		struct sector *x = &l->sectors[c->file][i];
+		uint32_t at = x->count;
+
+		/* Full: what no read under way can still see goes first. */
+		for (uint32_t k = 0; k < x->count && at == HISTORY; k++) {
+			if (x->e[k].over != NEVER && x->e[k].over + 60 * SEC < c->s->now_ns)
+				at = k;
+		}
+		for (uint32_t k = 0, oldest = UINT32_MAX; k < x->count && at == HISTORY; k++) {
+			if (x->e[k].over != NEVER && (oldest == UINT32_MAX ||
+						x->e[k].over < x->e[oldest].over))
+				oldest = k;
+			if (k == x->count - 1 && oldest != UINT32_MAX)
+				at = oldest;
+		}
+		if (at == HISTORY)
+			at = 0;
+		x->e[at] = (struct entry){.id = c->id, .start = c->s->now_ns, .end = NEVER,
+			.over = NEVER};
+		if (at == x->count)
+			x->count++;
+	}
+}
+
+static void settle(struct sector *x, const struct entry *w)
+{
+	for (uint32_t k = 0; k < x->count; k++) {
+		struct entry *e = &x->e[k];
+
+		if (e != w && e->end < w->start && w->end < e->over)
+			e->over = w->end;
+	}
+}
+
+static void end_write(struct client *c)
+{
+	struct load *l = c->s->load;
+
+	for (uint32_t i = c->first; i < c->first + c->count; i++) {
+		struct sector *x = &l->sectors[c->file][i];
+
+		for (uint32_t k = 0; k < x->count; k++) {
+			if (x->e[k].id == c->id) {
+				x->e[k].end = c->s->now_ns;
+				x->e[k].acked = true;
+				settle(x, &x->e[k]);
+			}
+		}
+	}
+}
+
+static void check_sector(struct client *c, uint32_t i, const uint8_t *bytes)
+{
+	struct sector *x = &c->s->load->sectors[c->file][i];
+	uint64_t v, w;
+
+	memcpy(&v, bytes, 8);
+	for (uint32_t k = 8; k < SECTOR; k += 8) {
+		memcpy(&w, bytes + k, 8);
+		if (w != v) {
+			sim_fail(c->s, "%s: file %u sector %u is torn: %lx and %lx", c->n->name, c->file, i,
+				v, w);
+			return;
+		}
+	}
+	for (uint32_t k = 0; k < x->count; k++) {
+		if (x->e[k].id == v && x->e[k].over >= c->start_ns)
+			return;
+	}
+	sim_fail(c->s, "%s: file %u sector %u reads as %lx, which is %s", c->n->name, c->file, i, v,
+		v ? "not what was written last" : "zero, though it was written");
+	for (uint32_t k = 0; k < x->count; k++)
+		sim_log(c->s, "   may be %lx: written %lu .. %lu us, until %lu", x->e[k].id,
+			x->e[k].start / 1000, x->e[k].end / 1000, x->e[k].over / 1000);
+}
+
+void load_node_drained(struct sim *s, uint32_t node)
+{
+	struct load *l = s->load;
+
+	for (uint32_t f = 0; f < FILES_MAX; f++) {
+		for (uint32_t i = 0; i < FILE_SECTORS; i++) {
+			struct sector *x = &l->sectors[f][i];
+
+			for (uint32_t k = 0; k < x->count; k++) {
+				if (x->e[k].node == node && x->e[k].end == NEVER)
+					x->e[k].end = s->now_ns;
+			}
+		}
+	}
+}
+
+void load_san_loss(struct sim *s)
+{
+	/* In such a run every write is answered only when durable: nothing is lost that was. */
+	(void)s;
+}
+
+/* ------------------------------------------------------------------ operations */
+
+static void finished(struct client *c)
+{
+	struct sim *s = c->s;
+
+	c->idle = true;
+	s->ops_done++;
+	sim_at_node(s, c->n, s->now_ns + sim_delay(s, 100 * 1000, 300 * MS), next_op, c);
+}
+
+static void bad_err(struct client *c, int32_t err)
+{
+	sim_fail(c->s, "%s client %u: %s gave error %d", c->n->name, c->nr, c->what, err);
+}
+
+static void ask(struct client *c, reply_fn fn)
+{
+	c->rq.time_ns = (int64_t)c->s->now_ns;
+	node_request(c->s, c->n, &c->rq, fn, c);
+}
+
+static void new_rq(struct client *c, enum fs_op op, const char *what)
+{
+	memset(&c->rq, 0, sizeof(c->rq));
+	c->rq.op = op;
+	c->what = what;
+	c->rq.ino = c->s->root_ino;
+	c->start_ns = c->s->now_ns;
+}
+
+static void name_changed(struct client *c, struct name *x, enum presence is)
+{
+	x->is = is;
+	x->busy = false;
+	x->version++;
+}
+
+static void created(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct client *c = arg;
+
+	if (rp->err)
+		bad_err(c, rp->err);
+	c->name->ino = rp->attr.ino;
+	name_changed(c, c->name, PRESENT);
+	finished(c);
+}
+
+static void unlinked(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct client *c = arg;
+
+	if (rp->err)
+		bad_err(c, rp->err);
+	name_changed(c, c->name, ABSENT);
+	finished(c);
+}
+
+static void renamed(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct client *c = arg;
+
+	if (rp->err)
+		bad_err(c, rp->err);
+	c->name2->ino = c->name->ino;
+	name_changed(c, c->name, ABSENT);
+	name_changed(c, c->name2, PRESENT);
+	finished(c);
+}
+
+static void looked_up(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct client *c = arg;
+	bool there = !rp->err;
+
+	if (rp->err && rp->err != -ENOENT)
+		bad_err(c, rp->err);
+	if (c->name->is == UNSURE && !c->name->busy && c->name == c->name2) {
+		/* Our own, after our node died: now we know. */
+		c->name->is = there ? PRESENT : ABSENT;
+		c->name->ino = rp->attr.ino;
+	} else if (c->name->version == c->version && !c->name->busy && c->name->is != UNSURE) {
+		if (there != (c->name->is == PRESENT))
+			sim_fail(s, "%s: '%s' is %s, but should be %s", c->n->name, c->name->text,
+				there ? "there" : "absent", there ? "absent" : "there");
+		else if (there && rp->attr.ino != c->name->ino)
+			sim_fail(s, "%s: '%s' is inode %lx, but should be %lx", c->n->name,
+				c->name->text, rp->attr.ino, c->name->ino);
+	}
+	finished(c);
+}
+
+static void change_name(struct client *c)
+{
+	struct name *mine = c->s->load->names[c->n->id][c->nr];
+	struct name *x = &mine[draw(c->s, c->s->plan.names)], *y = &mine[draw(c->s, c->s->plan.names)];
+
+	c->name = c->name2 = x;
+	if (x->is == UNSURE) {
+		new_rq(c, FS_LOOKUP, "lookup of its own name");
+		strcpy(c->rq.name, x->text);
+		c->version = x->version;
+		ask(c, looked_up);
+		return;
+	}
+	x->busy = true;
+	x->version++;
+	if (x->is == ABSENT) {
+		new_rq(c, FS_MKNOD, "create");
+		c->rq.mode = S_IFREG | 0644;
+		strcpy(c->rq.name, x->text);
+		ask(c, created);
+	} else if (y != x && y->is == ABSENT && chance(c->s, 40)) {
+		y->busy = true;
+		y->version++;
+		c->name2 = y;
+		new_rq(c, FS_RENAME, "rename");
+		strcpy(c->rq.name, x->text);
+		strcpy(c->rq.name2, y->text);
+		c->rq.ino2 = c->s->root_ino;
+		ask(c, renamed);
+	} else {
+		new_rq(c, FS_UNLINK, "unlink");
+		strcpy(c->rq.name, x->text);
+		ask(c, unlinked);
+	}
+}
+
+static void look_name(struct client *c)
+{
+	struct sim *s = c->s;
+	uint32_t n = 1 + (uint32_t)draw(s, s->plan.nodes), k = (uint32_t)draw(s, s->plan.clients);
+
+	c->name = &s->load->names[n][k][draw(s, s->plan.names)];
+	c->name2 = NULL;
+	c->version = c->name->version;
+	new_rq(c, FS_LOOKUP, "lookup");
+	strcpy(c->rq.name, c->name->text);
+	ask(c, looked_up);
+}
+
+static void io_done(struct sim *s, void *arg, int32_t result)
+{
+	struct client *c = arg;
+	uint32_t got = result > 0 ? (uint32_t)result / SECTOR : 0;
+
+	if (result < 0) {
+		bad_err(c, result);
+		return;
+	}
+	if (!c->reading) {
+		if (got != c->count)
+			sim_fail(s, "%s: a write was cut short", c->n->name);
+		end_write(c);
+	} else {
+		/* Behind the end of the file: reads as nothing, which stands for zero. */
+		memset(c->buf + got * SECTOR, 0, (c->count - got) * SECTOR);
+		for (uint32_t i = 0; i < c->count && !s->failed; i++)
+			check_sector(c, c->first + i, c->buf + i * SECTOR);
+	}
+	finished(c);
+}
+
+static void do_io(struct client *c)
+{
+	struct sim *s = c->s;
+	struct load *l = s->load;
+
+	c->start_ns = s->now_ns;
+	c->what = c->reading ? "read" : "write";
+	if (!c->reading) {
+		c->id = ++l->next_id << 8 | c->n->id << 4 | c->nr;
+		for (uint32_t i = 0; i < c->count * SECTOR; i += 8)
+			memcpy(c->buf + i, &c->id, 8);
+		begin_write(c);
+	}
+	node_io(s, c->n, l->ino[c->file], !c->reading, s->plan.san_loss || chance(s, 10),
+		(uint64_t)c->first * SECTOR, c->count * SECTOR, c->buf, io_done, c);
+}
+
+static void opened(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct client *c = arg;
+
+	if (rp->err) {
+		bad_err(c, rp->err);
+		return;
+	}
+	c->opened[c->file] = c->life;
+	do_io(c);
+}
+
+static void data_io(struct client *c)
+{
+	struct sim *s = c->s;
+
+	c->file = (uint32_t)draw(s, s->plan.files);
+	c->reading = chance(s, 50);
+	c->count = 1 + (uint32_t)draw(s, chance(s, 30) ? IO_SECTORS_MAX : 8);
+	c->first = (uint32_t)draw(s, FILE_SECTORS - c->count);
+	if (c->opened[c->file] == c->life) {
+		do_io(c);
+		return;
+	}
+	new_rq(c, FS_OPEN, "open");
+	c->rq.ino = s->load->ino[c->file];
+	ask(c, opened);
+}
+
+static void plain_done(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct client *c = arg;
+
+	if (rp->err)
+		bad_err(c, rp->err);
+	finished(c);
+}
+
+static bool close_one(struct client *c)
+{
+	for (uint32_t f = 0; f < c->s->plan.files; f++) {
+		if (c->opened[f] != c->life)
+			continue;
+		c->opened[f] = 0;
+		new_rq(c, FS_CLOSE, "close");
+		c->rq.ino = c->s->load->ino[f];
+		ask(c, plain_done);
+		return true;
+	}
+	return false;
+}
+
+static void fsync_one(struct client *c)
+{
+	new_rq(c, FS_FSYNC, "fsync");
+	c->rq.ino = c->s->load->ino[draw(c->s, c->s->plan.files)];
+	ask(c, plain_done);
+}
+
+static void next_op(struct sim *s, void *arg)
+{
+	struct client *c = arg;
+
+	if (!c->alive || !c->idle || s->failed)
+		return;
+	c->idle = false;
+	if (s->load->stopping) {
+		if (close_one(c))
+			return;
+		c->ending = true;
+		c->idle = true;
+		return;
+	}
+	switch (draw(s, 10)) {
+	case 0:
+	case 1:
+		change_name(c);
+		return;
+	case 2:
+		look_name(c);
+		return;
+	case 3:
+		fsync_one(c);
+		return;
+	case 4:
+		if (chance(s, 30) && close_one(c))
+			return;
+		/* fall through */
+	default:
+		data_io(c);
+		return;
+	}
+}
+
+/* ------------------------------------------------------------------ nodes come and go */
+
+void load_node_up(struct sim *s, struct snode *n)
+{
+	for (uint32_t i = 0; i < s->plan.clients; i++) {
+		struct client *c = &s->load->c[n->id][i];
+
+		memset(c, 0, sizeof(*c));
+		c->s = s;
+		c->n = n;
+		c->nr = i;
+		c->life = n->life_nr;
+		c->alive = c->idle = true;
+		sim_at_node(s, n, s->now_ns + 1000 * i, next_op, c);
+	}
+}
+
+void load_node_down(struct sim *s, struct snode *n)
+{
+	struct load *l = s->load;
+
+	for (uint32_t i = 0; i < s->plan.clients; i++) {
+		struct client *c = &l->c[n->id][i];
+
+		for (uint32_t k = 0; k < NAMES_MAX; k++) {
+			struct name *x = &l->names[n->id][i][k];
+
+			if (x->busy)
+				name_changed(c, x, UNSURE);
+		}
+		if (c->alive && !c->idle && !c->reading) {
+			for (uint32_t k = c->first; k < c->first + c->count; k++) {
+				struct sector *x = &l->sectors[c->file][k];
+
+				for (uint32_t j = 0; j < x->count; j++) {
+					if (x->e[j].id == c->id && x->e[j].end == NEVER)
+						x->e[j].node = n->id;
+				}
+			}
+		}
+		c->alive = false;
+	}
+}
+
+bool load_idle(const struct sim *s)
+{
+	for (uint32_t n = 1; n <= s->plan.nodes; n++) {
+		for (uint32_t i = 0; i < s->plan.clients; i++) {
+			const struct client *c = &s->load->c[n][i];
+
+			if (!c->alive || !c->ending)
+				return false;
+		}
+	}
+	return true;
+}
+
+void load_stop(struct sim *s)
+{
+	s->load->stopping = true;
+}

@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * lun.c - the model of a LUN.
+ *
+ * A command is checked against the reservation when it arrives, is carried out some time later, and
+ * answered later still. A command whose initiator died or lost its session is carried out all the
+ * same, perhaps seconds later, unless an abort or a reset ended it first: the zombie write of the
+ * design. PREEMPT alone does not touch commands that have passed the check.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define CACHE_UNIT 4096u
+
+struct lun_cmd_state {
+	struct list link;
+	struct sim *s;
+	uint32_t node;
+	uint64_t life_nr;
+	struct sim_nexus *nexus;
+	bool checked, done, orphan, data_path;
+	uint32_t refs; /* items in the queue */
+	struct lun_cmd cmd;
+	uint64_t tag;
+	uint8_t *copy; /* a write's bytes when it was submitted */
+	void *buf;
+	void (*cb)(struct sim *s, struct snode *n, void *arg, enum lun_status st);
+	void *arg;
+	uint64_t keys[64];
+	uint32_t key_count;
+	enum lun_status status;
+};
+
+void lun_create(struct sim *s)
+{
+	s->lun.stable = calloc(1, SIM_VOLUME_BYTES);
+	s->lun.cached = calloc(1, SIM_VOLUME_BYTES);
+	s->lun.dirty = calloc(1, SIM_VOLUME_BYTES / CACHE_UNIT);
+	list_init(&s->lun.commands);
+}
+
+static void cmd_free(struct lun_cmd_state *c)
+{
+	list_del(&c->link);
+	if (c->cmd.data && c->cmd.op == LUN_WRITE)
+		sim_data_put(c->cmd.data);
+	free(c->copy);
+	free(c);
+}
+
+void lun_destroy(struct sim *s)
+{
+	list_for_each_entry_safe(c, tmp, &s->lun.commands, struct lun_cmd_state, link)
+		cmd_free(c);
+	while (s->lun.nexuses) {
+		struct sim_nexus *x = s->lun.nexuses;
+
+		s->lun.nexuses = x->next;
+		free(x);
+	}
+	free(s->lun.stable);
+	free(s->lun.cached);
+	free(s->lun.dirty);
+}
+
+static void later(struct sim *s, struct lun_cmd_state *c, uint64_t delay, sim_fn fn)
+{
+	c->refs++;
+	sim_at(s, s->now_ns + delay, fn, c);
+}
+
+/* At the end of each handler: nobody else will look at it. */
+static void drop(struct lun_cmd_state *c)
+{
+	if (!--c->refs && c->done)
+		cmd_free(c);
+}
+
+static bool key_registered(struct sim *s, uint64_t key)
+{
+	for (struct sim_nexus *x = s->lun.nexuses; x; x = x->next) {
+		if (x->key == key)
+			return true;
+	}
+	return false;
+}
+
+/* ------------------------------------------------------------------ answers */
+
+static void deliver(struct sim *s, void *arg)
+{
+	struct lun_cmd_state *c = arg;
+	struct snode *n = &s->n[c->node];
+	struct event ev = {.type = EV_LUN_DONE, .tag = c->tag};
+
+	if (n->life_nr != c->life_nr || !n->up || c->orphan) {
+		drop(c);
+		return;
+	}
+	if (n->paused_until > s->now_ns) {
+		sim_at(s, n->paused_until, deliver, c);
+		return;
+	}
+	c->orphan = true; /* answered */
+	if (c->data_path) {
+		c->cb(s, n, c->arg, c->status);
+	} else {
+		ev.lun.status = c->status;
+		ev.lun.keys = c->keys;
+		ev.lun.key_count = c->key_count;
+		if (c->cmd.op == LUN_READ && !c->cmd.buf && c->status == LUN_OK)
+			ev.lun.data = sim_data_new(c->copy, (uint32_t)c->cmd.len);
+		node_feed(s, n, &ev);
+	}
+	drop(c);
+}
+
+static void answer(struct sim *s, struct lun_cmd_state *c, enum lun_status st)
+{
+	c->status = st;
+	c->done = true;
+	/* Queued for nobody: deliver() looks whether the life still lives. */
+	later(s, c, sim_delay(s, 20 * 1000, 2 * MS), deliver);
+}
+
+/* ------------------------------------------------------------------ carrying out */
+
+static void make_stable(struct sim *s, uint64_t unit)
+{
+	memcpy(s->lun.stable + unit * CACHE_UNIT, s->lun.cached + unit * CACHE_UNIT, CACHE_UNIT);
+	s->lun.dirty[unit] = 0;
+}
+
+static void flush_all(struct sim *s)
+{
+	for (uint64_t u = 0; u < SIM_VOLUME_BYTES / CACHE_UNIT; u++) {
+		if (s->lun.dirty[u])
+			make_stable(s, u);
+	}
+}
+
+static void do_write(struct sim *s, struct lun_cmd_state *c)
+{
+	uint64_t first = c->cmd.off / CACHE_UNIT, last = (c->cmd.off + c->cmd.len - 1) / CACHE_UNIT;
+
+	memcpy(s->lun.cached + c->cmd.off, c->copy, c->cmd.len);
+	for (uint64_t u = first; u <= last; u++) {
+		s->lun.dirty[u] = 1;
+		if (!s->plan.write_cache || c->cmd.fua)
+			make_stable(s, u);
+	}
+	s->lun.writes++;
+}
+
+static void drained(struct sim *s, uint64_t key)
+{
+	uint32_t node = (uint32_t)(key >> 32);
+
+	if (node && node <= s->plan.nodes && lun_idle_of(s, node))
+		load_node_drained(s, node);
+}
+
+/* Ends every command of others that has not been answered: it can no longer land. */
+static void abort_commands(struct sim *s, struct sim_nexus *of)
+{
+	list_for_each_entry(c, &s->lun.commands, struct lun_cmd_state, link) {
+		if (c->done || (of && c->nexus != of))
+			continue;
+		c->checked = false;
+		/* A reset waits for writes that are being carried out, as tgt does. */
+		if (!of && c->cmd.op == LUN_WRITE)
+			do_write(s, c);
+		c->done = true;
+		if (!of && !c->orphan)
+			answer(s, c, c->cmd.op == LUN_WRITE ? LUN_OK : LUN_RETRY);
+		else if (!c->orphan)
+			answer(s, c, LUN_UNKNOWN);
+	}
+}
+
+static enum lun_status preempt(struct sim *s, struct lun_cmd_state *c, bool abort)
+{
+	bool found = false;
+
+	if (!c->nexus->key || c->nexus->key != c->cmd.key)
+		return LUN_CONFLICT;
+	if (abort && !s->plan.abort_supported)
+		return LUN_UNSUPPORTED;
+	for (struct sim_nexus *x = s->lun.nexuses; x; x = x->next) {
+		if (x->key != c->cmd.victim || x == c->nexus)
+			continue;
+		found = true;
+		x->key = 0;
+		x->attention = true;
+		if (abort)
+			abort_commands(s, x);
+	}
+	if (s->lun.reserved && s->lun.holder_key == c->cmd.victim) {
+		s->lun.holder_key = c->cmd.key;
+		found = true;
+	}
+	s->lun.generation++;
+	if (!found)
+		return LUN_CONFLICT;
+	if (abort)
+		drained(s, c->cmd.victim);
+	return LUN_OK;
+}
+
+static enum lun_status pr(struct sim *s, struct lun_cmd_state *c)
+{
+	struct sim_nexus *me = c->nexus;
+
+	switch (c->cmd.op) {
+	case LUN_PR_REGISTER:
+		me->key = c->cmd.key;
+		return LUN_OK;
+	case LUN_PR_UNREGISTER:
+		if (s->lun.reserved && s->lun.holder_key == me->key) {
+			uint64_t key = me->key;
+
+			me->key = 0;
+			if (!key_registered(s, key))
+				s->lun.reserved = false;
+		}
+		me->key = 0;
+		return LUN_OK;
+	case LUN_PR_RESERVE:
+		if (!me->key)
+			return LUN_CONFLICT;
+		if (s->lun.reserved && s->lun.holder_key != me->key)
+			return LUN_CONFLICT;
+		s->lun.reserved = true;
+		s->lun.holder_key = me->key;
+		return LUN_OK;
+	case LUN_PR_PREEMPT:
+		return preempt(s, c, false);
+	case LUN_PR_PREEMPT_ABORT:
+		return preempt(s, c, true);
+	case LUN_PR_READ_KEYS:
+		for (struct sim_nexus *x = s->lun.nexuses; x && c->key_count < 64; x = x->next) {
+			if (x->key)
+				c->keys[c->key_count++] = x->key;
+		}
+		return LUN_OK;
+	case LUN_PR_READ_RESERVATION:
+		if (s->lun.reserved)
+			c->keys[c->key_count++] = s->lun.holder_key;
+		return LUN_OK;
+	default:
+		return LUN_UNSUPPORTED;
+	}
+}
+
+static void reset_lun(struct sim *s, struct sim_nexus *by)
+{
+	abort_commands(s, NULL);
+	for (struct sim_nexus *x = s->lun.nexuses; x; x = x->next)
+		x->attention = x != by;
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		bool mine = false;
+
+		for (struct sim_nexus *x = s->lun.nexuses; x; x = x->next)
+			mine |= x->node == i && x->alive && x->key;
+		if (!mine)
+			load_node_drained(s, i);
+	}
+}
+
+static void carry_out(struct sim *s, void *arg)
+{
+	struct lun_cmd_state *c = arg;
+	enum lun_status st = LUN_OK;
+
+	if (c->done) {
+		drop(c);
+		return;
+	}
+	switch (c->cmd.op) {
+	case LUN_READ:
+		free(c->copy);
+		c->copy = malloc(c->cmd.len);
+		memcpy(c->copy, s->lun.cached + c->cmd.off, c->cmd.len);
+		if (!c->orphan && c->buf && s->n[c->node].life_nr == c->life_nr)
+			memcpy(c->buf, c->copy, c->cmd.len);
+		break;
+	case LUN_WRITE:
+		do_write(s, c);
+		break;
+	case LUN_FLUSH:
+		flush_all(s);
+		break;
+	case LUN_UNMAP:
+	case LUN_TEST:
+		break;
+	case LUN_RESET:
+		c->done = true;
+		reset_lun(s, c->nexus);
+		break;
+	default:
+		if (!c->orphan)
+			st = pr(s, c);
+		break;
+	}
+	c->done = true;
+	if (!c->orphan)
+		answer(s, c, st);
+	drop(c);
+}
+
+static bool is_write(enum lun_op op)
+{
+	return op == LUN_WRITE || op == LUN_UNMAP;
+}
+
+static void arrive(struct sim *s, void *arg)
+{
+	struct lun_cmd_state *c = arg;
+	uint64_t hold = sim_delay(s, 20 * 1000, 5 * MS);
+
+	if (c->done) {
+		drop(c);
+		return;
+	}
+	if (c->nexus->attention && !c->orphan && c->cmd.op != LUN_PR_REGISTER) {
+		c->nexus->attention = false;
+		answer(s, c, LUN_RETRY);
+		drop(c);
+		return;
+	}
+	if (is_write(c->cmd.op) && s->lun.reserved && !c->nexus->key) {
+		c->done = true;
+		if (!c->orphan)
+			answer(s, c, LUN_CONFLICT);
+		drop(c);
+		return;
+	}
+	c->checked = true;
+	/* A command that hangs in the target: what fencing must reckon with. */
+	if (s->plan.late_writes && c->cmd.op == LUN_WRITE && chance(s, 1) && !s->healing)
+		hold += draw(s, 8 * SEC);
+	later(s, c, hold, carry_out);
+	drop(c);
+}
+
+static void timed_out(struct sim *s, void *arg)
+{
+	struct lun_cmd_state *c = arg;
+	struct snode *n = &s->n[c->node];
+	struct event ev = {.type = EV_PATH};
+
+	c->done = true;
+	if (!c->orphan && n->up && n->life_nr == c->life_nr && n->nexus == c->nexus) {
+		ev.path.state = PATH_LOST;
+		strcpy(ev.path.text, "no answer for 4 s");
+		node_feed(s, n, &ev);
+	}
+	drop(c);
+}
+
+static struct lun_cmd_state *cmd_new(struct sim *s, struct snode *n, const struct lun_cmd *cmd)
+{
+	struct lun_cmd_state *c = calloc(1, sizeof(*c));
+
+	c->s = s;
+	c->node = n->id;
+	c->life_nr = n->life_nr;
+	c->nexus = n->nexus;
+	c->cmd = *cmd;
+	c->buf = cmd->buf;
+	if (cmd->op == LUN_WRITE) {
+		const void *from = cmd->data ? sim_data_bytes(cmd->data) : cmd->buf;
+
+		c->copy = malloc(cmd->len);
+		memcpy(c->copy, from, cmd->len);
+		if (cmd->data)
+			sim_data_ref(cmd->data);
+	}
+	list_add_tail(&c->link, &s->lun.commands);
+	return c;
+}
+
+static void send(struct sim *s, struct snode *n, struct lun_cmd_state *c)
+{
+	if ((c->cmd.op == LUN_READ || c->cmd.op == LUN_WRITE) &&
+		(c->cmd.off + c->cmd.len > SIM_VOLUME_BYTES || !c->cmd.len ||
+			(c->cmd.off | c->cmd.len) & (LUN_BLOCK - 1))) {
+		sim_fail(s, "node %u: a command outside the LUN or not aligned", n->id);
+		answer(s, c, LUN_UNSUPPORTED);
+		return;
+	}
+	if (!n->nexus || !n->nexus->alive) {
+		answer(s, c, LUN_UNKNOWN);
+		return;
+	}
+	/* With the way cut nothing arrives, and no answer comes: the shell's time-out says so. */
+	if (n->path_cut) {
+		later(s, c, 4 * SEC, timed_out);
+		return;
+	}
+	later(s, c, sim_delay(s, 10 * 1000, 1 * MS), arrive);
+}
+
+void lun_submit(struct sim *s, struct snode *n, const struct effect *e)
+{
+	struct lun_cmd_state *c = cmd_new(s, n, &e->lun);
+
+	c->tag = e->tag;
+	send(s, n, c);
+}
+
+void lun_io(struct sim *s, struct snode *n, bool write, bool fua, uint64_t off, uint32_t len, void *buf,
+	void (*done)(struct sim *s, struct snode *n, void *arg, enum lun_status st), void *arg)
+{
+	struct lun_cmd cmd = {.op = write ? LUN_WRITE : LUN_READ, .fua = fua, .off = off, .len = len,
+		.buf = buf};
+	struct lun_cmd_state *c = cmd_new(s, n, &cmd);
+
+	c->data_path = true;
+	c->cb = done;
+	c->arg = arg;
+	send(s, n, c);
+}
+
+/* ------------------------------------------------------------------ sessions */
+
+static void path_up(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+	struct event ev = {.type = EV_PATH};
+
+	if (n->path_cut) {
+		ev.path.state = PATH_FAILED;
+		strcpy(ev.path.text, "no answer from the portal");
+	} else {
+		struct sim_nexus *x = calloc(1, sizeof(*x));
+
+		x->node = n->id;
+		x->life_nr = n->life_nr;
+		x->alive = true;
+		x->next = s->lun.nexuses;
+		s->lun.nexuses = x;
+		n->nexus = x;
+		ev.path.state = PATH_UP;
+		ev.path.block_bytes = LUN_BLOCK;
+		ev.path.lun_bytes = SIM_VOLUME_BYTES;
+		ev.path.write_cache = s->plan.write_cache;
+		ev.path.reservations = true;
+	}
+	node_feed(s, n, &ev);
+}
+
+void lun_path_open(struct sim *s, struct snode *n)
+{
+	sim_at_node(s, n, s->now_ns + sim_delay(s, 1 * MS, 50 * MS), path_up, n);
+}
+
+/* Its answer is on the way already. */
+static bool answered(const struct lun_cmd_state *c)
+{
+	return c->done && c->refs;
+}
+
+/* What was sent may land all the same; what is answered from now on reaches nobody. */
+static void orphan_commands(struct sim *s, struct snode *n, bool tell)
+{
+	list_for_each_entry_safe(c, tmp, &s->lun.commands, struct lun_cmd_state, link) {
+		struct lun_cmd_state *u;
+
+		if (c->node != n->id || c->life_nr != n->life_nr || c->orphan)
+			continue;
+		if (tell && !answered(c)) {
+			/* The shell's answer: unknown. The command itself goes on without its sender. */
+			u = calloc(1, sizeof(*u));
+			*u = *c;
+			u->refs = 0;
+			u->copy = NULL;
+			u->cmd.data = 0;
+			u->done = true;
+			list_init(&u->link);
+			list_add_tail(&u->link, &s->lun.commands);
+			answer(s, u, LUN_UNKNOWN);
+		} else if (tell) {
+			continue; /* its answer is on the way already */
+		}
+		c->orphan = true;
+		c->buf = NULL;
+	}
+}
+
+static void path_closed(struct sim *s, void *arg)
+{
+	struct event ev = {.type = EV_PATH};
+
+	ev.path.state = PATH_CLOSED;
+	node_feed(s, arg, &ev);
+}
+
+void lun_path_close(struct sim *s, struct snode *n)
+{
+	if (n->nexus) {
+		orphan_commands(s, n, true);
+		n->nexus->alive = false;
+		n->nexus = NULL;
+	}
+	/* After the answers of the commands. */
+	sim_at_node(s, n, s->now_ns + 3 * MS, path_closed, n);
+}
+
+void lun_node_died(struct sim *s, struct snode *n)
+{
+	orphan_commands(s, n, false);
+	if (n->nexus)
+		n->nexus->alive = false;
+	n->nexus = NULL;
+}
+
+bool lun_idle_of(struct sim *s, uint32_t node)
+{
+	list_for_each_entry(c, &s->lun.commands, struct lun_cmd_state, link) {
+		if (c->node == node && c->orphan && !c->done)
+			return false;
+	}
+	return true;
+}
+
+static void path_lost(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+	struct event ev = {.type = EV_PATH};
+
+	if (!n->path_cut && n->nexus && n->nexus->alive)
+		return;
+	ev.path.state = PATH_LOST;
+	strcpy(ev.path.text, "no answer for 4 s");
+	node_feed(s, n, &ev);
+}
+
+void lun_cut(struct sim *s, struct snode *n)
+{
+	n->path_cut = true;
+	if (n->up)
+		sim_at_node(s, n, s->now_ns + (chance(s, 50) ? 10 * MS : 4 * SEC), path_lost, n);
+}
+
+void lun_restore(struct sim *s, struct snode *n)
+{
+	n->path_cut = false;
+}
+
+void lun_power_loss(struct sim *s)
+{
+	for (uint64_t u = 0; u < SIM_VOLUME_BYTES / CACHE_UNIT; u++) {
+		if (!s->lun.dirty[u])
+			continue;
+		/* Written before the loss or not, in sectors: torn. */
+		for (uint32_t k = 0; k < CACHE_UNIT / LUN_BLOCK; k++) {
+			if (chance(s, 50))
+				memcpy(s->lun.stable + u * CACHE_UNIT + k * LUN_BLOCK,
+					s->lun.cached + u * CACHE_UNIT + k * LUN_BLOCK, LUN_BLOCK);
+		}
+		memcpy(s->lun.cached + u * CACHE_UNIT, s->lun.stable + u * CACHE_UNIT, CACHE_UNIT);
+		s->lun.dirty[u] = 0;
+	}
+	list_for_each_entry(c, &s->lun.commands, struct lun_cmd_state, link) {
+		c->done = true;
+	}
+	for (struct sim_nexus *x = s->lun.nexuses; x; x = x->next)
+		x->alive = false;
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		struct snode *n = &s->n[i];
+
+		if (n->up)
+			sim_at_node(s, n, s->now_ns + sim_delay(s, 1 * MS, 2 * SEC), path_lost, n);
+	}
+	load_san_loss(s);
+}

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * csvsim - runs seeds.  csvsim [--seeds N] [--from SEED] [--seed SEED] [-v] [--no-FAULT...] [--twice]
+ *
+ * Exit 0: no seed failed. A failing seed is printed with the command that replays it, and replayed with
+ * its narrated trace into a file when -v is given.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "csvfs/base/assert.h"
+#include "metadata/ops.h"
+#include "metadata/run_sync.h"
+#include "tests/sim/sim.h"
+#include "tools/check/check.h"
+
+void load_set_file(struct sim *s, uint32_t f, uint64_t ino);
+
+static struct sim *current;
+
+void csv_assert_fail(const char *expr, const char *file, int line)
+{
+	if (current && current->verbose)
+		fflush(stdout);
+	fprintf(stderr, "%s:%d: assertion failed: %s\n", file, line, expr);
+	if (current)
+		fprintf(stderr, "FAILED seed %lu at %lu us: replay with: csvsim --seed %lu -v\n",
+			current->seed, current->now_ns / 1000, current->seed);
+	abort();
+}
+
+void sim_log(struct sim *s, const char *fmt, ...)
+{
+	char line[600];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	for (const char *p = line; *p; p++)
+		s->hash = (s->hash ^ (uint8_t)*p) * 0x100000001b3ull;
+	if (s->verbose)
+		printf("%10.6f %s\n", (double)s->now_ns / 1e9, line);
+}
+
+void sim_fail(struct sim *s, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (s->failed)
+		return;
+	s->failed = true;
+	va_start(ap, fmt);
+	vsnprintf(s->why, sizeof(s->why), fmt, ap);
+	va_end(ap);
+	if (s->verbose)
+		printf("%10.6f FAILED: %s\n", (double)s->now_ns / 1e9, s->why);
+}
+
+struct alloc {
+	struct list link;
+	_Alignas(16) uint8_t bytes[];
+};
+
+void *sim_alloc(struct sim *s, size_t bytes)
+{
+	struct alloc *a = calloc(1, sizeof(*a) + bytes);
+
+	list_add(&a->link, &s->allocs);
+	return a->bytes;
+}
+
+void sim_free(void *p)
+{
+	struct alloc *a = container_of(p, struct alloc, bytes);
+
+	list_del(&a->link);
+	free(a);
+}
+
+/* ------------------------------------------------------------------ the volume */
+
+static int mem_read(void *ctx, uint64_t off, void *buf, uint64_t len)
+{
+	struct sim *s = ctx;
+
+	memcpy(buf, s->lun.cached + off, len);
+	return 0;
+}
+
+static int mem_write(void *ctx, uint64_t off, const void *buf, uint64_t len, bool fua)
+{
+	struct sim *s = ctx;
+
+	(void)fua;
+	memcpy(s->lun.cached + off, buf, len);
+	memcpy(s->lun.stable + off, buf, len);
+	return 0;
+}
+
+static int mem_flush(void *ctx)
+{
+	(void)ctx;
+	return 0;
+}
+
+static void make_volume(struct sim *s)
+{
+	struct sync_dev dev = {.ctx = s, .bytes = SIM_VOLUME_BYTES, .read = mem_read,
+		.write = mem_write, .flush = mem_flush};
+	struct image_params p = {.cluster_bytes = SIM_CLUSTER_BYTES, .cluster_name = "sim",
+		.journal_bytes = IMAGE_JOURNAL_BYTES_MIN, .time_ns = 1};
+	struct run_sync_config rc = {.dev = &dev, .ops = &metadata_ops, .mem_bytes = 32u << 20,
+		.cache_bytes = 4u << 20};
+	struct run_sync *rs;
+	char why[256] = "";
+
+	for (int i = 0; i < 16; i++)
+		p.uuid[i] = s->uuid[i] = (uint8_t)(i + s->seed);
+	if (run_sync_mkfs(&dev, &p, &metadata_ops, NULL, why) || run_sync_open(&rc, &rs, why)) {
+		sim_fail(s, "mkfs: %s", why);
+		return;
+	}
+	s->root_ino = le64_get(vol_super(run_sync_vol(rs))->root_ino);
+	for (uint32_t f = 0; f < s->plan.files; f++) {
+		struct fs_request rq = {.op = FS_MKNOD, .ino = s->root_ino, .mode = S_IFREG | 0644};
+		struct fs_reply rp = {0};
+
+		snprintf(rq.name, sizeof(rq.name), "data%u", f);
+		if (run_sync_request(rs, &rq, &rp))
+			sim_fail(s, "making data%u: error %d", f, rp.err);
+		load_set_file(s, f, rp.attr.ino);
+		if (f & 1) {
+			/* Half of the files grow by being written, half are sparse from the start. */
+			rq = (struct fs_request){.op = FS_SETATTR, .ino = rp.attr.ino,
+				.valid = FS_SET_SIZE, .attr.size = 128u << 10};
+			(void)run_sync_request(rs, &rq, &rp);
+		}
+	}
+	run_sync_close(rs);
+}
+
+static int check_read(void *ctx, uint64_t off, void *buf, uint32_t len)
+{
+	struct sim *s = ctx;
+
+	memcpy(buf, s->lun.stable + off, len);
+	return 0;
+}
+
+static void on_problem(void *ctx, const struct check_problem *p)
+{
+	char text[256];
+
+	check_problem_text(p, text, sizeof(text));
+	sim_log(ctx, "fsck: %s", text);
+}
+
+static void fsck(struct sim *s, const char *when)
+{
+	static void *region;
+	struct mem mem;
+	struct check_dev dev = {.ctx = s, .read = check_read, .bytes = SIM_VOLUME_BYTES};
+	struct check_options o = {.mem = &mem, .on_problem = on_problem, .ctx = s};
+	struct check_report rep = {0};
+	int err;
+
+	if (!region)
+		region = aligned_alloc(4096, 32u << 20);
+	mem_init(&mem, region, 32u << 20);
+	err = check_volume(&dev, &o, &rep);
+	if (err || check_faults(&rep))
+		sim_fail(s, "fsck %s: error %d, %lu faults", when, err, check_faults(&rep));
+}
+
+/* ------------------------------------------------------------------ a run */
+
+static uint32_t forbidden; /* bits of faults that the command line excludes */
+
+static void draw_plan(struct sim *s)
+{
+	struct sim_plan *p = &s->plan;
+
+	p->nodes = 2 + (uint32_t)draw(s, 3);
+	p->two_node = p->nodes == 2;
+	p->write_cache = chance(s, 60);
+	p->abort_supported = chance(s, 50);
+	p->crash = chance(s, 50) && !(forbidden & 1);
+	p->daemon_kill = chance(s, 40) && !(forbidden & 2);
+	p->pause = chance(s, 30) && !(forbidden & 4);
+	p->path_loss = chance(s, 50) && !(forbidden & 8);
+	p->partition = chance(s, 30) && !(forbidden & 16);
+	p->move = chance(s, 50) && !(forbidden & 32);
+	p->late_writes = chance(s, 40) && !(forbidden & 64);
+	p->san_loss = chance(s, 20) && !(forbidden & 128);
+	p->net_break = chance(s, 40) && !(forbidden & 256);
+	p->safety_ns = 5 * SEC + draw(s, 40) * SEC;
+	p->clients = 1 + (uint32_t)draw(s, 3);
+	p->files = 1 + (uint32_t)draw(s, 4);
+	p->names = 1 + (uint32_t)draw(s, 6);
+}
+
+static void run_until(struct sim *s, uint64_t t)
+{
+	while (!s->failed && s->heap_count && s->heap[0].at_ns <= t && sim_run_one(s))
+		;
+	if (s->now_ns < t)
+		s->now_ns = t;
+}
+
+static bool all_down(const struct sim *s)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		if (s->n[i].up)
+			return false;
+	}
+	return true;
+}
+
+static void stop_nodes(struct sim *s)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		struct event ev = {.type = EV_STOP};
+
+		s->n[i].stopping = true;
+		node_feed(s, &s->n[i], &ev);
+	}
+}
+
+static void say_stuck(struct sim *s, const char *what)
+{
+	sim_fail(s, "%s: does not end", what);
+}
+
+static void phases(struct sim *s)
+{
+	uint64_t limit;
+
+	for (uint32_t i = 1; i <= s->plan.nodes; i++)
+		node_start(s, &s->n[i]);
+	faults_start(s);
+	run_until(s, s->plan.safety_ns);
+	faults_heal(s);
+	load_stop(s);
+	/* Liveness: a quorate set that heals ends everything within its own time-outs. */
+	limit = s->now_ns + 180 * SEC;
+	while (!s->failed && s->now_ns < limit && !load_idle(s))
+		run_until(s, s->now_ns + 100 * MS);
+	if (!s->failed && !load_idle(s))
+		say_stuck(s, "an operation of an application");
+	stop_nodes(s);
+	limit = s->now_ns + 120 * SEC;
+	while (!s->failed && s->now_ns < limit && !all_down(s))
+		run_until(s, s->now_ns + 100 * MS);
+	if (!s->failed && !all_down(s))
+		say_stuck(s, "unmounting");
+	run_until(s, s->now_ns + 20 * SEC);
+	if (!s->failed)
+		fsck(s, "at the end");
+}
+
+static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *totals)
+{
+	struct sim *s = calloc(1, sizeof(*s));
+	bool ok;
+
+	s->seed = seed;
+	s->rng.s = seed * 0x9e3779b97f4a7c15ull + 1;
+	s->verbose = verbose;
+	list_init(&s->conns);
+	list_init(&s->allocs);
+	current = s;
+	draw_plan(s);
+	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++) {
+		s->n[i].id = i;
+		s->n[i].s = s;
+		trace_format(s->n[i].name, NODE_NAME_MAX, "n%u", i);
+		s->n[i].region = totals->n[i].region;
+		s->n[i].dp_region = totals->n[i].dp_region;
+		s->n[i].fx.arena = totals->n[i].fx.arena;
+	}
+	lun_create(s);
+	load_create(s);
+	make_volume(s);
+	if (!s->failed)
+		phases(s);
+	ok = !s->failed;
+	*hash = s->hash;
+	if (!ok)
+		fprintf(stderr, "FAILED seed %lu: %s\n   replay with: csvsim --seed %lu -v\n", seed,
+			s->why, seed);
+	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++) {
+		totals->n[i].region = s->n[i].region;
+		totals->n[i].dp_region = s->n[i].dp_region;
+		totals->n[i].fx.arena = s->n[i].fx.arena;
+	}
+	totals->ops_done += s->ops_done;
+	totals->data_ops += s->data_ops;
+	totals->steps += s->steps;
+	totals->crashes += s->crashes;
+	totals->path_losses += s->path_losses;
+	totals->partitions += s->partitions;
+	totals->pauses += s->pauses;
+	totals->moves += s->moves;
+	totals->san_losses += s->san_losses;
+	totals->now_ns += s->now_ns;
+	load_destroy(s);
+	lun_destroy(s);
+	list_for_each_entry_safe(a, tmp, &s->allocs, struct alloc, link)
+		free(a);
+	free(s->heap);
+	free(s);
+	current = NULL;
+	return ok;
+}
+
+static int usage(void)
+{
+	fprintf(stderr, "usage: csvsim [--seeds N] [--from SEED] [--seed SEED] [-v] [--twice PERCENT]"
+			" [--keep-going] [--no-faults MASK]\n");
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t seeds = 200, from = 1, failed = 0, twice = 2, done = 0, h, h2;
+	bool verbose = false, keep = false;
+	struct sim *totals = calloc(1, sizeof(*totals));
+	struct timespec t0, t1;
+	double sec;
+
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "-v"))
+			verbose = true;
+		else if (!strcmp(argv[i], "--keep-going"))
+			keep = true;
+		else if (i + 1 < argc && !strcmp(argv[i], "--seeds"))
+			seeds = strtoull(argv[++i], NULL, 0);
+		else if (i + 1 < argc && !strcmp(argv[i], "--from"))
+			from = strtoull(argv[++i], NULL, 0);
+		else if (i + 1 < argc && !strcmp(argv[i], "--twice"))
+			twice = strtoull(argv[++i], NULL, 0);
+		else if (i + 1 < argc && !strcmp(argv[i], "--no-faults"))
+			forbidden = (uint32_t)strtoul(argv[++i], NULL, 0);
+		else if (i + 1 < argc && !strcmp(argv[i], "--seed")) {
+			from = strtoull(argv[++i], NULL, 0);
+			seeds = 1;
+		} else
+			return usage();
+	}
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	for (uint64_t seed = from; seed < from + seeds; seed++) {
+		bool ok = run_seed(seed, verbose, &h, totals);
+
+		done++;
+		/* The same seed twice is the same run, or a replay would show something else. */
+		if (ok && !verbose && seed % 100 < twice) {
+			(void)run_seed(seed, false, &h2, totals);
+			if (h != h2) {
+				fprintf(stderr, "FAILED seed %lu: two runs differ\n", seed);
+				ok = false;
+			}
+		}
+		failed += !ok;
+		if (!ok && !keep)
+			break;
+	}
+	clock_gettime(CLOCK_MONOTONIC, &t1);
+	sec = (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9;
+	printf("%lu seeds, %lu failed, %.1f s (%.0f a second); %lu virtual hours, %lu operations, "
+	       "%lu of data; %u crashes, %u paths lost, %u partitions, %u pauses, %u moves, "
+	       "%u SAN power losses\n", done, failed, sec, (double)done / sec,
+		totals->now_ns / SEC / 3600, totals->ops_done, totals->data_ops, totals->crashes,
+		totals->path_losses, totals->partitions, totals->pauses, totals->moves,
+		totals->san_losses);
+	return failed != 0;
+}

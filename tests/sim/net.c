@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * net.c - connections between nodes: in order, delayed, broken at any moment, with what was on its
+ * way lost; a node that lost power leaves them half open.
+ */
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define ACCEPTED (1ull << 63)
+
+struct frame {
+	struct sim_conn *c;
+	struct snode *to;
+	enum ev_type type;
+	uint64_t data;
+	uint32_t data_len, len;
+	uint8_t bytes[];
+};
+
+static void conn_event(struct sim *s, struct snode *n, enum ev_type type, uint64_t conn,
+	const char *name, const char *reason)
+{
+	struct event ev = {.type = type};
+
+	ev.net.conn = conn;
+	strncpy(ev.net.name, name ? name : "", sizeof(ev.net.name) - 1);
+	strncpy(ev.net.reason, reason ? reason : "", sizeof(ev.net.reason) - 1);
+	node_feed(s, n, &ev);
+}
+
+static bool lives(struct sim *s, const struct sim_conn *c, uint32_t node)
+{
+	const struct snode *n = &s->n[node];
+
+	return n->up && n->life_nr == (node == c->a ? c->life_a : c->life_b);
+}
+
+static bool reachable(struct sim *s, const struct sim_conn *c)
+{
+	return s->n[c->a].side == s->n[c->b].side;
+}
+
+static void frame_deliver(struct sim *s, void *arg)
+{
+	struct frame *f = arg;
+	struct sim_conn *c = f->c;
+	uint64_t conn = f->to->id == c->a ? c->conn_a : c->conn_b;
+	struct event ev = {.type = f->type};
+
+	/* Cut while it was on its way: the connection is stuck until somebody gives it up. */
+	if (!reachable(s, c))
+		c->closed = true;
+	if (!c->closed && c->up && lives(s, c, f->to->id)) {
+		ev.net.conn = conn;
+		ev.net.bytes = f->bytes;
+		ev.net.len = f->len;
+		ev.net.data = f->data;
+		ev.net.data_len = f->data_len;
+		f->data = 0;
+		node_feed(s, f->to, &ev);
+	}
+	if (f->data)
+		sim_data_put(f->data);
+	sim_free(f);
+}
+
+static void down_deliver(struct sim *s, void *arg)
+{
+	struct frame *f = arg;
+	struct sim_conn *c = f->c;
+
+	if (lives(s, c, f->to->id))
+		conn_event(s, f->to, EV_NET_DOWN, f->to->id == c->a ? c->conn_a : c->conn_b, NULL,
+			"connection reset");
+	sim_free(f);
+}
+
+static void tell_down(struct sim *s, struct sim_conn *c, uint32_t node, uint64_t delay)
+{
+	struct frame *f = sim_alloc(s, sizeof(*f));
+
+	f->c = c;
+	f->to = &s->n[node];
+	sim_at_node(s, f->to, s->now_ns + delay, down_deliver, f);
+}
+
+static void connected(struct sim *s, void *arg)
+{
+	struct sim_conn *c = arg;
+	struct snode *a = &s->n[c->a], *b = &s->n[c->b];
+
+	if (c->closed || !lives(s, c, c->a))
+		return;
+	c->life_b = b->life_nr;
+	if (!b->up || !reachable(s, c) || b->paused_until > s->now_ns) {
+		c->closed = true;
+		conn_event(s, a, EV_NET_DOWN, c->conn_a, NULL, "connection refused");
+		return;
+	}
+	c->up = true;
+	c->conn_b = ACCEPTED | ++b->next_conn;
+	conn_event(s, b, EV_NET_UP, c->conn_b, a->name, NULL);
+	if (!c->closed)
+		conn_event(s, a, EV_NET_UP, c->conn_a, b->name, NULL);
+}
+
+void net_connect(struct sim *s, struct snode *n, const struct effect *e)
+{
+	struct sim_conn *c = sim_alloc(s, sizeof(*c));
+
+	c->a = n->id;
+	c->conn_a = e->net.conn;
+	c->life_a = n->life_nr;
+	list_add_tail(&c->link, &s->conns);
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		if (!strcmp(s->n[i].name, e->net.name))
+			c->b = i;
+	}
+	if (!c->b) {
+		sim_fail(s, "connects to an unknown node '%s'", e->net.name);
+		return;
+	}
+	sim_at_node(s, n, s->now_ns + sim_delay(s, 1 * MS, 20 * MS), connected, c);
+}
+
+static struct sim_conn *find(struct sim *s, struct snode *n, uint64_t conn)
+{
+	list_for_each_entry(c, &s->conns, struct sim_conn, link) {
+		if (c->a == n->id && c->conn_a == conn && c->life_a == n->life_nr)
+			return c;
+		if (c->b == n->id && c->conn_b == conn && c->life_b == n->life_nr && c->up)
+			return c;
+	}
+	return NULL;
+}
+
+void net_send(struct sim *s, struct snode *n, const struct effect *e)
+{
+	struct sim_conn *c = find(s, n, e->net.conn);
+	bool from_a;
+	struct frame *f;
+	uint64_t at, *last;
+
+	if (!c || c->closed || !c->up)
+		return;
+	from_a = c->a == n->id;
+	f = sim_alloc(s, sizeof(*f) + e->net.len);
+	f->c = c;
+	f->type = EV_NET_MSG;
+	f->to = &s->n[from_a ? c->b : c->a];
+	f->len = e->net.len;
+	memcpy(f->bytes, e->net.bytes, e->net.len);
+	if (e->net.data_len) {
+		f->data = sim_data_new(sim_data_bytes(e->net.data) + e->net.data_off,
+			e->net.data_len);
+		f->data_len = e->net.data_len;
+	}
+	last = from_a ? &c->last_a : &c->last_b;
+	at = s->now_ns + sim_delay(s, 50 * 1000, 3 * MS);
+	if (at < *last)
+		at = *last;
+	*last = at;
+	sim_at_node(s, f->to, at, frame_deliver, f);
+}
+
+static void conn_break(struct sim *s, struct sim_conn *c, uint32_t except)
+{
+	if (c->closed)
+		return;
+	c->closed = true;
+	if (c->a != except && lives(s, c, c->a))
+		tell_down(s, c, c->a, sim_delay(s, 1 * MS, 50 * MS));
+	if (c->up && c->b != except && lives(s, c, c->b))
+		tell_down(s, c, c->b, sim_delay(s, 1 * MS, 50 * MS));
+}
+
+void net_close(struct sim *s, struct snode *n, uint64_t conn)
+{
+	struct sim_conn *c = find(s, n, conn);
+
+	if (c)
+		conn_break(s, c, n->id);
+}
+
+void net_node_died(struct sim *s, struct snode *n, bool silently)
+{
+	list_for_each_entry(c, &s->conns, struct sim_conn, link) {
+		if ((c->a != n->id || c->life_a != n->life_nr) &&
+			(c->b != n->id || c->life_b != n->life_nr))
+			continue;
+		/* Half open: the other side must notice by itself. */
+		if (!silently)
+			conn_break(s, c, n->id);
+	}
+}
+
+void net_break_all(struct sim *s, struct snode *n)
+{
+	list_for_each_entry(c, &s->conns, struct sim_conn, link) {
+		if (c->a == n->id || c->b == n->id)
+			conn_break(s, c, 0);
+	}
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * sim.h - the simulator: N nodes of real core and real data-path logic, one LUN, one cluster, one
+ * clock, one random number generator.
+ *
+ * Everything that happens is an item in one queue, ordered by virtual time (then by order of
+ * insertion). Delays, faults and the workload are drawn from the seed, so a seed is a run: the same
+ * binary and seed give the same trace and the same hash.
+ *
+ *   main.c    seeds, options, replay with the narrated trace
+ *   queue.c   the queue and the clock
+ *   lun.c     the LUN: volatile cache, registrations, commands that land late
+ *   cluster.c corosync: views, quorum, messages in total order; partitions
+ *   net.c     connections between nodes
+ *   drive.c   a node: carries out the effects of its core; the data path
+ *   load.c    the workload on every node, and the oracle that knows what may be read
+ *   faults.c  crashes, pauses, path losses, partitions; then everything heals
+ *
+ * A run has a safety phase with faults, then a liveness phase: all heals, and every operation that is
+ * outstanding must end, all nodes unmount, and the fsck library finds nothing.
+ */
+#ifndef CSVFS_TESTS_SIM_H
+#define CSVFS_TESTS_SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "csvfs/base/list.h"
+#include "csvfs/base/mem.h"
+#include "csvfs/base/platform.h"
+#include "csvfs/base/prng.h"
+#include "csvfs/base/trace.h"
+#include "csvfs/dp.h"
+#include "csvfs/node.h"
+
+#define SIM_NODES_MAX 5
+#define SIM_VOLUME_BYTES (64ull << 20)
+#define SIM_CLUSTER_BYTES 16384u
+#define MS NS_PER_MS
+#define SEC NS_PER_SEC
+
+/* What a seed draws before it begins: which faults this run has at all (swarm). */
+struct sim_plan {
+	uint32_t nodes;
+	bool two_node;
+	bool write_cache;	/* the LUN has a volatile cache */
+	bool abort_supported;	/* PREEMPT AND ABORT */
+	bool crash, daemon_kill, pause, path_loss, partition, move, late_writes, san_loss, net_break;
+	uint64_t safety_ns;
+	uint32_t clients;	/* per node */
+	uint32_t files, names;
+};
+
+struct sim;
+typedef void (*sim_fn)(struct sim *s, void *arg);
+
+struct item {
+	uint64_t at_ns, order;
+	sim_fn fn;
+	void *arg;
+	uint32_t node;	 /* 0: nobody's; else only while that life of it lives */
+	uint64_t life_nr;
+};
+
+/* ---- the LUN */
+#define LUN_BLOCK 512u
+#define LUN_BLOCK_BYTES 512u
+struct lun_cmd_state;
+struct sim_nexus {
+	uint32_t node;
+	uint64_t life_nr; /* which life of the node */
+	uint64_t key;	  /* registered; 0: not */
+	bool alive;	  /* the initiator still listens */
+	bool attention;	  /* the next command gets UNIT ATTENTION */
+	struct sim_nexus *next;
+};
+
+struct sim_lun {
+	uint8_t *stable, *cached; /* SIM_VOLUME_BYTES each */
+	uint8_t *dirty;		  /* per 4 KiB: cached differs from stable */
+	struct sim_nexus *nexuses;
+	struct sim_nexus *holder;
+	bool reserved;
+	uint64_t holder_key;
+	uint32_t generation;
+	struct list commands; /* in flight */
+	uint64_t writes;
+};
+
+/* ---- a node */
+struct sim_conn {
+	struct list link;
+	uint64_t conn_a, conn_b; /* ids at either end */
+	uint32_t a, b;		 /* a connected */
+	uint64_t life_a, life_b;
+	bool up, closed;
+	uint64_t last_a, last_b; /* time of the last delivery in each direction: order is kept */
+};
+
+struct snode {
+	struct sim *s;
+	uint32_t id;
+	char name[NODE_NAME_MAX];
+	bool up;	      /* the daemon runs */
+	bool stopping;
+	uint64_t life_nr;     /* counts lives */
+	uint64_t paused_until;
+	struct node *core;
+	struct mem mem, dp_mem;
+	void *region, *dp_region;
+	struct effects fx;
+	struct dp *dp;
+	uint64_t timer_at;
+	struct sim_nexus *nexus;
+	bool path_cut;	      /* the way to the LUN is cut */
+	uint64_t path_ops;
+	uint64_t next_conn;
+	bool ready;
+	struct list ops;      /* data operations (sop) */
+	struct list inbox;    /* events, in order */
+	bool busy;
+	/* cluster */
+	bool in_group;
+	uint32_t side;	      /* partition it is in */
+};
+
+struct sim {
+	uint64_t seed;
+	struct prng rng;
+	struct sim_plan plan;
+	uint64_t now_ns;
+	uint64_t order;
+	struct item *heap;
+	uint32_t heap_count, heap_room;
+	struct sim_lun lun;
+	struct snode n[SIM_NODES_MAX + 1]; /* 1 .. plan.nodes */
+	struct list conns;
+	struct list allocs;
+	uint64_t ring_seq;
+	bool healing;	    /* liveness phase: no more faults */
+	bool verbose;
+	uint64_t hash;	    /* of everything that happened: determinism */
+	uint64_t steps;
+	bool failed;
+	char why[256];
+	struct load *load;
+	uint8_t uuid[16];
+	uint64_t root_ino;
+	uint32_t crashes, path_losses, partitions, pauses, moves, san_losses;
+	uint64_t ops_done, data_ops, takeovers;
+};
+
+/* Draws. */
+static inline uint64_t draw(struct sim *s, uint64_t n)
+{
+	return prng_below(&s->rng, n);
+}
+static inline bool chance(struct sim *s, uint32_t percent)
+{
+	return prng_below(&s->rng, 100) < percent;
+}
+/* Mostly near lo, with a long tail up to hi. */
+uint64_t sim_delay(struct sim *s, uint64_t lo, uint64_t hi);
+
+void sim_log(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void sim_fail(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Zeroed; what is not freed goes with the run. */
+void *sim_alloc(struct sim *s, size_t bytes);
+void sim_free(void *p);
+
+/* queue.c */
+void sim_at(struct sim *s, uint64_t at_ns, sim_fn fn, void *arg);
+void sim_at_node(struct sim *s, struct snode *n, uint64_t at_ns, sim_fn fn, void *arg);
+bool sim_run_one(struct sim *s);
+
+/* lun.c */
+void lun_create(struct sim *s);
+void lun_destroy(struct sim *s);
+void lun_submit(struct sim *s, struct snode *n, const struct effect *e);
+void lun_path_open(struct sim *s, struct snode *n);
+void lun_path_close(struct sim *s, struct snode *n);
+void lun_node_died(struct sim *s, struct snode *n);
+/* The SAN loses power for a moment: what was not flushed may be gone; all sessions break. */
+void lun_power_loss(struct sim *s);
+void lun_cut(struct sim *s, struct snode *n);
+void lun_restore(struct sim *s, struct snode *n);
+/* A data-path command: the callback gets the status. */
+void lun_io(struct sim *s, struct snode *n, bool write, bool fua, uint64_t off, uint32_t len, void *buf,
+	void (*done)(struct sim *s, struct snode *n, void *arg, enum lun_status st), void *arg);
+bool lun_idle_of(struct sim *s, uint32_t node);
+
+/* cluster.c */
+void cluster_change(struct sim *s);
+void cluster_send(struct sim *s, struct snode *n, const void *bytes, uint32_t len);
+void cluster_join(struct sim *s, struct snode *n);
+
+/* net.c */
+void net_connect(struct sim *s, struct snode *n, const struct effect *e);
+void net_send(struct sim *s, struct snode *n, const struct effect *e);
+void net_close(struct sim *s, struct snode *n, uint64_t conn);
+void net_node_died(struct sim *s, struct snode *n, bool silently);
+void net_break_all(struct sim *s, struct snode *n);
+
+/* drive.c */
+void node_start(struct sim *s, struct snode *n);
+void node_crash(struct sim *s, struct snode *n);	/* power loss */
+void node_kill(struct sim *s, struct snode *n);		/* only the daemon; the kernel closes its sockets */
+void node_stop(struct sim *s, struct snode *n);
+void node_feed(struct sim *s, struct snode *n, struct event *ev);
+
+/* A request of a client to its node's core. The callback gets the reply. */
+typedef void (*reply_fn)(struct sim *s, void *arg, const struct fs_reply *rp);
+void node_request(struct sim *s, struct snode *n, const struct fs_request *rq, reply_fn fn, void *arg);
+/* File data through the data path. `buf` holds len bytes until the callback. */
+typedef void (*data_fn)(struct sim *s, void *arg, int32_t result);
+void node_io(struct sim *s, struct snode *n, uint64_t ino, bool write, bool dsync, uint64_t off,
+	uint32_t len, uint8_t *buf, data_fn fn, void *arg);
+uint64_t sim_data_new(const void *bytes, uint32_t len);
+void sim_data_ref(uint64_t h);
+void sim_data_put(uint64_t h);
+uint8_t *sim_data_bytes(uint64_t h);
+
+/* load.c */
+void load_create(struct sim *s);
+void load_destroy(struct sim *s);
+void load_node_up(struct sim *s, struct snode *n);
+void load_node_down(struct sim *s, struct snode *n);
+/* Commands of that node's earlier lives and paths can no longer land. */
+void load_node_drained(struct sim *s, uint32_t node);
+bool load_idle(const struct sim *s);
+void load_stop(struct sim *s);
+void load_final_check(struct sim *s);
+void load_san_loss(struct sim *s);
+
+/* faults.c */
+void faults_start(struct sim *s);
+void faults_heal(struct sim *s);
+
+#endif
