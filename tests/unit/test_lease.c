@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <errno.h>
+#include <cmocka.h>
+
+#include "coordinator/lease.h"
+#include "csvfs/base/prng.h"
+
+#define C 65536ull
+
+static struct mem mem;
+static struct lease_table *t;
+
+static int setup(void **state)
+{
+	static void *region;
+
+	if (!region)
+		region = aligned_alloc(4096, 8u << 20);
+	mem_init(&mem, region, 8u << 20);
+	t = mem_alloc(&mem, sizeof(*t));
+	lease_init(t, &mem);
+	return 0;
+}
+
+static struct fs_extent ext(uint64_t off, uint64_t len, enum ext_state st)
+{
+	return (struct fs_extent){.off = off, .len = len, .lun_off = st == EXT_HOLE ? 0 : 1 << 20,
+		.state = st};
+}
+
+static void one_owner_per_unwritten_range(void **state)
+{
+	struct lease_ino *li = lease_get(t, 7);
+	struct fs_extent e[1] = {ext(0, 4 * C, EXT_UNWRITTEN)};
+	uint32_t n = 1;
+
+	assert_int_equal(lease_grant(t, li, 0, true, 0, C, e, &n), 0);
+	assert_int_equal(e[0].state, EXT_UNWRITTEN);
+	assert_int_equal(lease_conflicts(li, 1, false, 3 * C, C), 1);
+	assert_int_equal(lease_conflicts(li, 1, true, 3 * C, C), 1);
+	assert_int_equal(lease_conflicts(li, 1, false, 4 * C, C), 0);
+	assert_int_equal(lease_conflicts(li, 0, true, 0, 4 * C), 0);
+	assert_int_equal(lease_own(t, li, 1, 2 * C, C), -EEXIST);
+	lease_check(t);
+	lease_return(t, li, 0);
+	assert_int_equal(lease_conflicts(li, 1, true, 0, 4 * C), 0);
+	lease_put(t, li);
+	assert_null(lease_find(t, 7));
+}
+
+static void a_reader_is_told_zeros_and_must_be_asked_before_the_first_write(void **state)
+{
+	struct lease_ino *li = lease_get(t, 7);
+	struct fs_extent e[2] = {ext(0, C, EXT_WRITTEN), ext(C, C, EXT_UNWRITTEN)};
+	uint32_t n = 2;
+
+	assert_int_equal(lease_grant(t, li, 2, false, 0, 2 * C, e, &n), 0);
+	assert_int_equal(n, 2);
+	assert_int_equal(e[1].state, EXT_HOLE);
+	assert_int_equal(e[1].lun_off, 0);
+	/* Reading disturbs nobody; writing there must wait for node 2. */
+	assert_int_equal(lease_conflicts(li, 1, false, C, C), 0);
+	assert_int_equal(lease_conflicts(li, 1, true, C, C), 1 << 2);
+	lease_return(t, li, 2);
+	assert_int_equal(lease_conflicts(li, 1, true, C, C), 0);
+	lease_put(t, li);
+}
+
+static void what_others_own_behind_the_asked_range_is_cut_off(void **state)
+{
+	struct lease_ino *li = lease_get(t, 7);
+	struct fs_extent own[1] = {ext(4 * C, 2 * C, EXT_UNWRITTEN)};
+	struct fs_extent e[3] = {ext(0, C, EXT_WRITTEN), ext(C, 5 * C, EXT_UNWRITTEN),
+		ext(6 * C, C, EXT_WRITTEN)};
+	uint32_t n = 1;
+
+	assert_int_equal(lease_grant(t, li, 0, true, 4 * C, 2 * C, own, &n), 0);
+	n = 3;
+	assert_int_equal(lease_grant(t, li, 1, true, 0, 2 * C, e, &n), 0);
+	assert_int_equal(n, 2);
+	assert_int_equal(e[1].len, 3 * C);
+	assert_int_equal(e[1].state, EXT_UNWRITTEN);
+	lease_check(t);
+	lease_reset(t);
+}
+
+static void a_commit_ends_ownership_of_its_range_only(void **state)
+{
+	struct lease_ino *li = lease_get(t, 7);
+
+	assert_int_equal(lease_own(t, li, 3, 0, 8 * C), 0);
+	assert_int_equal(lease_commit(t, li, 3, 2 * C, C), 0);
+	assert_int_equal(lease_conflicts(li, 1, false, 2 * C, C), 0);
+	assert_int_equal(lease_conflicts(li, 1, false, 0, 2 * C), 1 << 3);
+	assert_int_equal(lease_conflicts(li, 1, false, 3 * C, C), 1 << 3);
+	assert_int_equal(lease_own(t, li, 3, 2 * C, C), 0);
+	lease_check(t);
+	lease_reset(t);
+}
+
+static void ranges_agree_with_a_map_of_owners(void **state)
+{
+	struct prng r = {42};
+	uint8_t owner[64] = {0};
+	struct lease_ino *li = lease_get(t, 9);
+
+	for (int i = 0; i < 20000; i++) {
+		uint32_t idx = (uint32_t)prng_below(&r, 3), at = (uint32_t)prng_below(&r, 64);
+		uint32_t len = 1 + (uint32_t)prng_below(&r, 64 - at);
+		bool clash = false;
+
+		for (uint32_t k = at; k < at + len; k++)
+			clash |= owner[k] && owner[k] != idx + 1;
+		if (prng_below(&r, 2)) {
+			int err = lease_own(t, li, idx, at * C, len * C);
+
+			assert_int_equal(err, clash ? -EEXIST : 0);
+			for (uint32_t k = at; k < at + len && !err; k++)
+				owner[k] = (uint8_t)(idx + 1);
+		} else {
+			assert_int_equal(lease_commit(t, li, idx, at * C, len * C), 0);
+			for (uint32_t k = at; k < at + len; k++)
+				owner[k] = owner[k] == idx + 1 ? 0 : owner[k];
+		}
+		lease_check(t);
+		for (uint32_t k = 0; k < 64; k++) {
+			uint64_t want = owner[k] && owner[k] != 4 ? 1ull << (owner[k] - 1) : 0;
+
+			assert_true(lease_conflicts(li, 3, false, k * C, C) == want);
+		}
+	}
+	lease_reset(t);
+	assert_int_equal(t->count, 0);
+}
+
+static void opens_are_per_node(void **state)
+{
+	assert_int_equal(lease_set_open(t, 5, 1, true), 0);
+	assert_int_equal(lease_set_open(t, 5, 2, true), 0);
+	assert_int_equal(lease_set_open(t, 5, 1, false), 0);
+	assert_true(lease_is_open(t, 5));
+	assert_ptr_equal(lease_next_of(t, 2, 0), lease_find(t, 5));
+	assert_null(lease_next_of(t, 1, 0));
+	assert_int_equal(lease_set_open(t, 5, 2, false), 0);
+	assert_false(lease_is_open(t, 5));
+	assert_null(lease_find(t, 5));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(one_owner_per_unwritten_range, setup),
+		cmocka_unit_test_setup(
+			a_reader_is_told_zeros_and_must_be_asked_before_the_first_write, setup),
+		cmocka_unit_test_setup(what_others_own_behind_the_asked_range_is_cut_off, setup),
+		cmocka_unit_test_setup(a_commit_ends_ownership_of_its_range_only, setup),
+		cmocka_unit_test_setup(ranges_agree_with_a_map_of_owners, setup),
+		cmocka_unit_test_setup(opens_are_per_node, setup),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
