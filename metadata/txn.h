@@ -40,7 +40,7 @@ struct block {
 	uint64_t journal_seq; /* its newest durable transaction that is still needed: first record, */
 	uint64_t journal_lsn; /* lsn */
 	uint64_t journal_at;  /* and where in the journal; journal_seq 0: in its place */
-	uint64_t op;	      /* last operation that used it */
+	uint64_t op, changed_op; /* last operation that used it, that changed it */
 	int32_t err;	      /* BLOCK_BAD */
 	uint32_t magic;
 	uint8_t state, flags;

@@ -6,6 +6,8 @@
 #ifndef CSVFS_METADATA_VERIFY_H
 #define CSVFS_METADATA_VERIFY_H
 
+#include <stdbool.h>
+
 #include "metadata/format.h"
 #include "metadata/problem.h"
 

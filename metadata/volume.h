@@ -14,6 +14,7 @@
 #include "csvfs/base/trace.h"
 
 struct vol;
+struct txn;
 
 enum vol_state {
 	VOL_CLOSED,
@@ -64,7 +65,10 @@ struct vol_req {
 	struct fs_reply reply;
 	void *owner;	      /* the caller's */
 	uint64_t lsn;	      /* the engine's: the reply waits until this is durable */
-	uint32_t step;	      /* the engine's: progress of work longer than one transaction */
+	uint32_t step;	      /* of the operation: progress of work longer than one transaction */
+	/* Not NULL: runs this as the operation instead of rq (the engine itself, tests). */
+	int (*call)(struct txn *t, void *arg);
+	void *arg;
 };
 
 struct vol *vol_create(const struct vol_config *cfg); /* NULL: not enough memory */
