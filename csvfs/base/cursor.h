@@ -87,7 +87,7 @@ static inline void cursor_put(struct cursor *c, const void *data, size_t n)
 {
 	void *p = cursor_take(c, n);
 
-	if (p && n)
+	if (!c->bad && n)
 		memcpy(p, data, n);
 }
 
