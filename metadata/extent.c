@@ -206,6 +206,7 @@ int extent_free(const struct inode *in, uint64_t from, uint64_t to)
 	struct tree_rec rec;
 	struct extent e;
 	struct tree tr;
+	uint32_t pieces = 0;
 	int err = 0;
 
 	if (from >= to)
@@ -221,7 +222,7 @@ int extent_free(const struct inode *in, uint64_t from, uint64_t to)
 		extent_of(&rec, &e);
 		if (e.off + e.len <= from)
 			break;
-		if (txn_room(in->t) < EXTENT_STEP_BLOCKS) {
+		if (txn_room(in->t) < EXTENT_STEP_BLOCKS || pieces++ == EXTENT_STEP_PIECES) {
 			err = -EINPROGRESS;
 			break;
 		}

@@ -15,6 +15,8 @@ struct extent {
 
 /* Blocks that one change of the extents may dirty; steps of long work go on while there is room. */
 #define EXTENT_STEP_BLOCKS 40u
+/* and pieces that one step frees at most: others wait meanwhile. */
+#define EXTENT_STEP_PIECES 1000u
 
 /*
  * What covers cluster `off`; the whole extent or hole. A hole behind the last extent ends at

@@ -80,6 +80,7 @@ struct txn {
 	void *ctx;
 	uint32_t damages;
 	bool quiet;
+	void (*verify)(const struct block *b); /* of each block that a successful operation changed */
 };
 
 static struct txn fake;
@@ -112,7 +113,8 @@ static inline void fake_init(uint64_t clusters)
 	fake.run_max = 256;
 	fake.super.cluster_bytes = le32_of(65536);
 	fake.super.cluster_count = le64_of(clusters);
-	fake.super.block_count = le64_of(clusters * 16);
+	fake.super.block_count = le64_of(FAKE_INODE_BLOCK + FAKE_BLOCKS_MAX / 2);
+	fake.super.data_start = le64_of(FAKE_FIRST_BLOCK);
 	fake.super.volume_bytes = le64_of(clusters * 65536);
 	memcpy(fake.super.dir_hash_key, "0123456789abcdef", 16);
 	fake.time_ns = 1700000000000000000;
@@ -243,6 +245,8 @@ static inline void fake_end(bool keep)
 		}
 		if (!keep)
 			memcpy(f->data, f->before, BLOCK_SIZE);
+		else if (f->used && fake.verify)
+			fake.verify(&f->b);
 	}
 	FAKE_ASSERT(fake.super_dirty ||
 		    memcmp(&fake.super, &fake.super_before, sizeof(fake.super)) == 0);
