@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "csvfs/probe.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "csvfs/bdev_sync.h"
+#include "metadata/verify.h"
+
+#define LOGIN_MS 15000
+#define HEAD_BYTES (72u << 10)
+
+/* What else may be there: enough to see that the wrong LUN was named. */
+static const char *looks_like(const uint8_t *head, size_t bytes)
+{
+	static const struct {
+		size_t at;
+		const char *magic;
+		size_t len;
+		const char *name;
+	} known[] = {{1080, "\x53\xef", 2, "ext4"}, {0, "XFSB", 4, "XFS"}, {65600, "_BHRfS_M", 8, "btrfs"},
+		{65536, "\x01\x16\x19\x70", 4, "GFS2"}, {8192, "OCFSV2", 6, "OCFS2"},
+		{0, "LUKS\xba\xbe", 6, "a LUKS volume"}, {536, "LVM2 001", 8, "an LVM physical volume"},
+		{3, "NTFS", 4, "NTFS"}, {512, "EFI PART", 8, "a partitioned disk"},
+		{0, "QFI\xfb", 4, "a qcow2 image"}, {510, "\x55\xaa", 2, "a partitioned disk"}};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (known[i].at + known[i].len <= bytes &&
+			!memcmp(head + known[i].at, known[i].magic, known[i].len))
+			return known[i].name;
+	for (size_t i = 0; i < bytes; i++)
+		if (head[i])
+			return "something else";
+	return "nothing: it begins with zeros";
+}
+
+static int refuse(enum problem problem, const struct verify_report *rep, const char *name, char *text,
+	size_t text_bytes)
+{
+	switch (problem) {
+	case PROBLEM_SUPER_VERSION:
+	case PROBLEM_SUPER_FEATURE:
+		snprintf(text, text_bytes,
+			"%s: made by a newer csvfs (%s: %llu, known here: %llu); use that one", name,
+			problem == PROBLEM_SUPER_VERSION ? "format version" : "features",
+			(unsigned long long)rep->found, (unsigned long long)rep->expected);
+		return -EPROTONOSUPPORT;
+	case PROBLEM_SUPER_TRUNCATED:
+		snprintf(text, text_bytes, "%s: truncated: the volume has %llu bytes, here are only %llu",
+			name, (unsigned long long)rep->expected, (unsigned long long)rep->found);
+		return -EUCLEAN;
+	default:
+		snprintf(text, text_bytes, "%s: the superblock is damaged (%s); run fsck.csvfs", name,
+			problem_name(problem));
+		return -EUCLEAN;
+	}
+}
+
+/*
+ * The superblock in block 0, or a copy of it. A sound superblock that cannot be used (newer, truncated)
+ * tells more than a damaged one.
+ */
+static int read_super(struct bdev_sync *s, const char *name, struct probe *p, char *text, size_t text_bytes)
+{
+	uint64_t blocks = p->info.lun_bytes / BLOCK_SIZE;
+	const uint64_t places[] = {0, 3, blocks - 1};
+	enum problem worst = PROBLEM_SUPER_NONE;
+	struct verify_report rep, worst_rep = {0};
+	uint8_t *head = aligned_alloc(BLOCK_SIZE, HEAD_BYTES);
+	size_t head_bytes = p->info.lun_bytes < HEAD_BYTES ? p->info.lun_bytes : HEAD_BYTES;
+	int err = head ? 0 : -ENOMEM;
+
+	if (!err)
+		err = bdev_sync_read(s, 0, head, head_bytes / 512 * 512);
+	if (err) {
+		snprintf(text, text_bytes, "%s: cannot be read: %s", name, head ? bdev_sync_text(s) : "no memory");
+		free(head);
+		return err;
+	}
+	for (size_t i = 0; i < 3 && blocks > 4; i++) {
+		_Alignas(BLOCK_SIZE) uint8_t block[BLOCK_SIZE];
+		enum problem problem;
+
+		if (bdev_sync_read(s, places[i] * BLOCK_SIZE, block, BLOCK_SIZE))
+			continue; /* a place that cannot be read: that is what the copies are for */
+		problem = verify_super(block, places[i], p->info.lun_bytes, &rep);
+		if (problem == PROBLEM_NONE) {
+			memcpy(&p->super, block, sizeof(p->super));
+			free(head);
+			return 0;
+		}
+		if (problem != PROBLEM_HEADER_MAGIC &&
+			(worst == PROBLEM_SUPER_NONE || worst == PROBLEM_HEADER_CRC)) {
+			worst = problem;
+			worst_rep = rep;
+		}
+	}
+	if (worst != PROBLEM_SUPER_NONE) {
+		err = refuse(worst, &worst_rep, name, text, text_bytes);
+	} else {
+		snprintf(text, text_bytes, "%s: not a csvfs volume (it looks like %s); mkfs.csvfs makes one",
+			name, looks_like(head, head_bytes / 512 * 512));
+		err = -EMEDIUMTYPE;
+	}
+	free(head);
+	return err;
+}
+
+int probe_volume(const struct bdev_config *cfg, const char *name, struct probe *p, char *text,
+	size_t text_bytes)
+{
+	struct bdev_config c = *cfg;
+	struct bdev_sync *s;
+	int err;
+
+	c.session = BDEV_SESSION_RANDOM;
+	err = bdev_sync_open(&c, LOGIN_MS, &s, text, text_bytes);
+	if (err)
+		return err;
+	p->info = *bdev_sync_info(s);
+	err = read_super(s, name, p, text, text_bytes);
+	bdev_sync_close(s);
+	return err;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* probe.h - looks at a volume before it is mounted, and says in one line what is wrong with it. */
+#ifndef CSVFS_PROBE_H
+#define CSVFS_PROBE_H
+
+#include <stddef.h>
+
+#include "csvfs/bdev.h"
+#include "metadata/format.h"
+
+struct probe {
+	struct bdev_info info;
+	struct disk_super super;
+};
+
+/*
+ * Opens, reads, closes. 0, or a negative errno and a line of text. cfg: as the
+ * mount will use it, but for the session. `name`: of the volume, for people.
+ */
+int probe_volume(const struct bdev_config *cfg, const char *name, struct probe *p, char *text,
+	size_t text_bytes);
+
+#endif
