@@ -17,7 +17,10 @@
 
 struct db {
 	struct tool_volume v;
-	struct disk_super super;
+	union {
+		struct disk_super super;
+		uint8_t super_block[BLOCK_SIZE];
+	};
 	bool seal;
 };
 
@@ -41,7 +44,7 @@ static bool number(const char *s, uint64_t *v)
 	return true;
 }
 
-static bool read_block(struct db *db, uint64_t blkno, void *block)
+static bool read_block(struct db *db, uint64_t blkno, uint8_t block[BLOCK_SIZE])
 {
 	int err;
 
@@ -90,19 +93,22 @@ static bool place(struct db *db, const char *s, uint64_t *blkno)
 
 static bool read_inode(struct db *db, uint64_t ino, struct disk_inode *out)
 {
-	struct disk_inode_block b;
+	union {
+		struct disk_inode_block b;
+		uint8_t block[BLOCK_SIZE];
+	} u;
 
 	if (!INO_SLOT(ino)) {
 		tool_error("%" PRIu64 " cannot be the number of an inode", ino);
 		return false;
 	}
-	if (!read_block(db, INO_BLOCK(ino), &b))
+	if (!read_block(db, INO_BLOCK(ino), u.block))
 		return false;
-	if (le32_get(b.h.magic) != MAGIC_INODE) {
+	if (le32_get(u.b.h.magic) != MAGIC_INODE) {
 		tool_error("inode %" PRIu64 ": block %" PRIu64 " holds no inodes", ino, INO_BLOCK(ino));
 		return false;
 	}
-	*out = b.slot[INO_SLOT(ino) - 1];
+	*out = u.b.slot[INO_SLOT(ino) - 1];
 	if (!le32_get(out->mode)) {
 		tool_error("inode %" PRIu64 " is free", ino);
 		return false;
@@ -135,12 +141,13 @@ static bool walk(struct db *db, const uint8_t *node, uint32_t bytes, uint32_t ma
 			return false;
 		}
 		if (n.level) {
-			struct disk_tree_block b;
+			uint8_t block[BLOCK_SIZE];
 			le64 child;
 
 			memcpy(&child, node + off, 8);
-			if (!read_block(db, le64_get(child), &b) ||
-				!walk(db, b.node, TREE_NODE_BYTES, n.level - 1u, fn, ctx))
+			if (!read_block(db, le64_get(child), block) ||
+				!walk(db, block + sizeof(struct disk_header), TREE_NODE_BYTES, n.level - 1u,
+					fn, ctx))
 				return false;
 		} else if (!fn(ctx, le64_get(s.key), node + off, len)) {
 			return false;
@@ -372,29 +379,32 @@ static int cmd_journal(struct db *db, int argc, char **argv)
 	const uint64_t start = le64_get(db->super.journal_start) + JOURNAL_HEADS;
 	const uint64_t blocks = le64_get(db->super.journal_blocks) - JOURNAL_HEADS;
 	uint64_t best = 0, pos = 0, seq = 0, seen = 0;
+	uint8_t block[BLOCK_SIZE];
 	struct disk_jhead h;
 	struct disk_jrec r;
 
 	(void)argc;
 	(void)argv;
 	for (uint64_t i = 0; i < JOURNAL_HEADS; i++) {
-		if (!read_block(db, start - JOURNAL_HEADS + i, &h))
+		if (!read_block(db, start - JOURNAL_HEADS + i, block))
 			return 1;
+		memcpy(&h, block, sizeof(h));
 		printf("head %" PRIu64 ": count %" PRIu64 " tail %" PRIu64 " at %" PRIu64 " lsn %" PRIu64
 		       ", head %" PRIu64 " lsn %" PRIu64 "%s\n",
 			i, le64_get(h.count), le64_get(h.tail_seq), le64_get(h.tail_pos),
 			le64_get(h.tail_lsn), le64_get(h.head_seq), le64_get(h.head_lsn),
-			fields_sealed(&h) ? "" : " DAMAGED");
-		if (fields_sealed(&h) && le64_get(h.count) >= best) {
+			fields_sealed(block) ? "" : " DAMAGED");
+		if (fields_sealed(block) && le64_get(h.count) >= best) {
 			best = le64_get(h.count);
 			pos = le64_get(h.tail_pos);
 			seq = le64_get(h.tail_seq);
 		}
 	}
 	for (; seen < blocks; seq++) {
-		if (!read_block(db, start + pos % blocks, &r))
+		if (!read_block(db, start + pos % blocks, block))
 			return 1;
-		if (le32_get(r.magic) != MAGIC_JREC || !fields_sealed(&r) || le64_get(r.seq) != seq ||
+		memcpy(&r, block, sizeof(r));
+		if (le32_get(r.magic) != MAGIC_JREC || !fields_sealed(block) || le64_get(r.seq) != seq ||
 			memcmp(r.uuid, db->super.h.uuid, 16))
 			break;
 		print_record(&r, pos % blocks);
@@ -512,16 +522,19 @@ static int run(struct db *db, const struct command *c, int argc, char **argv)
 			return 1;
 		}
 	}
-	if (!read_block(db, SUPER_BLOCK, &db->super))
+	if (!read_block(db, SUPER_BLOCK, db->super_block))
 		return 1;
 	/* A damaged superblock can still be looked at; places by name need a good one. */
-	if (le32_get(db->super.h.magic) != MAGIC_SUPER || !fields_sealed(&db->super)) {
-		struct disk_super copy;
+	if (le32_get(db->super.h.magic) != MAGIC_SUPER || !fields_sealed(db->super_block)) {
+		uint8_t copy[BLOCK_SIZE];
+		le32 magic;
 
 		tool_error("%s: the superblock is damaged, or this is no csvfs volume", db->v.name);
-		if (read_block(db, SUPER_COPY_BLOCK, &copy) && fields_sealed(&copy) &&
-			le32_get(copy.h.magic) == MAGIC_SUPER)
-			db->super = copy;
+		if (!read_block(db, SUPER_COPY_BLOCK, copy))
+			return 1;
+		memcpy(&magic, copy, sizeof(magic));
+		if (le32_get(magic) == MAGIC_SUPER && fields_sealed(copy))
+			memcpy(db->super_block, copy, BLOCK_SIZE);
 		else if (strcmp(c->name, "block") && strcmp(c->name, "set") && strcmp(c->name, "sb") &&
 			 strcmp(c->name, "claim"))
 			return 1;

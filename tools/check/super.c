@@ -107,11 +107,23 @@ static void strings(struct check *c)
 	if (le64_get(s->reserve_clusters) > c->cluster_count)
 		ck_report(c, PROBLEM_SUPER_RESERVE, c->super_at, 0, le64_get(s->reserve_clusters),
 			c->cluster_count, "reserve");
+	else if ((c->cluster_count - le64_get(s->reserve_clusters)) % c->chunk_clusters)
+		ck_report(c, PROBLEM_SUPER_RESERVE, c->super_at, 0, le64_get(s->reserve_clusters),
+			le64_get(s->reserve_clusters), "does not start with a chunk: reserve");
+	if (le64_get(s->h.owner))
+		ck_report(c, PROBLEM_HEADER_OWNER, c->super_at, 0, le64_get(s->h.owner), 0, "owner");
 	if (!ck_zero(s->reserved, sizeof(s->reserved)) || le64_get(s->h.reserved))
 		ck_report(c, PROBLEM_RESERVED, c->super_at, 0, 0, 0, "reserved field");
 }
 
-/* A copy must be valid, of this volume, and describe the same volume. */
+#define PART(first, end) offsetof(struct disk_super, first), offsetof(struct disk_super, end)
+
+static bool same(const struct disk_super *a, const struct disk_super *b, size_t from, size_t to)
+{
+	return !memcmp((const uint8_t *)a + from, (const uint8_t *)b + from, to - from);
+}
+
+/* A copy must be valid, of this volume, and say the same; the last one: as far as it never changes. */
 static void copy(struct check *c, uint64_t blkno, enum problem code, const char *name)
 {
 	const struct disk_super *s;
@@ -127,10 +139,12 @@ static void copy(struct check *c, uint64_t blkno, enum problem code, const char 
 		ck_report(c, code, blkno, 0, 0, 0, name);
 	else if (memcmp(s->h.uuid, c->super.h.uuid, 16))
 		ck_report(c, code, blkno, 0, 0, 0, "uuid of another volume");
-	else if (memcmp(&s->version, &c->super.version,
-			 offsetof(struct disk_super, root_ino) -
-				 offsetof(struct disk_super, version)))
+	else if (!same(s, &c->super, PART(version, root_ino)) ||
+		 !same(s, &c->super, PART(created_ns, label)) || le64_get(s->h.owner))
 		ck_report(c, code, blkno, 0, 0, 0, "describes another volume");
+	else if (blkno <= SUPER_COPY_BLOCK && c->super_at <= SUPER_COPY_BLOCK &&
+		 !same(s, &c->super, PART(root_ino, created_ns)))
+		ck_report(c, code, blkno, 0, 0, 0, "has other roots than the superblock");
 }
 
 /* Finds a valid superblock; what it says is believed as far as it does not contradict itself. */

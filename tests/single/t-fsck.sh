@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# fsck.csvfs: exit codes, JSON, refusing what is in use, finding damage made with csvdb.
+# usage: t-fsck.sh [BUILD]
+set -eu
+build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
+dir=$(mktemp -d)
+lock=
+trap '[ -z "$lock" ] || kill "$lock" 2>/dev/null; rm -rf "$dir"' EXIT
+cd "$dir"
+PATH=$build:$PATH
+fail() { echo "FAILED: $*"; exit 1; }
+# gives STATUS COMMAND...
+gives() {
+	local want=$1 rc=0
+	shift
+	"$@" >out 2>&1 || rc=$?
+	[ $rc = "$want" ] || fail "$*: exit status $rc, not $want: $(cat out)"
+}
+says() { grep -q -- "$1" out || fail "does not say '$1': $(cat out)"; }
+
+mkfs.csvfs -q -s 64M v.img
+cp v.img good.img
+
+gives 0 fsck.csvfs v.img
+says clean
+gives 0 fsck.csvfs -n -v v.img
+says directories
+gives 0 fsck.csvfs -p v.img
+gives 0 fsck.csvfs -p -f v.img
+gives 0 fsck.csvfs -y v.img
+gives 0 fsck.csvfs --json v.img
+says '"faults": 0'
+if command -v python3 >/dev/null; then python3 -m json.tool <out >/dev/null || fail "no JSON"; fi
+cmp -s v.img good.img || fail "checking a clean volume changed it"
+
+gives 16 fsck.csvfs
+gives 16 fsck.csvfs --nonsense v.img
+gives 16 fsck.csvfs v.img v.img
+gives 8 fsck.csvfs none.img
+truncate -s 64M empty.img
+gives 8 fsck.csvfs empty.img
+says 'no csvfs volume'
+head -c 1000 good.img >short.img
+gives 8 fsck.csvfs short.img
+
+# a truncated image is not a damaged one: it says what it is
+head -c 50000000 good.img >cut.img
+gives 4 fsck.csvfs cut.img
+says superblock-truncated
+
+# damage, one at a time: csvdb's place and field, and the name of the problem
+damage() {
+	local place=$1 field=$2 value=$3 problem=$4
+	cp good.img v.img
+	csvdb v.img set "$place" "$field" "$value" || fail "set $place $field $value"
+	gives 4 fsck.csvfs -n v.img
+	says "$problem"
+	gives 4 fsck.csvfs --json v.img
+	says "\"$problem\""
+	if command -v python3 >/dev/null; then
+		fsck.csvfs --json v.img 2>/dev/null | python3 -m json.tool >/dev/null || fail "no JSON"
+	fi
+}
+root=$(csvdb v.img sb | awk '$1 == "root_ino" {print $2}')
+block=$((root / 8)) slot=$((root % 8)) chunk=$((root / 8 / 256 * 256))
+damage sb byte[3000] 1 reserved-not-zero
+damage sb crc 1 superblock-primary
+damage sb2 crc 1 superblock-copy
+damage last crc 1 superblock-copy
+damage summary:0 'free_clusters[0]' 3 summary-free-count
+damage group:0 free_clusters 3 group-free-count
+damage group:0 'used[0]' 0 group-fixed-area
+damage group:0 'used[500]' 1 group-free-count
+damage group:0 'used[4000]' 0 group-beyond-end
+damage "$chunk" used_blocks 77 chunk-used-count
+damage "$chunk" 'used[200]' 1 chunk-
+damage reply:3 crc 7 header-crc
+damage $block magic 17 header-magic
+damage $block blkno 17 header-blkno
+damage $block owner 17 header-owner
+damage $block epoch 99 header-epoch
+damage $block lsn 99999 header-lsn
+damage $block "inode.nlink[$slot]" 5 inode-link-count
+damage $block "inode.mode[$slot]" 0177777 inode-mode
+damage $block "inode.parent[$slot]" 8 inode-parent
+damage $block "inode.size[$slot]" 1 directory-count
+damage sb root_ino 0 superblock-
+
+# with the first superblock gone, all else is still checked from the copy
+cp good.img v.img
+dd if=/dev/zero of=v.img bs=4096 count=1 conv=notrunc status=none
+gives 4 fsck.csvfs v.img
+says superblock-primary
+grep -q '1 problem' out || fail "more than the superblock is said to be damaged: $(cat out)"
+
+# both claims gone; one is enough
+cp good.img v.img
+dd if=/dev/zero of=v.img bs=4096 seek=1 count=2 conv=notrunc status=none
+gives 4 fsck.csvfs v.img
+says claim-missing
+
+# -y does not pretend
+cp good.img v.img
+csvdb v.img set group:0 free_clusters 3
+cp v.img damaged.img
+gives 4 fsck.csvfs -y v.img
+says 'not available yet'
+cmp -s v.img damaged.img || fail "-y changed what it cannot repair"
+
+# an image that somebody holds is refused; -n -f looks all the same
+if command -v python3 >/dev/null; then
+	cp good.img v.img
+	python3 - <<'PY' &
+import fcntl, struct, time
+f = open("v.img", "r+b")
+fcntl.fcntl(f, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))  # F_OFD_SETLK
+open("locked", "w").close()
+time.sleep(60)
+PY
+	lock=$!
+	for _ in $(seq 100); do [ -e locked ] && break; sleep 0.05; done
+	gives 8 fsck.csvfs -n v.img
+	says 'in use'
+	gives 8 fsck.csvfs -p v.img
+	gives 0 fsck.csvfs -n -f v.img
+	rc=0
+	mkfs.csvfs -f v.img >out 2>&1 || rc=$?
+	[ $rc = 1 ] || fail "mkfs -f of an image in use: $rc"
+	kill $lock
+	wait $lock 2>/dev/null || true
+	lock=
+	cmp -s v.img good.img || fail "an image in use was changed"
+fi
+echo ok
