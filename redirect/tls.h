@@ -23,7 +23,7 @@
 #include "csvfs/base/platform.h"
 
 #define TLS_HANDSHAKE_MS 3000
-#define TLS_FRAME_MS 10000
+#define TLS_FRAME_MS 5000
 #define TLS_QUEUE_BYTES (256u << 20)
 #define TLS_INBOX_BYTES (64u << 20)
 #define TLS_CONNS_MAX 256
