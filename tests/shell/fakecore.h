@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fakecore.h - stands in for the node's core behind the data path: a directory with one file, `file`.
+ *
+ * The file's byte n lies at byte n of the LUN; only states of clusters, size and mtime are kept, in
+ * memory. Everything a real core may do to the data path happens, on purpose and often.
+ */
+#ifndef TESTS_FAKECORE_H
+#define TESTS_FAKECORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "csvfs/datapath.h"
+
+#define FAKE_ROOT 77
+#define FAKE_FILE 88
+
+struct fakecore;
+
+struct fakecore_config {
+	const char *url;     /* of the LUN */
+	const char *image;   /* the same bytes as a file, for block I/O handed over; NULL: there is none */
+	const char *mountpoint;
+	uint64_t file_bytes; /* room for the file, whole clusters */
+	uint32_t cluster_bytes;
+	bool written;	     /* the file is full size and written from the start */
+	bool standalone;
+	bool closed_gate;    /* never direct */
+	uint32_t flap_ms;    /* the gate closes and opens every so often; 0: never */
+	uint32_t recall_ms;  /* the layout is recalled every so often; 0: never */
+	uint32_t reopen_ms;  /* the path is closed and opened; 0: never */
+	unsigned threads;
+};
+
+/* Mounted and served when it returns; NULL and a message on stderr if not. */
+struct fakecore *fakecore_start(const struct fakecore_config *cfg);
+/* Unmounts and waits for the end. */
+void fakecore_stop(struct fakecore *c);
+/* Waits until somebody unmounts. */
+void fakecore_wait(struct fakecore *c);
+
+void fakecore_stats(struct fakecore *c, struct datapath_stats *st);
+uint64_t fakecore_size(struct fakecore *c);
+/* Touched, written, handed over: how many events of that type came. */
+uint64_t fakecore_count(struct fakecore *c, enum ev_type type);
+
+#endif
