@@ -44,8 +44,8 @@ deps_install() {
 		fi
 		export DEBIAN_FRONTEND=noninteractive
 		apt=(apt-get -q -y -o DPkg::Lock::Timeout=600)
-		"${apt[@]}" update &&
-			"${apt[@]}" install --no-install-recommends "${missing[@]}"
+		"${apt[@]}" update || true # an old list may do; if not, what is missing is named below
+		"${apt[@]}" install --no-install-recommends "${missing[@]}"
 	) </dev/null >"$log" 2>&1 || ok=1
 	if [ $ok != 0 ] || [ -n "$(deps_missing)" ]; then
 		tail -n 30 "$log" >&2

@@ -154,11 +154,19 @@ until_ms() {
 	echo $(($(now_ms) - start))
 }
 
-bytes_of() { # bytes_of FIELD...: the sum over all nodes
-	local node field
+# File data that went straight to the LUN, of all nodes, and that NODE sent through another one, in
+# bytes. These two know the names in csvctl's state.
+direct_bytes() {
+	local node
 	for node in $(all_nodes); do
-		for field in "$@"; do node_state "$node" | jq -r ".bytes.$field // 0"; done
+		node_state "$node" |
+			jq '(.data.direct_read_bytes // 0) + (.data.direct_write_bytes // 0)'
 	done | awk '{n += $1} END {printf "%.0f", n}'
+}
+
+redirected_bytes() {
+	node_state "$1" |
+		jq '(.core_bytes.redirected_read // 0) + (.core_bytes.redirected_written // 0)'
 }
 
 sent_on() {
@@ -304,11 +312,11 @@ demo_load() {
 	done
 	load_start n1 n2 n3
 	sleep 2
-	direct=$(bytes_of direct_read direct_written)
+	direct=$(direct_bytes)
 	network=$(sent_on cl0)
 	san=$(sent_on san0)
 	sleep 3
-	direct=$(($(bytes_of direct_read direct_written) - direct))
+	direct=$(($(direct_bytes) - direct))
 	network=$(($(sent_on cl0) - network))
 	san=$(($(sent_on san0) - san))
 	figure "data, direct to the LUN, in 10 s" "$(mib $direct)"
@@ -326,7 +334,7 @@ demo_load() {
 demo_lost_path() {
 	local how=$1 limit=$2 since ms redirected
 	step "n2's way to the LUN is cut ($how). It goes on through another node"
-	redirected=$(node_state n2 | jq '.bytes | .redirected_read + .redirected_written')
+	redirected=$(redirected_bytes n2)
 	since=$(now_ms)
 	lab san n2 "$how"
 	ms=$(until_ms $((limit + 5)) mode_is n2 '.*redirected') || true
@@ -337,7 +345,7 @@ demo_lost_path() {
 	sleep 3
 	stalls "$since" data $((limit * 1000)) n2
 	stalls "$since" meta $((limit * 1000)) n2
-	redirected=$(($(node_state n2 | jq '.bytes | .redirected_read + .redirected_written') - redirected))
+	redirected=$(($(redirected_bytes n2) - redirected))
 	bound "data that n2 sent through another node" "$(mib $redirected)" "$redirected > 0" "some"
 	stalls "$since" data - n1 n3
 	no_errors n1 n2 n3
