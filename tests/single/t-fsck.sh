@@ -74,7 +74,7 @@ damage group:0 'used[0]' 0 group-fixed-area
 damage group:0 'used[500]' 1 group-free-count
 damage group:0 'used[4000]' 0 group-beyond-end
 damage "$chunk" used_blocks 77 chunk-used-count
-damage "$chunk" 'used[200]' 1 chunk-
+damage "$chunk" 'used[200]' 1 chunk-slots
 damage reply:3 crc 7 header-crc
 damage $block magic 17 header-magic
 damage $block blkno 17 header-blkno
@@ -85,7 +85,7 @@ damage $block "inode.nlink[$slot]" 5 inode-link-count
 damage $block "inode.mode[$slot]" 0177777 inode-mode
 damage $block "inode.parent[$slot]" 8 inode-parent
 damage $block "inode.size[$slot]" 1 directory-count
-damage sb root_ino 0 superblock-
+damage sb root_ino 0 superblock-root
 
 # with the first superblock gone, all else is still checked from the copy
 cp good.img v.img

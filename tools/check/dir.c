@@ -120,8 +120,8 @@ static void link_to(struct check *c, struct ck_walk *w, uint64_t ino, uint8_t ty
 		return;
 	self->subdirs++;
 	if (i->parent)
-		ck_report(c, PROBLEM_DIR_TWO_PARENTS, w->blkno, ino, w->ino, i->parent,
-			"second name, in directory");
+		ck_report(c, PROBLEM_DIR_TWO_PARENTS, w->blkno, ino, w->ino, w->ino,
+			"has a second name: in directory");
 	else
 		i->parent = w->ino;
 }
@@ -192,6 +192,9 @@ int ck_directories(struct check *c)
 {
 	struct ck_inode *root = ck_inode(c, c->root_ino);
 
+	/* 0: the first opening of the volume makes it. */
+	if (!c->root_ino && !c->rep->meta_chunks)
+		return 0;
 	if (!root || root->type != S_IFDIR >> 12)
 		ck_report(c, PROBLEM_SUPER_ROOT, c->super_at, c->root_ino, c->root_ino, c->root_ino,
 			"root is no directory: inode");
@@ -230,7 +233,7 @@ static void check_reached(struct check *c, uint64_t ino)
 	}
 	if (i && (i->flags & CK_ON_PATH) && at != c->root_ino && i->parent)
 		ck_report(c, PROBLEM_DIR_LOOP, INO_BLOCK(at), at, i->parent, i->parent,
-			"contains itself, through directory");
+			"contains itself: through directory");
 	for (i = ck_inode(c, ino); i && (i->flags & CK_ON_PATH); i = ck_inode(c, ino)) {
 		i->flags = (uint8_t)((i->flags & ~CK_ON_PATH) | CK_REACHED);
 		ino = i->parent;

@@ -115,6 +115,8 @@ const void *ck_block(struct check *c, uint64_t blkno, uint32_t magic, uint64_t o
 enum problem ck_header(const struct check *c, const void *block, uint64_t blkno, uint32_t magic,
 	uint64_t owner, uint64_t *found, uint64_t *want);
 bool ck_zero(const void *p, size_t n);
+/* What lies behind the last field of the block's struct is zero. */
+void ck_tail(struct check *c, const void *block, size_t from, uint64_t blkno);
 
 /* ---- super.c */
 int ck_super(struct check *c); /* also -EUCLEAN: nothing can be checked */

@@ -117,6 +117,12 @@ bool ck_zero(const void *p, size_t n)
 	return !n || (!b[0] && !memcmp(b, b + 1, n - 1));
 }
 
+void ck_tail(struct check *c, const void *block, size_t from, uint64_t blkno)
+{
+	if (!ck_zero((const uint8_t *)block + from, BLOCK_SIZE - from))
+		ck_report(c, PROBLEM_RESERVED, blkno, 0, 0, 0, "bytes behind the last field");
+}
+
 enum problem ck_header(const struct check *c, const void *block, uint64_t blkno, uint32_t magic,
 	uint64_t owner, uint64_t *found, uint64_t *want)
 {

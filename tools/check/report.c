@@ -37,8 +37,14 @@ size_t check_problem_text(const struct check_problem *p, char *out, size_t out_b
 	if (p->ino)
 		n += trace_format(out + n, out_bytes - n, "inode %llu: ", (unsigned long long)p->ino);
 	n += trace_format(out + n, out_bytes - n, "%s: %s", problem_name(p->code), p->what);
-	if (is_range(p->code) && want)
+	if (is_range(p->code) && want == 1)
+		n += trace_format(out + n, out_bytes - n, " %llu", found);
+	else if (is_range(p->code) && want)
 		n += trace_format(out + n, out_bytes - n, " %llu to %llu", found, found + want - 1);
+	else if (p->code == PROBLEM_HEADER_MAGIC || p->code == PROBLEM_INODE_MODE)
+		n += trace_format(out + n, out_bytes - n, " is 0x%llx, should be 0x%llx", found, want);
+	else if (found == want && strchr(p->what, ':')) /* the number says where */
+		n += trace_format(out + n, out_bytes - n, " %llu", found);
 	else if (found != want)
 		n += trace_format(out + n, out_bytes - n, " is %llu, should be %llu", found, want);
 	return n;

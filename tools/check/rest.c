@@ -219,13 +219,14 @@ int ck_replies(struct check *c)
 			reply_entries(c, start + i, b);
 		if (!ck_zero(b->reserved, sizeof(b->reserved)) || le32_get(b->reserved0))
 			ck_report(c, PROBLEM_RESERVED, start + i, 0, 0, 0, "reserved field");
+		ck_tail(c, b, sizeof(*b), start + i);
 		if (!le64_get(b->life))
 			continue;
 		node = le32_get(b->node);
 		for (uint32_t k = 0; k < count; k++)
 			if (nodes[k] == node)
 				ck_report(c, PROBLEM_REPLY, start + i, 0, node, node,
-					"second slot of node");
+					"second slot: of node");
 		nodes[count++] = node;
 	}
 	return 0;

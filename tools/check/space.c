@@ -122,6 +122,7 @@ static void chunk_header(struct check *c, struct ck_chunk *k)
 			"holds inodes:");
 	if (!ck_zero(d->reserved, sizeof(d->reserved)))
 		ck_report(c, PROBLEM_RESERVED, k->blkno, 0, 0, 0, "reserved field of the chunk");
+	ck_tail(c, d, sizeof(*d), k->blkno);
 	chunk_slots(c, k, d);
 }
 
@@ -146,7 +147,7 @@ static void chunk_claims_clusters(struct check *c, uint64_t number, struct ck_gr
 	if (g->readable && bits_set(g->used, first, first + c->chunk_clusters) != c->chunk_clusters)
 		ck_report(c, PROBLEM_GROUP_META_UNUSED, le64_get(c->super.group_start) + number, 0,
 			number * GROUP_CLUSTERS + first, number * GROUP_CLUSTERS + first,
-			"clusters of a metadata chunk are marked as free, from cluster");
+			"metadata chunk with clusters that are marked as free: from cluster");
 }
 
 static int load_chunk(struct check *c, uint64_t number, struct ck_group *g, uint32_t i, bool inode)
@@ -264,6 +265,7 @@ static int load_group(struct check *c, uint64_t number, uint32_t sum_free, uint3
 	if (!b)
 		return probe_chunks(c, number, g);
 	memcpy(&d, b, sizeof(d));
+	ck_tail(c, b, sizeof(d), blkno);
 	group_counts(c, number, g, &d);
 	for (uint32_t i = 0; i < c->chunks_per_group; i++) {
 		if (!bit_get(d.meta, i))

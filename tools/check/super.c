@@ -175,6 +175,8 @@ void ck_super_after_replay(struct check *c)
 		memcpy(&c->super, b, sizeof(c->super));
 	c->root_ino = le64_get(c->super.root_ino);
 	strings(c);
+	if (b)
+		ck_tail(c, b, sizeof(c->super), c->super_at);
 	copy(c, SUPER_BLOCK, PROBLEM_SUPER_PRIMARY, "not a valid superblock");
 	copy(c, SUPER_COPY_BLOCK, PROBLEM_SUPER_COPY, "not a valid copy");
 	copy(c, c->block_count - 1, PROBLEM_SUPER_COPY, "not a valid copy");
