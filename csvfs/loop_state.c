@@ -44,6 +44,19 @@ static void add_string(struct text *t, const char *name, const char *s)
 	add(t, "\"");
 }
 
+/* What the core says in its object `name`, without the braces: it goes into ours. */
+static void add_from_core(struct text *t, const char *core, const char *name)
+{
+	char key[40];
+	const char *from, *to;
+
+	snprintf(key, sizeof(key), "\"%s\":{", name);
+	from = strstr(core, key);
+	to = from ? strchr(from, '}') : NULL;
+	if (to)
+		add(t, ",%.*s", (int)(to - from - (long)strlen(key)), from + strlen(key));
+}
+
 static unsigned long long ms(uint64_t ns)
 {
 	return (unsigned long long)(ns / NS_PER_MS);
@@ -55,12 +68,15 @@ char *loop_state(struct loop *l, const char *json, size_t len, size_t *out_len)
 	struct datapath_stats d;
 	struct tls_stats n = {0};
 	uint64_t longest;
+	char *core;
 
 	csv_assert(t.p != NULL);
 	while (len && json[len - 1] != '}')
 		len--;
 	memcpy(t.p, json, len - 1);
 	t.len = len - 1;
+	core = strndup(json, len);
+	csv_assert(core != NULL);
 	datapath_get_stats(l->data, &d);
 	if (l->tls)
 		tls_get_stats(l->tls, &n);
@@ -69,21 +85,22 @@ char *loop_state(struct loop *l, const char *json, size_t len, size_t *out_len)
 	add_string(&t, "mountpoint", l->cfg->mountpoint);
 	add_string(&t, "version", CSVFS_VERSION);
 	add(&t, ",\"pid\":%d,\"ready\":%s", (int)getpid(), l->ready ? "true" : "false");
-	add(&t, ",\"data\":{\"direct_reads\":%llu,\"direct_writes\":%llu,\"direct_read_bytes\":%llu,"
-		"\"direct_write_bytes\":%llu",
-		(unsigned long long)d.direct_reads, (unsigned long long)d.direct_writes,
+	add(&t, ",\"bytes\":{\"direct_read\":%llu,\"direct_written\":%llu",
 		(unsigned long long)d.direct_read_bytes, (unsigned long long)d.direct_write_bytes);
-	add(&t, ",\"core_reads\":%llu,\"core_writes\":%llu,\"core_read_bytes\":%llu,\"core_write_bytes\":%llu",
-		(unsigned long long)d.core_reads, (unsigned long long)d.core_writes,
-		(unsigned long long)d.core_read_bytes, (unsigned long long)d.core_write_bytes);
-	add(&t, ",\"zero_reads\":%llu,\"layout_gets\":%llu,\"commits\":%llu,\"in_flight\":%llu",
-		(unsigned long long)d.zero_reads, (unsigned long long)d.layout_gets,
-		(unsigned long long)d.commits, (unsigned long long)d.in_flight);
-	add(&t, ",\"longest_ms\":%llu,\"oldest_ms\":%llu}", ms(d.longest_ns), ms(d.oldest_ns));
+	add_from_core(&t, core, "core_bytes");
+	add(&t, "},\"ops\":{\"direct_reads\":%llu,\"direct_writes\":%llu,\"zero_reads\":%llu",
+		(unsigned long long)d.direct_reads, (unsigned long long)d.direct_writes,
+		(unsigned long long)d.zero_reads);
+	add(&t, ",\"layout_gets\":%llu,\"commits\":%llu,\"in_flight\":%llu",
+		(unsigned long long)d.layout_gets, (unsigned long long)d.commits,
+		(unsigned long long)d.in_flight);
+	add_from_core(&t, core, "core_ops");
+	add(&t, "}");
 	add(&t, ",\"net\":{\"bytes_in\":%llu,\"bytes_out\":%llu,\"data_in\":%llu,\"data_out\":%llu}",
 		(unsigned long long)n.bytes_in, (unsigned long long)n.bytes_out,
 		(unsigned long long)n.data_in, (unsigned long long)n.data_out);
-	add(&t, ",\"longest_stall_ms\":%llu}\n", ms(longest));
+	add(&t, ",\"longest_stall_ms\":%llu,\"oldest_ms\":%llu}\n", ms(longest), ms(d.oldest_ns));
+	free(core);
 	*out_len = t.len;
 	return t.p;
 }

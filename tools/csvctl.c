@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* csvctl.c - asks a csvfs daemon for its state, tells it what to do; makes the cluster's certificates. */
+#include <errno.h>
+#include <glob.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "redirect/pki.h"
+#include "tools/json.h"
+
+#define EXIT_REFUSED 1
+#define EXIT_USAGE 2
+#define EXIT_NOBODY 3
+#define ANSWER_MAX (256u << 10)
+#define ANSWER_SECONDS 10
+#define SOCKETS "/run/csvfs/*.sock"
+
+static const char usage[] =
+	"usage: csvctl [-s SOCKET|MOUNTPOINT] state [--json]\n"
+	"       csvctl [-s ...] move NODE           NODE is to coordinate\n"
+	"       csvctl [-s ...] pause | resume      hold this node's I/O, let it go on\n"
+	"       csvctl [-s ...] redirect on|off     this node's data goes through the coordinator\n"
+	"       csvctl pki init [DIR] [--cluster NAME] [--force]\n"
+	"       csvctl pki node [DIR] NODE [OUTDIR] [--force]\n"
+	"Without -s: the csvfs that runs on this machine, if it is the only one.\n";
+
+static int bad_usage(void)
+{
+	fputs(usage, stderr);
+	return EXIT_USAGE;
+}
+
+/* ------------------------------------------------------------------ asking */
+
+static int connect_to(const char *path)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	struct timeval tv = {.tv_sec = ANSWER_SECONDS};
+	int fd;
+
+	if (strlen(path) >= sizeof(sa.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	strcpy(sa.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
+	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa))) {
+		int err = errno;
+
+		close(fd);
+		errno = err;
+		return -1;
+	}
+	return fd;
+}
+
+/* 0: answered, *text (malloc'ed) is what it said; 1: it refused, *text says why; -1: nobody answers. */
+static int ask(const char *socket_path, const char *line, char **text)
+{
+	int fd = connect_to(socket_path), rc = -1;
+	char *buf = malloc(ANSWER_MAX), *body;
+	size_t len = 0;
+	ssize_t n = 0;
+
+	*text = NULL;
+	if (fd < 0 || !buf) {
+		free(buf);
+		return -1;
+	}
+	if (dprintf(fd, "%s\n", line) > 0)
+		while (len < ANSWER_MAX - 1 && (n = recv(fd, buf + len, ANSWER_MAX - 1 - len, 0)) > 0)
+			len += (size_t)n;
+	buf[len] = 0;
+	if (n < 0 || !len)
+		errno = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? ETIMEDOUT : ECONNRESET;
+	close(fd);
+	body = strchr(buf, '\n');
+	if (n == 0 && body && (!strncmp(buf, "ok\n", 3) || !strncmp(buf, "error ", 6))) {
+		rc = buf[0] == 'o' ? 0 : 1;
+		*text = strdup(body + 1);
+	}
+	free(buf);
+	return rc;
+}
+
+/* ------------------------------------------------------------------ which daemon? */
+
+static bool mounted_at(const char *socket_path, const char *mountpoint)
+{
+	char *text, at[PATH_MAX];
+	bool same = ask(socket_path, "state", &text) == 0 &&
+		    !strcmp(json_text(text, "mountpoint", "", at, sizeof(at)), mountpoint);
+
+	free(text);
+	return same;
+}
+
+/* The sockets that are meant: all of them, or the one of a mount point. 0 or an exit code. */
+static int find_sockets(const char *where, glob_t *g)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	size_t n = 0;
+
+	memset(g, 0, sizeof(*g));
+	if (where && (stat(where, &st) || !S_ISDIR(st.st_mode)))
+		return glob(where, GLOB_NOCHECK | GLOB_NOMAGIC, NULL, g) ? EXIT_NOBODY : 0;
+	if (glob(SOCKETS, 0, NULL, g)) {
+		fputs("csvctl: no csvfs runs here (no socket in /run/csvfs)\n", stderr);
+		return EXIT_NOBODY;
+	}
+	if (!where)
+		return 0;
+	if (!realpath(where, path))
+		strcpy(path, where);
+	for (size_t i = 0; i < g->gl_pathc; i++)
+		if (mounted_at(g->gl_pathv[i], path))
+			g->gl_pathv[n++] = g->gl_pathv[i];
+	g->gl_pathc = n;
+	if (n)
+		return 0;
+	fprintf(stderr, "csvctl: no csvfs has a volume mounted at %s\n", where);
+	return EXIT_NOBODY;
+}
+
+/* ------------------------------------------------------------------ state as text */
+
+static const char *size_text(uint64_t bytes, char out[32])
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+	double v = (double)bytes;
+	int u = 0;
+
+	while (v >= 1024 && u < 5) {
+		v /= 1024;
+		u++;
+	}
+	snprintf(out, 32, u ? "%.1f %s" : "%.0f %s", v, units[u]);
+	return out;
+}
+
+static void row(const char *name, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void row(const char *name, const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("%-12s ", name);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+}
+
+static void print_mode(const char *s)
+{
+	char mode[64], reason[256], since[32];
+	time_t t = (time_t)(json_u64(s, "since_ns") / 1000000000u);
+	struct tm tm;
+
+	json_text(s, "mode", "?", mode, sizeof(mode));
+	json_text(s, "reason", "", reason, sizeof(reason));
+	localtime_r(&t, &tm);
+	strftime(since, sizeof(since), "%Y-%m-%d %H:%M:%S", &tm);
+	row("mode", "%s%s%s%s since %s", mode, *reason ? " (" : "", reason, *reason ? ")" : "", since);
+}
+
+static void print_members(const char *s)
+{
+	char id[16], name[72], path[24], rank[24];
+
+	for (const char *m = json_first(json_find(s, "members")); m; m = json_next(m)) {
+		json_text(m, "id", "?", id, sizeof(id));
+		json_text(m, "name", "?", name, sizeof(name));
+		json_text(m, "path", "?", path, sizeof(path));
+		json_text(m, "role", "?", rank, sizeof(rank));
+		printf("  %-16s id %-6s path %-8s %s\n", name, id, path, rank);
+	}
+}
+
+static void print_traffic(const char *s)
+{
+	static const struct {
+		const char *name, *read, *written;
+	} rows[] = {{"direct", "bytes.direct_read", "bytes.direct_written"},
+		{"redirected", "bytes.redirected_read", "bytes.redirected_written"},
+		{"for others", "bytes.served_read", "bytes.served_written"}};
+	char a[32], b[32];
+
+	printf("%-12s %12s %12s\n", "", "read", "written");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		printf("%-12s %12s %12s\n", rows[i].name, size_text(json_u64(s, rows[i].read), a),
+			size_text(json_u64(s, rows[i].written), b));
+}
+
+static void print_state(const char *s)
+{
+	char a[256], b[256], c[64];
+
+	row("volume", "%s", json_text(s, "device", "?", a, sizeof(a)));
+	row("", "%s", json_text(s, "volume", "?", a, sizeof(a)));
+	row("mounted at", "%s (csvfs %s, pid %s)", json_text(s, "mountpoint", "?", a, sizeof(a)),
+		json_text(s, "version", "?", b, sizeof(b)), json_text(s, "pid", "?", c, sizeof(c)));
+	row("node", "%s (id %s)%s", json_text(s, "node", "?", a, sizeof(a)),
+		json_text(s, "id", "?", b, sizeof(b)), json_true(s, "standalone") ? ", alone" : "");
+	row("coordinator", "%s, epoch %s, %s", json_text(s, "coordinator", "nobody", a, sizeof(a)),
+		json_text(s, "epoch", "?", b, sizeof(b)), json_text(s, "takeover", "?", c, sizeof(c)));
+	print_mode(s);
+	json_text(s, "path_reason", "", a, sizeof(a));
+	row("path", "%s%s%s%s, lost %s times", json_text(s, "path", "?", b, sizeof(b)), *a ? " (" : "", a,
+		*a ? ")" : "", json_text(s, "path_losses", "?", c, sizeof(c)));
+	if (!json_true(s, "standalone")) {
+		row("cluster", "%s", json_true(s, "quorate") ? "quorate" : "NOT QUORATE");
+		print_members(s);
+	}
+	print_traffic(s);
+	row("operations", "%s metadata, %s direct reads, %s direct writes",
+		json_text(s, "ops.metadata", "0", a, sizeof(a)),
+		json_text(s, "ops.direct_reads", "0", b, sizeof(b)),
+		json_text(s, "ops.direct_writes", "0", c, sizeof(c)));
+	row("waiting", "%s metadata, %s data; longest stall %s ms",
+		json_text(s, "held.metadata", "0", a, sizeof(a)), json_text(s, "held.data", "0", b, sizeof(b)),
+		json_text(s, "longest_stall_ms", "0", c, sizeof(c)));
+}
+
+/* ------------------------------------------------------------------ commands */
+
+static int tell(const char *socket_path, const char *line, bool json)
+{
+	bool state = !strcmp(line, "state");
+	char *text;
+	int rc = ask(socket_path, line, &text);
+
+	if (rc < 0) {
+		fprintf(stderr, "csvctl: %s: %s\n", socket_path,
+			errno == ENOENT || errno == ECONNREFUSED ? "no csvfs answers there" : strerror(errno));
+		return EXIT_NOBODY;
+	}
+	if (rc > 0)
+		fprintf(stderr, "csvctl: %s", text);
+	else if (state && !json)
+		print_state(text);
+	else
+		fputs(text, stdout);
+	free(text);
+	return rc ? EXIT_REFUSED : 0;
+}
+
+static int daemon_command(const char *where, int argc, char **argv)
+{
+	bool state = !strcmp(argv[0], "state"), json = state && argc == 2 && !strcmp(argv[1], "--json");
+	char line[256];
+	glob_t g;
+	int rc;
+
+	if (state ? argc > 1 && !json
+		  : !strcmp(argv[0], "move") || !strcmp(argv[0], "redirect") ? argc != 2 : argc != 1)
+		return bad_usage();
+	if (snprintf(line, sizeof(line), "%s%s%s", argv[0], argc == 2 && !json ? " " : "",
+		    argc == 2 && !json ? argv[1] : "") >= (int)sizeof(line))
+		return bad_usage();
+	rc = find_sockets(where, &g);
+	if (!rc && g.gl_pathc > 1 && !state) {
+		fputs("csvctl: several volumes are mounted here: say which with -s MOUNTPOINT\n", stderr);
+		rc = EXIT_USAGE;
+	}
+	for (size_t i = 0; i < g.gl_pathc && !rc; i++) {
+		if (i && !json)
+			putchar('\n');
+		rc = tell(g.gl_pathv[i], line, json);
+	}
+	return rc;
+}
+
+static int pki_command(int argc, char **argv)
+{
+	const char *words[4] = {NULL}, *cluster = "csvfs";
+	char text[PKI_TEXT_MAX] = "";
+	bool force = false;
+	int n = 0, err;
+
+	for (int i = 0; i < argc; i++) {
+		if (!strcmp(argv[i], "--force"))
+			force = true;
+		else if (!strcmp(argv[i], "--cluster") && i + 1 < argc)
+			cluster = argv[++i];
+		else if (argv[i][0] == '-' || n == 4)
+			return bad_usage();
+		else
+			words[n++] = argv[i];
+	}
+	if (n >= 1 && n <= 2 && !strcmp(words[0], "init"))
+		err = pki_init(n == 2 ? words[1] : "/etc/csvfs/pki", cluster, force, text, sizeof(text));
+	else if (n == 2 && !strcmp(words[0], "node"))
+		err = pki_node("/etc/csvfs/pki", words[1], NULL, force, text, sizeof(text));
+	else if (n >= 3 && !strcmp(words[0], "node"))
+		err = pki_node(words[1], words[2], words[3], force, text, sizeof(text));
+	else
+		return bad_usage();
+	if (err)
+		fprintf(stderr, "csvctl: %s\n", text);
+	else if (*text)
+		puts(text);
+	return err ? EXIT_REFUSED : 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const commands[] = {"state", "move", "pause", "resume", "redirect"};
+	const char *where = NULL;
+	int i = 1;
+
+	if (argc > 1 && (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help"))) {
+		fputs(usage, stdout);
+		return 0;
+	}
+	if (argc > 1 && (!strcmp(argv[1], "-V") || !strcmp(argv[1], "--version"))) {
+		puts("csvctl " CSVFS_VERSION);
+		return 0;
+	}
+	if (argc > 2 && !strcmp(argv[1], "-s")) {
+		where = argv[2];
+		i = 3;
+	}
+	if (i < argc && !strcmp(argv[i], "pki"))
+		return pki_command(argc - i - 1, argv + i + 1);
+	for (size_t k = 0; i < argc && k < sizeof(commands) / sizeof(commands[0]); k++)
+		if (!strcmp(argv[i], commands[k]))
+			return daemon_command(where, argc - i, argv + i);
+	return bad_usage();
+}
