@@ -607,7 +607,7 @@ uint64_t node_lun(struct node *n, enum tag_owner owner, enum lun_op op, struct e
 static void own_lease(struct node *n, const struct event *ev)
 {
 	if (ev->lun.status == LUN_OK && ev->tag == n->beat_tag &&
-		takeover_state(n->tk) >= TK_OPEN && takeover_state(n->tk) <= TK_RELEASE &&
+		takeover_state(n->tk) >= TK_CLAIM_VERIFY && takeover_state(n->tk) <= TK_RELEASE &&
 		n->beat_sent_ns + n->cfg.lease_ns > n->lease_ns)
 		n->lease_ns = n->beat_sent_ns + n->cfg.lease_ns;
 }
@@ -733,6 +733,7 @@ static void advance(struct node *n, struct effects *fx)
 {
 	uint32_t from = fx->count;
 
+	n->again = false;
 	path_step(n, fx);
 	takeover_step(n->tk, n->now_ns, fx);
 	/* A state that takeover reached just now may want something of the path at once. */
@@ -791,7 +792,7 @@ uint64_t node_deadline(const struct node *n)
 	d = least(d, node_file_deadline(n));
 	d = least(d, node_server_deadline(n));
 	d = least(d, node_data_deadline(n));
-	if (n->reclaim == RECLAIM_SENDING || (n->stop == STOP_EXIT && !n->exited))
+	if (n->again || n->reclaim == RECLAIM_SENDING || (n->stop == STOP_EXIT && !n->exited))
 		d = 0;
 	if (n->exited)
 		d = NEVER;

@@ -451,7 +451,7 @@ void node_data_step(struct node *n, struct effects *fx)
 	case IO_BLOCK_REDIRECTED:
 		set_gate(n, GATE_CLOSED, fx);
 		if (client_block_session(n->client) != n->coord)
-			client_block_peer(n->client, n->coord, 0);
+			client_block_peer(n->client, n->coord, (uint32_t)n->cfg.life | 1);
 		break;
 	case IO_PAUSED:
 		set_gate(n, GATE_CLOSED, fx);

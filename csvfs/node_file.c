@@ -215,6 +215,14 @@ static void wait_done(struct node *n, struct fwait *w, struct effects *fx)
 	mem_free(n->mem, w, sizeof(*w));
 }
 
+/* From here on only its flush knows of it. */
+static void wait_committed(struct node *n, struct fwait *w, struct effects *fx)
+{
+	list_del(&w->link);
+	w->need_commit = false;
+	wait_done(n, w, fx);
+}
+
 static void layout_advance(struct node *n, struct file *f, struct effects *fx);
 
 /* Sends the next commit if somebody wants one now. */
@@ -223,10 +231,8 @@ static void commit_pump(struct node *n, struct file *f, struct effects *fx)
 	if (f->commit_in_flight || f->st == FILE_OPENING)
 		return;
 	if (nothing_to_commit(f)) {
-		list_for_each_entry_safe(w, tmp, &f->waits, struct fwait, link) {
-			w->need_commit = false;
-			wait_done(n, w, fx);
-		}
+		list_for_each_entry_safe(w, tmp, &f->waits, struct fwait, link)
+			wait_committed(n, w, fx);
 		f->commit_at_ns = NEVER;
 		return;
 	}
@@ -257,10 +263,9 @@ void node_file_commit_reply(
 		e->layout.size = rp->attr.size;
 	}
 	list_for_each_entry_safe(w, tmp, &f->flying_waits, struct fwait, link) {
-		w->need_commit = false;
 		if (rp->err)
 			w->err = rp->err;
-		wait_done(n, w, fx);
+		wait_committed(n, w, fx);
 	}
 	commit_pump(n, f, fx);
 	layout_advance(n, f, fx);

@@ -72,6 +72,7 @@ struct peer {
 	uint32_t node; /* 0: free */
 	uint64_t life;
 	bool reclaimed;	  /* has told all it holds, in this epoch and session */
+	bool told;	  /* takeover knows that */
 	bool served;	  /* SERVE was sent */
 	bool reclaim_new; /* the next RECLAIM is the first: what we knew before is void */
 	uint64_t evicted_ns; /* fenced for silence; its lease is over at this time; 0: no */
@@ -169,6 +170,7 @@ struct node {
 	bool leases_changed;
 
 	enum stop_st stop;
+	bool again; /* a module was told something that another one acts on: step again, now */
 	uint64_t stop_tag, stop_at_ns;
 	char exit_text[160];
 	bool exited;

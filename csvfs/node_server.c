@@ -714,6 +714,7 @@ void node_server_reclaim_end(struct node *n, struct session *s, struct effects *
 	p->reclaimed = true;
 	p->evicted_ns = 0;
 	takeover_reclaimed(n->tk, p->node);
+	n->again = true;
 	serve_node(n, p, fx);
 }
 
@@ -749,6 +750,7 @@ static void reclaim_self(struct node *n, struct effects *fx)
 	}
 	p->reclaimed = true;
 	takeover_reclaimed(n->tk, n->cfg.node);
+	n->again = true;
 }
 
 /* Rule 5. */
@@ -930,6 +932,7 @@ static void drain_step(struct node *n, struct effects *fx)
 	if (vol_state(n->vol) == VOL_CLOSED) {
 		close_down(n, false);
 		takeover_volume_closed(n->tk);
+		n->again = true;
 	}
 }
 
@@ -943,8 +946,11 @@ static void run_engine(struct node *n, struct effects *fx)
 		trace(n->trace, TRACE_INFO, "volume open%s",
 			vol_needed_replay(n->vol) ? ", journal replayed" : "");
 		takeover_volume_ready(n->tk);
+		n->again = true;
 	}
 	if (vol_state(n->vol) == VOL_FROZEN) {
+		if (was != VOL_FROZEN)
+			n->again = true;
 		if (was != VOL_FROZEN)
 			trace(n->trace, TRACE_ERROR, "the volume is frozen: %s", vol_error(n->vol));
 		takeover_volume_failed(n->tk, vol_error(n->vol));
@@ -972,8 +978,12 @@ void node_server_step(struct node *n, struct effects *fx)
 		if (!self || !self->reclaimed)
 			reclaim_self(n, fx);
 		for (unsigned i = 0; i < NODES_MAX; i++) {
-			if (n->peers[i].node && n->peers[i].reclaimed && st == TK_RECLAIM)
+			if (n->peers[i].node && n->peers[i].reclaimed && st == TK_RECLAIM &&
+				!n->peers[i].told) {
+				n->peers[i].told = true;
 				takeover_reclaimed(n->tk, n->peers[i].node);
+				n->again = true;
+			}
 			if (n->peers[i].node)
 				serve_node(n, &n->peers[i], fx);
 		}

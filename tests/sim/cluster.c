@@ -22,6 +22,9 @@ static void conf_deliver(struct sim *s, void *arg)
 	struct event ev = {.type = c->type, .conf = c->conf};
 	struct snode *n = c->n;
 
+	sim_log(s, "%s: %s of ring %u.%lu, %u members%s", n->name,
+		c->type == EV_QUORUM ? "quorum" : "group", c->conf.ring_node, c->conf.ring_seq,
+		c->conf.member_count, c->conf.quorate ? ", quorate" : "");
 	if (n->up)
 		node_feed(s, n, &ev);
 	sim_free(c);
@@ -36,6 +39,7 @@ static void conf_send(struct sim *s, struct snode *n, enum ev_type type, uint64_
 {
 	struct conf_note *c = sim_alloc(s, sizeof(*c));
 	uint32_t total = 0;
+	uint64_t at;
 
 	c->n = n;
 	c->type = type;
@@ -53,7 +57,12 @@ static void conf_send(struct sim *s, struct snode *n, enum ev_type type, uint64_
 		total++;
 	}
 	c->conf.quorate = s->plan.two_node ? total >= 1 : 2 * total > s->plan.nodes;
-	sim_at_node(s, n, s->now_ns + delay, conf_deliver, c);
+	/* Of one kind they come in order. */
+	at = s->now_ns + delay;
+	if (at < n->last_conf[type == EV_QUORUM])
+		at = n->last_conf[type == EV_QUORUM];
+	n->last_conf[type == EV_QUORUM] = at;
+	sim_at_node(s, n, at, conf_deliver, c);
 }
 
 void cluster_change(struct sim *s)

@@ -122,6 +122,7 @@ struct snode {
 	bool busy;
 	/* cluster */
 	bool in_group;
+	uint64_t last_conf[2];
 	uint32_t side;	      /* partition it is in */
 };
 
