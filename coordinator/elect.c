@@ -97,17 +97,14 @@ const struct member_node *elect_best(const struct member *m, uint32_t except)
 	return best;
 }
 
-uint32_t elect_keep(const struct member *m, uint64_t *keys)
+bool elect_keeps(const void *ctx, uint64_t key)
 {
-	uint32_t count = 0;
+	const struct member *m = ctx;
+	const struct member_node *n = member_find(m, FENCE_KEY_NODE(key));
 
-	for (uint32_t i = 0; i < m->node_count && count < NODES_MAX; i++) {
-		const struct member_node *n = &m->nodes[i];
-
-		if (!n->member || !n->heard || is_victim(m, n) || n->state.role >= ROLE_RECOVERING)
-			continue;
-		if (n->state.path == MPATH_COMING || n->state.path == MPATH_OK)
-			keys[count++] = FENCE_KEY(n->node, n->state.incarnation);
-	}
-	return count;
+	if (!n || !n->member || !n->heard || n->state.incarnation != FENCE_KEY_INCARNATION(key))
+		return false;
+	if (is_victim(m, n) || n->state.role >= ROLE_RECOVERING)
+		return false;
+	return n->state.path == MPATH_COMING || n->state.path == MPATH_OK;
 }

@@ -31,10 +31,10 @@ const struct member_node *elect_best(const struct member *m, uint32_t except);
 const struct member_node *elect_released(const struct member *m);
 
 /*
- * Keys that a fence of everybody else keeps: of members whose incarnation is current for certain, and who
- * run no metadata engine. At most NODES_MAX. Returns how many.
+ * True for a key that a fence of everybody else keeps: of a member whose incarnation is current for
+ * certain, and who runs no metadata engine. `m` is a struct member: this is the fence's keep().
  */
-uint32_t elect_keep(const struct member *m, uint64_t *keys);
+bool elect_keeps(const void *m, uint64_t key);
 
 /* True when the node could coordinate now. */
 bool elect_able(const struct member *m, const struct member_node *n);

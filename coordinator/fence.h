@@ -51,10 +51,14 @@ struct fence {
 	enum fence_state state;
 	enum fence_result result;
 	uint64_t key; /* ours */
-	bool all_but; /* every registered key is a victim, except keep[] */
-	uint32_t keep_count, victim_count;
-	uint64_t keep[NODES_MAX];
+	bool all_but; /* every registered key is a victim, except those that keep() knows */
+	bool (*keep)(const void *ctx, uint64_t key);
+	const void *keep_ctx;
+	uint32_t victim_count;
 	struct member_victim victims[MEMBER_VICTIMS_MAX];
+	/* When done: every victim, and every key that was preempted. */
+	uint32_t fenced_count;
+	struct member_victim fenced[MEMBER_VICTIMS_MAX + LUN_KEYS_MAX];
 	/* private */
 	uint64_t tag, next_tag; /* outstanding (0: none); counter */
 	uint32_t target_count, at;
@@ -71,15 +75,16 @@ struct fence {
 void fence_init(struct fence *f, const struct trace *trace, uint64_t tag_base);
 
 /*
- * Fences `victims` (copied). all_but: and every other registered key that is not in keep[].
- * `key` is ours, registered. Not while one runs.
+ * Fences `victims` (copied). all_but: and every other registered key that keep() does not know at the
+ * moment it is about to be preempted: members go on registering meanwhile. `key` is ours, registered.
+ * Not while one runs.
  */
 struct fence_order {
 	uint64_t key;
 	bool all_but;
 	bool barrier; /* the drain barrier in any case */
-	const uint64_t *keep;
-	uint32_t keep_count;
+	bool (*keep)(const void *ctx, uint64_t key); /* all_but only */
+	const void *keep_ctx;
 	const struct member_victim *victims;
 	uint32_t victim_count;
 };

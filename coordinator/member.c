@@ -22,7 +22,7 @@
  *
  * The fence list holds each (node, incarnation) that can no longer be trusted to stop by itself:
  *	- it was in the last view that counted and is not in this one;
- *	- its node told another life, or another incarnation;
+ *	- its node told another life, or another incarnation, or that its path is lost;
  *	- it was put there (recall not answered).
  * Not in the list: incarnations that were told MPATH_NONE. MPATH_CLEAN are in it without `dirty`.
  * It leaves the list by FENCED alone, which is sent when the fence is done.
@@ -494,6 +494,8 @@ static void state_delivered(struct member *m, const struct member_state *s,
 	n->told_sum = told->told_sum;
 	n->heard = true;
 	n->fenced = s->incarnation && s->incarnation == n->fenced_incarnation;
+	if (s->path == MPATH_LOST && !n->fenced)
+		member_victim_add(m, n->node, s->incarnation, true);
 	n->answered = n->member && told_this_view(m, n);
 	m->changes++;
 	if (s->node == m->cfg.self.node)

@@ -9,7 +9,7 @@
  *	                        | the claim with our epoch is on the LUN
  *	ours         OPEN --> RECLAIM --> SERVE --> DRAIN --> RELEASE --> passive, or STOPPED
  *	                        | not quorate, path lost, fenced, a higher epoch: at once, from each of these
- *	             LOST --> passive, with another incarnation
+ *	             LOST --> passive; to stand again takes another incarnation
  *
  * Why two nodes never both coordinate:
  *  - In one view, CPG delivers every CANDIDATE in the same order to all. The first goes on, and only
@@ -27,7 +27,7 @@
  *     a claim or fence is in flight and the engine is closed; or with the path told LOST.
  *  4. One of fence, claim read and claim write is in flight in candidate states; in ours a fence and a
  *     beat may be at the same time. Their buffers are not touched until they are in.
- *  5. LOST is left with another incarnation only.
+ *  5. Who was in LOST stands again with another incarnation only.
  *  6. Whoever was fenced by somebody outside of its view (lost_split) stands again only when the view has
  *     more nodes, or the claim has stood still for TAKEOVER_FROZEN_NS.
  */
@@ -206,6 +206,8 @@ void takeover_lose(struct takeover *t, const char *why)
 	if (s->incarnation == t->incarnation && s->path != MPATH_NONE)
 		member_set_path(t->m, MPATH_LOST, s->incarnation);
 	takeover_enter(t, TK_LOST);
+	t->lost_step = t->step;
+	t->deadline_ns = t->now_ns + 1;
 }
 
 void takeover_lose_fenced(struct takeover *t, const char *why)
@@ -242,20 +244,17 @@ void takeover_refuse(struct takeover *t, const char *why)
 
 void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx)
 {
-	uint64_t keep[NODES_MAX];
 	struct fence_order o = {
 		.key = takeover_own_key(t),
 		.all_but = all_but,
 		.barrier = t->m->victims_overflow,
-		.keep = keep,
+		.keep = elect_keeps,
+		.keep_ctx = t->m,
 		.victims = t->m->victims,
 		.victim_count = t->m->victim_count,
 	};
 
-	o.keep_count = elect_keep(t->m, keep);
-	t->fencing_count = o.victim_count;
 	t->fencing_all = all_but;
-	memcpy(t->fencing, t->m->victims, o.victim_count * sizeof(t->fencing[0]));
 	fence_start(&t->fence, &o, t->now_ns, fx);
 }
 
@@ -263,8 +262,7 @@ void takeover_fence_succeeded(struct takeover *t, struct effects *fx)
 {
 	if (t->fencing_all)
 		t->m->victims_overflow = false;
-	member_send_fenced(t->m, t->fencing, t->fencing_count, fx);
-	t->fencing_count = 0;
+	member_send_fenced(t->m, t->fence.fenced, t->fence.fenced_count, fx);
 	fence_forget(&t->fence);
 }
 
@@ -433,17 +431,14 @@ static void frozen(struct takeover *t, struct effects *fx)
 	}
 }
 
+/*
+ * The node has seen LOST at the end of the step before, and abandoned the engine. What the lost incarnation
+ * has in flight is not waited for: whoever coordinates next drains it, and we may follow it at once.
+ */
 static void lost(struct takeover *t)
 {
-	/* Nothing of the lost incarnation is to be waited for here: the next coordinator drains it. */
-	if (!takeover_quiet(t))
-		return;
-	fence_forget(&t->fence);
-	claim_io_forget(&t->io);
-	if (t->stopping)
-		takeover_enter(t, TK_STOPPED);
-	else if (takeover_path_works(t))
-		takeover_enter(t, TK_IDLE);
+	if (t->step != t->lost_step)
+		takeover_enter(t, t->stopping ? TK_STOPPED : TK_IDLE);
 }
 
 /* ------------------------------------------------------------------ the machine */
@@ -499,6 +494,7 @@ static void run(struct takeover *t, struct effects *fx)
 void takeover_step(struct takeover *t, uint64_t now_ns, struct effects *fx)
 {
 	t->now_ns = now_ns;
+	t->step++;
 	for (unsigned i = 0; i < STEPS_MAX; i++) {
 		enum takeover_state state = t->state;
 		uint64_t changes = t->m->changes;
@@ -690,7 +686,7 @@ void takeover_check(const struct takeover *t)
 		csv_assert(!(fence_running(&t->fence) && claim_io_busy(&t->io)));
 	/* 5 */
 	if (t->state == TK_LOST)
-		csv_assert(own->path != MPATH_OK || own->incarnation != t->incarnation || !takeover_quiet(t));
+		csv_assert(own->path != MPATH_OK || own->incarnation != t->incarnation);
 	if (takeover_is_candidate(t) || takeover_is_ours(t))
 		csv_assert(t->incarnation != t->lost_incarnation);
 }

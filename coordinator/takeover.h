@@ -15,8 +15,8 @@
  *   TK_SERVE         serves
  *   TK_DRAIN         stops requests, vol_close() -> takeover_volume_closed() [or _failed()]
  *   TK_RELEASE       nothing: the claim is given up; then TK_FOLLOW, TK_HOLD or TK_STOPPED
- *   TK_LOST          vol_abandon(); FX_PATH_CLOSE; comes back with another incarnation. Ends when
- *                    member_set_path() has said MPATH_OK with one that is not the lost one.
+ *   TK_LOST          vol_abandon(); FX_PATH_CLOSE; comes back with another incarnation. Lasts until
+ *                    the next step: it is seen once, after takeover_step(). The path was told MPATH_LOST.
  *   TK_FROZEN        lost a split: as TK_IDLE; the other side's claim is watched
  *   TK_REFUSED       takeover_reason(): in use by somebody else, or no valid claim. Ends nothing by
  *                    itself: FX_EXIT while mounting, else hold

@@ -34,9 +34,8 @@ struct takeover {
 	uint32_t moving_to;   /* asked for */
 	uint32_t await_count; /* RECLAIM: who has not reclaimed yet */
 	uint32_t await[NODES_MAX];
-	uint32_t fencing_count; /* what the running fence was asked to fence */
-	bool fencing_all;
-	struct member_victim fencing[MEMBER_VICTIMS_MAX];
+	bool fencing_all;	  /* the running fence: all but */
+	uint64_t step, lost_step; /* steps taken; the one that went to LOST */
 	uint64_t deadline_ns, beat_ns, poll_ns, unfit_ns, refence_ns, told_view;
 	char reason[160];
 };
