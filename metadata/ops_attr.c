@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "metadata/acl.h"
 #include "metadata/ops_parts.h"
 #include "metadata/xattr.h"
 
@@ -59,8 +60,12 @@ int op_setattr(struct txn *t, struct vol_req *r)
 		in.d->uid = le32_of(a->uid);
 	if (valid & FS_SET_GID)
 		in.d->gid = le32_of(a->gid);
-	if (valid & FS_SET_MODE)
+	if (valid & FS_SET_MODE) {
 		in.d->mode = le32_of(inode_type(&in) | (a->mode & 07777));
+		err = acl_chmod(&in);
+		if (err)
+			return err;
+	}
 	if (valid & FS_SET_KILL_SUID)
 		ops_kill_suid(&in);
 	if (valid & FS_SET_ATIME)
@@ -111,6 +116,8 @@ int op_xattr(struct txn *t, struct vol_req *r)
 	case FS_LISTXATTR:
 		return xattr_list(&in, rp->data, rp->data_room, &rp->data_len);
 	case FS_SETXATTR:
+		if (acl_is_acl(rq->name))
+			return acl_set(&in, rq->name, rq->data, rq->data_len, rq->flags);
 		return xattr_set(&in, rq->name, rq->data, rq->data_len, rq->flags);
 	default:
 		return xattr_remove(&in, rq->name);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "metadata/acl.h"
 #include "metadata/ops_parts.h"
 #include "metadata/xattr.h"
 
@@ -142,7 +143,7 @@ static int check_make(const struct fs_request *rq)
 
 static uint32_t mode_to_make(const struct fs_request *rq)
 {
-	uint32_t bits = rq->mode & 07777 & ~(rq->cred.umask & 0777);
+	uint32_t bits = rq->mode & 07777; /* the umask: acl_inherit */
 
 	switch (rq->op) {
 	case FS_MKDIR:
@@ -200,7 +201,8 @@ int op_make(struct txn *t, struct vol_req *r)
 		in.d->parent = le64_of(dir.ino);
 	if (S_ISCHR(mode) || S_ISBLK(mode))
 		in.d->rdev = le32_of(rq->rdev);
-	if (S_ISLNK(mode))
+	err = acl_inherit(&dir, &in, rq->cred.umask);
+	if (!err && S_ISLNK(mode))
 		err = set_target(&in, rq->data, rq->data_len);
 	if (!err)
 		err = dir_add(&dir, rq->name, in.ino, mode >> 12);

@@ -901,6 +901,79 @@ static void lseek_finds_data_and_holes(void **state)
 	assert_int_equal(run.r.reply.off, 10 * CLUSTER);
 }
 
+/* ------------------------------------------------------------------ access control lists */
+
+struct acl_item {
+	uint16_t tag, perm;
+	uint32_t id;
+};
+
+static int set_acl(uint64_t ino, const char *name, const struct acl_item *items, uint32_t n)
+{
+	static uint8_t value[256];
+	uint32_t version = 2;
+
+	memcpy(value, &version, 4);
+	memcpy(value + 4, items, n * sizeof(*items));
+	return do_setxattr(ino, name, value, 4 + n * (uint32_t)sizeof(*items), 0);
+}
+
+static const struct acl_item named[] = {
+	{0x01, 7, 0}, {0x02, 6, 1001}, {0x04, 5, 0}, {0x10, 6, 0}, {0x20, 1, 0}};
+static const struct acl_item plain[] = {{0x01, 6, 0}, {0x04, 4, 0}, {0x20, 0, 0}};
+
+static void mode_and_access_list_stay_in_step(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	assert_int_equal(set_acl(f, "system.posix_acl_access", named, 5), 0);
+	/* The group bits show the mask. */
+	assert_int_equal(attr_of(f).mode, S_IFREG | 0761);
+	rq(FS_SETATTR, f, NULL)->valid = FS_SET_MODE;
+	run.r.rq.attr.mode = 0640;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(get_xattr(f, "system.posix_acl_access"), 0);
+	assert_int_equal(run.r.reply.data_len, 44);
+	assert_int_equal(run.data[4 + 2], 6);	       /* owner */
+	assert_int_equal(run.data[4 + 2 * 8 + 2], 5);  /* group: as it was */
+	assert_int_equal(run.data[4 + 3 * 8 + 2], 4);  /* mask */
+	assert_int_equal(run.data[4 + 4 * 8 + 2], 0);  /* others */
+	/* What the mode says by itself is not stored. */
+	assert_int_equal(set_acl(f, "system.posix_acl_access", plain, 3), 0);
+	assert_int_equal(attr_of(f).mode, S_IFREG | 0640);
+	assert_int_equal(get_xattr(f, "system.posix_acl_access"), -ENODATA);
+	assert_int_equal(set_acl(f, "system.posix_acl_access", named, 4), -EINVAL);
+	assert_int_equal(set_acl(f, "system.posix_acl_access", named + 1, 4), -EINVAL);
+	assert_int_equal(set_acl(f, "system.posix_acl_default", named, 5), -EACCES);
+	assert_int_equal(do_setxattr(f, "system.posix_acl_access", "xx", 2, 0), -EINVAL);
+	assert_int_equal(fake.blocks_used, 0);
+}
+
+static void default_list_is_inherited_instead_of_the_umask(void **state)
+{
+	uint64_t d = mkdir_(root, "d"), sub;
+
+	assert_int_equal(set_acl(d, "system.posix_acl_default", named, 5), 0);
+	assert_int_equal(attr_of(d).mode, S_IFDIR | 0755);
+	rq(FS_CREATE, d, "f")->mode = 0644;
+	run.r.rq.cred.umask = 077;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(run.r.reply.attr.mode, S_IFREG | 0640);
+	assert_int_equal(get_xattr(run.r.reply.attr.ino, "system.posix_acl_access"), 0);
+	assert_int_equal(run.data[4 + 3 * 8 + 2], 4); /* mask 6, of which 0644 leaves 4 */
+	rq(FS_MKDIR, d, "s")->mode = 0777;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(run.r.reply.attr.mode, S_IFDIR | 0761);
+	sub = run.r.reply.attr.ino;
+	assert_int_equal(get_xattr(sub, "system.posix_acl_default"), 0);
+	assert_int_equal(do_symlink(d, "l", "t", 1), 0);
+	assert_int_equal(run.r.reply.attr.mode, S_IFLNK | 0777);
+	rq(FS_CREATE, root, "f")->mode = 0666;
+	run.r.rq.cred.umask = 027;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(run.r.reply.attr.mode, S_IFREG | 0640);
+}
+
 static void recorded_reply_is_filled_in_or_found_stale(void **state)
 {
 	uint64_t f = create(root, "f");
@@ -967,6 +1040,8 @@ int main(void)
 		T(punch_frees_whole_clusters),
 		T(zero_range_makes_whole_clusters_unwritten),
 		T(lseek_finds_data_and_holes),
+		T(mode_and_access_list_stay_in_step),
+		T(default_list_is_inherited_instead_of_the_umask),
 		T(recorded_reply_is_filled_in_or_found_stale),
 	};
 
