@@ -160,13 +160,13 @@ direct_bytes() {
 	local node
 	for node in $(all_nodes); do
 		node_state "$node" |
-			jq '(.data.direct_read_bytes // 0) + (.data.direct_write_bytes // 0)'
+			jq '.bytes | (.direct_read // 0) + (.direct_written // 0)'
 	done | awk '{n += $1} END {printf "%.0f", n}'
 }
 
 redirected_bytes() {
 	node_state "$1" |
-		jq '(.core_bytes.redirected_read // 0) + (.core_bytes.redirected_written // 0)'
+		jq '.bytes | (.redirected_read // 0) + (.redirected_written // 0)'
 }
 
 sent_on() {
