@@ -56,7 +56,10 @@ static void conf_send(struct sim *s, struct snode *n, enum ev_type type, uint64_
 		c->conf.members[c->conf.member_count++] = i;
 		total++;
 	}
-	c->conf.quorate = s->plan.two_node ? total >= 1 : 2 * total > s->plan.nodes;
+	/* two_node: one of two is quorate, once both have been seen together (wait_for_all) */
+	if (total == s->plan.nodes)
+		n->seen_all = true;
+	c->conf.quorate = s->plan.two_node ? n->seen_all : 2 * total > s->plan.nodes;
 	/* Of one kind they come in order. */
 	at = s->now_ns + delay;
 	if (at < n->last_conf[type == EV_QUORUM])
@@ -125,6 +128,7 @@ static void msg_order(struct sim *s, void *arg)
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
 		struct snode *n = &s->n[i];
 		struct cpg_note *c;
+		uint64_t at;
 
 		if (!alive(n) || n->side != m->side)
 			continue;
@@ -133,8 +137,15 @@ static void msg_order(struct sim *s, void *arg)
 		c->from = m->from;
 		c->len = m->len;
 		memcpy(c->bytes, m->bytes, m->len);
-		/* One delay for all keeps the order: the queue is first in, first out. */
-		sim_at_node(s, n, s->now_ns + 100 * 1000, msg_deliver, c);
+		/*
+		 * The group's own configurations are in the order of messages, too (virtual synchrony):
+		 * what was sent in a new one comes behind it. One delay for all else keeps the order.
+		 */
+		at = s->now_ns + 100 * 1000;
+		if (at < n->last_conf[0])
+			at = n->last_conf[0];
+		n->last_conf[0] = at;
+		sim_at_node(s, n, at, msg_deliver, c);
 	}
 	sim_free(m);
 }

@@ -566,6 +566,7 @@ void node_start(struct sim *s, struct snode *n)
 	n->paused_until = 0;
 	n->timer_at = NEVER;
 	n->in_group = true;
+	n->seen_all = false;
 	list_init(&n->ops);
 	list_init(&n->inbox);
 	if (!n->region) {

@@ -123,6 +123,7 @@ struct snode {
 	/* cluster */
 	bool in_group;
 	uint64_t last_conf[2];
+	bool seen_all;
 	uint32_t side;	      /* partition it is in */
 };
 
