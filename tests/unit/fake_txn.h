@@ -74,6 +74,7 @@ struct txn {
 	uint32_t dirtied, dirtied_max, gets_max;
 	uint64_t space[TXN_OP_BLOCKS]; /* chunk headers, groups, summaries that the operation changed */
 	uint32_t kicks;
+	uint32_t room_cost, room_asked; /* txn_room() says so much less each time it is asked */
 	uint32_t blocks_limit; /* tree and value blocks that exist; 0: no limit */
 	uint32_t run_max;      /* longest run alloc_clusters gives */
 	bool (*is_open)(void *ctx, uint64_t ino);
@@ -128,6 +129,7 @@ static inline void fake_begin(void)
 	fake.gets = 0;
 	fake.allocs = 0;
 	fake.dirtied = 0;
+	fake.room_asked = 0;
 	fake.super_before = fake.super;
 	fake.super_dirty = false;
 	memset(fake.space, 0, sizeof(fake.space));
@@ -218,10 +220,12 @@ static inline void fake_revert(const struct fake_undo *u)
 		break;
 	case UNDO_SLOT:
 		f->slots &= (uint8_t)~(1u << u->b);
+		f->used = f->slots;
 		fake.inodes_used--;
 		break;
 	case UNDO_UNSLOT:
 		f->slots |= (uint8_t)(1u << u->b);
+		f->used = true;
 		fake.inodes_used++;
 		break;
 	case UNDO_CLUSTERS:
@@ -329,7 +333,9 @@ int txn_damaged(struct txn *t, enum problem p, uint64_t blkno, uint64_t ino, uin
 
 uint32_t txn_room(const struct txn *t)
 {
-	return TXN_OP_BLOCKS - t->dirtied;
+	uint32_t used = t->dirtied + fake.room_asked++ * fake.room_cost;
+
+	return used < TXN_OP_BLOCKS ? TXN_OP_BLOCKS - used : 0;
 }
 
 void txn_kick(struct txn *t)
@@ -429,8 +435,8 @@ int alloc_inode(struct txn *t, uint64_t parent_ino, uint64_t *ino, bool *is_new)
 		if (f->slots != 0xfe)
 			break;
 	}
-	*is_new = !f->used;
-	f->used = true; /* stays when undone: as if it had been made by another operation */
+	*is_new = !f->slots;
+	f->used = true;
 	f->b.magic = MAGIC_INODE;
 	for (unsigned int s = 1; s <= INODES_PER_BLOCK; s++) {
 		if (f->slots & (1u << s))
@@ -451,6 +457,7 @@ int alloc_free_inode(struct txn *t, uint64_t ino)
 
 	FAKE_ASSERT(f && f->slots & (1u << INO_SLOT(ino)));
 	f->slots &= (uint8_t)~(1u << INO_SLOT(ino));
+	f->used = f->slots; /* an empty block is given back */
 	t->inodes_used--;
 	fake_log(UNDO_UNSLOT, INO_BLOCK(ino), INO_SLOT(ino), 0, 0);
 	fake_space_block(INO_BLOCK(ino));

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Operations on the whole engine: random ones against a model, with a small cache, closed and crashed
+ * in between, checked by the library of fsck.csvfs each time.
+ */
+#include "tests/unit/ops_engine.h"
+#include "tests/unit/ops_model.h"
+
+static uint32_t checks, crashes;
+
+static void reopen(void)
+{
+	struct check_report rep;
+
+	engine_check(&rep);
+	checks++;
+	if (m_rand(2)) {
+		run_sync_crash(engine.rs);
+		crashes++;
+	} else {
+		assert_int_equal(run_sync_close(engine.rs), 0);
+	}
+	engine_open();
+}
+
+static void model_hook(uint32_t op)
+{
+	if (op % 250 == 249)
+		reopen();
+}
+
+static bool model_may_be_full(void)
+{
+	struct vol_req saved = run.r;
+	struct fs_statfs st;
+
+	rq(FS_STATFS, 0, NULL);
+	assert_int_equal(run_request(), 0);
+	st = run.r.reply.statfs;
+	run.r = saved;
+	return st.bavail < 64;
+}
+
+static void run_seed(uint64_t seed, uint64_t bytes, uint64_t cache_bytes, uint32_t steps)
+{
+	uint64_t root = engine_mkfs(bytes, cache_bytes);
+	struct check_report rep;
+
+	model_run(seed, root, steps);
+	model_empty();
+	assert_int_equal(run_sync_settle(engine.rs), 0);
+	engine_check(&rep);
+	assert_int_equal(rep.files + rep.symlinks + rep.others + rep.orphans, 0);
+	assert_int_equal(rep.directories, 1);
+	assert_int_equal(rep.data_clusters, 0);
+	print_message("seed %llu: %u requests, %u refused; %u checks, %u crashes\n",
+		(unsigned long long)seed, run.steps, run.undone, checks, crashes);
+	engine_end();
+}
+
+static void random_operations_match_the_model(void **state)
+{
+	for (uint64_t seed = 1; seed <= 3; seed++)
+		run_seed(seed, 4ull << 30, 4 << 20, 3000);
+}
+
+static void random_operations_match_the_model_on_a_full_volume(void **state)
+{
+	for (uint64_t seed = 11; seed <= 13; seed++)
+		run_seed(seed, 256ull << 20, 16 << 20, 3000);
+}
+
+/* Fills with small files until there is no space, and deletes them all. */
+static void volume_can_be_filled_and_emptied_any_number_of_times(void **state)
+{
+	uint64_t root = engine_mkfs(64ull << 20, 4 << 20), free_before = 0, f;
+	struct check_report rep;
+	uint32_t files;
+	char name[16];
+
+	for (uint32_t round = 0; round < 4; round++) {
+		int err = 0;
+
+		for (files = 0; !err; files++) {
+			snprintf(name, sizeof(name), "%u", files);
+			err = do_make(FS_CREATE, root, name, 0644, &f);
+			if (!err)
+				err = do_layout(f, 0, 3 * CLUSTER, FS_LAYOUT_WRITE);
+		}
+		assert_int_equal(err, -ENOSPC);
+		assert_true(files > 200);
+		/* Metadata still works: a name, an attribute, and above all removing. */
+		assert_int_equal(do_make(FS_MKDIR, root, "dir", 0755, NULL), 0);
+		assert_int_equal(do_setxattr(f ? f : root, "user.x", "v", 1, 0), 0);
+		engine_check(&rep);
+		for (uint32_t i = 0; i < files; i++) {
+			snprintf(name, sizeof(name), "%u", i);
+			err = do_name(FS_UNLINK, root, name);
+			assert_true(err == 0 || (err == -ENOENT && i == files - 1));
+		}
+		(void)do_name(FS_REMOVEXATTR, root, "user.x");
+		assert_int_equal(do_name(FS_RMDIR, root, "dir"), 0);
+		assert_int_equal(run_sync_settle(engine.rs), 0);
+		engine_check(&rep);
+		if (round == 0)
+			free_before = engine_free_clusters();
+		assert_int_equal(engine_free_clusters(), free_before);
+	}
+	engine_end();
+}
+
+/* A file of many extents, made of single clusters of a volume full of holes. */
+static void many_extents_are_freed_in_the_background_through_crashes(void **state)
+{
+	uint64_t root = engine_mkfs(4ull << 30, 4 << 20), a, b, left = 0, now;
+	uint32_t n = 12000, crashed = 0;
+	struct check_report rep;
+
+	a = create(root, "a");
+	b = create(root, "b");
+	for (uint64_t i = 0; i < n; i++) {
+		assert_int_equal(do_layout(i % 2 ? a : b, (2 * i + i / 7) * CLUSTER, 1, FS_LAYOUT_WRITE), 0);
+	}
+	assert_int_equal(do_size(a, 2 * n * CLUSTER), 0);
+	engine_check(&rep);
+	assert_true(rep.extents > n / 2);
+	assert_int_equal(do_name(FS_UNLINK, root, "b"), 0);
+	assert_int_equal(do_size(a, CLUSTER), 0);
+	/* Crashed again and again: it goes on from where it was. */
+	for (;;) {
+		run_sync_crash(engine.rs);
+		engine_check(&rep);
+		now = rep.data_clusters;
+		assert_true(crashed == 0 || now <= left);
+		left = now;
+		engine_open();
+		if (now <= 1)
+			break;
+		/* Each open does a little of it. */
+		assert_int_equal(do_getattr(root), 0);
+		assert_true(++crashed < 10000);
+	}
+	assert_int_equal(run_sync_settle(engine.rs), 0);
+	engine_check(&rep);
+	assert_int_equal(rep.files, 1);
+	assert_true(rep.data_clusters <= 1);
+	print_message("%u crashes on the way\n", crashed);
+	engine_end();
+}
+
+static void hundred_thousand_files_in_one_directory(void **state)
+{
+	uint64_t root = engine_mkfs(8ull << 30, 8 << 20), dir = mkdir_(root, "d");
+	struct check_report rep;
+	uint32_t n = 100000, listed = 0;
+	uint64_t cookie = 0, free_before;
+	char name[32];
+
+	for (uint32_t i = 0; i < n; i++) {
+		snprintf(name, sizeof(name), "file number %u", i);
+		create(dir, name);
+	}
+	engine_check(&rep);
+	assert_int_equal(rep.files, n);
+	for (;;) {
+		rq(FS_READDIR, dir, NULL)->off = cookie;
+		assert_int_equal(run_request(), 0);
+		if (!run.r.reply.data_len)
+			break;
+		for (uint32_t at = 0; at < run.r.reply.data_len; listed++) {
+			struct fs_dirent d;
+
+			memcpy(&d, run.data + at, sizeof(d));
+			cookie = d.cookie;
+			at += (uint32_t)FS_DIRENT_SIZE(d.namelen);
+		}
+	}
+	assert_int_equal(listed, n + 2);
+	for (uint32_t i = 0; i < n; i++) {
+		snprintf(name, sizeof(name), "file number %u", i * 7919u % n);
+		assert_int_equal(do_name(FS_UNLINK, dir, name), 0);
+	}
+	assert_int_equal(do_name(FS_RMDIR, root, "d"), 0);
+	assert_int_equal(run_sync_settle(engine.rs), 0);
+	engine_check(&rep);
+	free_before = rep.meta_chunks;
+	/* What is kept are chunks with room for what comes next: few. */
+	assert_true(free_before < 8);
+	engine_end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(random_operations_match_the_model),
+		cmocka_unit_test(random_operations_match_the_model_on_a_full_volume),
+		cmocka_unit_test(volume_can_be_filled_and_emptied_any_number_of_times),
+		cmocka_unit_test(many_extents_are_freed_in_the_background_through_crashes),
+		cmocka_unit_test(hundred_thousand_files_in_one_directory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
