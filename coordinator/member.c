@@ -25,7 +25,14 @@
  *	- its node told another life, or another incarnation, or that its path is lost;
  *	- it was put there (recall not answered).
  * Not in the list: incarnations that were told MPATH_NONE. MPATH_CLEAN are in it without `dirty`.
- * It leaves the list by FENCED alone, which is sent when the fence is done.
+ * It leaves the list by FENCED, which is sent when the fence is done, or by the coordinator's STATE:
+ * whoever coordinates has fenced everything that was on any list when it claimed, and has seen every view
+ * since. So what is not in its list, and came onto ours before this view, is settled.
+ *
+ * Each STATE carries the list of its sender, and is added to everybody's: who has just come knows what
+ * happened before, and a key that its own node has replaced by another on the LUN is not forgotten.
+ * (Found by tests/unit/test_takeover.c: a coordinator cut off with a write in flight came back with another
+ * incarnation, and the next one, new in the cluster, saw no old key to drain.)
  *
  * Invariants, asserted by member_check()
  *  1. view.nodes is ascending.
@@ -161,7 +168,8 @@ void member_victim_add(struct member *m, uint32_t node, uint32_t incarnation, bo
 	if (v) {
 		v->dirty |= dirty;
 	} else if (m->victim_count < MEMBER_VICTIMS_MAX) {
-		m->victims[m->victim_count++] = (struct member_victim){node, incarnation, dirty};
+		m->victims[m->victim_count++] =
+			(struct member_victim){node, incarnation, dirty, m->view.number};
 	} else {
 		m->victims_overflow = true;
 	}
@@ -409,9 +417,37 @@ static void state_encode(const struct member *m, const struct member_state *s, s
 	cursor_put_u16(c, s->port);
 	put_text(c, s->name, sizeof(s->name));
 	put_text(c, s->addr, sizeof(s->addr));
+	cursor_put_u8(c, m->victims_overflow);
+	cursor_put_u8(c, (uint8_t)m->victim_count);
+	for (uint32_t i = 0; i < m->victim_count; i++) {
+		cursor_put_u32(c, m->victims[i].node);
+		cursor_put_u32(c, m->victims[i].incarnation);
+		cursor_put_u8(c, m->victims[i].dirty);
+	}
 }
 
-static bool state_decode(struct cursor *c, struct member_state *s, struct member_node *told)
+/* The list that follows the rest of a STATE. */
+struct told_list {
+	bool overflow;
+	uint32_t count;
+	struct member_victim v[MEMBER_VICTIMS_MAX];
+};
+
+static void list_decode(struct cursor *c, struct told_list *list)
+{
+	list->overflow = cursor_u8(c) != 0;
+	list->count = cursor_u8(c);
+	if (list->count > MEMBER_VICTIMS_MAX)
+		c->bad = true;
+	for (uint32_t i = 0; cursor_ok(c) && i < list->count; i++) {
+		list->v[i].node = cursor_u32(c);
+		list->v[i].incarnation = cursor_u32(c);
+		list->v[i].dirty = cursor_u8(c) != 0;
+	}
+}
+
+static bool state_decode(struct cursor *c, struct member_state *s, struct member_node *told,
+			 struct told_list *list)
 {
 	uint8_t path, role;
 
@@ -432,6 +468,7 @@ static bool state_decode(struct cursor *c, struct member_state *s, struct member
 	s->port = cursor_u16(c);
 	get_text(c, s->name, sizeof(s->name));
 	get_text(c, s->addr, sizeof(s->addr));
+	list_decode(c, list);
 	if (!cursor_ok(c) || path > MPATH_CLEAN || role > ROLE_DRAINING)
 		return false;
 	if ((path == MPATH_NONE) != (s->incarnation == 0))
@@ -466,7 +503,7 @@ static bool state_is_timely(const struct member *m, const struct member_node *n,
 }
 
 static void state_delivered(struct member *m, const struct member_state *s,
-			    const struct member_node *told, uint64_t now_ns)
+			    const struct member_node *told)
 {
 	struct member_node *n = node_get(m, s->node);
 	bool same_told;
@@ -500,7 +537,51 @@ static void state_delivered(struct member *m, const struct member_state *s,
 	m->changes++;
 	if (s->node == m->cfg.self.node)
 		m->announced = FENCE_KEY(s->node, s->incarnation);
-	view_agree(m, now_ns);
+}
+
+/*
+ * The incarnation under which a member is present and well is nobody's victim by hearsay: the other half
+ * of a split had it on its list, and has lost.
+ */
+static bool hearsay(const struct member *m, const struct member_victim *v)
+{
+	const struct member_node *n = member_find(m, v->node);
+
+	if (!n)
+		return false;
+	if (n->fenced_incarnation == v->incarnation)
+		return true;
+	return n->member && n->heard && n->state.incarnation == v->incarnation &&
+	       (n->state.path == MPATH_OK || n->state.path == MPATH_COMING);
+}
+
+static void list_delivered(struct member *m, uint32_t from, const struct told_list *list)
+{
+	const struct member_node *n = member_find(m, from);
+	bool settled;
+
+	if (from == m->cfg.self.node || !n)
+		return;
+	settled = n->answered && n->state.role >= ROLE_RECOVERING &&
+		  n->state.epoch >= member_epoch_seen(m);
+	for (uint32_t i = 0; settled && i < m->victim_count;) {
+		bool keep = m->victims[i].view >= m->view.number;
+
+		for (uint32_t k = 0; k < list->count; k++)
+			keep |= m->victims[i].node == list->v[k].node &&
+				m->victims[i].incarnation == list->v[k].incarnation;
+		if (keep)
+			i++;
+		else
+			m->victims[i] = m->victims[--m->victim_count];
+	}
+	if (settled)
+		m->victims_overflow = false;
+	m->victims_overflow |= list->overflow;
+	for (uint32_t i = 0; i < list->count; i++)
+		if (!hearsay(m, &list->v[i]))
+			member_victim_add(m, list->v[i].node, list->v[i].incarnation,
+					  list->v[i].dirty);
 }
 
 static void fenced_delivered(struct member *m, struct cursor *c, uint32_t from)
@@ -526,6 +607,7 @@ static void msg_delivered(struct member *m, const struct event *ev)
 	const void *uuid;
 	struct member_state s;
 	struct member_node told;
+	struct told_list list;
 
 	(void)cursor_u16(&c);
 	uuid = cursor_take(&c, 16);
@@ -538,9 +620,11 @@ static void msg_delivered(struct member *m, const struct event *ev)
 	}
 	switch (type) {
 	case MSG_STATE:
-		if (state_decode(&c, &s, &told) && s.node == ev->msg.node &&
+		if (state_decode(&c, &s, &told, &list) && s.node == ev->msg.node &&
 		    (s.node != m->cfg.self.node || s.life == m->cfg.self.life)) {
-			state_delivered(m, &s, &told, ev->now_ns);
+			state_delivered(m, &s, &told);
+			list_delivered(m, s.node, &list);
+			view_agree(m, ev->now_ns);
 			return;
 		}
 		break;
@@ -724,7 +808,8 @@ void member_publish(struct member *m, uint64_t now_ns, struct effects *fx)
 		told.told_seq = m->view.ring.seq;
 		told.told_node = m->view.ring.node;
 		told.told_sum = m->view_sum;
-		state_delivered(m, &m->cfg.self, &told, now_ns);
+		state_delivered(m, &m->cfg.self, &told);
+		view_agree(m, now_ns);
 		return;
 	}
 	c = msg_begin(m, fx, MSG_STATE, &bytes);

@@ -22,7 +22,7 @@
 #define MEMBER_AGREE_NS (2 * NS_PER_SEC)
 #define MEMBER_FORM_NS (2 * NS_PER_SEC)	/* two rings that differ so long: the view does not count */
 #define MEMBER_REJOIN_NS NS_PER_SEC
-#define MEMBER_VICTIMS_MAX 128
+#define MEMBER_VICTIMS_MAX 64 /* all fit into one STATE */
 
 /* A key of the LUN's persistent reservation: one life of one node's path. */
 #define FENCE_KEY(node, incarnation) ((uint64_t)(node) << 32 | (incarnation))
@@ -91,6 +91,7 @@ struct member_node {
 struct member_victim {
 	uint32_t node, incarnation;
 	bool dirty; /* its writes may be in flight: the fence needs the drain barrier */
+	uint64_t view; /* in which it came onto the list */
 };
 
 struct member_ring {

@@ -247,7 +247,7 @@ void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx)
 	struct fence_order o = {
 		.key = takeover_own_key(t),
 		.all_but = all_but,
-		.barrier = t->m->victims_overflow,
+		.barrier = t->m->victims_overflow || (all_but && t->cold),
 		.keep = elect_keeps,
 		.keep_ctx = t->m,
 		.victims = t->m->victims,
@@ -311,7 +311,7 @@ void takeover_stand(struct takeover *t, const char *why)
 	claim_io_forget(&t->io);
 	t->incarnation = member_own(t->m)->incarnation;
 	t->view = v->number;
-	t->quit = t->restart = t->in_order = false;
+	t->quit = t->restart = t->in_order = t->cold = false;
 	trace(t->cfg.trace, TRACE_INFO, "view %llu: %s -> stands with %x",
 	      (unsigned long long)v->number, why, t->incarnation);
 	takeover_enter(t, TK_STAND);

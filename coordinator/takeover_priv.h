@@ -25,6 +25,8 @@ struct takeover {
 	uint64_t view;	      /* number of the view in which we stood */
 	uint32_t view_count;  /* its nodes, for lost_split */
 	uint32_t following;   /* node; 0: nobody */
+	bool cold;	      /* we took over from nobody that we know: lives unknown to us may have writes in flight */
+	bool beaten;	      /* WATCH: the claim has moved once */
 	bool quit;	      /* candidate: withdraw when nothing is in flight */
 	bool restart;	      /* candidate: the view changed, stand again when nothing is in flight */
 	bool in_order;	      /* handover: no fence is needed */

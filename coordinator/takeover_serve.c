@@ -165,7 +165,8 @@ static void tell_fenced(struct takeover *t, struct effects *fx)
 		const struct member_node *n = &t->m->nodes[i];
 
 		if (n->answered && n->fenced && n->state.path != MPATH_NONE)
-			told[count++] = (struct member_victim){n->node, n->state.incarnation, false};
+			told[count++] = (struct member_victim){
+				.node = n->node, .incarnation = n->state.incarnation};
 	}
 	member_send_fenced(t->m, told, count, fx);
 }

@@ -58,6 +58,8 @@ static void standing(struct takeover *t, struct effects *fx)
 
 	if (!member_view(t->m)->agreed || !me->answered || me->state.role != ROLE_CANDIDATE)
 		return;
+	if (!first)
+		return; /* the group has changed, and the view is about to */
 	if (first->node != takeover_self(t)) {
 		takeover_withdraw(t, "another candidate was first");
 		return;
@@ -97,6 +99,11 @@ static void looked(struct takeover *t, struct effects *fx)
 		takeover_refuse(t, "neither claim block is valid (fsck.csvfs repairs them)");
 		return;
 	}
+	/*
+	 * Nobody of this view saw the last coordinator. Its node, and others, may have come back since and
+	 * replaced their keys: there is nothing to preempt, and still something in flight.
+	 */
+	t->cold = best->state != CLAIM_CLEAN;
 	if (!is_stranger(t, best)) {
 		headstart_or_fence(t, fx);
 		return;
@@ -104,6 +111,7 @@ static void looked(struct takeover *t, struct effects *fx)
 	trace(t->cfg.trace, TRACE_INFO, "claim of %s (epoch %llu) is held -> watches whether it beats",
 	      best->name, (unsigned long long)best->epoch);
 	t->watched = *best;
+	t->beaten = false;
 	takeover_enter(t, TK_WATCH);
 	t->deadline_ns = t->now_ns + TAKEOVER_WATCH_NS;
 	t->poll_ns = t->now_ns + TAKEOVER_POLL_NS;
@@ -119,8 +127,14 @@ static void watching(struct takeover *t, struct effects *fx)
 
 			(void)trace_format(why, sizeof(why), "in use by %s (node %u)", best->name,
 					   best->node);
-			takeover_refuse(t, why);
-			return;
+			if (t->beaten) {
+				takeover_refuse(t, why);
+				return;
+			}
+			/* One beat may be a write of a dead node that landed late. Two are a living one. */
+			t->beaten = true;
+			t->watched = *best;
+			t->deadline_ns = t->now_ns + TAKEOVER_WATCH_NS;
 		}
 		t->poll_ns = t->now_ns + TAKEOVER_POLL_NS;
 	}

@@ -64,9 +64,9 @@ struct lab_node {
 };
 
 struct lab_op {
-	bool used, arrived, lands;
+	bool used, arrived, lands, told;
 	uint32_t node;
-	uint64_t life, path_life, tag, at_ns, key_used;
+	uint64_t life, tag, at_ns, key_used;
 	enum lun_status status;
 	struct lun_cmd cmd;
 	uint8_t data[BLOCK_SIZE];
@@ -82,7 +82,7 @@ struct lab {
 	uint64_t ring_seq;
 	uint64_t ring_of[LAB_NODES + 1]; /* by part */
 	/* the LUN */
-	uint64_t reg[LAB_NODES + 1], path_life[LAB_NODES + 1], reg_life[LAB_NODES + 1];
+	uint64_t reg[LAB_NODES + 1];
 	uint64_t strange_key; /* of nobody in the cluster */
 	uint32_t holder; /* node; 99: the stranger; 0: no reservation */
 	bool abort_ok, reset_ok;
@@ -224,7 +224,6 @@ static void lab_submit(struct lab *l, uint32_t node, uint64_t tag, const struct 
 		o->used = true;
 		o->node = node;
 		o->life = l->node[node].life;
-		o->path_life = l->path_life[node];
 		o->tag = tag;
 		o->cmd = *cmd;
 		o->epoch = epoch;
@@ -293,7 +292,6 @@ static void lab_arrive(struct lab *l, struct lab_op *o)
 		return;
 	case LUN_PR_REGISTER:
 		l->reg[o->node] = o->cmd.key;
-		l->reg_life[o->node] = o->life;
 		break;
 	case LUN_PR_RESERVE:
 		if (!l->reg[o->node] || (l->holder && l->holder != o->node))
@@ -346,7 +344,7 @@ static void lab_complete(struct lab *l, struct lab_op *o)
 		memcpy(l->block[b % 16], o->data, BLOCK_SIZE);
 	}
 	o->used = false;
-	if (!n->up || n->life != o->life || o->path_life != l->path_life[o->node])
+	if (!n->up || n->life != o->life || o->told)
 		return;
 	if (o->cmd.op == LUN_WRITE && !o->lands && o->status == LUN_OK)
 		o->status = LUN_UNKNOWN; /* aborted */
@@ -371,15 +369,15 @@ static void lab_path_break(struct lab *l, struct lab_node *n)
 {
 	struct event ev = {.type = EV_LUN_DONE};
 
-	l->path_life[n->id]++;
 	for (uint32_t i = 0; i < LAB_OPS; i++) {
 		struct lab_op *o = &l->op[i];
 		uint64_t tag = o->tag;
 
 		if (!o->used || o->node != n->id || o->life != n->life)
 			continue;
-		if (o->path_life + 1 != l->path_life[n->id])
+		if (o->told)
 			continue;
+		o->told = true;
 		if (!o->arrived)
 			o->used = false;
 		ev.tag = tag;
@@ -435,11 +433,6 @@ static bool lab_act(struct lab *l, struct lab_node *n)
 		n->registering = true;
 		lab_submit(l, n->id, TAG(TAG_NODE, n->incarnation), &cmd, 0);
 	}
-	if (n->incarnation && member_was_fenced(&n->m, n->incarnation) &&
-	    member_own(&n->m)->path != MPATH_LOST) {
-		lab_path_recycle(l, n, 50 * MS);
-		return true;
-	}
 	if (c.node && c.role >= ROLE_RECOVERING && !n->deaf && !n->paused &&
 	    n->reclaim_epoch != c.epoch && l->node[c.node].up &&
 	    takeover_state(l->node[c.node].t) == TK_RECLAIM &&
@@ -462,14 +455,18 @@ static bool lab_act(struct lab *l, struct lab_node *n)
 	}
 	if (s == TK_SERVE && entered)
 		l->served = takeover_epoch(n->t);
-	if (s == TK_DRAIN && !n->engine_ops && !n->deaf && !n->slow_close) {
+	if (s == TK_DRAIN && !n->engine_ops && !n->deaf && !n->slow_close)
 		takeover_volume_closed(n->t);
-		return entered;
-	}
 	if (s == TK_STOPPED && entered) {
-		if (n->incarnation)
+		n->announcing = n->registering = false;
+		if (n->incarnation && member_own(&n->m)->path != MPATH_LOST)
 			member_set_path(&n->m, MPATH_CLEAN, n->incarnation);
 		n->gone = true;
+		return true;
+	}
+	if (n->incarnation && !n->gone && member_was_fenced(&n->m, n->incarnation) &&
+	    member_own(&n->m)->path != MPATH_LOST) {
+		lab_path_recycle(l, n, 50 * MS);
 		return true;
 	}
 	return entered;
@@ -557,7 +554,6 @@ static void lab_start(struct lab *l, uint32_t id)
 	n->engine_ops = 0;
 	memset(&n->cpg, 0, offsetof(struct lab_inbox, m));
 	memset(&n->quorum, 0, offsetof(struct lab_inbox, m));
-	l->path_life[id]++;
 	n->path_at_ns = l->now_ns + 10 * MS;
 	lab_log(l, "--- n%u starts", id);
 	lab_step_node(l, n, &ev);
