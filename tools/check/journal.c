@@ -170,7 +170,7 @@ static int scan(struct check *c, struct ring *r)
 {
 	struct record *rec = mem_alloc(c->o->mem, sizeof(*rec));
 	uint64_t seq = r->tail_seq, pos = r->tail_pos, lsn = r->tail_lsn, epoch = r->epoch;
-	uint64_t used = 0, before;
+	uint64_t used = 0, before, step;
 	int got = 1;
 
 	if (!rec)
@@ -181,7 +181,8 @@ static int scan(struct check *c, struct ring *r)
 		if (got <= 0)
 			break;
 		lsn++;
-		used += (pos + r->blocks - before) % r->blocks;
+		step = (pos + r->blocks - before) % r->blocks;
+		used += step ? step : r->blocks;
 	}
 	if (got < 0)
 		return got;

@@ -463,7 +463,9 @@ static enum use use_cluster(struct check *c, struct ck_group *g, uint64_t cluste
 		c->rep->data_clusters++;
 		return USE_FINE;
 	}
-	return blkno < c->data_start || ck_chunk(c, blkno) ? USE_META : USE_TWICE;
+	if (blkno < c->data_start || cluster == (c->block_count - 1) / c->cluster_blocks)
+		return USE_META;
+	return ck_chunk(c, blkno) ? USE_META : USE_TWICE;
 }
 
 static void use_end(struct check *c, enum use use, uint64_t start, uint64_t n, uint64_t from,
@@ -515,6 +517,9 @@ int ck_use_clusters(struct check *c, uint64_t start, uint64_t count, uint64_t fr
 			"end of an extent on the volume");
 		return 0;
 	}
+	if (start + count > c->cluster_count - le64_get(c->super.reserve_clusters))
+		ck_report(c, PROBLEM_CLUSTER_IN_RESERVE, from, ino, start + count,
+			c->cluster_count - le64_get(c->super.reserve_clusters), "end of an extent");
 	/* Nothing sensible is left to say, and the work must stay bounded. */
 	if (c->double_clusters > c->cluster_count)
 		return 0;
