@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * world.h - the metadata engine on a disk: commands end in an order drawn from a seed, one at a time.
+ */
+#ifndef CSVFS_TESTS_CRASH_WORLD_H
+#define CSVFS_TESTS_CRASH_WORLD_H
+
+#include "csvfs/base/claim.h"
+#include "csvfs/base/mem.h"
+#include "metadata/image.h"
+#include "metadata/txn.h"
+#include "metadata/volume.h"
+#include "tests/crash/disk.h"
+
+#define WORLD_CMDS 1024u
+
+struct world_cmd {
+	uint64_t tag;
+	struct lun_cmd lun;
+	uint64_t handle; /* of a write, a flush */
+};
+
+struct world {
+	struct disk *disk;
+	struct vol *vol;
+	void *region;
+	struct mem mem;
+	struct effects *fx;
+	const struct vol_ops *ops;
+	uint64_t now_ns;
+	uint64_t completions;
+	struct prng prng; /* for the order of completions */
+	bool in_order;
+	bool write_cache;
+	struct world_cmd cmd[WORLD_CMDS];
+	uint32_t cmd_count;
+	struct claim claim;
+};
+
+struct world *world_new(const struct vol_ops *ops, bool write_cache);
+void world_free(struct world *w);
+
+/* Takes the claim of the disk with the next epoch, begins to open. */
+void world_open(struct world *w, struct disk *d);
+/* One step of the engine; its commands are sent. */
+void world_step(struct world *w);
+/* One command ends; false: none is in flight. */
+bool world_complete(struct world *w);
+/* The engine is left as it is; what is in flight ends without an effect. */
+void world_abandon(struct world *w);
+/* Until there is nothing to do but wait. With `later`: not even that. */
+void world_settle(struct world *w, bool later);
+/* Executes; reply->err. -EIO: the volume froze. */
+int world_request(struct world *w, const struct fs_request *rq, struct fs_reply *reply);
+
+/* A volume made by image_format() on the disk, with a root directory. */
+void world_mkfs(struct world *w, struct disk *d, uint32_t cluster_bytes);
+
+extern bool world_traces;
+
+#endif
