@@ -710,6 +710,35 @@ static void layout_dropped_under_an_io_makes_it_planned_anew(void **state)
 
 /* ------------------------------------------------------------------ again, cancelled */
 
+/* Invariant 12: what the path does is no error of the application's. */
+static void outcome_that_does_not_settle_it_is_handed_over_as_unknown(void **state)
+{
+	static const enum lun_status all[] = {
+		LUN_UNKNOWN, LUN_CONFLICT, LUN_UNSUPPORTED, LUN_PROTECTED};
+	struct fixture *x = *state;
+	struct dp_op op;
+
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		assert_int_equal(go(x, &op, true, 0, 4096), DP_SUBMIT);
+		assert_int_equal(done(x, &op, all[i]), DP_HANDOVER);
+		assert_true(op.io_unknown);
+		assert_int_equal(block_done(x, &op, 0), DP_DONE);
+		assert_int_equal(op.result, 4096);
+	}
+	forget(x);
+}
+
+static void worst_outcome_of_several_commands_counts(void **state)
+{
+	assert_int_equal(dp_worst(LUN_OK, LUN_OK), LUN_OK);
+	assert_int_equal(dp_worst(LUN_OK, LUN_RETRY), LUN_RETRY);
+	assert_int_equal(dp_worst(LUN_MEDIUM, LUN_RETRY), LUN_MEDIUM);
+	/* As long as one may still land, the whole is unknown. */
+	assert_int_equal(dp_worst(LUN_UNKNOWN, LUN_MEDIUM), LUN_UNKNOWN);
+	assert_int_equal(dp_worst(LUN_CONFLICT, LUN_UNKNOWN), LUN_UNKNOWN);
+}
+
 static void busy_lun_is_tried_again_with_pauses_and_handed_over_in_the_end(void **state)
 {
 	struct fixture *x = *state;
@@ -843,6 +872,8 @@ int main(void)
 		T(closed_volume_hands_over_and_is_drained_when_no_direct_io_is_left),
 		T(after_the_lease_nothing_is_submitted_and_no_read_answered),
 		T(layout_dropped_under_an_io_makes_it_planned_anew),
+		T(outcome_that_does_not_settle_it_is_handed_over_as_unknown),
+		T(worst_outcome_of_several_commands_counts),
 		T(busy_lun_is_tried_again_with_pauses_and_handed_over_in_the_end),
 		T(who_is_parked_can_be_cancelled),
 		T(cancelled_waiter_does_not_hold_up_those_behind_it),
