@@ -59,9 +59,13 @@ static bool join_cluster(struct daemon *d, char *text, size_t text_bytes)
 {
 	const struct disk_super *s = &d->volume.super;
 	struct node_config *n = &d->loop.node;
+	char why[200];
 
-	if (cpg_probe(&d->cluster, text, text_bytes))
+	if (cpg_probe(&d->cluster, why, sizeof(why))) {
+		snprintf(text, text_bytes, "%s belongs to cluster %s, but %s", d->cfg.fsname, s->cluster_name,
+			why);
 		return false;
+	}
 	if (strcmp(d->cluster.cluster, s->cluster_name)) {
 		snprintf(text, text_bytes, "%s belongs to cluster %s, this node is in cluster %s", d->cfg.fsname,
 			s->cluster_name, d->cluster.cluster);

@@ -33,7 +33,7 @@ static const char *looks_like(const uint8_t *head, size_t bytes)
 	for (size_t i = 0; i < bytes; i++)
 		if (head[i])
 			return "something else";
-	return "nothing: it begins with zeros";
+	return "an empty one: it begins with zeros";
 }
 
 static int refuse(enum problem problem, const struct verify_report *rep, const char *name, char *text,
