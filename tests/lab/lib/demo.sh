@@ -51,7 +51,7 @@ demo_end() {
 elapsed() { awk -v a="$DEMO_START" -v b="$EPOCHREALTIME" 'BEGIN {printf "%.0f", b - a}'; }
 now_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
 seconds() { awk -v ms="$1" 'BEGIN {printf "%.2f s", ms / 1000}'; }
-mib() { awk -v b="$1" 'BEGIN {printf "%.1f MiB", b / 1048576}'; }
+mib() { awk -v b="$1" 'BEGIN {printf "%.*f MiB", b < 1048576 ? 3 : 1, b / 1048576}'; }
 
 step() {
 	STEP=$((STEP + 1))
@@ -169,9 +169,20 @@ redirected_bytes() {
 		jq '.bytes | (.redirected_read // 0) + (.redirected_written // 0)'
 }
 
-sent_on() {
+# Bytes that the nodes have sent, and sent and received, on an interface.
+sent_on() { sum_on '$10' "$1"; }
+carried_on() { sum_on '$2 + $10' "$1"; }
+
+sum_on() {
 	local node
-	for node in $(all_nodes); do net_sent "$node" "$1"; done | awk '{n += $1} END {printf "%.0f", n}'
+	for node in $(all_nodes); do
+		nsenter --net="$DIR/ns/$node" -- cat /proc/net/dev
+	done | awk -v i="$2:" '$1 == i {n += '"$1"'} END {printf "%.0f", n}'
+}
+
+# Every byte of a node's file, read through its mount.
+sum_of_file() {
+	dd if="$DIR/$1/mnt/file" bs=1M iflag=direct 2>/dev/null | sha256sum || true
 }
 
 # ---- what runs on the nodes
@@ -232,6 +243,28 @@ stalls() { # stalls SINCE KIND BOUND-MS NODE...
 	done
 }
 
+# fio tells how long each of its requests waited only when it ends. So each step leaves a note:
+# watch WHAT SINCE BOUND-MS NODE..., and fio_waits judges them then.
+WATCHES=()
+watch() {
+	WATCHES+=("$1;$2;$(now_ms);$3;${*:4}")
+}
+
+fio_waits() {
+	local what since until limit nodes node ms
+	while IFS=';' read -r what since until limit nodes; do
+		for node in $nodes; do
+			[ "$node" != "$DEAD" ] || continue # its fio went down with it
+			# a line: end of the request (ms), how long it waited (ns), ...
+			ms=$(cat "$DIR/demo/$node"_lat.*.log 2>/dev/null | awk -F', *' -v a="$since" -v b="$until" '
+				$1 >= a && $1 <= b {n++; if ($2 > max) max = $2}
+				END {printf "%d", n ? max / 1e6 : -1}')
+			bound "fio's longest wait on $node, $what" "$(seconds "$ms")" \
+				"$ms >= 0 && $ms < $limit" "under $((limit / 1000)) s"
+		done
+	done < <(printf '%s\n' "${WATCHES[@]}")
+}
+
 no_errors() {
 	local node kind n=0
 	for node in "$@"; do
@@ -255,7 +288,8 @@ load_start() {
 		nsenter --net="$DIR/ns/$node" -- fio --name="load-$node" --filename="$DIR/$node/mnt/load.$node" \
 			--size=${DEMO_LOAD_MIB}m --rw=randwrite --bs=64k --direct=1 --ioengine=libaio \
 			--iodepth=4 --rate=6m --verify=crc32c --verify_backlog=64 --verify_fatal=1 \
-			--time_based --runtime=1000 --output-format=json --output="$DIR/demo/$node.fio" \
+			--time_based --runtime=1000 --write_lat_log="$DIR/demo/$node" --log_unix_epoch=1 \
+			--output-format=json --output="$DIR/demo/$node.fio" \
 			</dev/null >/dev/null 2>"$DIR/demo/$node.fio.err" 9>&- &
 		LOAD[$node]=$!
 	done
@@ -296,7 +330,7 @@ demo_same_bytes() {
 	figure "written on n1 in" "$(seconds $(($(now_ms) - start)))"
 	rm -f "$DIR/san/random"
 	for node in n1 n2 n3; do
-		sum=$(sha256sum <"$DIR/$node/mnt/file") || true
+		sum=$(sum_of_file $node)
 		bound "sha256 on $node" "${sum:0:12}" "$([ "$sum" = "$want" ] && echo 1 || echo 0)" \
 			"${want:0:12}"
 	done
@@ -314,14 +348,14 @@ demo_load() {
 	sleep 2
 	direct=$(direct_bytes)
 	network=$(sent_on cl0)
-	san=$(sent_on san0)
+	san=$(carried_on san0)
 	sleep 3
 	direct=$(($(direct_bytes) - direct))
 	network=$(($(sent_on cl0) - network))
-	san=$(($(sent_on san0) - san))
+	san=$(($(carried_on san0) - san))
 	figure "data, direct to the LUN, in 10 s" "$(mib $direct)"
-	figure "sent by the nodes on the SAN" "$(mib $san)"
-	figure "sent by the nodes on the cluster network" "$(mib $network)"
+	figure "all bytes on the SAN, both ways" "$(mib $san)"
+	figure "all bytes on the cluster network" "$(mib $network)"
 	bound "data that went direct" "$(mib $direct)" "$direct > 64 << 20" "over 64 MiB"
 	bound "network for each byte of data" \
 		"$(awk -v n=$network -v d=$direct 'BEGIN {printf "%.2f %%", d ? 100 * n / d : 100}')" \
@@ -349,6 +383,7 @@ demo_lost_path() {
 	bound "data that n2 sent through another node" "$(mib $redirected)" "$redirected > 0" "some"
 	stalls "$since" data - n1 n3
 	no_errors n1 n2 n3
+	watch "path lost ($how)" "$since" $((limit * 1000)) n2
 	picture
 
 	step "n2's way to the LUN is back"
@@ -375,6 +410,7 @@ demo_move() {
 	stalls "$since" meta 1000 n1 n2 n3
 	stalls "$since" data 1000 n1 n2 n3
 	no_errors n1 n2 n3
+	watch "coordinator moved" "$since" 1000 n1 n2 n3
 }
 
 demo_crash() {
@@ -385,7 +421,9 @@ demo_crash() {
 	step "$dead, the coordinator's node, loses power"
 	for node in n1 n2 n3; do [ "$node" = "$dead" ] || others+=("$node"); done
 	since=$(now_ms)
-	lab crash "$dead"
+	# What ran on it dies with it, and bash would say so of each.
+	lab crash "$dead" 2>"$DIR/demo/crash.err" || die "$(cat "$DIR/demo/crash.err")"
+	wait "${PROBE[$dead.data]}" "${PROBE[$dead.meta]}" "${LOAD[$dead]}" 2>/dev/null || true
 	ms=$(until_ms 20 new_coordinator "${others[0]}" "$dead") || true
 	bound "coordinator is now" "$(coordinator "${others[0]}")" \
 		"$(new_coordinator "${others[0]}" "$dead" && echo 1 || echo 0)" "not $dead"
@@ -394,6 +432,7 @@ demo_crash() {
 	stalls "$since" meta 10000 "${others[@]}"
 	stalls "$since" data 1000 "${others[@]}"
 	no_errors "${others[@]}"
+	watch "$dead crashed" "$since" 1000 "${others[@]}"
 	picture
 	DEAD=$dead OTHERS=("${others[@]}")
 }
@@ -401,13 +440,12 @@ demo_crash() {
 demo_back() {
 	step "$DEAD comes back"
 	local since ms sum
-	wait "${PROBE[$DEAD.data]}" "${PROBE[$DEAD.meta]}" "${LOAD[$DEAD]}" 2>/dev/null || true
 	since=$(now_ms)
 	lab start "$DEAD"
 	figure "it has mounted after" "$(seconds $(($(now_ms) - since)))"
 	ms=$(until_ms 10 mode_is "$DEAD" direct) || true
 	bound "mode of $DEAD" "$(node_state "$DEAD" | jq -r .mode)" "$(is_direct "$DEAD")" direct
-	sum=$(sha256sum <"$DIR/$DEAD/mnt/file") || true
+	sum=$(sum_of_file "$DEAD")
 	bound "sha256 of the first file on $DEAD" "${sum:0:12}" \
 		"$([ "$sum" = "$WANT_SUM" ] && echo 1 || echo 0)" "${WANT_SUM:0:12}"
 	stalls "$since" meta - "${OTHERS[@]}"
@@ -444,6 +482,7 @@ demo_finish() {
 				/ 1e7 | round / 100) s"' <<<"$json" 2>/dev/null || echo "no report")"
 		cat "$DIR/demo/$node".*.err | head -n 5
 	done
+	fio_waits
 	lab state
 	lab stop n1 n2 n3
 	echo "         \$ fsck.csvfs -n $(san_url)"

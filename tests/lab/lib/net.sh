@@ -147,8 +147,3 @@ hub_rules() {
 		echo "}"
 	} | in_hub nft -f -
 }
-
-# Bytes that a node has sent on an interface (cl0 or san0).
-net_sent() {
-	nsenter --net="$DIR/ns/$1" -- cat /proc/net/dev | awk -v i="$2:" '$1 == i {print $10}'
-}
