@@ -92,8 +92,9 @@ static void add_counters(struct node *n, struct text *t)
 	if (cs.block_oldest_ns != NEVER && n->now_ns - cs.block_oldest_ns > block_stall)
 		block_stall = n->now_ns - cs.block_oldest_ns;
 	add(t, ",\"files_open\":%u", n->files.count);
-	add(t, ",\"held\":{\"metadata\":%u,\"data\":%u}", cs.queued + cs.ready + cs.sent,
-		cs.block_held + cs.block_sent + cs.block_unknown);
+	add(t, ",\"held\":{\"metadata\":%u,\"data\":%u,\"data_at_peer\":%u,\"data_unknown\":%u}",
+		cs.queued + cs.ready + cs.sent, cs.block_held + cs.block_sent + cs.block_unknown,
+		cs.block_sent, cs.block_unknown);
 	add(t, ",\"core_bytes\":{\"redirected_read\":%lu,\"redirected_written\":%lu,"
 	       "\"served_read\":%lu,\"served_written\":%lu}",
 		cs.block_read_bytes, cs.block_write_bytes, n->stats.served_read_bytes,

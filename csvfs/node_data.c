@@ -8,7 +8,9 @@
  *
  * Rules
  *  1. The gate is open only when the path is UP, the cluster quorate, and our lease runs (invariant 14).
- *  2. On the way back from redirected to direct nothing may be outstanding at a peer (invariant 9).
+ *  2. On the way back from redirected to direct what a peer still has of ours is waited for there; only
+ *     what was not sent goes direct. New writes need not wait for it: it was not acknowledged, so
+ *     no application can know which came first; and it is not sent again before rule 3 (invariant 9).
  *  3. A write whose outcome is unknown is sent again only when its older attempt can no longer land: our
  *     lost incarnation is fenced, and whoever served us has been fenced too or has told us, in a new
  *     session, that nothing of ours is in flight there.
@@ -425,7 +427,6 @@ void node_data_step(struct node *n, struct effects *fx)
 {
 	const char *why;
 	enum io_mode m;
-	struct client_stats st;
 	uint32_t from = fx->count;
 
 	if (n->cfg.standalone && !n->cfg.reservations)
@@ -435,16 +436,8 @@ void node_data_step(struct node *n, struct effects *fx)
 		client_block_resend(n->client);
 	m = choose_mode(n, &why);
 	set_mode(n, m, why);
-	client_get_stats(n->client, &st);
 	switch (m) {
 	case IO_DIRECT:
-		if (client_block_session(n->client))
-			client_block_peer(n->client, NULL, 0);
-		/* Rule 2: what a peer still has of ours is waited for behind the closed gate. */
-		if (st.block_sent || st.block_unknown) {
-			set_gate(n, GATE_CLOSED, fx);
-			break;
-		}
 		set_gate(n, GATE_DIRECT, fx);
 		give_back(n, fx);
 		break;

@@ -326,6 +326,23 @@ static void data_reply(struct sim *s, const struct effect *e)
 		sop_verdict(s, o, dp_layout_done(o->n->dp, &o->op, e->reply->err, t));
 }
 
+void nodes_say_stuck(struct sim *s)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		struct snode *n = &s->n[i];
+		struct event ev = {.type = EV_CTL, .ctl.op = CTL_STATE};
+
+		if (!n->up)
+			continue;
+		list_for_each_entry(o, &n->ops, struct sop, link)
+			sim_log(s, "n%u: %s of ino %lx at %lu, %u bytes: state %d, cause %d, inside %d, gate %d",
+				i, o->op.write ? "write" : "read", o->op.ino, o->op.off, o->op.len,
+				(int)o->op.state, (int)o->op.cause, o->op.inside,
+				(int)dp_gate_now(n->dp, s->now_ns));
+		node_feed(s, n, &ev);
+	}
+}
+
 /* ------------------------------------------------------------------ effects */
 
 /* Effects are carried out after the step, since they may lead to another one. */
@@ -454,6 +471,8 @@ static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 		sim_data_put(e->data);
 		return;
 	case FX_CTL_REPLY:
+		sim_log(s, "%s: %.*s", n->name, (int)e->net.len, (const char *)e->net.bytes);
+		return;
 	case FX_INVAL:
 		return;
 	case FX_EXIT:

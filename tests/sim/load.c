@@ -31,8 +31,9 @@ struct entry {
 	uint64_t start, end; /* end NEVER: under way */
 	uint64_t over;	     /* reads that begin later do not see it */
 	bool acked;
+	bool durable;	     /* a sync write, or one before an fsync of its node */
+	uint32_t by;	     /* node */
 	uint32_t node;	     /* of a client that died before the answer: 0 otherwise */
-	uint64_t life;
 };
 
 struct sector {
@@ -62,7 +63,7 @@ struct client {
 	uint64_t version;
 	uint32_t file, first, count;
 	uint64_t id;
-	bool reading;
+	bool reading, dsync;
 	uint8_t buf[IO_SECTORS_MAX * SECTOR];
 	struct fs_request rq;
 	const char *what;
@@ -88,7 +89,7 @@ void load_create(struct sim *s)
 		l->sectors[f] = calloc(FILE_SECTORS, sizeof(struct sector));
 		for (uint32_t i = 0; i < FILE_SECTORS; i++) {
 			l->sectors[f][i].count = 1;
-			l->sectors[f][i].e[0] = (struct entry){.over = NEVER, .acked = true};
+			l->sectors[f][i].e[0] = (struct entry){.over = NEVER, .acked = true, .durable = true};
 		}
 	}
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++) {
@@ -136,7 +137,7 @@ static void begin_write(struct client *c)
 		if (at == HISTORY)
 			at = 0;
 		x->e[at] = (struct entry){.id = c->id, .start = c->s->now_ns, .end = NEVER,
-			.over = NEVER};
+			.over = NEVER, .by = c->n->id, .durable = c->dsync};
 		if (at == x->count)
 			x->count++;
 	}
@@ -192,6 +193,28 @@ static void check_sector(struct client *c, uint32_t i, const uint8_t *bytes)
 	for (uint32_t k = 0; k < x->count; k++)
 		sim_log(c->s, "   may be %lx: written %lu .. %lu us, until %lu", x->e[k].id,
 			x->e[k].start / 1000, x->e[k].end / 1000, x->e[k].over / 1000);
+}
+
+/*
+ * What its node had not made durable may be gone with it, as with every file system: then what was
+ * there before shows again.
+ */
+static void forget_volatile(struct sim *s, uint32_t node)
+{
+	for (uint32_t f = 0; f < FILES_MAX; f++) {
+		for (uint32_t i = 0; i < FILE_SECTORS; i++) {
+			struct sector *x = &s->load->sectors[f][i];
+
+			for (uint32_t k = 0; k < x->count; k++)
+				x->e[k].over = NEVER;
+			for (uint32_t k = 0; k < x->count; k++) {
+				const struct entry *w = &x->e[k];
+
+				if (w->acked && (w->durable || w->by != node))
+					settle(x, w);
+			}
+		}
+	}
 }
 
 void load_node_drained(struct sim *s, uint32_t node)
@@ -387,13 +410,14 @@ static void do_io(struct client *c)
 
 	c->start_ns = s->now_ns;
 	c->what = c->reading ? "read" : "write";
+	c->dsync = s->plan.san_loss || chance(s, 20);
 	if (!c->reading) {
 		c->id = ++l->next_id << 8 | c->n->id << 4 | c->nr;
 		for (uint32_t i = 0; i < c->count * SECTOR; i += 8)
 			memcpy(c->buf + i, &c->id, 8);
 		begin_write(c);
 	}
-	node_io(s, c->n, l->ino[c->file], !c->reading, s->plan.san_loss || chance(s, 10),
+	node_io(s, c->n, l->ino[c->file], !c->reading, c->dsync,
 		(uint64_t)c->first * SECTOR, c->count * SECTOR, c->buf, io_done, c);
 }
 
@@ -449,11 +473,31 @@ static bool close_one(struct client *c)
 	return false;
 }
 
+static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct client *c = arg;
+
+	if (rp->err) {
+		bad_err(c, rp->err);
+		return;
+	}
+	for (uint32_t i = 0; i < FILE_SECTORS; i++) {
+		struct sector *x = &s->load->sectors[c->file][i];
+
+		for (uint32_t k = 0; k < x->count; k++) {
+			if (x->e[k].by == c->n->id && x->e[k].acked && x->e[k].end < c->start_ns)
+				x->e[k].durable = true;
+		}
+	}
+	finished(c);
+}
+
 static void fsync_one(struct client *c)
 {
 	new_rq(c, FS_FSYNC, "fsync");
-	c->rq.ino = c->s->load->ino[draw(c->s, c->s->plan.files)];
-	ask(c, plain_done);
+	c->file = (uint32_t)draw(c->s, c->s->plan.files);
+	c->rq.ino = c->s->load->ino[c->file];
+	ask(c, fsynced);
 }
 
 static void next_op(struct sim *s, void *arg)
@@ -512,6 +556,7 @@ void load_node_down(struct sim *s, struct snode *n)
 {
 	struct load *l = s->load;
 
+	forget_volatile(s, n->id);
 	for (uint32_t i = 0; i < s->plan.clients; i++) {
 		struct client *c = &l->c[n->id][i];
 
@@ -546,6 +591,22 @@ bool load_idle(const struct sim *s)
 		}
 	}
 	return true;
+}
+
+void load_say_stuck(struct sim *s)
+{
+	for (uint32_t n = 1; n <= s->plan.nodes; n++) {
+		for (uint32_t i = 0; i < s->plan.clients; i++) {
+			const struct client *c = &s->load->c[n][i];
+
+			if (c->alive && c->ending)
+				continue;
+			sim_log(s, "n%u client %u: %s, file %u ino %lx, since %lu us%s%s", n, i,
+				c->alive ? c->what ? c->what : "nothing yet" : "is down", c->file,
+				s->load->ino[c->file], c->start_ns / 1000, c->idle ? ", idle" : "",
+				c->ending ? ", ending" : "");
+		}
+	}
 }
 
 void load_stop(struct sim *s)

@@ -21,6 +21,7 @@ struct lun_cmd_state {
 	uint64_t life_nr;
 	struct sim_nexus *nexus;
 	bool checked, done, orphan, data_path;
+	bool told; /* an answer is on its way */
 	uint32_t refs; /* items in the queue */
 	struct lun_cmd cmd;
 	uint64_t tag;
@@ -120,7 +121,7 @@ static void deliver(struct sim *s, void *arg)
 static void answer(struct sim *s, struct lun_cmd_state *c, enum lun_status st)
 {
 	c->status = st;
-	c->done = true;
+	c->done = c->told = true;
 	/* Queued for nobody: deliver() looks whether the life still lives. */
 	later(s, c, sim_delay(s, 20 * 1000, 2 * MS), deliver);
 }
@@ -351,7 +352,8 @@ static void timed_out(struct sim *s, void *arg)
 	struct snode *n = &s->n[c->node];
 	struct event ev = {.type = EV_PATH};
 
-	c->done = true;
+	/* It never arrived. Who sent it is told with the end of the session. */
+	c->done = c->orphan;
 	if (!c->orphan && n->up && n->life_nr == c->life_nr && n->nexus == c->nexus) {
 		ev.path.state = PATH_LOST;
 		strcpy(ev.path.text, "no answer for 4 s");
@@ -460,7 +462,7 @@ void lun_path_open(struct sim *s, struct snode *n)
 /* Its answer is on the way already. */
 static bool answered(const struct lun_cmd_state *c)
 {
-	return c->done && c->refs;
+	return c->told;
 }
 
 /* What was sent may land all the same; what is answered from now on reaches nobody. */
@@ -479,6 +481,7 @@ static void orphan_commands(struct sim *s, struct snode *n, bool tell)
 			u->copy = NULL;
 			u->cmd.data = 0;
 			u->done = true;
+			u->told = false;
 			list_init(&u->link);
 			list_add_tail(&u->link, &s->lun.commands);
 			answer(s, u, LUN_UNKNOWN);
@@ -487,6 +490,8 @@ static void orphan_commands(struct sim *s, struct snode *n, bool tell)
 		}
 		c->orphan = true;
 		c->buf = NULL;
+		if (!c->refs)
+			c->done = true;
 	}
 }
 

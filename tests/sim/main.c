@@ -234,6 +234,8 @@ static void stop_nodes(struct sim *s)
 
 static void say_stuck(struct sim *s, const char *what)
 {
+	load_say_stuck(s);
+	nodes_say_stuck(s);
 	sim_fail(s, "%s: does not end", what);
 }
 

@@ -233,6 +233,8 @@ void load_node_down(struct sim *s, struct snode *n);
 void load_node_drained(struct sim *s, uint32_t node);
 bool load_idle(const struct sim *s);
 void load_stop(struct sim *s);
+void load_say_stuck(struct sim *s);
+void nodes_say_stuck(struct sim *s);
 void load_final_check(struct sim *s);
 void load_san_loss(struct sim *s);
 
