@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The tools on a LUN of a real target (tgtd, in a network namespace of its own): making, checking,
+# looking; a LUN whose coordinator is alive is refused.
+# usage: t-tools-iscsi.sh [BUILD]
+set -eu
+build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
+if ! command -v tgtd >/dev/null || [ "$(id -u)" != 0 ]; then
+	echo "needs root and tgtd"
+	exit 77
+fi
+if [ -z "${INSIDE:-}" ]; then
+	INSIDE=1 exec unshare -n "$0" "$build"
+fi
+ip link set lo up
+dir=$(mktemp -d)
+tgtd='' beat=''
+cleanup() {
+	[ -z "$beat" ] || { kill "$beat" && wait "$beat"; } 2>/dev/null || true
+	[ -z "$tgtd" ] || { kill -9 "$tgtd" && wait "$tgtd"; } 2>/dev/null || true
+	rm -rf "$dir"
+}
+trap cleanup EXIT
+cd "$dir"
+PATH=$build:$PATH
+export TGT_IPC_SOCKET=$dir/ipc
+fail() { echo "FAILED: $*"; exit 1; }
+gives() {
+	local want=$1 rc=0
+	shift
+	"$@" >out 2>&1 || rc=$?
+	[ $rc = "$want" ] || fail "$*: exit status $rc, not $want: $(cat out)"
+}
+says() { grep -q -- "$1" out || fail "does not say '$1': $(cat out)"; }
+
+truncate -s 1G lun.img
+tgtd -f --nr_iothreads 1 --iscsi portal=127.0.0.1:3260 >tgtd.log 2>&1 &
+tgtd=$!
+tgt() { tgtadm --lld iscsi "$@"; }
+for _ in $(seq 100); do tgt --op show --mode sys >/dev/null 2>&1 && break; sleep 0.05; done
+tgt --op new --mode target --tid 1 -T iqn.2026-11.test:tools
+tgt --op new --mode logicalunit --tid 1 --lun 1 -b "$dir/lun.img"
+tgt --op update --mode logicalunit --tid 1 --lun 1 --params thin_provisioning=1,scsi_id=tools-1,scsi_sn=1
+tgt --op bind --mode target --tid 1 -I ALL
+url=iscsi://127.0.0.1/iqn.2026-11.test:tools/1
+
+gives 8 fsck.csvfs $url
+says 'no csvfs volume'
+gives 0 mkfs.csvfs -n $url
+gives 8 fsck.csvfs $url
+gives 0 mkfs.csvfs -C alpha -L lun $url
+says 'lun='
+gives 0 fsck.csvfs $url
+says clean
+gives 0 fsck.csvfs -p $url
+gives 0 fsck.csvfs -y $url
+gives 0 csvdb $url sb
+says 'alpha'
+grep -q 'lun_identity *"..*"' out || fail "the LUN's identity is not recorded: $(cat out)"
+gives 0 csvdb $url ls
+gives 1 mkfs.csvfs $url
+says 'contains csvfs'
+gives 0 mkfs.csvfs -q -f $url
+gives 0 fsck.csvfs $url
+
+# no such LUN, no such target, nobody there
+gives 8 fsck.csvfs iscsi://127.0.0.1/iqn.2026-11.test:tools/9
+gives 8 fsck.csvfs iscsi://127.0.0.1/iqn.2026-11.test:none/1
+gives 8 fsck.csvfs iscsi://127.0.0.1:1/iqn.2026-11.test:tools/1
+gives 8 fsck.csvfs iscsi://nonsense
+
+# a claim that is held, but does not beat, is a node that died: it is checked, and replayed
+for claim in claim claim2; do csvdb lun.img set $claim state 1; done
+gives 0 fsck.csvfs -n $url
+gives 1 fsck.csvfs -p $url
+gives 0 fsck.csvfs $url
+csvdb $url claim >out
+[ "$(grep -c '^state *0' out)" -ge 1 ] || fail "the claim was not released: $(cat out)"
+
+# a claim that beats is a mounted volume
+for claim in claim claim2; do csvdb lun.img set $claim state 1; done
+(for n in $(seq 1000 1100); do csvdb lun.img set claim heartbeat "$n"; sleep 0.5; done) >/dev/null 2>&1 &
+beat=$!
+gives 8 fsck.csvfs -n $url
+says 'mounted'
+gives 8 fsck.csvfs -y $url
+gives 1 mkfs.csvfs -f $url
+says 'mounted'
+gives 1 csvdb $url set sb compat 1
+gives 0 fsck.csvfs -n -f $url
+kill $beat
+wait $beat 2>/dev/null || true
+beat=
+gives 1 fsck.csvfs -y $url
+gives 0 fsck.csvfs -n $url
+
+# ext4 on the LUN is recognised
+if command -v mke2fs >/dev/null; then
+	mke2fs -q -t ext4 -F lun.img
+	gives 1 mkfs.csvfs $url
+	says 'contains ext4'
+	gives 0 mkfs.csvfs -f -q $url
+fi
+echo ok
