@@ -165,7 +165,8 @@ void node_data_reply(struct node *n, struct session *s, const struct msg *m, uin
 
 void node_data_session_down(struct node *n, struct session *s)
 {
-	if (client_block_session(n->client) == s)
+	/* Also when it refused us before, and is our peer no longer: pieces may still be there. */
+	if (s->outgoing && (client_block_session(n->client) == s || !client_block_session(n->client)))
 		client_block_peer(n->client, NULL, 0);
 	list_for_each_entry(v, &n->served, struct served, link) {
 		if (v->node == s->peer && !s->outgoing)

@@ -20,7 +20,8 @@ static void restart(struct sim *s, void *arg)
 {
 	struct snode *n = arg;
 
-	if (!n->up)
+	/* When everything heals it is started there; after that it has been unmounted. */
+	if (!n->up && !s->healing)
 		node_start(s, n);
 }
 

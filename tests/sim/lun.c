@@ -22,6 +22,7 @@ struct lun_cmd_state {
 	struct sim_nexus *nexus;
 	bool checked, done, orphan, data_path;
 	bool told; /* an answer is on its way */
+	bool lost; /* the target has forgotten it */
 	uint32_t refs; /* items in the queue */
 	struct lun_cmd cmd;
 	uint64_t tag;
@@ -275,7 +276,8 @@ static void carry_out(struct sim *s, void *arg)
 	struct lun_cmd_state *c = arg;
 	enum lun_status st = LUN_OK;
 
-	if (c->done) {
+	if (c->done || c->lost) {
+		c->done |= c->orphan;
 		drop(c);
 		return;
 	}
@@ -321,7 +323,8 @@ static void arrive(struct sim *s, void *arg)
 	struct lun_cmd_state *c = arg;
 	uint64_t hold = sim_delay(s, 20 * 1000, 5 * MS);
 
-	if (c->done) {
+	if (c->done || c->lost) {
+		c->done |= c->orphan;
 		drop(c);
 		return;
 	}
@@ -569,9 +572,8 @@ void lun_power_loss(struct sim *s)
 		memcpy(s->lun.cached + u * CACHE_UNIT, s->lun.stable + u * CACHE_UNIT, CACHE_UNIT);
 		s->lun.dirty[u] = 0;
 	}
-	list_for_each_entry(c, &s->lun.commands, struct lun_cmd_state, link) {
-		c->done = true;
-	}
+	list_for_each_entry(c, &s->lun.commands, struct lun_cmd_state, link)
+		c->lost = true;
 	for (struct sim_nexus *x = s->lun.nexuses; x; x = x->next)
 		x->alive = false;
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
