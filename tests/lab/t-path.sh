@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Paths: a coordinator that loses its own hands over to a node that has one; if nobody has one,
+# everybody holds, and goes on when they are back. No application sees an error (invariant 12).
+# timeout: 180
+. "$(dirname "$0")/lib/test.sh"
+lab up --nodes 3 --size 1G >/dev/null
+for n in n1 n2 n3; do probe $n data && probe $n meta; done
+
+hit=$(state n1 .coordinator)
+echo "# $hit, the coordinator, loses its path"
+lab san "$hit" drop
+for n in n1 n2 n3; do
+	within 20 coordinator_is_other $n "$hit" || fail "$n follows $(state $n .coordinator)"
+done
+within 20 mode_is "$hit" '*redirected' || fail "$hit is $(state "$hit" .mode)"
+for n in n1 n2 n3; do moves $n data && moves $n meta || fail "$n does not go on"; done
+for n in n1 n2 n3; do
+	[ "$(longest $n meta)" -lt 10000 ] || fail "$n: metadata waited $(longest $n meta) ms"
+done
+
+echo "# nobody has a path"
+for n in n1 n2 n3; do lab san $n drop; done
+sleep 10
+for n in n1 n2 n3; do
+	! moves $n data 1 || fail "$n reads and writes without any path"
+done
+
+echo "# the paths are back"
+for n in n1 n2 n3; do lab san $n up; done
+for n in n1 n2 n3; do
+	moves $n data 40 && moves $n meta 10 || fail "$n does not go on"
+done
+for n in n1 n2 n3; do within 60 mode_is $n direct || fail "$n is $(state $n .mode)"; done
+for n in n1 n2 n3; do probe_ended $n data && probe_ended $n meta; done
+unmount_and_check n1 n2 n3
