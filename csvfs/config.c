@@ -58,6 +58,13 @@ static char *copy(const char *s)
 	return p;
 }
 
+/* An option that is given twice: the last one counts. */
+static void set(char **to, const char *value)
+{
+	free(*to);
+	*to = copy(value);
+}
+
 bool config_parse_size(const char *s, uint64_t *bytes)
 {
 	static const char units[] = "KMGT";
@@ -110,9 +117,9 @@ static bool read_chap(struct config *c, const char *path, char *text)
 	while (fgets(line, sizeof(line), f)) {
 		line[strcspn(line, "\r\n")] = 0;
 		if (!strncmp(line, "user=", 5))
-			c->chap_user = copy(line + 5);
+			set(&c->chap_user, line + 5);
 		else if (!strncmp(line, "secret=", 7))
-			c->chap_secret = copy(line + 7);
+			set(&c->chap_secret, line + 7);
 	}
 	fclose(f);
 	if (!c->chap_user || !c->chap_secret)
@@ -166,7 +173,7 @@ static bool set_string(struct config *c, const char *name, const char *value)
 
 	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
 		if (!strcmp(name, strings[i].name)) {
-			*strings[i].to = copy(value);
+			set(strings[i].to, value);
 			return true;
 		}
 	}
@@ -303,7 +310,7 @@ static bool set_volume(struct config *c, const char *volume, char *text)
 	if (!path)
 		return fail(text, "%s: %s", volume, strerror(errno));
 	c->volume = path;
-	c->fsname = copy(path);
+	set(&c->fsname, path);
 	return true;
 }
 
@@ -330,7 +337,7 @@ static void default_initiator(struct config *c)
 	while (f && fgets(line, sizeof(line), f)) {
 		line[strcspn(line, " \t\r\n")] = 0;
 		if (!strncmp(line, "InitiatorName=", 14) && line[14])
-			c->initiator = copy(line + 14);
+			set(&c->initiator, line + 14);
 	}
 	if (f)
 		fclose(f);
@@ -396,4 +403,14 @@ enum config_result config_parse(struct config *c, int argc, char **argv, char te
 		return CONFIG_ERROR;
 	default_initiator(c);
 	return CONFIG_RUN;
+}
+
+void config_free(struct config *c)
+{
+	char *strings[] = {c->volume, c->fsname, c->mountpoint, c->pki, c->addr, c->ctl, c->log, c->loglevel,
+		c->pidfile, c->initiator, c->chap_user, c->chap_secret};
+
+	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
+		free(strings[i]);
+	memset(c, 0, sizeof(*c));
 }

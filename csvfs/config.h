@@ -46,9 +46,11 @@ enum config_result {
 
 /*
  * argv[0] ending in "mount.csvfs" means mount(8)'s conventions: -f is "fake", -n, -s, -v, -t are accepted.
- * Resolves paths and host names, so it may block. The strings are malloc'ed and stay for ever.
+ * Resolves paths and host names, so it may block. config_free() in any case.
  */
 enum config_result config_parse(struct config *c, int argc, char **argv, char text[CONFIG_TEXT_MAX]);
+
+void config_free(struct config *c);
 
 /* "64M", "1G", "4096": powers of 1024. */
 bool config_parse_size(const char *s, uint64_t *bytes);

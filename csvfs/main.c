@@ -286,14 +286,13 @@ static int remount(const struct config *c)
 	return 0;
 }
 
-int main(int argc, char **argv)
+static int run(struct daemon *d, int argc, char **argv)
 {
-	static struct daemon d = {.parent_fd = -1};
 	enum trace_level level = TRACE_INFO;
 	char text[CONFIG_TEXT_MAX] = "";
 	int err;
 
-	switch (config_parse(&d.cfg, argc, argv, text)) {
+	switch (config_parse(&d->cfg, argc, argv, text)) {
 	case CONFIG_DONE:
 		return 0;
 	case CONFIG_ERROR:
@@ -301,18 +300,27 @@ int main(int argc, char **argv)
 	case CONFIG_RUN:
 		break;
 	}
-	if (d.cfg.loglevel && !log_parse_level(d.cfg.loglevel, &level))
+	if (d->cfg.loglevel && !log_parse_level(d->cfg.loglevel, &level))
 		return complain(EXIT_USAGE, "loglevel is error, warn, info or debug");
-	if (d.cfg.debug)
+	if (d->cfg.debug)
 		level = TRACE_DEBUG;
-	if (d.cfg.fake)
+	if (d->cfg.fake)
 		return 0;
-	if (d.cfg.remount)
-		return remount(&d.cfg);
-	err = log_open(d.cfg.log, d.cfg.foreground, level);
+	if (d->cfg.remount)
+		return remount(&d->cfg);
+	err = log_open(d->cfg.log, d->cfg.foreground, level);
 	if (err) {
-		snprintf(text, sizeof(text), "log=%s: %s", d.cfg.log, strerror(-err));
+		snprintf(text, sizeof(text), "log=%s: %s", d->cfg.log, strerror(-err));
 		return complain(EXIT_USAGE, text);
 	}
-	return d.cfg.foreground ? serve(&d) : daemonize(&d);
+	return d->cfg.foreground ? serve(d) : daemonize(d);
+}
+
+int main(int argc, char **argv)
+{
+	static struct daemon d = {.parent_fd = -1};
+	int rc = run(&d, argc, argv);
+
+	config_free(&d.cfg);
+	return rc;
 }

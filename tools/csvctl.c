@@ -109,27 +109,34 @@ static bool mounted_at(const char *socket_path, const char *mountpoint)
 }
 
 /* The sockets that are meant: all of them, or the one of a mount point. 0 or an exit code. */
-static int find_sockets(const char *where, glob_t *g)
+static int find_sockets(const char *where, glob_t *g, size_t *count)
 {
 	char path[PATH_MAX];
 	struct stat st;
 	size_t n = 0;
 
 	memset(g, 0, sizeof(*g));
+	*count = 1;
 	if (where && (stat(where, &st) || !S_ISDIR(st.st_mode)))
 		return glob(where, GLOB_NOCHECK | GLOB_NOMAGIC, NULL, g) ? EXIT_NOBODY : 0;
 	if (glob(SOCKETS, 0, NULL, g)) {
 		fputs("csvctl: no csvfs runs here (no socket in /run/csvfs)\n", stderr);
 		return EXIT_NOBODY;
 	}
+	*count = g->gl_pathc;
 	if (!where)
 		return 0;
 	if (!realpath(where, path))
 		strcpy(path, where);
-	for (size_t i = 0; i < g->gl_pathc; i++)
-		if (mounted_at(g->gl_pathv[i], path))
-			g->gl_pathv[n++] = g->gl_pathv[i];
-	g->gl_pathc = n;
+	for (size_t i = 0; i < g->gl_pathc; i++) {
+		char *p = g->gl_pathv[i];
+
+		if (!mounted_at(p, path))
+			continue;
+		g->gl_pathv[i] = g->gl_pathv[n]; /* swapped: the rest is freed, too */
+		g->gl_pathv[n++] = p;
+	}
+	*count = n;
 	if (n)
 		return 0;
 	fprintf(stderr, "csvctl: no csvfs has a volume mounted at %s\n", where);
@@ -263,6 +270,7 @@ static int daemon_command(const char *where, int argc, char **argv)
 {
 	bool state = !strcmp(argv[0], "state"), json = state && argc == 2 && !strcmp(argv[1], "--json");
 	char line[256];
+	size_t count;
 	glob_t g;
 	int rc;
 
@@ -272,16 +280,17 @@ static int daemon_command(const char *where, int argc, char **argv)
 	if (snprintf(line, sizeof(line), "%s%s%s", argv[0], argc == 2 && !json ? " " : "",
 		    argc == 2 && !json ? argv[1] : "") >= (int)sizeof(line))
 		return bad_usage();
-	rc = find_sockets(where, &g);
-	if (!rc && g.gl_pathc > 1 && !state) {
+	rc = find_sockets(where, &g, &count);
+	if (!rc && count > 1 && !state) {
 		fputs("csvctl: several volumes are mounted here: say which with -s MOUNTPOINT\n", stderr);
 		rc = EXIT_USAGE;
 	}
-	for (size_t i = 0; i < g.gl_pathc && !rc; i++) {
+	for (size_t i = 0; i < count && !rc; i++) {
 		if (i && !json)
 			putchar('\n');
 		rc = tell(g.gl_pathv[i], line, json);
 	}
+	globfree(&g);
 	return rc;
 }
 
