@@ -163,6 +163,12 @@ static enum member_role role_of(enum takeover_state s)
 	return ROLE_NONE;
 }
 
+/* Others are to be preferred: we could not take over, or may not try for now (invariant 6). */
+static bool is_unfit(const struct takeover *t)
+{
+	return t->unfit || t->lost_split;
+}
+
 /* What we publish follows from the state, in this one place (invariant 3). */
 static void tell_role(struct takeover *t)
 {
@@ -170,7 +176,7 @@ static void tell_role(struct takeover *t)
 	uint64_t epoch = role >= ROLE_RECOVERING ? t->epoch : member_epoch_seen(t->m);
 	bool released = role == ROLE_NONE && t->handover && epoch == t->epoch;
 
-	member_set_role(t->m, role, epoch, released ? t->handover : 0, t->unfit);
+	member_set_role(t->m, role, epoch, released ? t->handover : 0, is_unfit(t));
 }
 
 void takeover_enter(struct takeover *t, enum takeover_state to)
@@ -347,7 +353,7 @@ static bool told_everything(const struct takeover *t)
 	const struct member_state *own = member_own(t->m);
 
 	return me->answered && me->state.role == own->role && me->state.path == own->path &&
-	       me->state.incarnation == own->incarnation && me->state.unfit == own->unfit;
+	       me->state.incarnation == own->incarnation && me->state.unfit == own->unfit && own->unfit == is_unfit(t);
 }
 
 static void passive(struct takeover *t)
@@ -366,6 +372,7 @@ static void passive(struct takeover *t)
 	}
 	if (t->lost_split && v->count > t->view_count)
 		t->lost_split = false;
+	tell_role(t);
 	if (!v->agreed) {
 		/* Whom we follow goes on serving meanwhile, if it is still there. */
 		if (t->state != TK_FOLLOW || !t->following ||

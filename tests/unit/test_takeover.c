@@ -449,6 +449,79 @@ static void silent_ghost_that_coordinated_is_fenced_although_a_member(void **sta
 	CHECK(lab_serving(&L) == B);
 }
 
+static void candidates_of_two_halves_that_merge_become_one(void **state)
+{
+	for (uint64_t seed = 1; seed < 20; seed++) {
+		uint64_t epoch;
+
+		up_with(2, seed, true);
+		B = 3 - C;
+		epoch = takeover_epoch(tk(C));
+		lab_path_set(&L, 1, false);
+		lab_path_set(&L, 2, false);
+		lab_run(&L, SEC, NULL);
+		split2(true);
+		lab_run(&L, 100 * MS, NULL);
+		lab_path_set(&L, 1, true);
+		lab_path_set(&L, 2, true);
+		CHECK(run_to(1, TK_HEADSTART) && run_to(2, TK_HEADSTART));
+		split2(false);
+		CHECK(lab_run(&L, 10 * SEC, lab_settled));
+		CHECK(takeover_epoch(tk(lab_serving(&L))) == epoch + 1);
+	}
+}
+
+/*
+ * While node 3 is cut off, node 2 gets a path, coordinates, and loses it with a write in flight. When 3 stands
+ * in the view of all, that key is not on the LUN any more, and 3 has never heard of it.
+ */
+static void what_a_cut_off_node_missed_is_told_by_the_others(void **state)
+{
+	const uint32_t apart[] = {0, 1, 2, 0, 0};
+	uint64_t resets;
+
+	lab_init(&L, 3, 42);
+	L.node[2].path = L.node[3].path = false;
+	for (uint32_t i = 1; i <= 3; i++)
+		lab_start(&L, i);
+	CHECK(lab_run(&L, 10 * SEC, lab_settled) && lab_serving(&L) == 1);
+	cut_off(3);
+	lab_path_set(&L, 2, true);
+	lab_run(&L, SEC, NULL);
+	effects_reset(&lab_fx);
+	CHECK(takeover_move(tk(1), 2, &lab_fx) == 0);
+	CHECK(run_to(2, TK_SERVE));
+	L.hold_ns = 20 * SEC;
+	lab_run(&L, SEC, NULL);
+	lab_split(&L, apart);
+	lab_path_set(&L, 3, true);
+	lab_run(&L, SEC, NULL);
+	L.hold_ns = 0;
+	CHECK(st(2) == TK_IDLE && L.reg[2] && L.reg[3]);
+	member_set_load(&L.node[1].m, 5);
+	member_set_load(&L.node[2].m, 5);
+	resets = L.resets;
+	join_all();
+	CHECK(run_to(3, TK_SERVE));
+	CHECK(L.resets > resets);
+	lab_run(&L, 30 * SEC, NULL);
+	CHECK(lab_serving(&L) == 3);
+}
+
+static void cold_start_drains_what_an_unknown_life_had_in_flight(void **state)
+{
+	up_with(1, 3, true);
+	L.hold_ns = 30 * SEC;
+	lab_run(&L, SEC, NULL);
+	lab_kill(&L, 1);
+	lab_start(&L, 1); /* registers anew: its old key is nowhere */
+	lab_run(&L, 200 * MS, NULL);
+	L.hold_ns = 0;
+	CHECK(run_to(1, TK_SERVE) || lab_run(&L, 60 * SEC, lab_settled));
+	lab_run(&L, 60 * SEC, NULL);
+	CHECK(lab_serving(&L) == 1);
+}
+
 /* ------------------------------------------------------------------ handover, end */
 
 static void handover_needs_no_fence_and_is_quick(void **state)
@@ -695,10 +768,13 @@ static void heal(void)
 		if (!L.node[i].up)
 			lab_start(&L, i);
 	}
-	lab_run(&L, 2 * SEC, NULL);
-	for (uint32_t i = 1; i <= L.count; i++)
-		if (!L.node[i].up)
-			lab_start(&L, i);
+	/* Whoever was about to stop does so, and comes back. */
+	for (int k = 0; k < 5; k++) {
+		lab_run(&L, 2 * SEC, NULL);
+		for (uint32_t i = 1; i <= L.count; i++)
+			if (!L.node[i].up)
+				lab_start(&L, i);
+	}
 }
 
 static void any_faults_are_safe_and_end_in_one_coordinator(void **state)
@@ -750,6 +826,9 @@ int main(void)
 		cmocka_unit_test(paused_coordinator_wakes_up_fenced),
 		cmocka_unit_test(ghost_member_delays_a_takeover_by_two_seconds_at_most),
 		cmocka_unit_test(silent_ghost_that_coordinated_is_fenced_although_a_member),
+		cmocka_unit_test(candidates_of_two_halves_that_merge_become_one),
+		cmocka_unit_test(what_a_cut_off_node_missed_is_told_by_the_others),
+		cmocka_unit_test(cold_start_drains_what_an_unknown_life_had_in_flight),
 		cmocka_unit_test(handover_needs_no_fence_and_is_quick),
 		cmocka_unit_test(move_may_be_asked_on_any_node),
 		cmocka_unit_test(target_that_dies_in_a_handover_is_replaced),
