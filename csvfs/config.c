@@ -318,14 +318,15 @@ static bool set_mountpoint(struct config *c, const char *path, char *text)
 {
 	struct stat st;
 
+	int err;
+
 	c->mountpoint = realpath(path, NULL);
-	if (!c->mountpoint && errno == ENOTCONN)
-		return fail(text, "%s: a csvfs that died is still mounted there; umount -l it", path);
-	if (!c->mountpoint)
-		return fail(text, "mount point %s: %s", path, strerror(errno));
-	if (stat(c->mountpoint, &st) || !S_ISDIR(st.st_mode))
-		return fail(text, "mount point %s: not a directory", path);
-	return true;
+	err = c->mountpoint && !stat(c->mountpoint, &st) ? 0 : errno;
+	if (err == ENOTCONN)
+		return fail(text, "mount point %s: a daemon that died is still mounted there; umount -l it", path);
+	if (err)
+		return fail(text, "mount point %s: %s", path, strerror(err));
+	return S_ISDIR(st.st_mode) || fail(text, "mount point %s: not a directory", path);
 }
 
 /* InitiatorName=... of open-iscsi, since targets may already know this node by it. */

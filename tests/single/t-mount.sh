@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# csvfs on an image file: what it refuses and in which words; a mount from start to end; kill -9 and
+# replay; csvctl.
+# usage: t-mount.sh [BUILD]
+set -eu
+build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
+dir=$(mktemp -d)
+PATH=$build:$build/csvfs:$PATH
+cd "$dir"
+mkdir mnt
+opts=ctl=$dir/s,log=$dir/log,pidfile=$dir/pid
+
+cleanup() {
+	umount -l mnt 2>/dev/null || true
+	[ ! -s pid ] || kill -9 "$(cat pid)" 2>/dev/null || true
+	cd /
+	rm -rf "$dir"
+}
+trap cleanup EXIT
+fail() {
+	echo "FAILED: $*"
+	tail -n 20 log 2>/dev/null || true
+	exit 1
+}
+# refuses STATUS TEXT ARGUMENT...: csvfs ends with STATUS, says TEXT in one line, and mounts nothing
+refuses() {
+	local status=$1 text=$2 rc=0
+	shift 2
+	timeout 30 csvfs "$@" >out 2>&1 || rc=$?
+	[ $rc = "$status" ] || fail "csvfs $*: exit status $rc, not $status: $(cat out)"
+	grep -qF -- "$text" out || fail "csvfs $*: does not say '$text': $(cat out)"
+	[ "$(wc -l <out)" = 1 ] || fail "csvfs $*: says more than a line: $(cat out)"
+	! grep -q " $dir/mnt " /proc/mounts || fail "csvfs $*: something is mounted"
+}
+gone() {
+	local i
+	for i in $(seq 300); do
+		[ -e pid ] || return 0
+		sleep 0.05
+	done
+	fail "csvfs does not end"
+}
+mount_it() { timeout 30 csvfs v.img mnt -o "$opts" || fail "cannot mount"; }
+
+mkfs.csvfs -q -s 128M v.img
+
+# ---- refused
+refuses 1 "which volume" v.img
+refuses 1 "No such file" nothere.img mnt
+refuses 1 "mount point" v.img nothere
+refuses 1 "not a directory" v.img v.img
+refuses 1 "unknown option bogus" v.img mnt -o bogus
+refuses 32 "not an image file" /dev/null mnt
+truncate -s 0 e.img
+refuses 32 "empty" e.img mnt
+truncate -s 8M z.img
+refuses 32 "not a csvfs volume" z.img mnt
+head -c 100000 /dev/urandom >r.img
+refuses 32 "not a csvfs volume" r.img mnt
+cp --sparse=always v.img t.img
+truncate -s 64M t.img
+refuses 32 "truncated" t.img mnt
+mkfs.csvfs -q -s 64M -C other c.img
+refuses 32 "belongs to cluster other" c.img mnt
+refuses 32 "no connection" iscsi://127.0.0.1:9/iqn.2026-11.x:y/1 mnt
+refuses 32 "write iscsi://" iscsi://127.0.0.1:9/iqn.2026-11.x mnt
+refuses 1 "host no-such-host.invalid" iscsi://no-such-host.invalid/iqn.2026-11.x:y/1 mnt
+# a secret is nowhere to be seen
+refuses 32 "no connection" "iscsi://joe%geheim@127.0.0.1:9/iqn.2026-11.x:y/1" mnt
+! grep -q geheim out || fail "the secret is shown"
+
+# ---- all three superblocks gone
+cp --sparse=always v.img b.img
+last=$(($(stat -c %s b.img) - 4096))
+for at in 0 12288 $last; do
+	printf '\377' | dd of=b.img bs=1 seek=$((at + 200)) conv=notrunc status=none
+done
+refuses 32 "superblock is damaged" b.img mnt
+
+# ---- a mount from start to end
+mount_it
+grep -q " $dir/mnt fuse.csvfs " /proc/mounts || fail "not in /proc/mounts"
+[ "$(stat -c %a s)" = 600 ] || fail "others may use the control socket"
+refuses_second() {
+	local rc=0
+	timeout 30 csvfs v.img /mnt -o "ctl=$dir/s2" >out 2>&1 || rc=$?
+	[ $rc = 32 ] && grep -q "in use" out || fail "a second mount: $rc, $(cat out)"
+}
+refuses_second
+echo hello >mnt/a
+csvctl -s s state >out || fail "csvctl state"
+grep -q '^mode *direct' out || fail "the mode is not direct: $(cat out)"
+csvctl -s s state --json >out
+grep -q '"mode":"direct"' out || fail "no JSON: $(cat out)"
+csvctl -s s pause >/dev/null
+! timeout 1 cat mnt/a >/dev/null || [ -z "$(csvctl -s s state | grep '^mode *direct')" ] ||
+	fail "still direct after pause"
+csvctl -s s resume >/dev/null
+[ "$(timeout 5 cat mnt/a)" = hello ] || fail "no I/O after resume"
+rc=0
+csvctl -s s move nobody >/dev/null 2>&1 || rc=$?
+[ $rc = 1 ] || fail "move to nobody: $rc"
+rc=0
+csvctl -s nosocket state >/dev/null 2>&1 || rc=$?
+[ $rc = 3 ] || fail "csvctl without a daemon: $rc"
+umount mnt
+gone
+[ ! -e s ] || fail "the socket is still there"
+fsck.csvfs -n v.img >out || fail "not clean after umount: $(cat out)"
+
+# ---- power loss
+mount_it
+for i in $(seq 50); do echo "$i" >mnt/f$i; done
+sync mnt/f50
+kill -9 "$(cat pid)"
+umount -l mnt
+rm -f pid
+mount_it
+[ "$(cat mnt/f50)" = 50 ] || fail "what was synced is not there"
+umount mnt
+gone
+fsck.csvfs -n v.img >out || fail "not clean after replay: $(cat out)"
+
+# ---- SIGTERM unmounts; a dead mount has a message of its own
+mount_it
+kill "$(cat pid)"
+gone
+! grep -q " $dir/mnt " /proc/mounts || fail "still mounted after SIGTERM"
+mount_it
+kill -9 "$(cat pid)"
+rm -f pid
+rc=0
+timeout 30 csvfs v.img mnt -o "$opts" >out 2>&1 || rc=$?
+[ $rc = 1 ] && grep -q "umount -l" out || fail "over a dead mount: $rc, $(cat out)"
+umount -l mnt
+
+# ---- the mount helper
+"$build/csvfs/mount.csvfs" v.img mnt -o "rw,_netdev,x-systemd.after=a,$opts" || fail "mount.csvfs"
+[ -e mnt/a ] || fail "mount.csvfs mounted something else"
+umount mnt
+gone
