@@ -17,7 +17,7 @@ for how in KILL STOP; do
 	lab kill "$hit" $how
 	for n in "${others[@]}"; do
 		within 20 coordinator_is_other $n "$hit" || fail "$n follows $(state $n .coordinator)"
-		moves $n data && moves $n meta || fail "$n does not go on"
+		goes_on $n
 		[ "$(longest $n data)" -lt 1000 ] || fail "$n: data waited $(longest $n data) ms"
 		[ "$(longest $n meta)" -lt 10000 ] || fail "$n: metadata waited $(longest $n meta) ms"
 		[ "$(cat "$(lab mnt $n)/file.$how")" = "from $hit" ] || fail "$n: file.$how"

@@ -13,7 +13,7 @@ for n in n1 n2 n3; do
 	within 20 coordinator_is_other $n "$hit" || fail "$n follows $(state $n .coordinator)"
 done
 within 20 mode_is "$hit" '*redirected' || fail "$hit is $(state "$hit" .mode)"
-for n in n1 n2 n3; do moves $n data && moves $n meta || fail "$n does not go on"; done
+for n in n1 n2 n3; do goes_on $n; done
 for n in n1 n2 n3; do
 	[ "$(longest $n meta)" -lt 10000 ] || fail "$n: metadata waited $(longest $n meta) ms"
 done
@@ -28,7 +28,7 @@ done
 echo "# the paths are back"
 for n in n1 n2 n3; do lab san $n up; done
 for n in n1 n2 n3; do
-	moves $n data 40 && moves $n meta 10 || fail "$n does not go on"
+	goes_on $n 40
 done
 for n in n1 n2 n3; do within 60 mode_is $n direct || fail "$n is $(state $n .mode)"; done
 for n in n1 n2 n3; do probe_ended $n data && probe_ended $n meta; done

@@ -18,7 +18,7 @@ for role in coordinator member; do
 	sleep 8
 	for n in "${others[@]}"; do
 		coordinator_is_other $n "$out" || fail "$n follows $(state $n .coordinator)"
-		moves $n data && moves $n meta || fail "$n does not go on"
+		goes_on $n
 		[ "$(longest $n data)" -lt 1000 ] || fail "$n: data waited $(longest $n data) ms"
 		[ "$(longest $n meta)" -lt 10000 ] || fail "$n: metadata waited $(longest $n meta) ms"
 	done
@@ -29,7 +29,7 @@ for role in coordinator member; do
 	echo "# $out is back"
 	lab net "$out" up
 	within 20 mode_is "$out" direct || fail "$out is $(state "$out" .mode)"
-	moves "$out" data && moves "$out" meta || fail "$out does not go on"
+	goes_on "$out"
 	for n in n1 n2 n3; do probe_ended $n data && probe_ended $n meta; done
 done
 unmount_and_check n1 n2 n3

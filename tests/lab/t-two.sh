@@ -12,7 +12,7 @@ probe $other data
 probe $other meta
 lab crash "$hit"
 within 20 coordinator_is $other $other || fail "$other follows $(state $other .coordinator)"
-moves $other data && moves $other meta || fail "$other does not go on"
+goes_on $other
 [ "$(longest $other data)" -lt 1000 ] || fail "data waited $(longest $other data) ms"
 [ "$(longest $other meta)" -lt 10000 ] || fail "metadata waited $(longest $other meta) ms"
 lab start "$hit"
@@ -34,6 +34,6 @@ loser=n1
 echo "# ${going[0]} goes on; the network is back"
 lab net n1 up
 within 30 mode_is $loser direct || fail "$loser is $(state $loser .mode)"
-moves $loser data && moves $loser meta || fail "$loser does not go on"
+goes_on $loser
 for n in n1 n2; do probe_ended $n data && probe_ended $n meta; done
 unmount_and_check n1 n2

@@ -9,6 +9,7 @@
 #   probe_ended NODE data|meta it is told to end; fails if it saw an error, or hangs for 30 s
 #   progress NODE data|meta    the operations that it has completed
 #   moves NODE data|meta       it completes one now (within 5 s)
+#   goes_on NODE [SECONDS]     both do, or the scenario has failed
 #   longest NODE data|meta     its longest stall until now, in ms
 #   unmount_and_check NODE...  they unmount, and fsck finds nothing
 
@@ -28,6 +29,7 @@ at_end() {
 	trap '' INT TERM
 	if [ $rc != 0 ]; then
 		[ -n "$FAILED" ] || echo "FAILED: status $rc" >&2
+		lab state >&2 || true
 		lab logs >&2 || true
 	fi
 	lab down || rc=1
@@ -79,6 +81,10 @@ longest() { awk '$2 > max {max = $2} END {print max + 0}' "$(probe_log "$1" "$2"
 
 more_than() { [ "$(progress "$1" "$2")" -gt "$3" ]; }
 moves() { within "${3:-5}" more_than "$1" "$2" "$(progress "$1" "$2")"; }
+goes_on() { # goes_on NODE [SECONDS]: data and metadata
+	moves "$1" data "${2:-5}" || fail "$1: data does not go on"
+	moves "$1" meta "${2:-5}" || fail "$1: metadata does not go on"
+}
 
 gone() { ! kill -0 "$1" 2>/dev/null; }
 
