@@ -81,7 +81,7 @@ static void on_problem(void *ctx, const struct check_problem *p)
 
 static bool check(struct disk *d, const char *when)
 {
-	struct check_dev dev = {d, check_read, VOLUME_BYTES};
+	struct check_dev dev = {.ctx = d, .read = check_read, .bytes = VOLUME_BYTES};
 	struct check_options o = {.on_problem = on_problem};
 	struct check_report rep;
 	struct mem mem;
@@ -272,7 +272,10 @@ static bool complete_one(struct script *s)
 	return world_complete(run.main) || script_data_done(s);
 }
 
-/* Journal and heads come to stand so that the script goes over the end of the ring. */
+/*
+ * The journal comes to stand so that the script goes over the end of the ring, and is nearly full: of
+ * what was checkpointed meanwhile nothing has reached its place yet.
+ */
 static void warm_up(struct script *s, uint32_t commits)
 {
 	struct fs_request rq = {.op = FS_SETATTR, .ino = s->node[1].ino[MAIN],
@@ -292,7 +295,7 @@ static void script_run(uint64_t seed)
 {
 	struct script *s = &run.script;
 	uint32_t clusters[] = {4096, 4096, 65536};
-	uint32_t cluster = clusters[seed % 3];
+	uint32_t cluster = clusters[seed % 3], quiet = 0;
 	int err;
 
 	run.seed = seed;
@@ -311,13 +314,17 @@ static void script_run(uint64_t seed)
 	world_settle(run.model, true);
 	script_start(s, run.main, run.model, seed, 1 + (uint32_t)(seed % ACTORS_MAX), opt.actions,
 		cluster);
+	run.main->hold_places = seed % 4 == 1;
 	if (seed % 4 == 1)
-		warm_up(s, 480 + (uint32_t)prng_below(&s->prng, 20));
+		warm_up(s, 470 + (uint32_t)prng_below(&s->prng, 40));
 	s->state[0] = script_dump(run.model, cluster, false, &err);
 	while (!script_finished(s) && !run.failed && !s->fault[0]) {
-		if (prng_below(&s->prng, 12) == 0)
+		if (!quiet && prng_below(&s->prng, 12) == 0)
+			quiet = 40;
+		if (!quiet)
+			script_submit(s);
+		else if (--quiet == 20)
 			run.main->now_ns += 2 * NS_PER_SEC; /* lets an idle checkpoint begin */
-		script_submit(s);
 		world_step(run.main);
 		script_collect(s);
 		point();

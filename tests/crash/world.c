@@ -133,6 +133,25 @@ static void end(struct world *w, struct world_cmd *c, struct event *ev)
 	}
 }
 
+static bool held(const struct world *w, const struct world_cmd *c)
+{
+	return w->hold_places && c->lun.op == LUN_WRITE && !c->lun.fua;
+}
+
+/* Which command ends next. */
+static uint32_t choose(struct world *w)
+{
+	uint32_t at = w->in_order ? 0 : (uint32_t)prng_below(&w->prng, w->cmd_count);
+
+	for (uint32_t i = 0; i < w->cmd_count; i++) {
+		uint32_t k = (at + i) % w->cmd_count;
+
+		if (!held(w, &w->cmd[k]))
+			return k;
+	}
+	return at;
+}
+
 bool world_complete(struct world *w)
 {
 	struct event ev = {.type = EV_LUN_DONE, .now_ns = w->now_ns};
@@ -141,7 +160,7 @@ bool world_complete(struct world *w)
 
 	if (!w->cmd_count)
 		return false;
-	at = w->in_order ? 0 : (uint32_t)prng_below(&w->prng, w->cmd_count);
+	at = choose(w);
 	c = w->cmd[at];
 	w->cmd_count--;
 	memmove(&w->cmd[at], &w->cmd[at + 1], (w->cmd_count - at) * sizeof(c));

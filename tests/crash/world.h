@@ -31,6 +31,7 @@ struct world {
 	uint64_t completions;
 	struct prng prng; /* for the order of completions */
 	bool in_order;
+	bool hold_places; /* checkpoint writes and flushes end last: the journal fills */
 	bool write_cache;
 	struct world_cmd cmd[WORLD_CMDS];
 	uint32_t cmd_count;

@@ -1,0 +1,47 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Each known bug in mutants/ must be caught by csvcrash: a test that cannot fail shows nothing.
+#
+#   mutants.sh BUILD_DIR [NAME...]
+#
+# A patch changes one file of the core; that file alone is compiled anew, the rest comes from the
+# build folder.
+set -u
+build=$(realpath "$1") || exit 2
+shift
+src=$(realpath "$(dirname "$0")/../..")
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+flags=(-std=gnu11 -O2 -D_GNU_SOURCE -fno-strict-aliasing -w)
+missed=0 caught=0
+
+[ $# -gt 0 ] || set -- $(basename -s .patch "$src"/tests/crash/mutants/*.patch)
+
+for f in crash script world disk; do
+	gcc "${flags[@]}" -I"$src" -c "$src/tests/crash/$f.c" -o "$tmp/$f.o" || exit 2
+done
+for name in "$@"; do
+	patch=$src/tests/crash/mutants/$name.patch
+	file=$(sed -n 's,^+++ b/,,p' "$patch")
+	mkdir -p "$tmp/src/$(dirname "$file")"
+	cp "$src/$file" "$tmp/src/$file"
+	if ! patch -s -p1 -d "$tmp/src" <"$patch"; then
+		echo "$name: the patch does not apply any more"
+		missed=$((missed + 1))
+		continue
+	fi
+	gcc "${flags[@]}" -I"$src" -c "$tmp/src/$file" -o "$tmp/mutant.o" &&
+		gcc "$tmp"/{crash,script,world,disk}.o "$tmp/mutant.o" \
+			-Wl,--start-group "$build/libcsvcore.a" "$(find "$build" -name libcsvcheck.a)" \
+			-Wl,--end-group -o "$tmp/csvcrash" || exit 2
+	if out=$(timeout 300 "$tmp/csvcrash" --seeds "${SEEDS:-120}" --every "${EVERY:-1}" 2>&1); then
+		echo "$name: NOT CAUGHT: $(tail -1 <<<"$out")"
+		missed=$((missed + 1))
+	else
+		echo "$name: caught: $(grep -m1 FAILED <<<"$out" | cut -c1-150)"
+		caught=$((caught + 1))
+	fi
+done
+echo "$caught caught, $missed missed"
+[ "$missed" -eq 0 ]
