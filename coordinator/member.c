@@ -210,8 +210,7 @@ static void incarnation_ended(struct member *m, struct member_node *n, const cha
 		      n->node, why, member_path_name(s->path), n->node, s->incarnation);
 		member_victim_add(m, n->node, s->incarnation, s->path != MPATH_CLEAN);
 	}
-	s->path = MPATH_NONE;
-	s->incarnation = 0;
+	s->incarnation = 0; /* path stays what it was told last: how it left */
 	n->fenced = false;
 }
 

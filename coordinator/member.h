@@ -84,7 +84,7 @@ struct member_node {
 	uint64_t stood; /* order in which the CANDIDATEs were delivered; 0: it is none */
 	uint64_t told_seq; /* the view its last STATE answers: ring and view_sum */
 	uint32_t told_node, told_sum;
-	struct member_state state; /* the last that it told; name and life stay when it has left */
+	struct member_state state; /* the last that it told; when it has left, but for the incarnation */
 };
 
 /* (node, incarnation) that left without saying MPATH_CLEAN, and is not yet known to be fenced. */

@@ -589,6 +589,11 @@ uint64_t takeover_epoch(const struct takeover *t)
 	return takeover_is_ours(t) ? t->epoch : member_epoch_seen(t->m);
 }
 
+uint64_t takeover_beat_ns(const struct takeover *t)
+{
+	return takeover_is_ours(t) ? t->beat_taken_ns : 0;
+}
+
 bool takeover_mine(const struct takeover *t)
 {
 	return t->state >= TK_OPEN && t->state <= TK_DRAIN;

@@ -110,6 +110,11 @@ const char *takeover_state_name(enum takeover_state s);
 const char *takeover_reason(const struct takeover *t);
 /* OPEN and later: the epoch we claimed. Else the highest that anybody told. */
 uint64_t takeover_epoch(const struct takeover *t);
+/*
+ * When the last beat (or the claim) that the LUN has taken was sent: from then on we knew ourselves not
+ * fenced. The coordinator's own lease runs from it. 0: none in this epoch.
+ */
+uint64_t takeover_beat_ns(const struct takeover *t);
 /* Who coordinates or is about to; ourselves too. */
 struct takeover_coordinator takeover_coordinator(const struct takeover *t);
 /* True from OPEN to DRAIN: the metadata engine is ours. */

@@ -53,7 +53,9 @@ static void beat(struct takeover *t, struct effects *fx)
 	switch (claim_io_result(&t->io)) {
 	case CLAIM_NONE:
 	case CLAIM_BUSY:
+		break;
 	case CLAIM_DONE:
+		t->beat_taken_ns = t->beat_sent_ns;
 		break;
 	case CLAIM_FENCED:
 		takeover_lose_fenced(t, "RESERVATION CONFLICT on the beat: fenced by another node");
@@ -69,6 +71,7 @@ static void beat(struct takeover *t, struct effects *fx)
 	if (t->now_ns < t->beat_ns)
 		return;
 	t->beat_ns = t->now_ns + CLAIM_BEAT_NS;
+	t->beat_sent_ns = t->now_ns;
 	t->claim.heartbeat++;
 	claim_io_write(&t->io, &t->claim, fx);
 }

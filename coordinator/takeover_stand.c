@@ -201,6 +201,7 @@ static void claim_read(struct takeover *t, struct effects *fx)
 	trace(t->cfg.trace, TRACE_INFO, "claim of %s, epoch %llu -> claims epoch %llu", best->name,
 	      (unsigned long long)best->epoch, (unsigned long long)c->epoch);
 	takeover_enter(t, TK_CLAIM_WRITE);
+	t->beat_sent_ns = t->now_ns;
 	claim_io_write(&t->io, c, fx);
 }
 
@@ -218,6 +219,7 @@ static void claim_verified(struct takeover *t)
 	}
 	t->epoch = t->claim.epoch;
 	t->beat_ns = t->now_ns + CLAIM_BEAT_NS;
+	t->beat_taken_ns = t->beat_sent_ns;
 	t->ready = t->closed = false;
 	t->handover = 0;
 	t->refence_ns = 0;
