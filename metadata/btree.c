@@ -618,6 +618,16 @@ static void remove_child(struct tree *tr, const struct node *n, uint32_t pos)
 		slot(n, 0)->key = le64_of(0);
 }
 
+/* Where the last extent of a leaf ends in the file. */
+static uint64_t leaf_end(const struct node *n)
+{
+	uint32_t last = node_count(n) - 1, len;
+	struct disk_extent e;
+
+	memcpy(&e, node_value(n, last, &len), sizeof(e));
+	return node_key(n, last) + le32_get(e.len);
+}
+
 /* Rule 5. `left` and `right` are children pos and pos + 1 of n. `*merged` says whether it was done. */
 static int merge(struct tree *tr, const struct node *n, uint32_t pos, const struct node *left,
 	const struct node *right, bool *merged)
@@ -626,6 +636,10 @@ static int merge(struct tree *tr, const struct node *n, uint32_t pos, const stru
 
 	if (node_used(left) + node_used(right) > node_capacity(left) / 4 * 3)
 		return 0;
+	/* What each leaf alone could not show would stand within one now. */
+	if (tr->kind == TREE_EXTENTS && node_level(left) == 0 && leaf_end(left) > node_key(right, 0))
+		return txn_damaged(tr->t, PROBLEM_EXTENT_OVERLAP, left->b->blkno, tr->owner,
+			leaf_end(left), node_key(right, 0));
 	*merged = true;
 	txn_dirty(tr->t, left->b);
 	txn_dirty(tr->t, right->b);

@@ -87,6 +87,11 @@ static bool continues(const struct extent *a, const struct extent *b)
 	       a->state == b->state && a->len + b->len <= EXTENT_LEN_MAX;
 }
 
+static int overlap(struct tree *tr, uint64_t end, uint64_t next)
+{
+	return txn_damaged(tr->t, PROBLEM_EXTENT_OVERLAP, tr->holder->blkno, tr->owner, end, next);
+}
+
 /* Rule 1. The place is a hole in the tree. */
 static int add_joined(struct tree *tr, const struct extent *e)
 {
@@ -98,7 +103,8 @@ static int add_joined(struct tree *tr, const struct extent *e)
 	err = tree_floor(tr, e->off, &rec);
 	if (!err) {
 		extent_of(&rec, &left);
-		csv_assert(left.off + left.len <= e->off);
+		if (left.off + left.len > e->off)
+			return overlap(tr, left.off + left.len, e->off);
 		join_left = continues(&left, &all);
 	} else if (err != -ENOENT) {
 		return err;
@@ -107,9 +113,11 @@ static int add_joined(struct tree *tr, const struct extent *e)
 		all = left;
 		all.len += e->len;
 	}
-	err = tree_get(tr, e->off + e->len, &rec);
+	err = tree_seek(tr, e->off, &rec);
 	if (!err) {
 		extent_of(&rec, &right);
+		if (right.off < e->off + e->len)
+			return overlap(tr, e->off + e->len, right.off);
 		join_right = continues(&all, &right);
 	} else if (err != -ENOENT) {
 		return err;
@@ -142,8 +150,15 @@ int extent_add(const struct inode *in, const struct extent *e, bool reserve)
 static int cut(struct tree *tr, const struct extent *e, uint64_t off, uint64_t len)
 {
 	struct extent left = *e, right = *e;
+	struct tree_rec rec;
 	int err;
 
+	/* Two leaves may overlap where each alone is sound: that must not spread. */
+	err = tree_seek(tr, e->off + 1, &rec);
+	if (!err && rec.key < e->off + e->len)
+		return overlap(tr, e->off + e->len, rec.key);
+	if (err && err != -ENOENT)
+		return err;
 	csv_assert(off >= e->off && off + len <= e->off + e->len && len > 0);
 	left.len = off - e->off;
 	right.off = off + len;

@@ -368,8 +368,8 @@ enum problem verify_inode(const struct disk_inode *in, uint64_t ino,
 		return found(rep, PROBLEM_INODE_PARENT, parent, 0);
 	if ((root == 0) != (count == 0) || (root && !blkno_possible(root, super)))
 		return found(rep, PROBLEM_XATTR, root, count);
-	if (le32_get(in->xattr_names) > XATTR_BYTES_MAX || le32_get(in->xattr_names) < 2 * count)
-		return found(rep, PROBLEM_XATTR, le32_get(in->xattr_names), 2 * count);
+	if (le32_get(in->xattr_names) > XATTR_BYTES_MAX || le32_get(in->xattr_names) < 2ull * count)
+		return found(rep, PROBLEM_XATTR, le32_get(in->xattr_names), 2ull * count);
 	if (!all_zero((const uint8_t *)in->reserved, sizeof(in->reserved)))
 		return found(rep, PROBLEM_RESERVED, 1, 0);
 	return PROBLEM_NONE;

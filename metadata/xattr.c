@@ -209,12 +209,19 @@ int xattr_list(const struct inode *in, void *out, uint32_t room, uint32_t *len)
 
 /* ------------------------------------------------------------------ changes */
 
-static void count(const struct inode *in, const struct tree *tr, int32_t attrs, int32_t name_bytes)
+static int count(const struct inode *in, const struct tree *tr, int32_t attrs, int32_t name_bytes)
 {
+	uint32_t n = le32_get(in->d->xattr_count) + (uint32_t)attrs;
+	uint32_t bytes = le32_get(in->d->xattr_names) + (uint32_t)name_bytes;
+
+	/* What the counters said before is not what the tree holds. */
+	if ((n == 0) != (tr->root_blkno == 0) || bytes < 2ull * n || bytes > XATTR_BYTES_MAX)
+		return txn_damaged(in->t, PROBLEM_XATTR, in->b->blkno, in->ino, n, bytes);
 	inode_touch_ctime(in);
 	in->d->xattr_root = le64_of(tr->root_blkno);
-	in->d->xattr_count = le32_of(le32_get(in->d->xattr_count) + (uint32_t)attrs);
-	in->d->xattr_names = le32_of(le32_get(in->d->xattr_names) + (uint32_t)name_bytes);
+	in->d->xattr_count = le32_of(n);
+	in->d->xattr_names = le32_of(bytes);
+	return 0;
 }
 
 static int take_away(const struct inode *in, const struct attr_rec *a)
@@ -233,8 +240,7 @@ static int take_away(const struct inode *in, const struct attr_rec *a)
 		err = tree_delete(&tr, a->cookie);
 	if (err)
 		return err;
-	count(in, &tr, -1, -name_bytes);
-	return 0;
+	return count(in, &tr, -1, -name_bytes);
 }
 
 static int put(const struct inode *in, const char *name, const void *value, uint32_t len,
@@ -267,8 +273,7 @@ static int put(const struct inode *in, const char *name, const void *value, uint
 	err = tree_insert(&tr, cookie, record, used);
 	if (err)
 		return err;
-	count(in, &tr, 1, (int32_t)name_len + 1);
-	return 0;
+	return count(in, &tr, 1, (int32_t)name_len + 1);
 }
 
 int xattr_set(const struct inode *in, const char *name, const void *value, uint32_t len,

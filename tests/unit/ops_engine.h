@@ -20,6 +20,14 @@ static struct {
 	void *region;
 } engine;
 
+static inline void engine_say(void *ctx, enum trace_level level, const char *line)
+{
+	if (getenv("CSVFS_TEST_TRACE"))
+		fprintf(stderr, "%s\n", line);
+}
+
+static const struct trace engine_trace = {TRACE_DEBUG, engine_say, NULL};
+
 static int run_request(void)
 {
 	struct fs_request *q = &run.r.rq;
@@ -40,7 +48,7 @@ static inline void engine_open(void)
 {
 	struct run_sync_config cfg = {.dev = &engine.dev, .ops = &metadata_ops,
 		.cache_bytes = engine.cache_bytes, .mem_bytes = 128u << 20, .steal = true,
-		.write_cache = true, .ino_is_open = run_is_open};
+		.write_cache = true, .trace = &engine_trace, .ino_is_open = run_is_open};
 	char why[256] = "";
 
 	if (run_sync_open(&cfg, &engine.rs, why))
