@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "csvfs/base/claim.h"
 #include "csvfs/bdev_sync.h"
 #include "metadata/verify.h"
 
@@ -121,6 +123,59 @@ int probe_volume(const struct bdev_config *cfg, const char *name, struct probe *
 		return err;
 	p->info = *bdev_sync_info(s);
 	err = read_super(s, name, p, text, text_bytes);
+	bdev_sync_close(s);
+	return err;
+}
+
+/* The better of the two claims; false: none can be read. */
+static bool read_claim(struct bdev_sync *s, const uint8_t uuid[16], struct claim *best)
+{
+	_Alignas(BLOCK_SIZE) uint8_t block[BLOCK_SIZE];
+	bool found = false;
+
+	for (uint64_t i = 0; i < 2; i++) {
+		struct claim c;
+
+		if (bdev_sync_read(s, (CLAIM_BLOCK + i) * BLOCK_SIZE, block, BLOCK_SIZE) ||
+			claim_decode(&c, block, uuid))
+			continue;
+		if (!found || c.epoch > best->epoch ||
+			(c.epoch == best->epoch && c.heartbeat > best->heartbeat))
+			*best = c;
+		found = true;
+	}
+	return found;
+}
+
+int probe_alone(const struct bdev_config *cfg, const char *name, const struct probe *p, char *text,
+	size_t text_bytes)
+{
+	uint64_t end_ns = bdev_now_ns() + 5 * CLAIM_BEAT_NS / 2;
+	struct bdev_config c = *cfg;
+	struct claim first, now;
+	struct bdev_sync *s;
+	int err;
+
+	if (p->info.is_file)
+		return 0; /* its lock says more */
+	c.session = BDEV_SESSION_RANDOM;
+	err = bdev_sync_open(&c, LOGIN_MS, &s, text, text_bytes);
+	if (err)
+		return err;
+	if (!read_claim(s, p->super.h.uuid, &first) || first.state != CLAIM_HELD)
+		goto out;
+	now = first;
+	while (bdev_now_ns() < end_ns && now.epoch == first.epoch && now.heartbeat == first.heartbeat) {
+		nanosleep(&(struct timespec){.tv_nsec = 200 * 1000000}, NULL);
+		if (!read_claim(s, p->super.h.uuid, &now))
+			break;
+	}
+	if (now.epoch != first.epoch || now.heartbeat != first.heartbeat) {
+		snprintf(text, text_bytes, "%s: mounted already, by %.*s; unmount it there first", name,
+			(int)sizeof(now.name), now.name);
+		err = -EBUSY;
+	}
+out:
 	bdev_sync_close(s);
 	return err;
 }
