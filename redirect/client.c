@@ -138,8 +138,8 @@ int client_submit(struct client *c, uint64_t tag, const struct fs_request *rq, u
 	list_add_tail(&e->hash, bucket_of(c, e->wire_tag));
 	c->count++;
 	c->requests++;
-	/* In order: who comes later does not take the slot of one that waits. */
-	if (fs_op_needs_slot(rq->op) && (!list_empty(&c->queued) || !slot_take(c, e)))
+	/* Who comes later does not overtake those that wait: while one waits no slot is free. */
+	if (fs_op_needs_slot(rq->op) && !slot_take(c, e))
 		entry_move(c, e, CLIENT_RQ_QUEUED);
 	else
 		entry_move(c, e, CLIENT_RQ_READY);

@@ -682,6 +682,35 @@ static void strangers_do_not_fill_the_table(void **state)
 	finish(n);
 }
 
+static void a_session_that_was_not_reported_up_is_not_reported_down(void **state)
+{
+	struct net *n = net_new();
+	struct node *a = node_add(n, 1, "n1"), *b = node_add(n, 2, "n2");
+	struct event up = {.type = EV_NET_UP}, ok = {.type = EV_NET_MSG};
+	struct msg m = {.type = MSG_HELLO_OK};
+	struct session *s = open_to(n, a, b), *t;
+	uint8_t frame[256];
+
+	AT(n, a);
+	sessions_step(a->ss, n->now_ns, &a->fx);
+	up.now_ns = ok.now_ns = n->now_ns;
+	up.net.conn = ok.net.conn = s->conn;
+	strcpy(up.net.name, "n2");
+	assert_null(sessions_event(a->ss, &up, &a->fx, &t));
+	memcpy(m.hello.uuid, a->uuid, 16);
+	m.hello.node = 2;
+	m.hello.life = 1;
+	strcpy(m.hello.name, "n2");
+	ok.net.bytes = frame;
+	ok.net.len = wire_encode(&m, frame, sizeof(frame));
+	assert_null(sessions_event(a->ss, &ok, &a->fx, &t));
+	assert_int_equal(s->state, SESSION_UP);
+	session_drop(s, "changed our mind", &a->fx);
+	session_check(a->ss);
+	assert_int_equal(sessions_note(a->ss, &t), SESSION_NOTE_NONE);
+	finish(n);
+}
+
 /* Anything may break at any time; in the end everybody talks to everybody. */
 static void chaos_ends_with_everybody_connected(void **state)
 {
@@ -742,6 +771,7 @@ int main(void)
 		cmocka_unit_test(a_node_that_stops_says_goodbye_and_takes_nobody),
 		cmocka_unit_test(what_does_not_fit_the_state_ends_the_connection),
 		cmocka_unit_test(strangers_do_not_fill_the_table),
+		cmocka_unit_test(a_session_that_was_not_reported_up_is_not_reported_down),
 		cmocka_unit_test(chaos_ends_with_everybody_connected),
 	};
 

@@ -39,6 +39,7 @@ static const enum msg_type types[] = {
 	MSG_RECLAIM,
 	MSG_RECLAIM_END,
 	MSG_SERVE,
+	MSG_VOID,
 	MSG_FENCE_ME,
 	MSG_FENCE_DONE,
 	MSG_BLOCK,
@@ -309,6 +310,7 @@ static void random_msg(struct prng *r, struct msg *m, enum msg_type type)
 		m->reclaim_end.count = (uint32_t)prng_u64(r);
 		break;
 	case MSG_SERVE:
+	case MSG_VOID:
 		break;
 	case MSG_FENCE_ME:
 	case MSG_FENCE_DONE:
@@ -538,6 +540,7 @@ static void a_request_that_no_coordinator_could_read_is_known_at_once(void **sta
 
 static void extents_stay_on_the_volume(void **state)
 {
+	static struct fs_extent many[EXTENTS_PER_REPLY + 1];
 	struct fs_extent good = {
 		.off = 0, .len = CLUSTER_MIN, .lun_off = CLUSTER_MIN, .state = EXT_WRITTEN};
 	struct fs_extent e = good;
@@ -560,6 +563,13 @@ static void extents_stay_on_the_volume(void **state)
 	assert_false(wire_request_ok(&rq));
 	e = good;
 	e.state = EXT_HOLE; /* and yet a place on the LUN */
+	assert_false(wire_request_ok(&rq));
+	for (uint32_t i = 0; i <= EXTENTS_PER_REPLY; i++)
+		many[i] = good;
+	rq.extents = many;
+	rq.extent_count = EXTENTS_PER_REPLY;
+	assert_true(wire_request_ok(&rq));
+	rq.extent_count++;
 	assert_false(wire_request_ok(&rq));
 }
 
