@@ -1,0 +1,622 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Views from scripted events. STATEs of other nodes come from member modules of their own. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "coordinator/elect.h"
+#include "coordinator/member.h"
+#include "csvfs/base/assert.h"
+#include "csvfs/base/prng.h"
+
+#define NODES 4
+
+static struct member m[NODES + 1];
+static struct effects fx;
+static uint64_t now;
+static char story[1 << 16];
+static size_t story_used;
+
+static void sink(void *ctx, enum trace_level level, const char *line)
+{
+	if (ctx)
+		story_used += (size_t)snprintf(story + story_used, sizeof(story) - story_used, "%s\n",
+					       line);
+}
+
+/* Only node 1's story is told. */
+static const struct trace told = {TRACE_INFO, sink, story}, silent = {TRACE_INFO, sink, NULL};
+
+static bool said(const char *text)
+{
+	bool yes = strstr(story, text) != NULL;
+
+	if (!yes)
+		fprintf(stderr, "%snever said: %s\n", story, text);
+	return yes;
+}
+
+static void init(uint32_t node, uint64_t life)
+{
+	struct member_config cfg = {.trace = node == 1 ? &told : &silent, .uuid = {9}};
+
+	cfg.self = (struct member_state){.node = node, .life = life, .port = 1};
+	snprintf(cfg.self.name, sizeof(cfg.self.name), "n%u", node);
+	snprintf(cfg.self.addr, sizeof(cfg.self.addr), "10.0.0.%u", node);
+	member_init(&m[node], &cfg);
+}
+
+static int begin(void **state)
+{
+	now = 1000 * NS_PER_SEC;
+	story_used = 0;
+	story[0] = 0;
+	if (!fx.arena)
+		fx.arena = malloc(EFFECTS_ARENA);
+	for (uint32_t i = 1; i <= NODES; i++)
+		init(i, 100 + i);
+	return 0;
+}
+
+static void give(uint32_t node, struct event *ev)
+{
+	ev->now_ns = now;
+	member_event(&m[node], ev);
+	member_check(&m[node]);
+}
+
+static struct event conf_event(enum ev_type type, uint64_t ring, uint32_t members, bool quorate)
+{
+	struct event ev = {.type = type};
+
+	ev.conf.ring_seq = ring;
+	ev.conf.quorate = quorate;
+	for (uint32_t i = 1; i <= NODES; i++)
+		if (members & (1u << i)) {
+			if (!ev.conf.ring_node)
+				ev.conf.ring_node = i;
+			ev.conf.members[ev.conf.member_count++] = i;
+		}
+	return ev;
+}
+
+#define N(i) (1u << (i))
+
+static void cpg(uint32_t node, uint64_t ring, uint32_t members)
+{
+	struct event ev = conf_event(EV_CPG_CONF, ring, members, false);
+
+	give(node, &ev);
+}
+
+static void quorum(uint32_t node, uint64_t ring, uint32_t members, bool quorate)
+{
+	struct event ev = conf_event(EV_QUORUM, ring, members, quorate);
+
+	give(node, &ev);
+}
+
+static void timer(uint32_t node)
+{
+	struct event ev = {.type = EV_TIMER};
+
+	give(node, &ev);
+}
+
+/* What `node` has to say goes to all in the mask, in one order. */
+static uint32_t publish(uint32_t node, uint32_t to)
+{
+	uint32_t count;
+
+	effects_reset(&fx);
+	member_publish(&m[node], now, &fx);
+	count = fx.count;
+	for (uint32_t i = 0; i < count; i++) {
+		struct event ev = {.type = EV_CPG_MSG};
+
+		assert_int_equal(fx.fx[i].type, FX_CPG_SEND);
+		assert_true(fx.fx[i].net.len <= CPG_MSG_MAX);
+		ev.msg.node = node;
+		ev.msg.bytes = fx.fx[i].net.bytes;
+		ev.msg.len = fx.fx[i].net.len;
+		for (uint32_t k = 1; k <= NODES; k++)
+			if (to & N(k))
+				give(k, &ev);
+	}
+	return count;
+}
+
+static void view_all(uint64_t ring, uint32_t members)
+{
+	for (uint32_t i = 1; i <= NODES; i++)
+		if (members & N(i)) {
+			cpg(i, ring, members);
+			quorum(i, ring, members, true);
+		}
+	for (uint32_t i = 1; i <= NODES; i++)
+		if (members & N(i))
+			assert_int_equal(publish(i, members), 1);
+	for (uint32_t i = 1; i <= NODES; i++)
+		if (members & N(i))
+			assert_true(member_view(&m[i])->agreed);
+}
+
+static void path(uint32_t node, enum member_path p, uint32_t incarnation, uint32_t to)
+{
+	member_set_path(&m[node], p, incarnation);
+	assert_int_equal(publish(node, to), 1);
+}
+
+/* ------------------------------------------------------------------ views */
+
+static void view_counts_only_when_both_rings_are_one(void **state)
+{
+	const struct member_view *v = member_view(&m[1]);
+
+	for (int first = 0; first < 2; first++) {
+		begin(NULL);
+		if (first)
+			cpg(1, 5, N(1) | N(2));
+		quorum(1, 5, N(1) | N(2), true);
+		if (!first)
+			cpg(1, 5, N(1) | N(2));
+		assert_true(v->quorate && !v->agreed && v->count == 2);
+		/* A new ring, told by one of the two: the view before stays, for a moment. */
+		if (first)
+			cpg(1, 6, N(1));
+		else
+			quorum(1, 6, N(1) | N(2) | N(3), true);
+		assert_true(v->quorate && v->ring.seq == 5 && v->count == 2);
+		now += MEMBER_FORM_NS;
+		timer(1);
+		assert_false(v->quorate);
+	}
+}
+
+static void not_quorate_is_believed_at_once(void **state)
+{
+	view_all(5, N(1) | N(2));
+	quorum(1, 6, N(1), false);
+	assert_false(member_view(&m[1])->quorate);
+	assert_false(member_view(&m[1])->agreed);
+}
+
+static void view_without_us_does_not_count(void **state)
+{
+	cpg(1, 5, N(2) | N(3));
+	quorum(1, 5, N(1) | N(2) | N(3), true);
+	assert_false(member_view(&m[1])->quorate);
+}
+
+static void all_states_make_it_agreed_and_a_ghost_only_delays_it(void **state)
+{
+	for (uint32_t i = 1; i <= 2; i++) {
+		cpg(i, 5, N(1) | N(2) | N(3));
+		quorum(i, 5, N(1) | N(2) | N(3), true);
+	}
+	publish(1, N(1) | N(2));
+	publish(2, N(1) | N(2));
+	assert_false(member_view(&m[1])->agreed);
+	assert_true(member_deadline(&m[1]) == now + MEMBER_AGREE_NS);
+	now += MEMBER_AGREE_NS - 1;
+	timer(1);
+	assert_false(member_view(&m[1])->agreed);
+	now++;
+	timer(1);
+	assert_true(member_view(&m[1])->agreed);
+	assert_true(said("node 3 is silent -> goes on without it"));
+	assert_false(member_find(&m[1], 3)->answered);
+}
+
+static void state_that_comes_before_the_configuration_counts(void **state)
+{
+	const uint32_t both = N(1) | N(2);
+
+	view_all(5, N(1));
+	/* Node 2 has the view already. */
+	cpg(2, 6, both);
+	quorum(2, 6, both, true);
+	publish(2, both);
+	cpg(1, 6, both);
+	quorum(1, 6, both, true);
+	assert_true(member_find(&m[1], 2)->answered);
+	publish(1, both);
+	assert_true(member_view(&m[1])->agreed);
+}
+
+static void last_words_of_one_that_left_do_not_make_it_heard(void **state)
+{
+	struct event ev = {.type = EV_CPG_MSG};
+	uint8_t copy[CPG_MSG_MAX];
+
+	view_all(5, N(1) | N(2) | N(3));
+	member_set_path(&m[2], MPATH_OK, 0x22);
+	effects_reset(&fx);
+	member_publish(&m[2], now, &fx);
+	memcpy(copy, fx.fx[0].net.bytes, fx.fx[0].net.len);
+	ev.msg = (typeof(ev.msg)){.node = 2, .bytes = copy, .len = fx.fx[0].net.len};
+	cpg(1, 5, N(1) | N(3));
+	give(1, &ev);
+	assert_false(member_find(&m[1], 2)->heard);
+	cpg(1, 5, N(1) | N(2) | N(3)); /* another life of it */
+	assert_false(elect_keeps(&m[1], FENCE_KEY(2, 0x22)));
+}
+
+static void state_of_an_earlier_view_does_not_answer_this_one(void **state)
+{
+	const uint32_t all = N(1) | N(2) | N(3);
+
+	view_all(5, all);
+	/* 3 is away and back in the same ring: the list looks like before. */
+	cpg(1, 5, N(1) | N(2));
+	cpg(1, 5, all);
+	assert_false(member_find(&m[1], 2)->answered);
+	assert_false(member_find(&m[1], 3)->answered);
+	assert_false(member_view(&m[1])->agreed);
+}
+
+static void half_of_the_last_cluster_is_marked(void **state)
+{
+	view_all(5, N(1) | N(2));
+	cpg(1, 6, N(1));
+	quorum(1, 6, N(1), true);
+	assert_true(member_view(&m[1])->halved);
+	cpg(1, 7, N(1)); /* the ring forms again: still the same half */
+	quorum(1, 7, N(1), true);
+	assert_true(member_view(&m[1])->halved);
+	begin(NULL);
+	view_all(5, N(1) | N(2) | N(3));
+	cpg(1, 6, N(1) | N(2));
+	quorum(1, 6, N(1) | N(2), true);
+	assert_false(member_view(&m[1])->halved);
+	begin(NULL);
+	view_all(5, N(1) | N(2));
+	cpg(1, 5, N(1)); /* a daemon ended; the cluster is whole */
+	assert_false(member_view(&m[1])->halved);
+}
+
+static void without_corosync_no_view_counts_and_it_is_joined_again(void **state)
+{
+	struct event ev = {.type = EV_CPG_DOWN};
+
+	view_all(5, N(1) | N(2));
+	give(1, &ev);
+	assert_false(member_view(&m[1])->quorate);
+	effects_reset(&fx);
+	member_publish(&m[1], now, &fx);
+	assert_int_equal(fx.count, 0);
+	assert_true(member_deadline(&m[1]) == now + MEMBER_REJOIN_NS);
+	now += MEMBER_REJOIN_NS;
+	member_publish(&m[1], now, &fx);
+	assert_int_equal(fx.count, 1);
+	assert_int_equal(fx.fx[0].type, FX_CPG_JOIN);
+	give(1, &ev);
+	assert_true(member_deadline(&m[1]) == now + MEMBER_REJOIN_NS);
+	m[2].have_cpg = false;
+	view_all(9, N(1) | N(2));
+}
+
+/* ------------------------------------------------------------------ the fence list */
+
+static bool victim(uint32_t node, uint32_t on, uint32_t incarnation, bool dirty)
+{
+	for (uint32_t i = 0; i < m[node].victim_count; i++)
+		if (m[node].victims[i].node == on && m[node].victims[i].incarnation == incarnation)
+			return m[node].victims[i].dirty == dirty;
+	return false;
+}
+
+static void who_leaves_uncleanly_is_to_be_fenced(void **state)
+{
+	const uint32_t all = N(1) | N(2) | N(3) | N(4);
+
+	view_all(5, all);
+	path(2, MPATH_OK, 0x22, all);
+	path(3, MPATH_OK, 0x33, all);
+	path(3, MPATH_CLEAN, 0x33, all);
+	cpg(1, 5, N(1));
+	quorum(1, 5, N(1) | N(2) | N(3) | N(4), true);
+	assert_true(victim(1, 2, 0x22, true));
+	assert_true(victim(1, 3, 0x33, false)); /* its key stays: preempted, not drained */
+	assert_int_equal(m[1].victim_count, 2); /* node 4 had no path */
+	assert_true(said("node 2 left, its path was ok -> to be fenced: 2/22"));
+	assert_int_equal(member_find(&m[1], 3)->state.path, MPATH_CLEAN);
+}
+
+static void loss_of_quorum_makes_nobody_a_victim(void **state)
+{
+	const uint32_t all = N(1) | N(2) | N(3);
+
+	view_all(5, all);
+	path(2, MPATH_OK, 0x22, all);
+	cpg(1, 6, N(1));
+	quorum(1, 6, N(1), false);
+	assert_int_equal(m[1].victim_count, 0);
+	/* Found missing in the next view that counts. */
+	cpg(1, 7, N(1) | N(3));
+	quorum(1, 7, N(1) | N(3), true);
+	assert_true(victim(1, 2, 0x22, true));
+}
+
+static void another_life_and_another_incarnation_leave_the_old_one_behind(void **state)
+{
+	const uint32_t all = N(1) | N(2);
+
+	view_all(5, all);
+	path(2, MPATH_OK, 0x22, all);
+	path(2, MPATH_OK, 0x23, all);
+	assert_true(victim(1, 2, 0x22, true));
+	/* It is restarted while cut off: only its life tells. */
+	init(2, 999);
+	member_set_path(&m[2], MPATH_COMING, 0x24);
+	view_all(8, all);
+	assert_true(victim(1, 2, 0x23, true));
+	assert_false(victim(1, 2, 0x24, true));
+	assert_true(elect_keeps(&m[1], FENCE_KEY(2, 0x24)));
+	assert_false(elect_keeps(&m[1], FENCE_KEY(2, 0x23)));
+	/* A life that has no path yet proves nothing of the one before. */
+	init(2, 1000);
+	view_all(9, all);
+	assert_true(victim(1, 2, 0x24, true));
+}
+
+static void lost_path_is_a_victim_and_none_is_proof(void **state)
+{
+	const uint32_t all = N(1) | N(2) | N(3);
+
+	view_all(5, all);
+	path(2, MPATH_OK, 0x22, all);
+	path(2, MPATH_LOST, 0x22, all);
+	assert_true(victim(1, 2, 0x22, true));
+	path(3, MPATH_OK, 0x33, all);
+	path(3, MPATH_NONE, 0, all);
+	assert_false(member_victim_pending(&m[1], 3));
+}
+
+static void fenced_is_told_to_all_and_ends_it(void **state)
+{
+	const uint32_t all = N(1) | N(2);
+	struct event ev = {.type = EV_CPG_MSG};
+
+	view_all(5, all);
+	path(2, MPATH_OK, 0x22, all);
+	member_victim_add(&m[1], 2, 0x22, true);
+	assert_true(member_victim_pending(&m[1], 2));
+	effects_reset(&fx);
+	member_send_fenced(&m[1], m[1].victims, 1, &fx);
+	assert_false(member_victim_pending(&m[1], 2));
+	ev.msg = (typeof(ev.msg)){.node = 1, .bytes = fx.fx[0].net.bytes, .len = fx.fx[0].net.len};
+	give(2, &ev);
+	assert_true(member_was_fenced(&m[2], 0x22));
+	assert_false(member_was_fenced(&m[2], 0x23));
+	/* It leaves: fenced already. */
+	cpg(1, 6, N(1));
+	quorum(1, 6, N(1), true);
+	assert_int_equal(m[1].victim_count, 0);
+}
+
+static void lists_are_told_and_the_coordinators_settles_older_ones(void **state)
+{
+	const uint32_t all = N(1) | N(2) | N(3);
+
+	view_all(5, N(1) | N(2));
+	member_victim_add(&m[2], 4, 0x44, true);
+	view_all(6, all);
+	assert_true(victim(1, 4, 0x44, true) && victim(3, 4, 0x44, true));
+	/* 2 has claimed since, so fenced them all; what it has now came later. */
+	m[2].victim_count = 0;
+	member_victim_add(&m[2], 4, 0x45, true);
+	member_set_role(&m[2], ROLE_SERVING, 3, 0, false);
+	for (uint32_t i = 1; i <= 3; i++) {
+		cpg(i, 7, all);
+		quorum(i, 7, all, true);
+	}
+	publish(2, all);
+	assert_false(victim(1, 4, 0x44, true));
+	assert_true(victim(1, 4, 0x45, true) && victim(3, 4, 0x45, true));
+}
+
+/* In a split of two each has the other on its list. When they meet, who coordinates is not fenced for it. */
+static void hearsay_fences_no_member_that_is_well(void **state)
+{
+	const uint32_t both = N(1) | N(2);
+
+	view_all(5, both);
+	path(1, MPATH_OK, 0x11, both);
+	path(2, MPATH_OK, 0x22, both);
+	member_set_role(&m[1], ROLE_SERVING, 3, 0, false);
+	publish(1, both);
+	cpg(2, 6, N(2));
+	quorum(2, 6, N(2), true);
+	assert_true(victim(2, 1, 0x11, true));
+	for (uint32_t i = 1; i <= 2; i++) {
+		cpg(i, 7, both);
+		quorum(i, 7, both, true);
+	}
+	publish(2, both);
+	publish(1, both);
+	assert_int_equal(m[1].victim_count, 0);
+	assert_int_equal(m[2].victim_count, 0);
+}
+
+static void more_victims_than_fit_are_not_forgotten(void **state)
+{
+	const uint32_t both = N(1) | N(2);
+
+	view_all(5, both);
+	for (uint32_t i = 0; i < MEMBER_VICTIMS_MAX + 1; i++)
+		member_victim_add(&m[2], 4, 100 + i, true);
+	assert_true(m[2].victims_overflow);
+	view_all(6, both); /* the longest STATE fits */
+	assert_true(m[1].victims_overflow && m[1].victim_count == MEMBER_VICTIMS_MAX);
+	assert_true(member_victim_pending(&m[1], 3));
+}
+
+/* ------------------------------------------------------------------ what is said */
+
+static void incarnation_is_announced_when_our_own_state_is_back(void **state)
+{
+	const uint32_t both = N(1) | N(2);
+
+	view_all(5, both);
+	member_set_path(&m[1], MPATH_COMING, 0x11);
+	assert_false(member_announced(&m[1], 0x11));
+	publish(1, both);
+	assert_true(member_announced(&m[1], 0x11));
+	assert_false(member_announced(&m[1], 0x12));
+	assert_int_equal(publish(1, both), 0); /* nothing changed: nothing is sent */
+}
+
+static void first_candidate_is_the_same_everywhere(void **state)
+{
+	const uint32_t all = N(1) | N(2) | N(3);
+
+	view_all(5, all);
+	member_set_role(&m[3], ROLE_CANDIDATE, 1, 0, false);
+	publish(3, all);
+	member_set_role(&m[2], ROLE_CANDIDATE, 1, 0, false);
+	publish(2, all);
+	for (uint32_t i = 1; i <= 3; i++)
+		assert_int_equal(elect_standing(&m[i])->node, 3);
+	assert_int_equal(elect_others(&m[3], 3), 1);
+	member_set_role(&m[3], ROLE_NONE, 1, 0, false);
+	publish(3, all);
+	assert_int_equal(elect_standing(&m[1])->node, 2);
+}
+
+static void best_candidate_follows_the_rules(void **state)
+{
+	const uint32_t all = N(1) | N(2) | N(3);
+
+	view_all(5, all);
+	assert_null(elect_best(&m[1], 0));
+	path(3, MPATH_OK, 0x33, all);
+	assert_int_equal(elect_best(&m[1], 0)->node, 3);
+	path(2, MPATH_OK, 0x22, all);
+	path(1, MPATH_OK, 0x11, all);
+	assert_int_equal(elect_best(&m[2], 0)->node, 1); /* lowest id */
+	member_set_load(&m[1], 2);
+	publish(1, all);
+	assert_int_equal(elect_best(&m[2], 0)->node, 2); /* coordinates least */
+	member_set_role(&m[2], ROLE_NONE, 0, 0, true);
+	publish(2, all);
+	assert_int_equal(elect_best(&m[2], 0)->node, 3); /* fit */
+	member_set_role(&m[1], ROLE_NONE, 7, 2, false);
+	publish(1, all);
+	assert_int_equal(elect_best(&m[2], 0)->node, 3); /* named, but not fit */
+	member_set_role(&m[2], ROLE_NONE, 0, 0, false);
+	publish(2, all);
+	assert_int_equal(elect_best(&m[3], 0)->node, 2); /* named by who gave up */
+	path(2, MPATH_LOST, 0x22, all);
+	assert_int_equal(elect_best(&m[3], 0)->node, 3);
+}
+
+static void any_bytes_are_refused_or_understood_never_more(void **state)
+{
+	const uint32_t both = N(1) | N(2);
+	struct prng rng = {7};
+	uint8_t copy[CPG_MSG_MAX], bad[CPG_MSG_MAX];
+	struct event ev = {.type = EV_CPG_MSG};
+	uint32_t len;
+
+	view_all(5, both);
+	member_victim_add(&m[2], 4, 0x44, true);
+	member_set_path(&m[2], MPATH_OK, 0x22);
+	effects_reset(&fx);
+	member_publish(&m[2], now, &fx);
+	len = fx.fx[0].net.len;
+	memcpy(copy, fx.fx[0].net.bytes, len);
+	ev.msg.node = 2;
+	/* Cut anywhere: refused. */
+	for (uint32_t cut = 0; cut < len; cut++) {
+		uint8_t *exact = malloc(cut + 1);
+
+		memcpy(exact, copy, cut);
+		ev.msg.bytes = exact;
+		ev.msg.len = cut;
+		give(1, &ev);
+		assert_int_equal(member_find(&m[1], 2)->state.incarnation, 0);
+		free(exact);
+	}
+	/* Changed anywhere: no invariant breaks. */
+	for (int i = 0; i < 20000; i++) {
+		memcpy(bad, copy, len);
+		for (uint64_t k = 0; k < 1 + prng_below(&rng, 3); k++)
+			bad[prng_below(&rng, len)] = (uint8_t)prng_u64(&rng);
+		ev.msg.bytes = bad;
+		ev.msg.len = len;
+		story_used = 0;
+		give(1, &ev);
+	}
+	/* Another volume's message, another node's STATE, another life of ours. */
+	begin(NULL);
+	view_all(5, both);
+	memcpy(bad, copy, len);
+	bad[8] ^= 1;
+	ev.msg.bytes = bad;
+	give(1, &ev);
+	ev.msg.bytes = copy;
+	ev.msg.node = 3;
+	give(1, &ev);
+	assert_int_equal(member_find(&m[1], 2)->state.incarnation, 0);
+	ev.msg.node = 2;
+	give(1, &ev);
+	assert_int_equal(member_find(&m[1], 2)->state.incarnation, 0x22);
+}
+
+static void standalone_is_a_view_of_one_at_once(void **state)
+{
+	struct member_config cfg = {.standalone = true, .uuid = {9}};
+	struct event ev = {.type = EV_START};
+
+	cfg.self = (struct member_state){.node = 1, .life = 5};
+	member_init(&m[1], &cfg);
+	give(1, &ev);
+	effects_reset(&fx);
+	member_publish(&m[1], now, &fx);
+	assert_int_equal(fx.count, 0);
+	assert_true(member_view(&m[1])->agreed);
+	member_set_path(&m[1], MPATH_COMING, 3);
+	member_publish(&m[1], now, &fx);
+	assert_true(member_announced(&m[1], 3));
+}
+
+#define TEST(f) cmocka_unit_test_setup(f, begin)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(view_counts_only_when_both_rings_are_one),
+		TEST(not_quorate_is_believed_at_once),
+		TEST(view_without_us_does_not_count),
+		TEST(all_states_make_it_agreed_and_a_ghost_only_delays_it),
+		TEST(state_that_comes_before_the_configuration_counts),
+		TEST(last_words_of_one_that_left_do_not_make_it_heard),
+		TEST(state_of_an_earlier_view_does_not_answer_this_one),
+		TEST(half_of_the_last_cluster_is_marked),
+		TEST(without_corosync_no_view_counts_and_it_is_joined_again),
+		TEST(who_leaves_uncleanly_is_to_be_fenced),
+		TEST(loss_of_quorum_makes_nobody_a_victim),
+		TEST(another_life_and_another_incarnation_leave_the_old_one_behind),
+		TEST(lost_path_is_a_victim_and_none_is_proof),
+		TEST(fenced_is_told_to_all_and_ends_it),
+		TEST(lists_are_told_and_the_coordinators_settles_older_ones),
+		TEST(hearsay_fences_no_member_that_is_well),
+		TEST(more_victims_than_fit_are_not_forgotten),
+		TEST(incarnation_is_announced_when_our_own_state_is_back),
+		TEST(first_candidate_is_the_same_everywhere),
+		TEST(best_candidate_follows_the_rules),
+		TEST(any_bytes_are_refused_or_understood_never_more),
+		TEST(standalone_is_a_view_of_one_at_once),
+	};
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	free(fx.arena);
+	return failed;
+}
