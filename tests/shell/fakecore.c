@@ -539,6 +539,7 @@ struct fakecore *fakecore_start(const struct fakecore_config *cfg)
 	dc.fuse = c->fuse;
 	dc.bdev.url = cfg->url;
 	dc.bdev.node = 1;
+	dc.bdev.fault = cfg->fault;
 	csv_assert(!datapath_start(&dc, &c->d));
 	csv_assert(!pthread_create(&c->id, NULL, core_main, c));
 	datapath_path_open(c->d);

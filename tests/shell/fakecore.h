@@ -30,6 +30,7 @@ struct fakecore_config {
 	uint32_t flap_ms;    /* the gate closes and opens every so often; 0: never */
 	uint32_t recall_ms;  /* the layout is recalled every so often; 0: never */
 	uint32_t reopen_ms;  /* the path is closed and opened; 0: never */
+	const char *fault;   /* see bdev_fault.c */
 	unsigned threads;
 };
 

@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* datapath.c and fuse_ops.c through the kernel, with a core that makes trouble (fakecore.h). */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <dirent.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "csvfs/base/prng.h"
+#include "csvfs/dbuf.h"
+#include "fakecore.h"
+
+#include <sys/mount.h> /* last: it has a BLOCK_SIZE of its own */
+
+#define IMAGE_BYTES (24u << 20)
+#define FILE_BYTES (16u << 20)
+#define CLUSTER 65536u
+
+static char dir[64], image[96], mnt[96], file[128];
+
+static int make_place(void **state)
+{
+	int fd;
+
+	(void)state;
+	strcpy(dir, "/tmp/csvfs-dp.XXXXXX");
+	if (!mkdtemp(dir))
+		return -1;
+	snprintf(image, sizeof(image), "%s/image", dir);
+	snprintf(mnt, sizeof(mnt), "%s/mnt", dir);
+	snprintf(file, sizeof(file), "%s/file", mnt);
+	fd = open(image, O_RDWR | O_CREAT, 0600);
+	if (fd < 0)
+		return -1;
+	/* What is there from before must never be seen. */
+	for (unsigned i = 0; i < IMAGE_BYTES / CLUSTER; i++) {
+		static uint8_t old[CLUSTER];
+
+		memset(old, 0xee, sizeof(old));
+		if (write(fd, old, sizeof(old)) != (ssize_t)sizeof(old))
+			return -1;
+	}
+	close(fd);
+	return mkdir(mnt, 0700);
+}
+
+static int remove_place(void **state)
+{
+	(void)state;
+	(void)umount2(mnt, MNT_DETACH); /* of a test that failed */
+	rmdir(mnt);
+	unlink(image);
+	rmdir(dir);
+	return 0;
+}
+
+static struct fakecore_config config(void)
+{
+	return (struct fakecore_config){.url = image, .image = image, .mountpoint = mnt,
+		.file_bytes = FILE_BYTES, .cluster_bytes = CLUSTER, .threads = 1};
+}
+
+static struct fakecore *start(const struct fakecore_config *cfg)
+{
+	struct fakecore *c = fakecore_start(cfg);
+
+	assert_non_null(c);
+	return c;
+}
+
+static void stop(struct fakecore *c)
+{
+	fakecore_stop(c);
+	assert_int_equal(dbuf_live_bytes(), 0); /* every buffer came back */
+}
+
+/* ------------------------------------------------------------------ many writers */
+
+/*
+ * Each writer owns the stripes of STRIPE bytes whose number is its own modulo WRITERS: no stripe ends
+ * where a block or cluster ends, so that writers meet in nearly every block.
+ */
+#define WRITERS 6
+#define STRIPE 3001u
+
+struct writer {
+	pthread_t id;
+	unsigned nr;
+	int fd;
+	uint32_t count;
+	uint64_t span; /* bytes of the file that are used */
+	uint8_t *shadow; /* of the whole span; only the own stripes count */
+	char error[128];
+};
+
+static void complain(struct writer *w, const char *what, uint64_t off, long got)
+{
+	if (!w->error[0])
+		snprintf(w->error, sizeof(w->error), "writer %u: %s at %llu: %ld (%s)", w->nr, what,
+			(unsigned long long)off, got, got < 0 ? strerror(errno) : "");
+}
+
+static void *writer_main(void *arg)
+{
+	struct writer *w = arg;
+	struct prng r = {w->nr + 1};
+	uint8_t buf[STRIPE];
+
+	for (uint32_t i = 0; i < w->count && !w->error[0]; i++) {
+		uint64_t stripes = w->span / STRIPE / WRITERS;
+		uint64_t at = (prng_below(&r, stripes) * WRITERS + w->nr) * STRIPE;
+		uint32_t from = (uint32_t)prng_below(&r, STRIPE - 1);
+		uint32_t len = 1 + (uint32_t)prng_below(&r, STRIPE - from);
+		ssize_t n;
+
+		if (prng_below(&r, 2)) {
+			memset(buf, (int)(1 + prng_below(&r, 200)), len);
+			n = pwrite(w->fd, buf, len, (off_t)(at + from));
+			if (n != (ssize_t)len)
+				complain(w, "write", at + from, n);
+			memcpy(w->shadow + at + from, buf, len);
+			continue;
+		}
+		memset(buf, 0xdd, len);
+		n = pread(w->fd, buf, len, (off_t)(at + from));
+		for (ssize_t k = 0; k < (ssize_t)len; k++) {
+			/* Behind the end: never written by us. */
+			if (k >= n ? w->shadow[at + from + k] != 0
+				   : buf[k] != w->shadow[at + from + k])
+				complain(w, "read differs", at + from + k, n);
+		}
+	}
+	return NULL;
+}
+
+static void check_all(int fd, struct writer *w, uint64_t span)
+{
+	uint8_t *all = malloc(span);
+	ssize_t n = pread(fd, all, span, 0);
+
+	assert_true(n > 0);
+	for (uint64_t b = 0; b < (uint64_t)n; b++) {
+		uint64_t stripe = b / STRIPE;
+		uint8_t want = w[stripe % WRITERS].shadow[b];
+
+		if (stripe / WRITERS < span / STRIPE / WRITERS && all[b] != want) {
+			fprintf(stderr, "byte %llu is %u, not %u\n", (unsigned long long)b, all[b], want);
+			fail();
+		}
+	}
+	free(all);
+}
+
+static void many_writers(struct fakecore_config cfg, uint32_t count)
+{
+	struct fakecore *c = start(&cfg);
+	struct writer w[WRITERS] = {0};
+	uint64_t span = 6u << 20;
+	int fd = open(file, O_RDWR);
+
+	assert_true(fd >= 0);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		w[i] = (struct writer){.nr = i, .fd = fd, .count = count, .span = span,
+			.shadow = calloc(1, span)};
+		assert_int_equal(pthread_create(&w[i].id, NULL, writer_main, &w[i]), 0);
+	}
+	for (unsigned i = 0; i < WRITERS; i++) {
+		pthread_join(w[i].id, NULL);
+		if (w[i].error[0])
+			fail_msg("%s", w[i].error);
+	}
+	check_all(fd, w, span);
+	for (unsigned i = 0; i < WRITERS; i++)
+		free(w[i].shadow);
+	close(fd);
+	stop(c);
+}
+
+static void writers_that_meet_in_blocks_do_not_harm_each_other(void **state)
+{
+	many_writers(config(), 2000);
+}
+
+static void with_several_data_threads_too(void **state)
+{
+	struct fakecore_config cfg = config();
+
+	cfg.threads = 3;
+	many_writers(cfg, 2000);
+}
+
+static void with_a_closed_gate_all_goes_through_the_core(void **state)
+{
+	struct fakecore_config cfg = config();
+
+	cfg.closed_gate = true;
+	many_writers(cfg, 500);
+}
+
+static void gate_that_flaps_recalls_and_lost_sessions_are_not_seen(void **state)
+{
+	struct fakecore_config cfg = config();
+
+	cfg.flap_ms = 20;
+	cfg.recall_ms = 30;
+	cfg.reopen_ms = 70;
+	cfg.threads = 2;
+	many_writers(cfg, 2000);
+}
+
+static void writes_whose_outcome_is_lost_are_not_seen(void **state)
+{
+	struct fakecore_config cfg = config();
+
+	cfg.fault = "lose=50";
+	cfg.recall_ms = 50;
+	many_writers(cfg, 500);
+}
+
+/* ------------------------------------------------------------------ one by one */
+
+static void reads_and_writes_of_any_size_and_place(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c = start(&cfg);
+	uint32_t len = (5u << 20) + 777;
+	uint8_t *data = malloc(len), *back = malloc(len + 100);
+	struct prng r = {9};
+	int fd = open(file, O_RDWR);
+
+	for (uint32_t i = 0; i < len; i++)
+		data[i] = (uint8_t)prng_u64(&r);
+	/* In pieces that fit nothing, with a buffer that is aligned to nothing. */
+	for (uint32_t at = 0, n; at < len; at += n) {
+		n = 1 + (uint32_t)prng_below(&r, 1500000);
+		n = n < len - at ? n : len - at;
+		assert_int_equal(pwrite(fd, data + at, n, 333 + at), n);
+	}
+	assert_int_equal(fakecore_size(c), 333 + len);
+	assert_int_equal(pread(fd, back, len + 100, 333), len);
+	assert_memory_equal(data, back, len);
+	assert_int_equal(pread(fd, back, 333, 0), 333);
+	for (int i = 0; i < 333; i++)
+		assert_int_equal(back[i], 0);
+	close(fd);
+	free(data);
+	free(back);
+	stop(c);
+}
+
+static void truncated_bytes_do_not_come_back(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c = start(&cfg);
+	int fd = open(file, O_RDWR);
+	uint8_t buf[8192];
+	struct stat st;
+
+	memset(buf, 7, sizeof(buf));
+	assert_int_equal(pwrite(fd, buf, 8192, 0), 8192);
+	assert_int_equal(ftruncate(fd, 100), 0);
+	assert_int_equal(ftruncate(fd, 300000), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 300000);
+	assert_int_equal(pread(fd, buf, 8192, 0), 8192);
+	assert_int_equal(buf[99], 7);
+	for (int i = 100; i < 8192; i++)
+		assert_int_equal(buf[i], 0);
+	assert_int_equal(pread(fd, buf, 8192, 299999), 1);
+	assert_int_equal(buf[0], 0);
+	close(fd);
+	stop(c);
+}
+
+static void appends_follow_each_other(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c = start(&cfg);
+	int a = open(file, O_WRONLY | O_APPEND), b = open(file, O_WRONLY | O_APPEND);
+	int fd = open(file, O_RDONLY);
+	char line[16];
+
+	for (int i = 0; i < 200; i++) {
+		int n = snprintf(line, sizeof(line), "%06d\n", i);
+
+		assert_int_equal(write(i % 3 ? a : b, line, (size_t)n), n);
+	}
+	assert_int_equal(fakecore_size(c), 200 * 7);
+	for (int i = 0; i < 200; i++) {
+		assert_int_equal(read(fd, line, 7), 7);
+		line[7] = 0;
+		assert_int_equal(atoi(line), i);
+	}
+	assert_int_equal(read(fd, line, 7), 0);
+	close(a);
+	close(b);
+	close(fd);
+	stop(c);
+}
+
+/* git, sqlite and others map files shared; the library alone would refuse that with direct I/O. */
+static void file_can_be_mapped_shared(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c = start(&cfg);
+	int fd = open(file, O_RDWR);
+	char buf[16] = {0};
+	char *p;
+
+	assert_int_equal(ftruncate(fd, 100000), 0);
+	p = mmap(NULL, 100000, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(p != MAP_FAILED);
+	assert_int_equal(p[5000], 0);
+	memcpy(p + 5000, "through a map", 14);
+	assert_int_equal(msync(p, 100000, MS_SYNC), 0);
+	assert_int_equal(munmap(p, 100000), 0);
+	assert_int_equal(pread(fd, buf, 14, 5000), 14);
+	assert_string_equal(buf, "through a map");
+	close(fd);
+	stop(c);
+}
+
+static void times_of_writes_in_place_show_at_once(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c;
+	struct stat a, b;
+	char buf[512] = "x";
+	int fd;
+
+	cfg.written = true;
+	c = start(&cfg);
+	fd = open(file, O_RDWR);
+	assert_int_equal(pwrite(fd, buf, 512, 0), 512);
+	assert_int_equal(fstat(fd, &a), 0);
+	for (int i = 0; i < 50; i++) {
+		usleep(2000);
+		assert_int_equal(pwrite(fd, buf, 512, 512 * i), 512);
+	}
+	assert_int_equal(fstat(fd, &b), 0);
+	assert_true(b.st_mtim.tv_sec > a.st_mtim.tv_sec ||
+		    (b.st_mtim.tv_sec == a.st_mtim.tv_sec && b.st_mtim.tv_nsec > a.st_mtim.tv_nsec));
+	assert_true(fakecore_count(c, EV_TOUCHED) <= 2);
+	assert_int_equal(fsync(fd), 0);
+	assert_true(fakecore_count(c, EV_TOUCHED) >= 2); /* fsync makes the last one known */
+	close(fd);
+	stop(c);
+}
+
+static void *one_write(void *arg)
+{
+	static __thread char buf[4096] __attribute__((aligned(4096)));
+	int *args = arg;
+
+	assert_int_equal(pwrite(args[0], buf, 4096, args[1] * 4096), 4096);
+	return NULL;
+}
+
+/* Each virtual disk has one queue of writes if the kernel thinks that they must go one by one. */
+static void direct_writes_of_one_file_run_side_by_side(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct timespec t0, t1;
+	struct fakecore *c;
+	pthread_t id[8];
+	int args[8][2], fd;
+
+	cfg.written = true;
+	cfg.fault = "delay=100";
+	c = start(&cfg);
+	fd = open(file, O_RDWR | O_DIRECT);
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	for (int i = 0; i < 8; i++) {
+		args[i][0] = fd;
+		args[i][1] = i;
+		assert_int_equal(pthread_create(&id[i], NULL, one_write, args[i]), 0);
+	}
+	for (int i = 0; i < 8; i++)
+		pthread_join(id[i], NULL);
+	clock_gettime(CLOCK_MONOTONIC, &t1);
+	assert_true((t1.tv_sec - t0.tv_sec) * 1000 + (t1.tv_nsec - t0.tv_nsec) / 1000000 < 500);
+	close(fd);
+	stop(c);
+}
+
+static void waiting_process_can_be_killed(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c;
+	char hold[128], fault[160], to[160], seek[16];
+	struct datapath_stats st;
+	int status;
+	pid_t pid[2];
+
+	snprintf(hold, sizeof(hold), "%s/hold", dir);
+	snprintf(fault, sizeof(fault), "hold=%s", hold);
+	cfg.fault = fault;
+	snprintf(to, sizeof(to), "of=%s", file);
+	c = start(&cfg);
+	/* Within the size: the kernel lets one write at a time extend a file. */
+	assert_int_equal(truncate(file, CLUSTER), 0);
+	close(open(hold, O_CREAT | O_WRONLY, 0600));
+	/* The first is at the LUN, the second waits for the lock that the first one has. */
+	for (int i = 0; i < 2; i++) {
+		snprintf(seek, sizeof(seek), "seek=%d", i);
+		pid[i] = fork();
+		if (!pid[i]) {
+			execlp("dd", "dd", "if=/dev/zero", to, "bs=4096", "count=1", seek,
+				"conv=notrunc", "status=none", NULL);
+			_exit(127);
+		}
+		usleep(100000);
+	}
+	fakecore_stats(c, &st);
+	assert_int_equal(st.in_flight, 2);
+	assert_true(st.oldest_ns > 100 * NS_PER_MS);
+	kill(pid[1], SIGKILL);
+	assert_int_equal(waitpid(pid[1], &status, 0), pid[1]);
+	assert_true(WIFSIGNALED(status));
+	fakecore_stats(c, &st);
+	assert_int_equal(st.in_flight, 1);
+	unlink(hold);
+	assert_int_equal(waitpid(pid[0], &status, 0), pid[0]);
+	assert_true(WIFEXITED(status) && !WEXITSTATUS(status));
+	stop(c);
+}
+
+static void failing_medium_is_an_error_of_that_write_alone(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c;
+	char buf[4096] = "x";
+	int fd, failed = 0;
+
+	cfg.fault = "fail=5";
+	c = start(&cfg);
+	assert_int_equal(truncate(file, FILE_BYTES), 0);
+	fd = open(file, O_RDWR);
+	for (int i = 0; i < 20; i++) {
+		ssize_t n = pwrite(fd, buf, 4096, (off_t)i * CLUSTER);
+
+		if (n < 0)
+			assert_int_equal(errno, EIO);
+		failed += n < 0;
+	}
+	assert_int_equal(failed, 4);
+	/* What failed was a first write: it reads as zero, not as what lay there. */
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(pread(fd, buf, 10, (off_t)i * CLUSTER), 10);
+		assert_true(buf[0] == 'x' || buf[0] == 0);
+	}
+	close(fd);
+	stop(c);
+}
+
+static void names_and_statfs_pass_through(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c = start(&cfg);
+	char name[400], target[512];
+	struct statvfs v;
+	struct dirent *e;
+	struct stat st;
+	int seen = 0;
+	DIR *d = opendir(mnt);
+
+	assert_non_null(d);
+	while ((e = readdir(d))) {
+		if (!strcmp(e->d_name, "file")) {
+			assert_int_equal(e->d_ino, FAKE_FILE);
+			assert_int_equal(e->d_type, DT_REG);
+		}
+		seen++;
+	}
+	closedir(d);
+	assert_int_equal(seen, 3);
+	assert_int_equal(stat(mnt, &st), 0);
+	assert_int_equal(st.st_ino, FAKE_ROOT);
+	assert_int_equal(statvfs(mnt, &v), 0);
+	assert_int_equal(v.f_blocks, 1000);
+	memset(name, 'n', sizeof(name));
+	name[300] = 0;
+	snprintf(target, sizeof(target), "%s/%s", mnt, name);
+	assert_int_equal(stat(target, &st), -1);
+	assert_int_equal(errno, ENAMETOOLONG);
+	snprintf(target, sizeof(target), "%s/none", mnt);
+	assert_int_equal(stat(target, &st), -1);
+	assert_int_equal(errno, ENOENT);
+	stop(c);
+}
+
+static bool can_mount(void)
+{
+	int fd = open("/dev/fuse", O_RDWR);
+
+	if (fd < 0)
+		return false;
+	close(fd);
+	return geteuid() == 0;
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, make_place, remove_place)
+	const struct CMUnitTest tests[] = {
+		T(reads_and_writes_of_any_size_and_place),
+		T(truncated_bytes_do_not_come_back),
+		T(appends_follow_each_other),
+		T(file_can_be_mapped_shared),
+		T(times_of_writes_in_place_show_at_once),
+		T(direct_writes_of_one_file_run_side_by_side),
+		T(waiting_process_can_be_killed),
+		T(failing_medium_is_an_error_of_that_write_alone),
+		T(names_and_statfs_pass_through),
+		T(writers_that_meet_in_blocks_do_not_harm_each_other),
+		T(with_several_data_threads_too),
+		T(with_a_closed_gate_all_goes_through_the_core),
+		T(gate_that_flaps_recalls_and_lost_sessions_are_not_seen),
+		T(writes_whose_outcome_is_lost_are_not_seen),
+	};
+
+	if (!can_mount()) {
+		fprintf(stderr, "needs root and /dev/fuse\n");
+		return 77;
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
