@@ -33,7 +33,7 @@ static struct {
 	uint64_t only_seed, only_point;
 	uint32_t only_variant;
 	bool only;
-} opt = {.seeds = 60, .actions = 12, .variants = 6, .every = 1, .first = 1};
+} opt = {.seeds = 40, .actions = 12, .variants = 6, .every = 1, .first = 1};
 
 static struct {
 	struct world *main, *model, *again;
@@ -321,10 +321,13 @@ static void script_run(uint64_t seed)
 	while (!script_finished(s) && !run.failed && !s->fault[0]) {
 		if (!quiet && prng_below(&s->prng, 12) == 0)
 			quiet = 40;
-		if (!quiet)
+		/* Time passes, so that a checkpoint begins: in between, and while all is quiet. */
+		if (quiet == 20 || prng_below(&s->prng, 12) == 0)
+			run.main->now_ns += 2 * NS_PER_SEC;
+		if (quiet)
+			quiet--;
+		else
 			script_submit(s);
-		else if (--quiet == 20)
-			run.main->now_ns += 2 * NS_PER_SEC; /* lets an idle checkpoint begin */
 		world_step(run.main);
 		script_collect(s);
 		point();

@@ -35,7 +35,7 @@ for name in "$@"; do
 		gcc "$tmp"/{crash,script,world,disk}.o "$tmp/mutant.o" \
 			-Wl,--start-group "$build/libcsvcore.a" "$(find "$build" -name libcsvcheck.a)" \
 			-Wl,--end-group -o "$tmp/csvcrash" || exit 2
-	if out=$(timeout 300 "$tmp/csvcrash" --seeds "${SEEDS:-120}" --every "${EVERY:-1}" 2>&1); then
+	if out=$(timeout 300 "$tmp/csvcrash" --seeds "${SEEDS:-60}" --every "${EVERY:-1}" 2>&1); then
 		echo "$name: NOT CAUGHT: $(tail -1 <<<"$out")"
 		missed=$((missed + 1))
 	else
