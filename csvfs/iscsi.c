@@ -32,11 +32,13 @@
 
 #include "csvfs/base/assert.h"
 #include "csvfs/base/crc32c.h"
+#include "csvfs/scsi.h"
 
 #define PR_TYPE_WERO 5u /* SPC-4: write exclusive, registrants only */
 #define UA_MAX 16	/* unit attentions in a row at login before we give up */
 #define IN_BYTES_MAX (8 + 8 * LUN_KEYS_MAX)
 #define PART_IOVS 8
+#define TRANSFER_BYTES_MAX (64u << 20)
 
 /* What is asked after the login, in this order. */
 enum step {
@@ -90,27 +92,6 @@ struct iscsi_bdev {
 static struct iscsi_bdev *ib_of(const struct bdev *b)
 {
 	return container_of(b, struct iscsi_bdev, b);
-}
-
-static uint16_t be16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-static uint32_t be32(const uint8_t *p)
-{
-	return (uint32_t)be16(p) << 16 | be16(p + 2);
-}
-
-static uint64_t be64(const uint8_t *p)
-{
-	return (uint64_t)be32(p) << 32 | be32(p + 4);
-}
-
-static void put_be(uint8_t *p, uint64_t v, int bytes)
-{
-	for (int i = bytes - 1; i >= 0; i--, v >>= 8)
-		p[i] = (uint8_t)v;
 }
 
 /* ------------------------------------------------------------------ parts */
@@ -287,20 +268,10 @@ static const char *answer_text(struct iscsi_bdev *ib, int status, const struct s
 static void read_keys(struct part *p, size_t got)
 {
 	struct bdev_req *r = p->r;
-	uint64_t *keys = p->ib->keys;
-	uint32_t len;
 
-	if (got < 8)
-		return;
-	r->generation = be32(p->in);
-	len = be32(p->in + 4);
-	if (len > got - 8)
-		len = (uint32_t)(got - 8);
-	if (r->cmd.op == LUN_PR_READ_RESERVATION)
-		len = len >= 16 ? 8 : 0; /* one descriptor: key, scope, type */
-	for (uint32_t i = 0; i < len / 8 && i < LUN_KEYS_MAX; i++)
-		keys[r->key_count++] = be64(p->in + 8 + 8 * i);
-	r->keys = keys;
+	r->key_count = scsi_pr_keys(p->in, got, r->cmd.op == LUN_PR_READ_RESERVATION, &r->generation,
+		p->ib->keys, LUN_KEYS_MAX);
+	r->keys = p->ib->keys;
 }
 
 static void step_done(struct part *p, int status);
@@ -373,8 +344,8 @@ static void send_rw(struct iscsi_bdev *ib, struct bdev_req *r)
 		if (len > info->max_transfer_bytes)
 			len = info->max_transfer_bytes;
 		cdb[1] = r->cmd.fua ? 1 << 3 : 0;
-		put_be(cdb + 2, (r->cmd.off + off) / info->block_bytes, 8);
-		put_be(cdb + 10, len / info->block_bytes, 4);
+		scsi_put_be(cdb + 2, (r->cmd.off + off) / info->block_bytes, 8);
+		scsi_put_be(cdb + 10, len / info->block_bytes, 4);
 		part_map(p, off, len, &iov, &n);
 		part_send(p, cdb, 16, write ? SCSI_XFER_WRITE : SCSI_XFER_READ, len, iov, n);
 		off += len;
@@ -393,10 +364,10 @@ static void send_unmap(struct iscsi_bdev *ib, struct bdev_req *r)
 		uint8_t cdb[10] = {0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0};
 
 		memset(p->param, 0, sizeof(p->param));
-		put_be(p->param, 22, 2);
-		put_be(p->param + 2, 16, 2);
-		put_be(p->param + 8, lba, 8);
-		put_be(p->param + 16, n, 4);
+		scsi_put_be(p->param, 22, 2);
+		scsi_put_be(p->param + 2, 16, 2);
+		scsi_put_be(p->param + 8, lba, 8);
+		scsi_put_be(p->param + 16, n, 4);
 		p->iov[0] = (struct scsi_iovec){p->param, 24};
 		part_send(p, cdb, 10, SCSI_XFER_WRITE, 24, p->iov, 1);
 		lba += n;
@@ -436,8 +407,8 @@ static void send_pr_out(struct iscsi_bdev *ib, struct bdev_req *r)
 		break;
 	}
 	memset(p->param, 0, sizeof(p->param));
-	put_be(p->param, key, 8);
-	put_be(p->param + 8, other, 8);
+	scsi_put_be(p->param, key, 8);
+	scsi_put_be(p->param + 8, other, 8);
 	p->iov[0] = (struct scsi_iovec){p->param, 24};
 	part_send(p, cdb, 10, SCSI_XFER_WRITE, 24, p->iov, 1);
 }
@@ -448,7 +419,7 @@ static void send_pr_in(struct iscsi_bdev *ib, struct bdev_req *r)
 
 	cdb[1] = r->cmd.op == LUN_PR_READ_KEYS ? SCSI_PERSISTENT_RESERVE_READ_KEYS
 					       : SCSI_PERSISTENT_RESERVE_READ_RESERVATION;
-	put_be(cdb + 7, IN_BYTES_MAX, 2);
+	scsi_put_be(cdb + 7, IN_BYTES_MAX, 2);
 	part_ask(part_new(ib, r), cdb, 10, IN_BYTES_MAX);
 }
 
@@ -601,120 +572,31 @@ static void step_send(struct iscsi_bdev *ib)
 	}
 }
 
-static void copy_trimmed(char *to, size_t to_bytes, const uint8_t *from, size_t from_bytes)
+static void take_inquiry(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
 {
-	size_t n = 0;
+	int type = scsi_inquiry(d, n, ib->b.info.vendor, sizeof(ib->b.info.vendor));
 
-	for (size_t i = 0; i < from_bytes && n + 1 < to_bytes; i++)
-		to[n++] = from[i] > ' ' && from[i] < 0x7f ? (char)from[i] : ' ';
-	while (n && to[n - 1] == ' ')
-		n--;
-	to[n] = 0;
+	if (type == SCSI_NO_LUN)
+		bdev_down(&ib->b, "the target has no LUN %d", ib->lun);
+	else if (type)
+		bdev_down(&ib->b, "LUN %d is not a disk (SCSI device type %d)", ib->lun, type);
 }
 
-static void parse_inquiry(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
+static void take_capacity(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
 {
 	struct bdev_info *info = &ib->b.info;
-	char vendor[9], product[17];
+	uint64_t max;
 
-	if (n < 36)
-		return bdev_down(&ib->b, "the target answered INQUIRY with %zu bytes", n);
-	if (d[0] >> 5)
-		return bdev_down(&ib->b, "the target has no LUN %d", ib->lun);
-	if ((d[0] & 0x1f) != 0)
-		return bdev_down(&ib->b, "LUN %d is not a disk (SCSI device type %d)", ib->lun, d[0] & 0x1f);
-	copy_trimmed(vendor, sizeof(vendor), d + 8, 8);
-	copy_trimmed(product, sizeof(product), d + 16, 16);
-	snprintf(info->vendor, sizeof(info->vendor), "%s %s", vendor, product);
-}
-
-/*
- * SPC-4 7.8.5: of the designators of the logical unit take the one that is the most certainly unique: NAA
- * (but not a locally assigned one, or one of company 0: tgt numbers its LUNs so on each machine), then
- * EUI-64, SCSI name, T10 vendor id.
- */
-static bool naa_is_local(const uint8_t *naa, size_t len)
-{
-	return naa[0] >> 4 == 3 || len < 8 ||
-	       ((naa[0] & 0xf) == 0 && naa[1] == 0 && naa[2] == 0 && naa[3] >> 4 == 0);
-}
-
-static void parse_identity(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
-{
-	static const struct {
-		uint8_t type;
-		const char *prefix;
-		bool text, local;
-	} kinds[] = {{3, "naa.", false, false}, {2, "eui.", false, false}, {8, "", true, false},
-		{1, "t10.", true, false}, {3, "naa.", false, true}};
-	struct bdev_info *info = &ib->b.info;
-	size_t end = n < 4 ? 0 : 4 + (size_t)be16(d + 2);
-
-	if (end > n)
-		end = n;
-	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
-		for (size_t at = 4; at + 4 <= end; at += 4 + (size_t)d[at + 3]) {
-			const uint8_t *id = d + at;
-			size_t len = id[3], o;
-
-			if ((id[1] & 0x3f) != kinds[k].type || at + 4 + len > end || !len)
-				continue; /* another kind, or of the port or the target */
-			if (kinds[k].type == 3 && kinds[k].local != naa_is_local(id + 4, len))
-				continue;
-			o = (size_t)snprintf(info->identity, sizeof(info->identity), "%s", kinds[k].prefix);
-			if (kinds[k].text)
-				copy_trimmed(info->identity + o, sizeof(info->identity) - o, id + 4, len);
-			for (size_t i = 0; !kinds[k].text && i < len && o + 3 < sizeof(info->identity); i++)
-				o += (size_t)snprintf(info->identity + o, 3, "%02x", id[4 + i]);
-			return;
-		}
-	}
-}
-
-static void parse_limits(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
-{
-	/* SBC-3 6.6.4; 0 means: no limit. In blocks; the capacity comes next and turns it into bytes. */
-	if (n >= 12)
-		ib->b.info.max_transfer_bytes = be32(d + 8);
-	if (n >= 24)
-		ib->unmap_blocks_max = be32(d + 20);
-}
-
-static void parse_capacity(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
-{
-	struct bdev_info *info = &ib->b.info;
-	uint64_t last, max;
-
-	if (n < 16)
-		return bdev_down(&ib->b, "the target answered READ CAPACITY(16) with %zu bytes", n);
-	last = be64(d);
-	info->block_bytes = be32(d + 8);
-	if (info->block_bytes < 512 || info->block_bytes > BLOCK_SIZE ||
-		(info->block_bytes & (info->block_bytes - 1)))
+	if (!scsi_capacity(d, n, info))
+		return bdev_down(&ib->b, "the target reports an impossible size");
+	if (info->block_bytes < 512 || info->block_bytes > BLOCK_SIZE)
 		return bdev_down(&ib->b, "LUN %d has blocks of %u bytes: csvfs needs 512 to 4096", ib->lun,
 			info->block_bytes);
-	if (last == UINT64_MAX || (last + 1) > UINT64_MAX / info->block_bytes)
-		return bdev_down(&ib->b, "the target reports an impossible size");
-	info->lun_bytes = (last + 1) * info->block_bytes;
-	info->unmap = n >= 15 && (d[14] & 0x80); /* LBPME */
+	/* Until now in blocks, 0: no limit. libiscsi counts bytes in an int. */
 	max = (uint64_t)info->max_transfer_bytes * info->block_bytes;
-	/* libiscsi counts bytes in an int. */
-	if (max == 0 || max > (64u << 20))
-		max = 64u << 20;
+	if (max == 0 || max > TRANSFER_BYTES_MAX)
+		max = TRANSFER_BYTES_MAX;
 	info->max_transfer_bytes = (uint32_t)max;
-}
-
-static void parse_caching(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
-{
-	struct bdev_info *info = &ib->b.info;
-	size_t at;
-
-	if (n < 4)
-		return;
-	info->readonly = d[2] & 0x80; /* WP */
-	at = 4 + (size_t)d[3];
-	if (at + 3 <= n && (d[at] & 0x3f) == 0x08)
-		info->write_cache = d[at + 2] & 0x04;
 }
 
 static void step_next(struct iscsi_bdev *ib)
@@ -733,23 +615,22 @@ static void step_parse(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
 {
 	switch (ib->step) {
 	case STEP_INQUIRY:
-		parse_inquiry(ib, d, n);
+		take_inquiry(ib, d, n);
 		break;
 	case STEP_PAGES:
-		for (size_t i = 4; i < n && i < 4 + (size_t)be16(d + 2); i++)
-			ib->has_limits_page |= d[i] == 0xb0;
+		ib->has_limits_page = scsi_has_page(d, n, 0xb0);
 		break;
 	case STEP_IDENTITY:
-		parse_identity(ib, d, n);
+		scsi_identity(d, n, ib->b.info.identity, sizeof(ib->b.info.identity));
 		break;
 	case STEP_LIMITS:
-		parse_limits(ib, d, n);
+		scsi_limits(d, n, &ib->b.info.max_transfer_bytes, &ib->unmap_blocks_max);
 		break;
 	case STEP_CAPACITY:
-		parse_capacity(ib, d, n);
+		take_capacity(ib, d, n);
 		break;
 	case STEP_CACHING:
-		parse_caching(ib, d, n);
+		scsi_caching(d, n, &ib->b.info.write_cache, &ib->b.info.readonly);
 		break;
 	case STEP_KEYS:
 		ib->b.info.reservations = true;

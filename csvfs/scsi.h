@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * scsi.h - what a LUN answers to INQUIRY, READ CAPACITY and the like, taken apart. Pure; nothing is
+ * believed before its length was checked: the bytes come from a target that may be broken.
+ */
+#ifndef CSVFS_SCSI_H
+#define CSVFS_SCSI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "csvfs/bdev.h"
+
+#define SCSI_NO_LUN (-1)
+
+void scsi_put_be(uint8_t *p, uint64_t v, int bytes);
+
+/* SPC-4 6.6.2: the device type, 0 is a disk; SCSI_NO_LUN. `vendor`: vendor and product as text. */
+int scsi_inquiry(const uint8_t *d, size_t n, char *vendor, size_t vendor_bytes);
+
+/* SPC-4 7.8.13, page 00h: is that page there? */
+bool scsi_has_page(const uint8_t *d, size_t n, uint8_t page);
+
+/* Page 83h: the best name of the logical unit; out is left as it is if there is none. */
+void scsi_identity(const uint8_t *d, size_t n, char *out, size_t out_bytes);
+
+/* SBC-3 6.6.4, page B0h, in blocks; what it does not say is left as it is. */
+void scsi_limits(const uint8_t *d, size_t n, uint32_t *max_transfer_blocks, uint32_t *max_unmap_blocks);
+
+/* SBC-3 5.16: block_bytes, lun_bytes, unmap. False: it makes no sense. */
+bool scsi_capacity(const uint8_t *d, size_t n, struct bdev_info *info);
+
+/* SPC-4 7.5, MODE SENSE(6) with SBC-3's caching page. */
+void scsi_caching(const uint8_t *d, size_t n, bool *write_cache, bool *readonly);
+
+/* SPC-4 6.14.2, 6.14.3: keys, or the holder's key alone. Returns how many. */
+uint32_t scsi_pr_keys(const uint8_t *d, size_t n, bool is_reservation, uint32_t *generation, uint64_t *keys,
+	uint32_t keys_room);
+
+#endif

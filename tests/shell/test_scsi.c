@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* scsi.c: answers of targets, sound, cut short, and senseless. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "csvfs/base/prng.h"
+#include "csvfs/scsi.h"
+
+static size_t add_designator(uint8_t *d, size_t at, uint8_t kind, const void *id, uint8_t len)
+{
+	d[at] = 1;
+	d[at + 1] = kind;
+	d[at + 3] = len;
+	memcpy(d + at + 4, id, len);
+	at += 4u + len;
+	scsi_put_be(d + 2, at - 4, 2);
+	return at;
+}
+
+static void the_most_unique_name_of_the_lun_is_taken(void **state)
+{
+	static const uint8_t naa[16] = {0x60, 0x0a, 0x0b, 0x80, 1, 2, 3}, local[8] = {0x30, 9},
+			     nobody[16] = {0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0xe};
+	uint8_t d[256] = {0, 0x83};
+	char out[64] = "";
+	size_t at;
+
+	(void)state;
+	scsi_identity(d, sizeof(d), out, sizeof(out));
+	assert_string_equal(out, "");
+	at = add_designator(d, 4, 0x03, local, 8);
+	at = add_designator(d, at, 0x03, nobody, 16);
+	scsi_identity(d, at, out, sizeof(out));
+	assert_string_equal(out, "naa.3009000000000000"); /* better than none */
+	at = add_designator(d, at, 0x01, "IET  x-1  ", 10);
+	scsi_identity(d, at, out, sizeof(out));
+	assert_string_equal(out, "t10.IET  x-1");
+	at = add_designator(d, at, 0x13, naa, 16); /* of the port */
+	scsi_identity(d, at, out, sizeof(out));
+	assert_string_equal(out, "t10.IET  x-1");
+	at = add_designator(d, at, 0x03, naa, 16);
+	scsi_identity(d, at, out, sizeof(out));
+	assert_string_equal(out, "naa.600a0b80010203000000000000000000");
+	scsi_identity(d, at - 1, out, 12); /* cut short: the last one does not count */
+	assert_string_equal(out, "t10.IET  x-");
+}
+
+static void sizes_that_cannot_be_are_refused(void **state)
+{
+	struct bdev_info i = {0};
+	uint8_t d[32] = {0};
+
+	(void)state;
+	scsi_put_be(d, 1023, 8);
+	scsi_put_be(d + 8, 4096, 4);
+	d[14] = 0x80;
+	assert_false(scsi_capacity(d, 14, &i));
+	assert_true(scsi_capacity(d, 32, &i));
+	assert_true(i.lun_bytes == 4u << 20 && i.block_bytes == 4096 && i.unmap);
+	scsi_put_be(d, UINT64_MAX, 8);
+	assert_false(scsi_capacity(d, 32, &i));
+	scsi_put_be(d, UINT64_MAX / 4096, 8);
+	assert_false(scsi_capacity(d, 32, &i));
+	scsi_put_be(d, 1023, 8);
+	scsi_put_be(d + 8, 520, 4);
+	assert_false(scsi_capacity(d, 32, &i));
+	scsi_put_be(d + 8, 0, 4);
+	assert_false(scsi_capacity(d, 32, &i));
+}
+
+static void more_keys_than_there_is_room_are_cut(void **state)
+{
+	uint64_t keys[4];
+	uint32_t generation;
+	uint8_t d[56] = {0};
+
+	(void)state;
+	scsi_put_be(d, 7, 4);
+	scsi_put_be(d + 4, 48, 4);
+	for (unsigned k = 0; k < 6; k++)
+		scsi_put_be(d + 8 + 8 * k, 100 + k, 8);
+	assert_int_equal(scsi_pr_keys(d, sizeof(d), false, &generation, keys, 4), 4);
+	assert_true(generation == 7 && keys[3] == 103);
+	assert_int_equal(scsi_pr_keys(d, 27, false, &generation, keys, 4), 2);
+	assert_int_equal(scsi_pr_keys(d, 24, true, &generation, keys, 4), 1);
+	assert_int_equal(scsi_pr_keys(d, 23, true, &generation, keys, 4), 0);
+	assert_int_equal(scsi_pr_keys(d, 7, false, &generation, keys, 4), 0);
+}
+
+static void no_answer_is_read_beyond_its_end(void **state)
+{
+	struct prng r = {.s = 42};
+
+	(void)state;
+	for (int round = 0; round < 20000; round++) {
+		size_t n = prng_below(&r, 64);
+		uint8_t *d = malloc(n ? n : 1); /* exactly: a sanitizer sees a byte too many */
+		struct bdev_info i = {0};
+		uint64_t keys[4];
+		uint32_t a = 0, b = 0;
+		bool x, y;
+
+		for (size_t k = 0; k < n; k++)
+			d[k] = prng_below(&r, 3) ? (uint8_t)prng_below(&r, 20) : (uint8_t)prng_u64(&r);
+		(void)scsi_inquiry(d, n, i.vendor, sizeof(i.vendor));
+		(void)scsi_has_page(d, n, 0xb0);
+		scsi_identity(d, n, i.identity, sizeof(i.identity));
+		scsi_limits(d, n, &a, &b);
+		(void)scsi_capacity(d, n, &i);
+		scsi_caching(d, n, &x, &y);
+		(void)scsi_pr_keys(d, n, round % 2, &a, keys, 4);
+		free(d);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_most_unique_name_of_the_lun_is_taken),
+		cmocka_unit_test(sizes_that_cannot_be_are_refused),
+		cmocka_unit_test(more_keys_than_there_is_room_are_cut),
+		cmocka_unit_test(no_answer_is_read_beyond_its_end),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
