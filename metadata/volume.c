@@ -98,6 +98,7 @@ static void internal_done(struct vol *v, struct vol_req *r, int err)
 		return;
 	}
 	v->bg_active = false;
+	vol_unstall(v);
 	if (!err || err == -EINPROGRESS)
 		v->bg_wanted = true;
 	else if (err != -ENOENT)
@@ -173,6 +174,12 @@ static void run_request(struct vol *v, struct vol_req *r)
 	}
 	if (err == -EAGAIN) {
 		wait_for(v, r);
+		return;
+	}
+	/* What was deleted is still being freed: no space is only true when that is done. */
+	if (err == -ENOSPC && !internal(v, r) && v->state == VOL_READY &&
+		(v->bg_wanted || v->bg_active)) {
+		list_add_tail(&r->link, &v->stalled);
 		return;
 	}
 	lsn = t->seen_lsn;
@@ -600,6 +607,7 @@ void vol_close(struct vol *v, struct effects *fx)
 	} else if (v->state == VOL_READY) {
 		v->state = VOL_CLOSING;
 		v->close = CLOSE_DRAIN;
+		vol_unstall(v);
 	}
 }
 

@@ -109,6 +109,47 @@ static void volume_can_be_filled_and_emptied_any_number_of_times(void **state)
 	engine_end();
 }
 
+/* Interleaved with another file, so that it has an extent for each cluster. */
+static uint64_t fill_with_fragments(uint64_t root, const char *name)
+{
+	uint64_t a = create(root, name), b = create(root, "other");
+	int err = 0;
+
+	for (uint64_t i = 0; !err; i++)
+		err = do_layout(i % 2 ? a : b, (2 * i + i / 7) * CLUSTER, 1, FS_LAYOUT_WRITE);
+	assert_int_equal(err, -ENOSPC);
+	assert_int_equal(do_name(FS_UNLINK, root, "other"), 0);
+	return a;
+}
+
+static void space_of_what_was_deleted_is_there_for_the_next_request(void **state)
+{
+	uint64_t root = engine_mkfs(1ull << 30, 4 << 20), f;
+	static struct vol_req r[2];
+
+	for (uint32_t round = 0; round < 5; round++) {
+		(void)fill_with_fragments(root, "f");
+		f = create(root, "g");
+		memset(r, 0, sizeof(r));
+		r[0].rq.op = FS_UNLINK;
+		r[0].rq.ino = root;
+		strcpy(r[0].rq.name, "f");
+		r[1].rq.op = FS_FALLOCATE;
+		r[1].rq.ino = f;
+		r[1].rq.len = 14000 * CLUSTER;
+		/* Both at once: what the first one frees in the background is waited for. */
+		assert_int_equal(run_sync_batch(engine.rs, r, 2), 0);
+		assert_int_equal(r[0].reply.err, 0);
+		assert_int_equal(r[1].reply.err, 0);
+		/* And there is not more than there is. */
+		r[1].rq.off = r[1].rq.len;
+		assert_int_equal(run_sync_batch(engine.rs, r + 1, 1), 0);
+		assert_int_equal(r[1].reply.err, -ENOSPC);
+		assert_int_equal(do_name(FS_UNLINK, root, "g"), 0);
+	}
+	engine_end();
+}
+
 /* A file of many extents, made of single clusters of a volume full of holes. */
 static void many_extents_are_freed_in_the_background_through_crashes(void **state)
 {
@@ -195,6 +236,7 @@ int main(void)
 		cmocka_unit_test(random_operations_match_the_model),
 		cmocka_unit_test(random_operations_match_the_model_on_a_full_volume),
 		cmocka_unit_test(volume_can_be_filled_and_emptied_any_number_of_times),
+		cmocka_unit_test(space_of_what_was_deleted_is_there_for_the_next_request),
 		cmocka_unit_test(many_extents_are_freed_in_the_background_through_crashes),
 		cmocka_unit_test(hundred_thousand_files_in_one_directory),
 	};
