@@ -287,15 +287,17 @@ static void requests_step(struct client *c, struct effects *fx)
 
 void client_step(struct client *c, uint64_t now_ns, struct effects *fx)
 {
-	(void)now_ns;
 	c->more = false;
+	c->paused = false;
 	requests_step(c, fx);
-	client_block_step(c, fx);
+	client_block_step(c, now_ns, fx);
 }
 
 uint64_t client_deadline(const struct client *c)
 {
-	return c->more ? 0 : NEVER;
+	if (c->more)
+		return 0;
+	return c->paused ? c->pause_ns : NEVER;
 }
 
 /* ------------------------------------------------------------------ statistics, invariants */

@@ -30,6 +30,8 @@
  *     older attempt can no longer land: it was fenced, or the same life of the peer says so.
  *  B2 While a write is UNKNOWN no other write of one of its bytes is sent.
  *  B3 Nothing is acknowledged before every piece is DONE.
+ *  B4 A peer that has just refused is not asked again before CLIENT_BLOCK_PAUSE_NS: else it would be as fast
+ *     as the network is.
  *
  * Invariants of both are asserted by client_check(). Nothing here emits more than effects_room() allows:
  * what did not fit goes with the next step, and client_deadline() says "now".
@@ -44,6 +46,8 @@
 #include "csvfs/base/platform.h"
 #include "csvfs/base/trace.h"
 #include "redirect/session.h"
+
+#define CLIENT_BLOCK_PAUSE_NS (100 * NS_PER_MS)
 
 struct client;
 
@@ -145,7 +149,7 @@ bool client_block_next_expired(struct client *c, uint64_t before_ns, uint64_t *t
 
 /* Sends what may be sent and fits. Call at the end of every step. */
 void client_step(struct client *c, uint64_t now_ns, struct effects *fx);
-/* 0: something is left to send and can be; NEVER: nothing to do before the next event. */
+/* 0: something is left to send and can be; a time: B4; NEVER: nothing to do before the next event. */
 uint64_t client_deadline(const struct client *c);
 
 struct client_stats {
@@ -160,7 +164,7 @@ struct client_stats {
 };
 void client_get_stats(const struct client *c, struct client_stats *st);
 
-/* Asserts R1 to R5, B1 to B3 as far as a state can show them. */
+/* Asserts R1 to R5, B1 to B4 as far as a state can show them. */
 void client_check(const struct client *c);
 
 #endif

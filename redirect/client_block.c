@@ -227,10 +227,14 @@ static bool piece_send(struct client *c, struct client_io *io, uint32_t i, struc
 	return true;
 }
 
-void client_block_step(struct client *c, struct effects *fx)
+void client_block_step(struct client *c, uint64_t now_ns, struct effects *fx)
 {
 	if (!client_block_session(c) || !c->pieces[CLIENT_PIECE_HELD])
 		return;
+	if (c->peer_nr == c->pause_nr && now_ns < c->pause_ns) {
+		c->paused = true;
+		return;
+	}
 	list_for_each_entry (io, &c->ios, struct client_io, link) {
 		if (io->expired)
 			continue;
@@ -362,6 +366,10 @@ enum client_block_result client_block_reply(struct client *c, struct session *s,
 		status = LUN_UNKNOWN;
 	}
 	result = piece_status(c, s, io, p, status, data, fx);
+	if (result != CLIENT_BLOCK_OK) {
+		c->pause_nr = s->nr;
+		c->pause_ns = now_ns + CLIENT_BLOCK_PAUSE_NS;
+	}
 	io_end(c, io, now_ns, fx);
 	data_free(data, fx);
 	return result;

@@ -85,13 +85,16 @@ struct client {
 	uint64_t sent_bytes;
 	struct session *peer;
 	uint32_t peer_nr, incarnation;
+	uint64_t pause_ns; /* nothing is sent over session pause_nr before */
+	uint32_t pause_nr;
 	uint64_t block_ops, block_read_bytes, block_write_bytes, block_longest_stall_ns;
 
 	bool more; /* the last step ended because the effects were full */
+	bool paused; /* ... because a peer has just refused */
 };
 
 void client_block_init(struct client *c);
-void client_block_step(struct client *c, struct effects *fx);
+void client_block_step(struct client *c, uint64_t now_ns, struct effects *fx);
 void client_block_get_stats(const struct client *c, struct client_stats *st);
 void client_block_check(const struct client *c);
 

@@ -496,7 +496,7 @@ static void pong(struct session *s, const struct msg *m)
 /* Rule 4: what belongs to an epoch. */
 static bool of_epoch(enum msg_type type)
 {
-	return type >= MSG_REQUEST && type <= MSG_FENCE_DONE;
+	return type >= MSG_REQUEST && type <= MSG_VOID;
 }
 
 /* A message of an established session. True: it is for the caller. */
@@ -528,6 +528,7 @@ static bool session_msg(struct session *s, const struct msg *m, struct effects *
 	case MSG_RECLAIM:
 	case MSG_RECLAIM_END:
 	case MSG_SERVE:
+	case MSG_VOID:
 	case MSG_FENCE_ME:
 	case MSG_FENCE_DONE:
 	case MSG_BLOCK:

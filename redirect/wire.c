@@ -667,6 +667,7 @@ static void code_body(struct coder *x, struct msg *m)
 		code_u32(x, &m->reclaim_end.count);
 		return;
 	case MSG_SERVE:
+	case MSG_VOID:
 		return;
 	case MSG_FENCE_ME:
 	case MSG_FENCE_DONE:
@@ -816,6 +817,8 @@ const char *msg_type_name(enum msg_type type)
 		return "RECLAIM_END";
 	case MSG_SERVE:
 		return "SERVE";
+	case MSG_VOID:
+		return "VOID";
 	case MSG_FENCE_ME:
 		return "FENCE_ME";
 	case MSG_FENCE_DONE:

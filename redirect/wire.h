@@ -45,6 +45,7 @@ enum msg_type {
 	MSG_SERVE = 21, /* from the coordinator: reclaim is over, send your requests */
 	MSG_FENCE_ME = 22, /* fence this older incarnation of mine, I still have writes unknown */
 	MSG_FENCE_DONE = 23,
+	MSG_VOID = 24, /* from the coordinator: layouts you reclaimed are void; forget them, reclaim again */
 
 	MSG_BLOCK = 32, /* read, write or flush the LUN for the sender; write: with data */
 	MSG_BLOCK_REPLY = 33, /* same tag; read: with data */

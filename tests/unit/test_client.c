@@ -779,9 +779,15 @@ static void a_flush_is_carried_and_repeated(void **state)
 	step(w);
 	assert_int_equal(frame_msg(w, 0)->block.op, BLOCK_FLUSH);
 	assert_int_equal(reply(w, s, frame_msg(w, 0)->tag, LUN_UNKNOWN, 0), CLIENT_BLOCK_NO_PATH);
+	/* B4: the core may choose the same peer again, but it is asked again only later. */
 	client_block_peer(w->c, s, 9);
 	step(w);
+	assert_int_equal(w->frame_count, 1);
+	assert_int_equal(client_deadline(w->c), w->now_ns + CLIENT_BLOCK_PAUSE_NS);
+	w->now_ns += CLIENT_BLOCK_PAUSE_NS;
+	step(w);
 	assert_int_equal(w->frame_count, 2);
+	assert_int_equal(client_deadline(w->c), NEVER);
 	assert_int_equal(reply(w, s, frame_msg(w, 1)->tag, LUN_OK, 0), CLIENT_BLOCK_OK);
 	assert_int_equal(effects_of(w, FX_BLOCK_DONE, 5), 1);
 	world_free(w);
@@ -961,7 +967,7 @@ static void blocks_run(uint64_t seed)
 	for (uint32_t i = 0; i < 6000; i++) {
 		uint64_t what = prng_below(&w->r, 1000);
 
-		w->now_ns += NS_PER_MS;
+		w->now_ns += 20 * NS_PER_MS;
 		if (what < 300)
 			submit_write(w, l);
 		else if (what < 400)
@@ -979,6 +985,7 @@ static void blocks_run(uint64_t seed)
 		step(w);
 	}
 	for (uint32_t i = 0; i < 3000; i++) {
+		w->now_ns += CLIENT_BLOCK_PAUSE_NS;
 		fence(w, l);
 		client_block_peer(w->c, s, 9);
 		step(w);
