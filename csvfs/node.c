@@ -277,6 +277,14 @@ static void on_cancel(struct node *n, uint64_t tag, struct effects *fx)
 
 /* ------------------------------------------------------------------ sessions */
 
+/* Our rights have ended: what was not committed is lost, and a later fsync says so. */
+static void evicted(struct node *n, struct effects *fx)
+{
+	n->evictions++;
+	n->standing = false;
+	node_file_forget_layouts(n, fx);
+}
+
 static void on_message(struct node *n, struct session *s, const struct msg *m, uint64_t data,
 	struct effects *fx)
 {
@@ -306,9 +314,19 @@ static void on_message(struct node *n, struct session *s, const struct msg *m, u
 	case MSG_SERVE:
 		if (s == n->coord && n->reclaim == RECLAIM_SENT) {
 			n->reclaim = RECLAIM_SERVED;
+			n->standing = true;
 			client_serve_remote(n->client, s);
 			trace(n->trace, TRACE_INFO, "node %u serves us, epoch %lu", s->peer,
 				n->coord_epoch);
+		}
+		return;
+	case MSG_VOID:
+		if (s == n->coord && n->reclaim == RECLAIM_SENT) {
+			trace(n->trace, TRACE_ERROR, "our layouts are void: others went on without us");
+			evicted(n, fx);
+			n->reclaim = RECLAIM_SENDING;
+			n->reclaim_at = NULL;
+			n->reclaim_count = 0;
 		}
 		return;
 	case MSG_BLOCK:
@@ -412,7 +430,7 @@ static void reclaim_send(struct node *n, struct effects *fx)
 		m.type = MSG_RECLAIM;
 		m.reclaim.ino = f->ino;
 		m.reclaim.open = true;
-		m.reclaim.holder = f->layout != LAYOUT_NONE;
+		m.reclaim.holder = f->layout != LAYOUT_NONE && !f->voided;
 		m.reclaim.blank = m.reclaim.holder;
 		m.reclaim.range_count = count;
 		m.reclaim.ranges = ranges;
@@ -502,8 +520,11 @@ static void path_step(struct node *n, struct effects *fx)
 		trace(n->trace, TRACE_ERROR, "evicted: our incarnation %x was fenced", gone);
 		io_path_lose(&n->path, "evicted by the coordinator", n->now_ns, fx);
 		io_path_fenced(&n->path, gone);
-		node_file_forget_layouts(n, fx);
+		evicted(n, fx);
 	}
+	/* Others may go on without us: only a coordinator can say that what we hold is still ours. */
+	if (tk == TK_IDLE || tk == TK_LOST || tk == TK_FROZEN)
+		n->standing = false;
 	if (tk == TK_LOST && !n->was_lost)
 		io_path_lose(&n->path, takeover_reason(n->tk), n->now_ns, fx);
 	n->was_lost = tk == TK_LOST;
@@ -802,6 +823,11 @@ uint64_t node_deadline(const struct node *n)
 bool node_ready(const struct node *n)
 {
 	return n->ever_served;
+}
+
+uint32_t node_evictions(const struct node *n)
+{
+	return n->evictions;
 }
 
 void node_check(const struct node *n)

@@ -54,6 +54,9 @@ uint64_t node_deadline(const struct node *n);
  */
 bool node_ready(const struct node *n);
 
+/* How often in this life others took this node's rights away: what it had not synced may be lost. */
+uint32_t node_evictions(const struct node *n);
+
 /* Asserts every invariant that can be seen from one node. For tests and the simulator. */
 void node_check(const struct node *n);
 

@@ -87,6 +87,9 @@ static void take_flushes(struct node *n, uint32_t from, struct effects *fx)
 
 void node_data_block(struct node *n, const struct event *ev, struct effects *fx)
 {
+	/* On a path that is up nothing ends so unless somebody took our registration away. */
+	if (ev->block.unknown && n->path.st == PST_UP)
+		io_path_lose(&n->path, "the LUN refused a write, or it was lost", n->now_ns, fx);
 	if (client_block_submit(n->client, ev))
 		block_done(ev->tag, -ENOMEM, fx);
 }
@@ -370,7 +373,7 @@ static enum io_mode choose_mode(struct node *n, const char **why)
 							     "the cluster is not quorate";
 		return IO_PAUSED;
 	}
-	if (!n->ever_served) {
+	if (!n->standing) {
 		*why = "waiting for a coordinator";
 		return IO_PAUSED;
 	}

@@ -522,7 +522,7 @@ static void layout_drop(struct node *n, struct file *f, struct effects *fx)
 
 	e->layout.ino = f->ino;
 	f->layout = LAYOUT_NONE;
-	f->recalled = false;
+	f->recalled = f->voided = false;
 	ranges_clear(n, &f->owned);
 }
 
@@ -617,6 +617,7 @@ void node_file_forget_layouts(struct node *n, struct effects *fx)
 		}
 		ranges_clear(n, &f->dirty);
 		ranges_clear(n, &f->owned);
+		f->voided = true;
 		if (f->layout == LAYOUT_KEPT)
 			layout_close_gate(n, f, fx);
 	}

@@ -47,6 +47,7 @@ struct file {
 	enum layout_st layout;
 	uint32_t opens;
 	bool recalled;	    /* a recall, not only our own wish, wants the layout back */
+	bool voided;	    /* what we hold counts no longer: it is on its way out */
 	bool lost;	    /* first writes were lost with the lease: the next fsync says EIO */
 	bool reopen;	    /* opened again while closing */
 	bool commit_in_flight;

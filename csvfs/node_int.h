@@ -74,6 +74,8 @@ struct peer {
 	bool reclaimed;	  /* has told all it holds, in this epoch and session */
 	bool told;	  /* takeover knows that */
 	bool served;	  /* SERVE was sent */
+	bool entitled;	  /* a member when we took over, or served since: what it reclaims counts */
+	bool claims;	  /* has reclaimed a layout in this session */
 	bool reclaim_new; /* the next RECLAIM is the first: what we knew before is void */
 	uint64_t evicted_ns; /* fenced for silence; its lease is over at this time; 0: no */
 	bool evicting;	     /* fence is under way */
@@ -147,6 +149,8 @@ struct node {
 	struct file *reclaim_at;
 	uint32_t reclaim_count;
 	bool ever_served;
+	bool standing; /* a coordinator serves or served us, and nothing has put that in doubt since */
+	uint32_t evictions;
 
 	/* mode and gate */
 	enum io_mode mode;

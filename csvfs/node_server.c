@@ -15,7 +15,9 @@
  *     zeroed on the LUN, so that a later extension shows zeros (invariant 6).
  *  4. A request waits in the order of arrival at its inode: nobody starves.
  *  5. A node that does not answer a recall is fenced; its rights end when it is fenced and its lease is
- *     over (reads need no registration).
+ *     over (reads need no registration), or when it has told that it forgot them (rule 7).
+ *  7. Layouts can be reclaimed by who was a member when we took over and has not been given up since.
+ *     Others were out of sight when what they held may have been given away: theirs are void.
  *  6. Replies leave when the engine says durable. A reply whose session is gone is dropped: the node
  *     asks again, and the reply cache answers.
  */
@@ -596,7 +598,8 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 			s->vr.rq.op = FS_CLOSE;
 		if (s->vr.rq.op == FS_OPEN && rp->err && !s->was_open)
 			(void)lease_set_open(&n->leases, s->vr.rq.ino, s->idx, false);
-		if (s->vr.rq.op == FS_CREATE && !rp->err &&
+		/* Again: the session may have broken and its rights been reclaimed without this one. */
+		if ((s->vr.rq.op == FS_OPEN || s->vr.rq.op == FS_CREATE) && !rp->err &&
 			lease_set_open(&n->leases, rp->attr.ino, s->idx, true))
 			rp->err = -ENOMEM;
 		if (s->vr.rq.op == FS_LAYOUT_COMMIT && !rp->err)
@@ -623,7 +626,7 @@ bool node_server_admits(struct node *n, uint32_t node, uint64_t life)
 
 	if (!m || !m->member || m->state.life != life)
 		return false;
-	return !(p && p->life == life && (p->evicting || n->now_ns < p->evicted_ns));
+	return !(p && p->life == life && p->evicting);
 }
 
 static void drop_rights(struct node *n, uint32_t idx, bool opens)
@@ -652,9 +655,10 @@ void node_server_reclaim(struct node *n, struct session *s, const struct msg *m,
 	if (!p)
 		return;
 	if (p->reclaim_new) {
-		p->reclaim_new = false;
+		p->reclaim_new = p->claims = false;
 		drop_rights(n, peer_idx(n, p), true);
 	}
+	p->claims |= m->reclaim.holder;
 	li = lease_get(&n->leases, m->reclaim.ino);
 	if (!li)
 		return;
@@ -685,7 +689,7 @@ static void serve_node(struct node *n, struct peer *p, struct effects *fx)
 		return;
 	if (p->node == n->cfg.node) {
 		p->served = true;
-		n->serving_local = true;
+		n->serving_local = n->standing = true;
 		client_serve_local(n->client);
 		trace(n->trace, TRACE_INFO, "we serve, epoch %lu", takeover_epoch(n->tk));
 		return;
@@ -708,10 +712,19 @@ void node_server_reclaim_end(struct node *n, struct session *s, struct effects *
 		return;
 	}
 	if (p->reclaim_new) {
-		p->reclaim_new = false;
+		p->reclaim_new = p->claims = false;
 		drop_rights(n, peer_idx(n, p), true);
 	}
-	p->reclaimed = true;
+	if (p->claims && !p->entitled) {
+		/* Rule 7. */
+		trace(n->trace, TRACE_ERROR, "node %u reclaims layouts, but was not with us -> void",
+			p->node);
+		drop_rights(n, peer_idx(n, p), true);
+		p->reclaim_new = true;
+		(void)session_send(s, &(struct msg){.type = MSG_VOID}, 0, 0, fx);
+		return;
+	}
+	p->reclaimed = p->entitled = true;
 	p->evicted_ns = 0;
 	takeover_reclaimed(n->tk, p->node);
 	n->again = true;
@@ -748,7 +761,7 @@ static void reclaim_self(struct node *n, struct effects *fx)
 		list_for_each_entry(r, &f->owned, struct frange, link)
 			(void)lease_own(&n->leases, li, peer_idx(n, p), r->off, r->len);
 	}
-	p->reclaimed = true;
+	p->reclaimed = p->entitled = true;
 	takeover_reclaimed(n->tk, n->cfg.node);
 	n->again = true;
 }
@@ -764,7 +777,7 @@ static void evict(struct node *n, struct peer *p, struct effects *fx)
 		n->cfg.recall_ns / NS_PER_SEC);
 	p->evicting = true;
 	p->evicted_ns = n->now_ns + n->cfg.lease_ns + NS_PER_SEC;
-	p->served = p->reclaimed = false;
+	p->served = p->reclaimed = p->entitled = false;
 	takeover_fence_node(n->tk, p->node, "it did not answer a recall");
 	if (s)
 		session_drop(s, "you did not answer a recall: you are fenced", fx);
@@ -815,10 +828,10 @@ static void departed(struct node *n, struct effects *fx)
 		if (m && m->member && m->state.life == p->life && !p->evicted_ns)
 			continue;
 		if (!p->evicted_ns) {
-			bool clean = m && m->state.life == p->life &&
-				     (m->state.path == MPATH_CLEAN || m->state.path == MPATH_NONE);
+			/* Who left without a word is on the fence list from that very step on. */
+			bool clean = !member_victim_pending(&n->member, p->node);
 
-			p->served = p->reclaimed = false;
+			p->served = p->reclaimed = p->entitled = false;
 			p->evicting = true;
 			p->evicted_ns = n->now_ns + (clean ? 0 : n->cfg.lease_ns + NS_PER_SEC);
 		}
@@ -854,6 +867,20 @@ static bool node_is_gone(void *ctx, uint32_t node)
 	return !member_present(&n->member, node);
 }
 
+/* Rule 7. Who leaves the view later loses its place in departed(). */
+static void entitle_members(struct node *n)
+{
+	const struct member_view *v = member_view(&n->member);
+
+	for (uint32_t i = 0; i < v->count; i++) {
+		const struct member_node *m = member_find(&n->member, v->nodes[i]);
+		struct peer *p = m ? peer_get(n, m->node, m->state.life) : NULL;
+
+		if (p)
+			p->entitled = true;
+	}
+}
+
 static void open_volume(struct node *n, struct effects *fx)
 {
 	struct vol_config vc = {.mem = n->mem, .trace = n->trace, .cache_bytes = n->cfg.cache_bytes,
@@ -868,6 +895,7 @@ static void open_volume(struct node *n, struct effects *fx)
 		return;
 	}
 	n->stats.takeovers++;
+	entitle_members(n);
 	vol_open(n->vol, takeover_epoch(n->tk), fx);
 }
 

@@ -522,6 +522,11 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 	node_check(n->core);
 	for (uint32_t i = 0; i < n->fx.count && n->up && n->life_nr == life; i++)
 		carry_out(s, n, &n->fx.fx[i]);
+	if (n->up && n->life_nr == life && node_evictions(n->core) != n->evictions) {
+		n->evictions = node_evictions(n->core);
+		sim_log(s, "node %u was EVICTED", n->id);
+		load_node_evicted(s, n);
+	}
 	if (n->up && n->life_nr == life)
 		after_dp(s, n);
 }
@@ -584,6 +589,7 @@ void node_start(struct sim *s, struct snode *n)
 	n->ready = n->stopping = false;
 	n->paused_until = 0;
 	n->timer_at = NEVER;
+	n->evictions = 0;
 	n->in_group = true;
 	n->seen_all = false;
 	list_init(&n->ops);

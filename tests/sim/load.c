@@ -31,6 +31,7 @@ struct entry {
 	uint64_t start, end; /* end NEVER: under way */
 	uint64_t over;	     /* reads that begin later do not see it */
 	bool acked;
+	bool weak;	     /* acked by a node that died before it was durable: may be gone */
 	bool durable;	     /* a sync write, or one before an fsync of its node */
 	uint32_t by;	     /* node */
 	uint32_t node;	     /* of a client that died before the answer: 0 otherwise */
@@ -208,9 +209,11 @@ static void forget_volatile(struct sim *s, uint32_t node)
 			for (uint32_t k = 0; k < x->count; k++)
 				x->e[k].over = NEVER;
 			for (uint32_t k = 0; k < x->count; k++) {
-				const struct entry *w = &x->e[k];
+				struct entry *w = &x->e[k];
 
-				if (w->acked && (w->durable || w->by != node))
+				if (w->acked && !w->durable && w->by == node)
+					w->weak = true;
+				if (w->acked && !w->weak)
 					settle(x, w);
 			}
 		}
@@ -477,6 +480,11 @@ static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
 {
 	struct client *c = arg;
 
+	if (rp->err == -EIO && c->n->evictions) {
+		/* What was not synced is lost with the node's rights, and this says so. */
+		finished(c);
+		return;
+	}
 	if (rp->err) {
 		bad_err(c, rp->err);
 		return;
@@ -485,7 +493,8 @@ static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
 		struct sector *x = &s->load->sectors[c->file][i];
 
 		for (uint32_t k = 0; k < x->count; k++) {
-			if (x->e[k].by == c->n->id && x->e[k].acked && x->e[k].end < c->start_ns)
+			if (x->e[k].by == c->n->id && x->e[k].acked && !x->e[k].weak &&
+				x->e[k].end < c->start_ns)
 				x->e[k].durable = true;
 		}
 	}
@@ -550,6 +559,11 @@ void load_node_up(struct sim *s, struct snode *n)
 		c->alive = c->idle = true;
 		sim_at_node(s, n, s->now_ns + 1000 * i, next_op, c);
 	}
+}
+
+void load_node_evicted(struct sim *s, struct snode *n)
+{
+	forget_volatile(s, n->id);
 }
 
 void load_node_down(struct sim *s, struct snode *n)

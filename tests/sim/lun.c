@@ -584,3 +584,14 @@ void lun_power_loss(struct sim *s)
 	}
 	load_san_loss(s);
 }
+
+void lun_say_stuck(struct sim *s)
+{
+	list_for_each_entry(c, &s->lun.commands, struct lun_cmd_state, link) {
+		if (!c->orphan)
+			sim_log(s, "LUN: command %d of n%u at %lu: done %d lost %d told %d refs %u, nexus %s, key %lx",
+				(int)c->cmd.op, c->node, c->cmd.off, c->done, c->lost, c->told, c->refs,
+				c->nexus && c->nexus->alive ? "alive" : "dead",
+				c->nexus ? c->nexus->key : 0);
+	}
+}

@@ -236,6 +236,7 @@ static void say_stuck(struct sim *s, const char *what)
 {
 	load_say_stuck(s);
 	nodes_say_stuck(s);
+	lun_say_stuck(s);
 	sim_fail(s, "%s: does not end", what);
 }
 

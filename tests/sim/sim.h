@@ -124,6 +124,7 @@ struct snode {
 	bool in_group;
 	uint64_t last_conf[2];
 	bool seen_all;
+	uint32_t evictions;
 	uint32_t side;	      /* partition it is in */
 };
 
@@ -191,6 +192,7 @@ void lun_restore(struct sim *s, struct snode *n);
 /* A data-path command: the callback gets the status. */
 void lun_io(struct sim *s, struct snode *n, bool write, bool fua, uint64_t off, uint32_t len, void *buf,
 	void (*done)(struct sim *s, struct snode *n, void *arg, enum lun_status st), void *arg);
+void lun_say_stuck(struct sim *s);
 bool lun_idle_of(struct sim *s, uint32_t node);
 
 /* cluster.c */
@@ -229,6 +231,7 @@ void load_create(struct sim *s);
 void load_destroy(struct sim *s);
 void load_node_up(struct sim *s, struct snode *n);
 void load_node_down(struct sim *s, struct snode *n);
+void load_node_evicted(struct sim *s, struct snode *n);
 /* Commands of that node's earlier lives and paths can no longer land. */
 void load_node_drained(struct sim *s, uint32_t node);
 bool load_idle(const struct sim *s);
