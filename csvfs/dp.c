@@ -18,42 +18,7 @@
 #include <string.h>
 
 #include "csvfs/base/assert.h"
-
-struct dp_file {
-	struct layout_file lf;
-	struct list inside;	/* ops, by ilink */
-	struct list waiting;	/* ops in PARKED, in order of arrival */
-	struct list asking;	/* ops in ASK */
-	struct list drained;	/* in dp.drained: EV_DRAINED is owed */
-	uint32_t op_count;	/* ops that name this file */
-	uint32_t inside_count, exclusive_count, lock_waiters, ask_count;
-	bool put_failed;	/* an answer could not be recorded */
-	bool touched;		/* written in place, not told yet */
-	int64_t touched_wall_ns;
-	uint64_t told_ns;	/* when EV_TOUCHED was last given */
-};
-
-struct dp {
-	struct dp_config cfg;
-	struct layout layout;
-	enum gate gate;
-	uint64_t lease_ns;
-	uint64_t seq;
-	uint32_t direct_count;	/* ops in IO */
-	bool volume_drained;	/* EV_DRAINED(0) is owed */
-	struct list ready;	/* ops */
-	struct list later;	/* ops, any order: few */
-	struct list drained;	/* files */
-};
-
-/* What a plan came to. */
-enum plan {
-	PLAN_IO,	/* segs are filled in */
-	PLAN_NOTHING,	/* no I/O: answered at once */
-	PLAN_ASK,	/* need_* are filled in */
-	PLAN_LOCKED,	/* the range is locked by another op */
-	PLAN_NOMEM,
-};
+#include "csvfs/dp_int.h"
 
 static bool move_ok(enum dp_state from, enum dp_state to)
 {
@@ -132,32 +97,6 @@ static void owe_drained(struct dp *dp, struct dp_file *f)
 
 /* ------------------------------------------------------------------ locks */
 
-static bool locks_conflict(const struct dp_op *a, const struct dp_op *b)
-{
-	return (a->exclusive || b->exclusive) && a->lock_off < b->lock_end &&
-	       b->lock_off < a->lock_end;
-}
-
-/* With a lock that is held, or with one that somebody who came earlier waits for. */
-static bool must_wait_for_lock(const struct dp_file *f, const struct dp_op *op)
-{
-	if (!op->exclusive && !f->exclusive_count && !f->lock_waiters)
-		return false;
-	list_for_each_entry(o, &f->inside, struct dp_op, ilink) {
-		if (o != op && o->locked && locks_conflict(op, o))
-			return true;
-	}
-	if (!f->lock_waiters)
-		return false;
-	list_for_each_entry(o, &f->waiting, struct dp_op, link) {
-		if (o->seq >= op->seq)
-			break;
-		if (o->cause == DP_BY_LOCK && locks_conflict(op, o))
-			return true;
-	}
-	return false;
-}
-
 static void unpark(struct dp *dp, struct dp_op *op)
 {
 	if (op->cause == DP_BY_LOCK)
@@ -172,7 +111,7 @@ static void wake_lock_waiters(struct dp *dp, struct dp_file *f)
 	if (!f->lock_waiters)
 		return;
 	list_for_each_entry_safe(op, tmp, &f->waiting, struct dp_op, link) {
-		if (op->cause == DP_BY_LOCK && !must_wait_for_lock(f, op))
+		if (op->cause == DP_BY_LOCK && !dp_plan_must_wait(f, op))
 			unpark(dp, op);
 	}
 }
@@ -183,14 +122,6 @@ static void wake(struct dp *dp, struct dp_file *f, enum dp_cause cause)
 		if (op->cause == cause)
 			unpark(dp, op);
 	}
-}
-
-static void lock(struct dp_file *f, struct dp_op *op)
-{
-	csv_assert(!op->locked);
-	op->locked = true;
-	if (op->exclusive)
-		f->exclusive_count++;
 }
 
 static void unlock(struct dp *dp, struct dp_op *op)
@@ -280,202 +211,6 @@ static enum dp_verdict ask(struct dp *dp, struct dp_op *op)
 	return DP_NEED_LAYOUT;
 }
 
-/* ------------------------------------------------------------------ plan: mapping */
-
-static void add_zero(struct dp_op *op, uint64_t off, uint64_t end)
-{
-	uint32_t buf_off = (uint32_t)(off - op->img_off), len = (uint32_t)(end - off);
-	struct dp_zero *z = op->zero_count ? &op->zeros[op->zero_count - 1] : NULL;
-
-	if (z && z->buf_off + z->len == buf_off) {
-		z->len += len;
-		return;
-	}
-	csv_assert(op->zero_count < SEGS_MAX);
-	op->zeros[op->zero_count++] = (struct dp_zero){.buf_off = buf_off, .len = len};
-}
-
-static void add_seg(struct dp_op *op, uint64_t off, uint64_t end, uint64_t lun_off)
-{
-	uint32_t buf_off = (uint32_t)(off - op->img_off), len = (uint32_t)(end - off);
-	struct seg *s = op->seg_count ? &op->segs[op->seg_count - 1] : NULL;
-
-	if (s && s->buf_off + s->len == buf_off && s->lun_off + s->len == lun_off) {
-		s->len += len;
-		return;
-	}
-	csv_assert(op->seg_count < SEGS_MAX);
-	op->segs[op->seg_count++] = (struct seg){.lun_off = lun_off, .len = len, .buf_off = buf_off};
-}
-
-static enum plan need(struct dp_op *op, uint64_t off, uint64_t end, bool write)
-{
-	op->need_off = off;
-	op->need_len = end - off;
-	op->need_write = write;
-	return PLAN_ASK;
-}
-
-static uint64_t round_down(uint64_t x, uint64_t unit)
-{
-	return x & ~(unit - 1);
-}
-
-static uint64_t round_up(uint64_t x, uint64_t unit)
-{
-	return (x + unit - 1) & ~(unit - 1);
-}
-
-/* [off, end) of the file, known and with space, as segments. */
-static void map_segs(const struct dp_file *f, struct dp_op *op, uint64_t off, uint64_t end)
-{
-	struct fs_extent e;
-	uint64_t stop;
-
-	for (uint64_t at = off; at < end; at = stop) {
-		bool known = layout_at(&f->lf, at, &e, NULL);
-
-		csv_assert(known);
-		stop = e.off + e.len < end ? e.off + e.len : end;
-		add_seg(op, at, stop, e.lun_off + (at - e.off));
-	}
-}
-
-/* ------------------------------------------------------------------ plan: reads */
-
-static enum plan plan_read(struct dp *dp, struct dp_file *f, struct dp_op *op)
-{
-	uint64_t bs = dp->cfg.block_bytes, end = op->off + op->len, stop;
-	struct fs_extent e;
-
-	if (!f->lf.size_known)
-		return need(op, op->off, end, false);
-	if (end > f->lf.size) {
-		/* The file may have grown meanwhile. */
-		if (!op->asked)
-			return need(op, op->off, end, false);
-		end = f->lf.size;
-	}
-	op->result = end > op->off ? (int32_t)(end - op->off) : 0;
-	if (!op->result)
-		return PLAN_NOTHING;
-	op->img_off = round_down(op->off, bs);
-	op->skip = (uint32_t)(op->off - op->img_off);
-	op->img_len = (uint32_t)(round_up(end, bs) - op->img_off);
-	for (uint64_t at = op->img_off; at < end; at = stop) {
-		if (!layout_at(&f->lf, at, &e, NULL))
-			return need(op, at < op->off ? op->off : at, end, false);
-		if (e.state == EXT_HOLE && !op->asked && !dp->cfg.sole_node)
-			return need(op, at < op->off ? op->off : at, end, false);
-		stop = e.off + e.len;
-		if (stop > op->img_off + op->img_len)
-			stop = op->img_off + op->img_len;
-		if (e.state == EXT_WRITTEN || e.state == EXT_SHARED)
-			add_seg(op, at, stop, e.lun_off + (at - e.off));
-		else
-			add_zero(op, at, stop);
-	}
-	return op->seg_count ? PLAN_IO : PLAN_NOTHING;
-}
-
-/* ------------------------------------------------------------------ plan: writes */
-
-/* Every byte of it has space; `first`: some of it is unwritten. */
-static bool find_space(const struct dp_file *f, struct dp_op *op, uint64_t off, uint64_t end)
-{
-	struct fs_extent e;
-
-	op->first = false;
-	for (uint64_t at = off; at < end; at = e.off + e.len) {
-		if (!layout_at(&f->lf, at, &e, NULL) || e.state == EXT_HOLE ||
-			e.state == EXT_SHARED) {
-			need(op, at < op->off ? op->off : at, op->off + op->len, true);
-			return false;
-		}
-		op->first |= e.state == EXT_UNWRITTEN;
-	}
-	return true;
-}
-
-static enum ext_state state_at(const struct dp_file *f, uint64_t off)
-{
-	struct fs_extent e;
-	bool known = layout_at(&f->lf, off, &e, NULL);
-
-	csv_assert(known);
-	return (enum ext_state)e.state;
-}
-
-/*
- * The image: the write in whole blocks, and at an end that lies in an unwritten cluster the whole
- * cluster. What it has around the data is zeros there (rule 1), and is read from the LUN where
- * the cluster is written (rule 2).
- */
-static void make_image(struct dp *dp, struct dp_file *f, struct dp_op *op)
-{
-	uint64_t bs = dp->cfg.block_bytes, cs = dp->cfg.cluster_bytes, end = op->off + op->len;
-	uint64_t a = round_down(op->off, bs), b = round_up(end, bs);
-	bool head_new = state_at(f, a) == EXT_UNWRITTEN, tail_new = state_at(f, b - 1) == EXT_UNWRITTEN;
-
-	if (head_new)
-		a = round_down(a, cs);
-	if (tail_new)
-		b = round_up(b, cs);
-	op->img_off = a;
-	op->img_len = (uint32_t)(b - a);
-	op->skip = (uint32_t)(op->off - a);
-	op->bounce = a < op->off || b > end;
-	if (head_new && a < op->off)
-		add_zero(op, a, op->off);
-	if (tail_new && b > end)
-		add_zero(op, end, b);
-	op->edges = false;
-	if (!head_new && a < op->off) {
-		map_segs(f, op, a, a + bs);
-		op->edges = true;
-	}
-	if (!tail_new && b > end && (b - bs > a || !op->edges)) {
-		map_segs(f, op, b - bs, b);
-		op->edges = true;
-	}
-	op->lock_off = a;
-	op->lock_end = b;
-	op->exclusive = op->first || op->edges;
-}
-
-static void map_write(struct dp_file *f, struct dp_op *op)
-{
-	op->edges = false;
-	op->seg_count = 0;
-	op->io_write = true;
-	map_segs(f, op, op->img_off, op->img_off + op->img_len);
-}
-
-static enum plan plan_write(struct dp *dp, struct dp_file *f, struct dp_op *op)
-{
-	uint64_t bs = dp->cfg.block_bytes, end = op->off + op->len;
-
-	op->result = (int32_t)op->len;
-	if (!f->lf.size_known)
-		return need(op, op->off, end, true);
-	if (!find_space(f, op, round_down(op->off, bs), round_up(end, bs)))
-		return PLAN_ASK;
-	make_image(dp, f, op);
-	if (must_wait_for_lock(f, op))
-		return PLAN_LOCKED;
-	if (op->first) {
-		if (layout_promise(&dp->layout))
-			return PLAN_NOMEM;
-		op->promised = true;
-	}
-	lock(f, op);
-	if (op->edges)
-		op->io_write = false;
-	else
-		map_write(f, op);
-	return PLAN_IO;
-}
-
 /* ------------------------------------------------------------------ going inside */
 
 enum gate dp_gate_now(const struct dp *dp, uint64_t now_ns)
@@ -515,11 +250,8 @@ static enum dp_verdict plan(struct dp *dp, struct dp_op *op, struct dp_now now)
 
 	if (f->lf.closed)
 		return park(dp, op, DP_BY_GATE);
-	op->seg_count = op->zero_count = 0;
-	op->first = op->edges = op->bounce = op->io_write = op->io_unknown = false;
-	op->exclusive = false;
 	op->retries = 0;
-	switch (op->write ? plan_write(dp, f, op) : plan_read(dp, f, op)) {
+	switch (dp_plan(dp, op)) {
 	case PLAN_IO:
 		return enter(dp, op, false, now);
 	case PLAN_NOTHING:
@@ -615,8 +347,8 @@ static enum dp_verdict written(struct dp *dp, struct dp_op *op, struct dp_now no
 	op->range.size = end_off;
 	op->range.off = op->range.len = 0;
 	if (op->first) {
-		op->range.off = round_down(op->img_off, cs);
-		op->range.len = round_up(op->img_off + op->img_len, cs) - op->range.off;
+		op->range.off = dp_round_down(op->img_off, cs);
+		op->range.len = dp_round_up(op->img_off + op->img_len, cs) - op->range.off;
 		layout_written(&dp->layout, &f->lf, op->range.off, op->range.len);
 		op->promised = false;
 	}
@@ -639,7 +371,7 @@ static enum dp_verdict io_ok(struct dp *dp, struct dp_op *op, struct dp_now now)
 	if (!op->write)
 		return end(dp, op, op->result);
 	if (op->edges) {
-		map_write(op->file, op);
+		dp_plan_map_write(op);
 		return enter(dp, op, false, now);
 	}
 	return written(dp, op, now);
@@ -1036,7 +768,7 @@ static void check_inside(const struct dp_file *f, uint32_t *direct)
 		if (!op->locked || !op->exclusive)
 			continue;
 		list_for_each_entry(o, &f->inside, struct dp_op, ilink)
-			csv_assert(o == op || !o->locked || !locks_conflict(op, o));
+			csv_assert(o == op || !o->locked || !dp_plan_conflict(op, o));
 	}
 	csv_assert(inside == f->inside_count);
 	csv_assert(exclusive == f->exclusive_count);
@@ -1057,7 +789,7 @@ static void check_waiting(const struct dp_file *f)
 			csv_assert(f->lf.closed);
 			break;
 		case DP_BY_LOCK:
-			csv_assert(must_wait_for_lock(f, op));
+			csv_assert(dp_plan_must_wait(f, op));
 			lock_waiters++;
 			break;
 		case DP_BY_ASK:

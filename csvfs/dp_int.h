@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* dp_int.h - what dp.c and dp_plan.c share. Nobody else includes it. */
+#ifndef CSVFS_DP_INT_H
+#define CSVFS_DP_INT_H
+
+#include "csvfs/dp.h"
+
+struct dp_file {
+	struct layout_file lf;
+	struct list inside;	/* ops, by ilink */
+	struct list waiting;	/* ops in PARKED, in order of arrival */
+	struct list asking;	/* ops in ASK */
+	struct list drained;	/* in dp.drained: EV_DRAINED is owed */
+	uint32_t op_count;	/* ops that name this file */
+	uint32_t inside_count, exclusive_count, lock_waiters, ask_count;
+	bool put_failed;	/* an answer could not be recorded */
+	bool touched;		/* written in place, not told yet */
+	int64_t touched_wall_ns;
+	uint64_t told_ns;	/* when EV_TOUCHED was last given */
+};
+
+struct dp {
+	struct dp_config cfg;
+	struct layout layout;
+	enum gate gate;
+	uint64_t lease_ns;
+	uint64_t seq;
+	uint32_t direct_count;	/* ops in IO */
+	bool volume_drained;	/* EV_DRAINED(0) is owed */
+	struct list ready;	/* ops */
+	struct list later;	/* ops, any order: few */
+	struct list drained;	/* files */
+};
+
+/* What a plan came to. */
+enum plan {
+	PLAN_IO,	/* segs are filled in */
+	PLAN_NOTHING,	/* no I/O: answered at once */
+	PLAN_ASK,	/* need_* are filled in */
+	PLAN_LOCKED,	/* the range is locked by another op */
+	PLAN_NOMEM,
+};
+
+static inline uint64_t dp_round_down(uint64_t x, uint64_t unit)
+{
+	return x & ~(unit - 1);
+}
+
+static inline uint64_t dp_round_up(uint64_t x, uint64_t unit)
+{
+	return (x + unit - 1) & ~(unit - 1);
+}
+
+/*
+ * What op means for the LUN, by what is known now. PLAN_IO: its segments are filled in; a write has its
+ * lock, and a promise of layout.h if it is a first write. PLAN_NOTHING: op->result is.
+ */
+enum plan dp_plan(struct dp *dp, struct dp_op *op);
+
+/* The second phase of a write whose edges have been read: the whole image. */
+void dp_plan_map_write(struct dp_op *op);
+
+/* The locks of two writes exclude each other. */
+bool dp_plan_conflict(const struct dp_op *a, const struct dp_op *b);
+
+/* With a lock that is held, or with one that somebody who came earlier waits for. */
+bool dp_plan_must_wait(const struct dp_file *f, const struct dp_op *op);
+
+#endif

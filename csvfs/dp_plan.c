@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * dp_plan.c - from a range of a file to blocks of the LUN: which blocks are read, which written, what is
+ * zero, and which range nobody else may write meanwhile. The rules are those of dp.h.
+ */
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/dp_int.h"
+
+/* ------------------------------------------------------------------ locks */
+
+bool dp_plan_conflict(const struct dp_op *a, const struct dp_op *b)
+{
+	return (a->exclusive || b->exclusive) && a->lock_off < b->lock_end &&
+	       b->lock_off < a->lock_end;
+}
+
+bool dp_plan_must_wait(const struct dp_file *f, const struct dp_op *op)
+{
+	if (!op->exclusive && !f->exclusive_count && !f->lock_waiters)
+		return false;
+	list_for_each_entry(o, &f->inside, struct dp_op, ilink) {
+		if (o != op && o->locked && dp_plan_conflict(op, o))
+			return true;
+	}
+	if (!f->lock_waiters)
+		return false;
+	list_for_each_entry(o, &f->waiting, struct dp_op, link) {
+		if (o->seq >= op->seq)
+			break;
+		if (o->cause == DP_BY_LOCK && dp_plan_conflict(op, o))
+			return true;
+	}
+	return false;
+}
+
+static void lock(struct dp_file *f, struct dp_op *op)
+{
+	csv_assert(!op->locked);
+	op->locked = true;
+	if (op->exclusive)
+		f->exclusive_count++;
+}
+
+/* ------------------------------------------------------------------ plan: mapping */
+
+static void add_zero(struct dp_op *op, uint64_t off, uint64_t end)
+{
+	uint32_t buf_off = (uint32_t)(off - op->img_off), len = (uint32_t)(end - off);
+	struct dp_zero *z = op->zero_count ? &op->zeros[op->zero_count - 1] : NULL;
+
+	if (z && z->buf_off + z->len == buf_off) {
+		z->len += len;
+		return;
+	}
+	csv_assert(op->zero_count < SEGS_MAX);
+	op->zeros[op->zero_count++] = (struct dp_zero){.buf_off = buf_off, .len = len};
+}
+
+static void add_seg(struct dp_op *op, uint64_t off, uint64_t end, uint64_t lun_off)
+{
+	uint32_t buf_off = (uint32_t)(off - op->img_off), len = (uint32_t)(end - off);
+	struct seg *s = op->seg_count ? &op->segs[op->seg_count - 1] : NULL;
+
+	if (s && s->buf_off + s->len == buf_off && s->lun_off + s->len == lun_off) {
+		s->len += len;
+		return;
+	}
+	csv_assert(op->seg_count < SEGS_MAX);
+	op->segs[op->seg_count++] = (struct seg){.lun_off = lun_off, .len = len, .buf_off = buf_off};
+}
+
+static enum plan need(struct dp_op *op, uint64_t off, uint64_t end, bool write)
+{
+	op->need_off = off;
+	op->need_len = end - off;
+	op->need_write = write;
+	return PLAN_ASK;
+}
+
+/* [off, end) of the file, known and with space, as segments. */
+static void map_segs(const struct dp_file *f, struct dp_op *op, uint64_t off, uint64_t end)
+{
+	struct fs_extent e;
+	uint64_t stop;
+
+	for (uint64_t at = off; at < end; at = stop) {
+		bool known = layout_at(&f->lf, at, &e, NULL);
+
+		csv_assert(known);
+		stop = e.off + e.len < end ? e.off + e.len : end;
+		add_seg(op, at, stop, e.lun_off + (at - e.off));
+	}
+}
+
+/* ------------------------------------------------------------------ plan: reads */
+
+static enum plan plan_read(struct dp *dp, struct dp_file *f, struct dp_op *op)
+{
+	uint64_t bs = dp->cfg.block_bytes, end = op->off + op->len, stop;
+	struct fs_extent e;
+
+	if (!f->lf.size_known)
+		return need(op, op->off, end, false);
+	if (end > f->lf.size) {
+		/* The file may have grown meanwhile. */
+		if (!op->asked)
+			return need(op, op->off, end, false);
+		end = f->lf.size;
+	}
+	op->result = end > op->off ? (int32_t)(end - op->off) : 0;
+	if (!op->result)
+		return PLAN_NOTHING;
+	op->img_off = dp_round_down(op->off, bs);
+	op->skip = (uint32_t)(op->off - op->img_off);
+	op->img_len = (uint32_t)(dp_round_up(end, bs) - op->img_off);
+	for (uint64_t at = op->img_off; at < end; at = stop) {
+		if (!layout_at(&f->lf, at, &e, NULL))
+			return need(op, at < op->off ? op->off : at, end, false);
+		if (e.state == EXT_HOLE && !op->asked && !dp->cfg.sole_node)
+			return need(op, at < op->off ? op->off : at, end, false);
+		stop = e.off + e.len;
+		if (stop > op->img_off + op->img_len)
+			stop = op->img_off + op->img_len;
+		if (e.state == EXT_WRITTEN || e.state == EXT_SHARED)
+			add_seg(op, at, stop, e.lun_off + (at - e.off));
+		else
+			add_zero(op, at, stop);
+	}
+	return op->seg_count ? PLAN_IO : PLAN_NOTHING;
+}
+
+/* ------------------------------------------------------------------ plan: writes */
+
+/* Every byte of it has space; `first`: some of it is unwritten. */
+static bool find_space(const struct dp_file *f, struct dp_op *op, uint64_t off, uint64_t end)
+{
+	struct fs_extent e;
+
+	op->first = false;
+	for (uint64_t at = off; at < end; at = e.off + e.len) {
+		if (!layout_at(&f->lf, at, &e, NULL) || e.state == EXT_HOLE ||
+			e.state == EXT_SHARED) {
+			need(op, at < op->off ? op->off : at, op->off + op->len, true);
+			return false;
+		}
+		op->first |= e.state == EXT_UNWRITTEN;
+	}
+	return true;
+}
+
+static enum ext_state state_at(const struct dp_file *f, uint64_t off)
+{
+	struct fs_extent e;
+	bool known = layout_at(&f->lf, off, &e, NULL);
+
+	csv_assert(known);
+	return (enum ext_state)e.state;
+}
+
+/*
+ * The image: the write in whole blocks, and at an end that lies in an unwritten cluster the whole
+ * cluster. What it has around the data is zeros there (rule 1), and is read from the LUN where
+ * the cluster is written (rule 2).
+ */
+static void make_image(struct dp *dp, struct dp_file *f, struct dp_op *op)
+{
+	uint64_t bs = dp->cfg.block_bytes, cs = dp->cfg.cluster_bytes, end = op->off + op->len;
+	uint64_t a = dp_round_down(op->off, bs), b = dp_round_up(end, bs);
+	bool head_new = state_at(f, a) == EXT_UNWRITTEN, tail_new = state_at(f, b - 1) == EXT_UNWRITTEN;
+
+	if (head_new)
+		a = dp_round_down(a, cs);
+	if (tail_new)
+		b = dp_round_up(b, cs);
+	op->img_off = a;
+	op->img_len = (uint32_t)(b - a);
+	op->skip = (uint32_t)(op->off - a);
+	op->bounce = a < op->off || b > end;
+	if (head_new && a < op->off)
+		add_zero(op, a, op->off);
+	if (tail_new && b > end)
+		add_zero(op, end, b);
+	op->edges = false;
+	if (!head_new && a < op->off) {
+		map_segs(f, op, a, a + bs);
+		op->edges = true;
+	}
+	if (!tail_new && b > end && (b - bs > a || !op->edges)) {
+		map_segs(f, op, b - bs, b);
+		op->edges = true;
+	}
+	op->lock_off = a;
+	op->lock_end = b;
+	op->exclusive = op->first || op->edges;
+}
+
+void dp_plan_map_write(struct dp_op *op)
+{
+	op->edges = false;
+	op->seg_count = 0;
+	op->io_write = true;
+	map_segs(op->file, op, op->img_off, op->img_off + op->img_len);
+}
+
+static enum plan plan_write(struct dp *dp, struct dp_file *f, struct dp_op *op)
+{
+	uint64_t bs = dp->cfg.block_bytes, end = op->off + op->len;
+
+	op->result = (int32_t)op->len;
+	if (!f->lf.size_known)
+		return need(op, op->off, end, true);
+	if (!find_space(f, op, dp_round_down(op->off, bs), dp_round_up(end, bs)))
+		return PLAN_ASK;
+	make_image(dp, f, op);
+	if (dp_plan_must_wait(f, op))
+		return PLAN_LOCKED;
+	if (op->first) {
+		if (layout_promise(&dp->layout))
+			return PLAN_NOMEM;
+		op->promised = true;
+	}
+	lock(f, op);
+	if (op->edges)
+		op->io_write = false;
+	else
+		dp_plan_map_write(op);
+	return PLAN_IO;
+}
+
+enum plan dp_plan(struct dp *dp, struct dp_op *op)
+{
+	op->seg_count = op->zero_count = 0;
+	op->first = op->edges = op->bounce = op->io_write = op->io_unknown = false;
+	op->exclusive = false;
+	return op->write ? plan_write(dp, op->file, op) : plan_read(dp, op->file, op);
+}
