@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,6 +38,7 @@ void target_start(void)
 		char log[96];
 		int fd;
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that crashes leaves no target behind */
 		snprintf(log, sizeof(log), "%s/tgtd.log", dir);
 		fd = open(log, O_CREAT | O_WRONLY | O_APPEND, 0600);
 		dup2(fd, 1);
