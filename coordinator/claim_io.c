@@ -109,7 +109,9 @@ static void finish(struct claim_io *c)
 	}
 	best = claim_io_best(c);
 	c->place = best == &c->seen[0] ? 1 : 0;
-	/* One block that cannot be read is damage, and is written over; two are a LUN that fails. */
+	/*
+	 * One block that cannot be read is damage, and is written over; two are a LUN that fails.
+	 */
 	if (c->seen_err[0] == -EIO && c->seen_err[1] == -EIO)
 		c->result = CLAIM_FAILED;
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * claim_io.h - reads both claim blocks, writes one: the two commands that takeover.c needs, with the
- * place, the repeats and the statuses settled. The format is csvfs/base/claim.h's.
+ * claim_io.h - reads both claim blocks, writes one: the two commands that takeover.c needs, with
+ * the place, the repeats and the statuses settled. The format is csvfs/base/claim.h's.
  *
- * Invariant: one operation at a time; its buffers belong to the driver until its completions are in,
- * however it ends, so that nothing new is sent before that.
+ * Invariant: one operation at a time; its buffers belong to the driver until its completions are
+ * in, however it ends, so that nothing new is sent before that.
  */
 #ifndef CSVFS_COORDINATOR_CLAIM_IO_H
 #define CSVFS_COORDINATOR_CLAIM_IO_H
@@ -20,22 +20,22 @@
 #define CLAIM_RETRIES_MAX 100
 
 enum claim_result {
-	CLAIM_NONE,	/* nothing asked for yet */
+	CLAIM_NONE, /* nothing asked for yet */
 	CLAIM_BUSY,
 	CLAIM_DONE,
-	CLAIM_FENCED,	/* RESERVATION CONFLICT */
-	CLAIM_UNKNOWN,	/* the path broke */
-	CLAIM_FAILED,	/* this place of the LUN, or the target, failed */
+	CLAIM_FENCED, /* RESERVATION CONFLICT */
+	CLAIM_UNKNOWN, /* the path broke */
+	CLAIM_FAILED, /* this place of the LUN, or the target, failed */
 };
 
 struct claim_io {
 	uint8_t uuid[16];
 	uint8_t *buf[2], *out;
 	struct claim seen[2];
-	int seen_err[2];	/* 0: seen[i] is valid */
+	int seen_err[2]; /* 0: seen[i] is valid */
 	enum claim_result result;
 	bool writing;
-	unsigned place;		/* where the next claim goes: 0 or 1 */
+	unsigned place; /* where the next claim goes: 0 or 1 */
 	uint64_t tag[2], next_tag;
 	uint32_t retries;
 	bool again[2];

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * cpg.c - corosync's callbacks become events, effects become its calls. Measured with corosync 3.1.7.
+ * cpg.c - corosync's callbacks become events, effects become its calls. Measured with corosync
+ * 3.1.7.
  *
  * The thread owns the handles; callbacks run in its dispatch only. `lock` protects what other
  * threads touch: the queue and the two requests.
  *
  * Which ring a configuration of the group belongs to. The group's callback does not say; the totem
- * callback does, and on a change of the ring it comes right after the group's, in the same dispatch. So a
- * configuration in which nodes came or went (NODEUP, NODEDOWN) that the totem membership does not know yet
- * is held until the totem callback: else members of the new ring would be told under the old one's name,
- * and a node that was cut off would take itself, for a moment, for the last one of a quorate cluster.
+ * callback does, and on a change of the ring it comes right after the group's, in the same
+ * dispatch. So a configuration in which nodes came or went (NODEUP, NODEDOWN) that the totem
+ * membership does not know yet is held until the totem callback: else members of the new ring
+ * would be told under the old one's name, and a node that was cut off would take itself, for a
+ * moment, for the last one of a quorate cluster.
  */
 #include "coordinator/cpg.h"
 
@@ -31,8 +33,8 @@
 #include <corosync/cpg.h>
 #include <corosync/quorum.h>
 
-#define QUEUE_MAX 1024	       /* messages not sent yet */
-#define AGAIN_MS 5	       /* corosync said TRY AGAIN: a membership is being formed, or its queue is full */
+#define QUEUE_MAX 1024 /* messages not sent yet */
+#define AGAIN_MS 5 /* corosync said TRY AGAIN: a membership is being formed, or its queue is full */
 #define CLOSE_MS 1000
 #define JOIN_MS 5000
 #define GONE_MS 3000 /* an earlier daemon of this node that has just died is still listed so long */
@@ -86,12 +88,13 @@ static int fail(char *err, size_t err_bytes, cs_error_t cs, const char *what)
 {
 	if (cs == CS_ERR_LIBRARY || cs == CS_ERR_NOT_EXIST) {
 		snprintf(err, err_bytes, "corosync does not run on this node (%s: %s)", what,
-			 cs_strerror(cs));
+			cs_strerror(cs));
 		return -ECONNREFUSED;
 	}
 	if (cs == CS_ERR_ACCESS) {
-		snprintf(err, err_bytes, "corosync refuses access (%s): run as root, or allow the user in uidgid.d",
-			 what);
+		snprintf(err, err_bytes,
+			"corosync refuses access (%s): run as root, or allow the user in uidgid.d",
+			what);
 		return -ECONNREFUSED;
 	}
 	snprintf(err, err_bytes, "corosync: %s: %s", what, cs_strerror(cs));
@@ -169,7 +172,8 @@ int cpg_probe(struct cpg_info *info, char *err, size_t err_bytes)
 	snprintf(key, sizeof(key), "nodelist.node.%u.name", pos);
 	get_string(h, key, info->name, sizeof(info->name));
 	if (!info->name[0])
-		(void)gethostname(info->name, sizeof(info->name) - 1); /* stays empty: caught by pki */
+		(void)gethostname(
+			info->name, sizeof(info->name) - 1); /* stays empty: caught by pki */
 	snprintf(key, sizeof(key), "nodelist.node.%u.ring0_addr", pos);
 	get_string(h, key, info->addr, sizeof(info->addr));
 	to_address(info->addr);
@@ -202,8 +206,8 @@ static bool in_totem(const struct cpg *c, uint32_t node)
 }
 
 static void on_conf(cpg_handle_t h, const struct cpg_name *group, const struct cpg_address *members,
-		    size_t member_count, const struct cpg_address *left, size_t left_count,
-		    const struct cpg_address *joined, size_t joined_count)
+	size_t member_count, const struct cpg_address *left, size_t left_count,
+	const struct cpg_address *joined, size_t joined_count)
 {
 	struct cpg *c = NULL;
 	bool same_ring;
@@ -234,7 +238,8 @@ static void on_conf(cpg_handle_t h, const struct cpg_name *group, const struct c
 		deliver_conf(c);
 }
 
-static void on_totem(cpg_handle_t h, struct cpg_ring_id ring, uint32_t count, const uint32_t *members)
+static void on_totem(
+	cpg_handle_t h, struct cpg_ring_id ring, uint32_t count, const uint32_t *members)
 {
 	struct cpg *c = NULL;
 
@@ -250,7 +255,7 @@ static void on_totem(cpg_handle_t h, struct cpg_ring_id ring, uint32_t count, co
 }
 
 static void on_message(cpg_handle_t h, const struct cpg_name *group, uint32_t node, uint32_t pid,
-		       void *msg, size_t len)
+	void *msg, size_t len)
 {
 	struct event ev = {.type = EV_CPG_MSG};
 	struct cpg *c = NULL;
@@ -266,8 +271,8 @@ static void on_message(cpg_handle_t h, const struct cpg_name *group, uint32_t no
 	c->deliver(c->ctx, &ev);
 }
 
-static void on_quorum(quorum_handle_t h, uint32_t quorate, struct quorum_ring_id ring, uint32_t count,
-		      const uint32_t *members)
+static void on_quorum(quorum_handle_t h, uint32_t quorate, struct quorum_ring_id ring,
+	uint32_t count, const uint32_t *members)
 {
 	struct event ev = {.type = EV_QUORUM};
 	const void *ctx = NULL;
@@ -355,21 +360,23 @@ static int connect_all(struct cpg *c, char *err, size_t err_bytes)
 	c->pid = (uint32_t)getpid();
 	while (mounted_already(c)) {
 		if (now_ms() >= until) {
-			snprintf(err, err_bytes, "another csvfs of this node has the volume mounted");
+			snprintf(err, err_bytes,
+				"another csvfs of this node has the volume mounted");
 			ret = -EBUSY;
 			goto out;
 		}
 		sleep_ms(50);
 	}
-	cs = quorum_model_initialize(&c->quorum, QUORUM_MODEL_V1,
-				     (quorum_model_data_t *)&quorum_model, &type, c);
+	cs = quorum_model_initialize(
+		&c->quorum, QUORUM_MODEL_V1, (quorum_model_data_t *)&quorum_model, &type, c);
 	if (cs != CS_OK) {
 		c->quorum = 0;
 		ret = fail(err, err_bytes, cs, "quorum");
 		goto out;
 	}
 	if (type != QUORUM_SET) {
-		snprintf(err, err_bytes, "corosync.conf has no quorum provider (corosync_votequorum)");
+		snprintf(err, err_bytes,
+			"corosync.conf has no quorum provider (corosync_votequorum)");
 		ret = -EIO;
 		goto out;
 	}
@@ -502,7 +509,7 @@ static void wait_and_dispatch(struct cpg *c, bool again)
 	uint64_t count;
 
 	if (c->up && (cpg_fd_get(c->cpg, &fds[1].fd) != CS_OK ||
-		      quorum_fd_get(c->quorum, &fds[2].fd) != CS_OK)) {
+			     quorum_fd_get(c->quorum, &fds[2].fd) != CS_OK)) {
 		c->broken = true;
 		return;
 	}
@@ -555,13 +562,12 @@ static void group_name(struct cpg_name *g, const uint8_t uuid[16])
 
 	p += sprintf(p, "csvfs:");
 	for (int i = 0; i < 16; i++)
-		p += sprintf(p, "%02x%s", uuid[i],
-			     i == 3 || i == 5 || i == 7 || i == 9 ? "-" : "");
+		p += sprintf(p, "%02x%s", uuid[i], i == 3 || i == 5 || i == 7 || i == 9 ? "-" : "");
 	g->length = (uint32_t)(p - g->value);
 }
 
 int cpg_open(struct cpg **out, const uint8_t uuid[16], cpg_event_fn deliver, void *ctx, char *err,
-	     size_t err_bytes)
+	size_t err_bytes)
 {
 	struct cpg *c = calloc(1, sizeof(*c));
 	int ret = -ENOMEM;

@@ -16,16 +16,16 @@
 #include "csvfs/base/platform.h"
 
 struct cpg_info {
-	uint32_t node;		     /* corosync's node id */
-	char name[NODE_NAME_MAX];    /* nodelist.node.X.name; else the host's name */
-	char addr[ADDR_MAX];	     /* ring0_addr */
+	uint32_t node; /* corosync's node id */
+	char name[NODE_NAME_MAX]; /* nodelist.node.X.name; else the host's name */
+	char addr[ADDR_MAX]; /* ring0_addr */
 	char cluster[NODE_NAME_MAX]; /* totem.cluster_name */
-	uint32_t expected_nodes;     /* of the nodelist */
+	uint32_t expected_nodes; /* of the nodelist */
 };
 
 /*
- * Asks the local corosync. 0, or -errno with a sentence in err: -ECONNREFUSED (corosync does not run
- * or may not be reached), -ENOENT (we are not in its nodelist), -EIO.
+ * Asks the local corosync. 0, or -errno with a sentence in err: -ECONNREFUSED (corosync does not
+ * run or may not be reached), -ENOENT (we are not in its nodelist), -EIO.
  */
 int cpg_probe(struct cpg_info *info, char *err, size_t err_bytes);
 
@@ -43,7 +43,7 @@ typedef void (*cpg_event_fn)(void *ctx, const struct event *ev);
  * deliver() may be called before it returns.
  */
 int cpg_open(struct cpg **out, const uint8_t uuid[16], cpg_event_fn deliver, void *ctx, char *err,
-	     size_t err_bytes);
+	size_t err_bytes);
 
 /*
  * From any thread. Copied, sent in order, again while corosync says TRY AGAIN. -EMSGSIZE,

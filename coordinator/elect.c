@@ -7,7 +7,7 @@ static bool is_victim(const struct member *m, const struct member_node *n)
 {
 	for (uint32_t i = 0; i < m->victim_count; i++)
 		if (m->victims[i].node == n->node &&
-		    m->victims[i].incarnation == n->state.incarnation)
+			m->victims[i].incarnation == n->state.incarnation)
 			return true;
 	return n->fenced;
 }
@@ -65,7 +65,7 @@ const struct member_node *elect_released(const struct member *m)
 		const struct member_node *n = &m->nodes[i];
 
 		if (n->answered && n->state.role == ROLE_NONE && n->state.handover &&
-		    n->state.epoch == epoch)
+			n->state.epoch == epoch)
 			return n;
 	}
 	return NULL;

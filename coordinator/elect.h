@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * elect.h - who coordinates, who should, whose key stays: questions to an agreed view, without state.
+ * elect.h - who coordinates, who should, whose key stays: questions to an agreed view, without
+ * state.
  *
- * All members of a view get the same answers from the same STATEs; where they had different ones, two may
- * stand, and the order of delivery decides (elect_standing()).
+ * All members of a view get the same answers from the same STATEs; where they had different
+ * ones, two may stand, and the order of delivery decides (elect_standing()).
  */
 #ifndef CSVFS_COORDINATOR_ELECT_H
 #define CSVFS_COORDINATOR_ELECT_H
@@ -22,12 +23,15 @@ const struct member_node *elect_standing(const struct member *m);
 uint32_t elect_others(const struct member *m, uint32_t node);
 
 /*
- * Who should stand: whom the last coordinator named when it gave up, else the fit one with a working path that
- * coordinates least, the lowest id of those. `except`: not this one (0: none). NULL: nobody has a path.
+ * Who should stand: whom the last coordinator named when it gave up, else the fit one with a
+ * working path that coordinates least, the lowest id of those. `except`: not this one (0: none).
+ * NULL: nobody has a path.
  */
 const struct member_node *elect_best(const struct member *m, uint32_t except);
 
-/* The coordinator that gave up the highest epoch in order, and named who follows; NULL: none did. */
+/*
+ * The coordinator that gave up the highest epoch in order, and named who follows; NULL: none did.
+ */
 const struct member_node *elect_released(const struct member *m);
 
 /*

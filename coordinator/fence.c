@@ -3,26 +3,28 @@
  * fence.c - the fence as a state machine over persistent reservations (SPC-4, 5.13; type 5: write
  * exclusive, registrants only).
  *
- *	READ --> HOLDER --> [RESERVE] --> PREEMPT.. --> [RESET | WAIT] --> VERIFY --> VERIFY_HOLDER --> ENDED
+ *	READ -> HOLDER -> [RESERVE] -> PREEMPT.. -> [RESET | WAIT] -> VERIFY -> VERIFY_HOLDER -> ENDED
  *	  ^                                  |                               |             |
  *	  +---------- a key came or went in between: another round ----------+-------------+
  *
  * Why each step:
  *  - The reservation comes first. Without one, a node that is not registered may write.
- *  - PREEMPT AND ABORT ends the victim's commands in the target. Some targets refuse it (tgt). Then PREEMPT, and
- *    once for all victims a LOGICAL UNIT RESET: a command that passed the reservation check before the
- *    PREEMPT may be held in the target, and land on top of what we write later. That was seen to happen.
- *  - A key that is gone is not drained: who took it away may have died before its barrier. So the barrier
- *    is needed for each victim that is not known to be clean and that this fence did not abort.
- *  - RESERVATION CONFLICT does not say that we were fenced: PREEMPT of a key that is not registered any more
- *    ends in it as well. The keys are read again.
+ *  - PREEMPT AND ABORT ends the victim's commands in the target. Some targets refuse it (tgt).
+ *    Then PREEMPT, and once for all victims a LOGICAL UNIT RESET: a command that passed the
+ *    reservation check before the PREEMPT may be held in the target, and land on top of what we
+ *    write later. That was seen to happen.
+ *  - A key that is gone is not drained: who took it away may have died before its barrier. So
+ *    the barrier is needed for each victim that is not known to be clean and that this fence did
+ *    not abort.
+ *  - RESERVATION CONFLICT does not say that we were fenced: PREEMPT of a key that is not
+ *    registered any more ends in it as well. The keys are read again.
  *  - The end is proven by reading, not inferred from status.
  *
  * Invariants, asserted by fence_check()
  *  1. One command at a time; a completion with another tag changes nothing.
  *  2. Our own key and the kept ones are never preempted.
- *  3. FENCE_DONE only after a verification that found no victim, our key, and a reservation, with no
- *     barrier outstanding.
+ *  3. FENCE_DONE only after a verification that found no victim, our key, and a reservation,
+ *     with no barrier outstanding.
  *  4. Retries and rounds are bounded: a fence ends.
  */
 #include "coordinator/fence.h"
@@ -51,9 +53,17 @@ static const uint32_t fence_moves[FENCE_STATES] = {
 
 const char *fence_state_name(enum fence_state s)
 {
-	static const char *const names[FENCE_STATES] = {
-		"idle",	 "read",   "holder",	    "reserve", "preempt", "reset",
-		"wait",	 "verify", "verify-holder", "ended",
+	static const char names[FENCE_STATES][16] = {
+		"idle",
+		"read",
+		"holder",
+		"reserve",
+		"preempt",
+		"reset",
+		"wait",
+		"verify",
+		"verify-holder",
+		"ended",
 	};
 
 	return s < FENCE_STATES ? names[s] : "?";
@@ -102,7 +112,7 @@ static void fence_end(struct fence *f, enum fence_result result, const char *why
 		trace(f->trace, TRACE_INFO, "fence done after %u rounds", f->rounds);
 	else
 		trace(f->trace, TRACE_WARN, "fence %s in %s: %s", fence_result_name(result),
-		      fence_state_name(at), why);
+			fence_state_name(at), why);
 }
 
 /* The command of the present state. */
@@ -266,7 +276,7 @@ static void targets_find(struct fence *f, const struct event *ev)
 	/* Gone is not drained. */
 	for (uint32_t i = 0; i < f->victim_count; i++)
 		if (f->victims[i].dirty && !f->drained[i] &&
-		    !keys_have(ev, FENCE_KEY(f->victims[i].node, f->victims[i].incarnation)))
+			!keys_have(ev, FENCE_KEY(f->victims[i].node, f->victims[i].incarnation)))
 			f->barrier = true;
 }
 
@@ -315,7 +325,9 @@ static void preempt_done(struct fence *f, struct effects *fx)
 	int i = victim_index(f, FENCE_KEY(v->node, v->incarnation));
 
 	trace(f->trace, TRACE_INFO, "fence: %u/%x preempted%s", v->node, v->incarnation,
-	      !v->dirty ? ", it was clean" : f->abort_refused ? "" : ", its commands aborted");
+		!v->dirty	   ? ", it was clean"
+		: f->abort_refused ? ""
+				   : ", its commands aborted");
 	if (v->dirty && f->abort_refused)
 		f->barrier = true;
 	else if (i >= 0)
@@ -409,14 +421,14 @@ static void command_unsupported(struct fence *f, uint64_t now_ns, struct effects
 	if (f->state == FENCE_PREEMPT && f->targets[f->at].dirty && !f->abort_refused) {
 		f->abort_refused = true;
 		trace(f->trace, TRACE_INFO,
-		      "fence: the target refuses PREEMPT AND ABORT -> PREEMPT, then a LUN reset");
+			"fence: the target refuses PREEMPT AND ABORT -> PREEMPT, then a LUN reset");
 		fence_send(f, fx);
 	} else if (f->state == FENCE_RESET) {
 		f->reset_refused = true;
 		fence_move(f, FENCE_WAIT);
 		f->retry_ns = now_ns + FENCE_WAIT_NS;
 		trace(f->trace, TRACE_WARN, "fence: the target refuses LUN reset -> waits %u s",
-		      (unsigned)(FENCE_WAIT_NS / NS_PER_SEC));
+			(unsigned)(FENCE_WAIT_NS / NS_PER_SEC));
 	} else {
 		fence_end(f, FENCE_FAILED, "the target does not know the command");
 	}

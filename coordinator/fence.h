@@ -3,8 +3,8 @@
  * fence.h - takes the right to write to the LUN away from incarnations of nodes, and proves it.
  *
  * When a fence is done: no key of a victim is registered, ours is, a reservation exists, and no
- * command that a victim sent before can still land. Every step can be repeated; a fence that ended in
- * any way can be started again from its beginning.
+ * command that a victim sent before can still land. Every step can be repeated; a fence that
+ * ended in any way can be started again from its beginning.
  *
  * Pure. States and invariants are at the head of fence.c.
  */
@@ -26,24 +26,24 @@
 
 enum fence_state {
 	FENCE_IDLE,
-	FENCE_READ,    /* READ KEYS: who is registered? */
-	FENCE_HOLDER,  /* READ RESERVATION: is there one? Without, an unregistered node may write */
+	FENCE_READ, /* READ KEYS: who is registered? */
+	FENCE_HOLDER, /* READ RESERVATION: is there one? Without, an unregistered node may write */
 	FENCE_RESERVE,
 	FENCE_PREEMPT, /* one victim after the other */
-	FENCE_RESET,   /* LOGICAL UNIT RESET: the drain barrier */
-	FENCE_WAIT,    /* the target knows no reset either: the longest I/O is waited out */
-	FENCE_VERIFY,  /* READ KEYS: victims gone, ours there */
+	FENCE_RESET, /* LOGICAL UNIT RESET: the drain barrier */
+	FENCE_WAIT, /* the target knows no reset either: the longest I/O is waited out */
+	FENCE_VERIFY, /* READ KEYS: victims gone, ours there */
 	FENCE_VERIFY_HOLDER, /* READ RESERVATION: it was there all the time */
-	FENCE_ENDED,	     /* fence_result() says how */
+	FENCE_ENDED, /* fence_result() says how */
 	FENCE_STATES
 };
 
 enum fence_result {
-	FENCE_NONE,    /* not ended yet */
+	FENCE_NONE, /* not ended yet */
 	FENCE_DONE,
-	FENCE_FENCED,  /* we have been fenced ourselves: our key is gone, or a CONFLICT */
+	FENCE_FENCED, /* we have been fenced ourselves: our key is gone, or a CONFLICT */
 	FENCE_UNKNOWN, /* the path broke: nothing is known of the victims */
-	FENCE_FAILED,  /* the target does not do what is needed, or never stopped saying RETRY */
+	FENCE_FAILED, /* the target does not do what is needed, or never stopped saying RETRY */
 };
 
 struct fence {
@@ -64,8 +64,8 @@ struct fence {
 	uint32_t target_count, at;
 	struct member_victim targets[LUN_KEYS_MAX]; /* registered keys to preempt in this round */
 	bool drained[MEMBER_VICTIMS_MAX]; /* victim i: what it had in flight has ended */
-	bool barrier;	    /* the drain barrier is still needed */
-	bool abort_refused; /* this target does not do PREEMPT AND ABORT; kept from fence to fence */
+	bool barrier; /* the drain barrier is still needed */
+	bool abort_refused; /* the target knows no PREEMPT AND ABORT; kept from fence to fence */
 	bool reset_refused;
 	bool cancel;
 	uint32_t retries, rounds;
@@ -75,9 +75,9 @@ struct fence {
 void fence_init(struct fence *f, const struct trace *trace, uint64_t tag_base);
 
 /*
- * Fences `victims` (copied). all_but: and every other registered key that keep() does not know at the
- * moment it is about to be preempted: members go on registering meanwhile. `key` is ours, registered.
- * Not while one runs.
+ * Fences `victims` (copied). all_but: and every other registered key that keep() does not know
+ * at the moment it is about to be preempted: members go on registering meanwhile. `key` is ours,
+ * registered. Not while one runs.
  */
 struct fence_order {
 	uint64_t key;
@@ -88,8 +88,8 @@ struct fence_order {
 	const struct member_victim *victims;
 	uint32_t victim_count;
 };
-void fence_start(struct fence *f, const struct fence_order *order, uint64_t now_ns,
-		 struct effects *fx);
+void fence_start(
+	struct fence *f, const struct fence_order *order, uint64_t now_ns, struct effects *fx);
 
 /* Sends no further command; ends as FENCE_FAILED once the outstanding one is in. */
 void fence_cancel(struct fence *f);

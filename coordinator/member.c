@@ -4,35 +4,37 @@
  *
  * A view
  *
- *	EV_CPG_CONF and EV_QUORUM name their ring, and come in either order. While the rings differ the
- *	view before stays; MEMBER_FORM_NS later it counts no more.
+ *	rings equal, quorate --> new view: STATEs awaited --> all told, or MEMBER_AGREE_NS --> agreed
+ *	not quorate, corosync gone --> new view that does not count
  *
- *	rings equal, quorate ---> new view: STATEs awaited ---> all told, or MEMBER_AGREE_NS ---> agreed
- *	not quorate, corosync gone ---> new view that does not count
+ * EV_CPG_CONF and EV_QUORUM name their ring, and come in either order. While the rings differ the view
+ * before stays; MEMBER_FORM_NS later it counts no more. Only member lists are believed, never lists of
+ * who joined or left: a node that is in both lists may be another life of itself. Which life it is,
+ * its STATE says.
  *
- *	Only member lists are believed, never lists of who joined or left: a node that is in both lists
- *	may be another life of itself. Which life it is, its STATE says.
+ * Why STATEs may be trusted to be the same everywhere: CPG delivers messages and configurations
+ * of a group in one order to all its members. So all members of a view agree which CANDIDATE was
+ * delivered first (member_node.stood). Members of other views agree on nothing; they are fenced.
  *
- * Why STATEs may be trusted to be the same everywhere: CPG delivers messages and configurations of a group
- * in one order to all its members. So all members of a view agree which CANDIDATE was delivered first
- * (member_node.stood). Members of other views agree on nothing; they are fenced.
- *
- * A STATE names the view it answers by ring and a sum of the member list. It may be delivered before
- * the view is formed here (EV_QUORUM comes later), so that it is kept, and compared when the view forms.
+ * A STATE names the view it answers by ring and a sum of the member list. It may be delivered
+ * before the view is formed here (EV_QUORUM comes later), so that it is kept, and compared when
+ * the view forms.
  *
  * The fence list holds each (node, incarnation) that can no longer be trusted to stop by itself:
  *	- it was in the last view that counted and is not in this one;
  *	- its node told another life, or another incarnation, or that its path is lost;
  *	- it was put there (recall not answered).
  * Not in the list: incarnations that were told MPATH_NONE. MPATH_CLEAN are in it without `dirty`.
- * It leaves the list by FENCED, which is sent when the fence is done, or by the coordinator's STATE:
- * whoever coordinates has fenced everything that was on any list when it claimed, and has seen every view
- * since. So what is not in its list, and came onto ours before this view, is settled.
+ * It leaves the list by FENCED, which is sent when the fence is done, or by the coordinator's
+ * STATE: whoever coordinates has fenced everything that was on any list when it claimed, and has
+ * seen every view since. So what is not in its list, and came onto ours before this view, is
+ * settled.
  *
- * Each STATE carries the list of its sender, and is added to everybody's: who has just come knows what
- * happened before, and a key that its own node has replaced by another on the LUN is not forgotten.
- * (Found by tests/unit/test_takeover.c: a coordinator cut off with a write in flight came back with another
- * incarnation, and the next one, new in the cluster, saw no old key to drain.)
+ * Each STATE carries the list of its sender, and is added to everybody's: who has just come
+ * knows what happened before, and a key that its own node has replaced by another on the LUN is
+ * not forgotten. (Found by tests/unit/test_takeover.c: a coordinator cut off with a write in
+ * flight came back with another incarnation, and the next one, new in the cluster, saw no old
+ * key to drain.)
  *
  * Invariants, asserted by member_check()
  *  1. view.nodes is ascending.
@@ -40,7 +42,8 @@
  *  3. A deadline for STATEs runs exactly while a view that counts is not agreed.
  *  4. Each (node, incarnation) is in the fence list once, incarnation 0 never.
  *  5. A node is known once; answered only if it is a member.
- *  6. Who left the group is heard no more: the incarnation of an older life is never kept from a fence.
+ *  6. Who left the group is heard no more: the incarnation of an older life is never kept from a
+ *     fence.
  */
 #include "coordinator/member.h"
 
@@ -206,8 +209,9 @@ static void incarnation_ended(struct member *m, struct member_node *n, const cha
 	bool fenced = s->incarnation == n->fenced_incarnation;
 
 	if (s->path != MPATH_NONE && s->incarnation && !fenced) {
-		trace(m->cfg.trace, TRACE_INFO, "node %u %s, its path was %s -> to be fenced: %u/%x",
-		      n->node, why, member_path_name(s->path), n->node, s->incarnation);
+		trace(m->cfg.trace, TRACE_INFO,
+			"node %u %s, its path was %s -> to be fenced: %u/%x", n->node, why,
+			member_path_name(s->path), n->node, s->incarnation);
 		member_victim_add(m, n->node, s->incarnation, s->path != MPATH_CLEAN);
 	}
 	s->incarnation = 0; /* path stays what it was told last: how it left */
@@ -235,8 +239,9 @@ static void view_agree(struct member *m, uint64_t now_ns)
 		return;
 	for (uint32_t i = 0; i < v->count && !all; i++)
 		if (!node_find(m, v->nodes[i])->answered)
-			trace(m->cfg.trace, TRACE_WARN, "view %llu: node %u is silent -> goes on without it",
-			      (unsigned long long)v->number, v->nodes[i]);
+			trace(m->cfg.trace, TRACE_WARN,
+				"view %llu: node %u is silent -> goes on without it",
+				(unsigned long long)v->number, v->nodes[i]);
 	v->agreed = true;
 	m->agree_ns = NEVER;
 	m->changes++;
@@ -253,9 +258,9 @@ static void trace_view(const struct member *m)
 	for (uint32_t i = 0; i < v->count; i++)
 		at += trace_format(list + at, sizeof(list) - at, " %u", v->nodes[i]);
 	trace(m->cfg.trace, TRACE_INFO, "view %llu: nodes%s, ring %u.%llx%s%s",
-	      (unsigned long long)v->number, v->count ? list : " -", v->ring.node,
-	      (unsigned long long)v->ring.seq, v->quorate ? ", quorate" : ", NOT quorate",
-	      v->halved ? ", half of the cluster" : "");
+		(unsigned long long)v->number, v->count ? list : " -", v->ring.node,
+		(unsigned long long)v->ring.seq, v->quorate ? ", quorate" : ", NOT quorate",
+		v->halved ? ", half of the cluster" : "");
 }
 
 /* Who was in the last view that counted and is missing now has left; nobody says how. */
@@ -329,8 +334,9 @@ static bool view_is(const struct member *m, bool quorate)
 }
 
 /*
- * Two callbacks of two libraries make one view. Not quorate is believed at once. Quorate in another ring
- * says nothing of this one: what was before stays for the moment that the other callback needs.
+ * Two callbacks of two libraries make one view. Not quorate is believed at once. Quorate in
+ * another ring says nothing of this one: what was before stays for the moment that the other
+ * callback needs.
  */
 static void view_form(struct member *m, uint64_t now_ns)
 {
@@ -373,8 +379,8 @@ static void get_text(struct cursor *c, char *text, size_t room)
 	text[n] = 0;
 }
 
-static struct cursor msg_begin(const struct member *m, struct effects *fx, enum msg_type type,
-			       void **bytes)
+static struct cursor msg_begin(
+	const struct member *m, struct effects *fx, enum msg_type type, void **bytes)
 {
 	struct cursor c;
 
@@ -445,8 +451,8 @@ static void list_decode(struct cursor *c, struct told_list *list)
 	}
 }
 
-static bool state_decode(struct cursor *c, struct member_state *s, struct member_node *told,
-			 struct told_list *list)
+static bool state_decode(
+	struct cursor *c, struct member_state *s, struct member_node *told, struct told_list *list)
 {
 	uint8_t path, role;
 
@@ -477,32 +483,32 @@ static bool state_decode(struct cursor *c, struct member_state *s, struct member
 	return true;
 }
 
-static void state_trace(const struct member *m, const struct member_node *n,
-			const struct member_state *s)
+static void state_trace(
+	const struct member *m, const struct member_node *n, const struct member_state *s)
 {
 	if (n->heard && n->state.life == s->life && n->state.path == s->path &&
-	    n->state.incarnation == s->incarnation && n->state.role == s->role &&
-	    n->state.epoch == s->epoch)
+		n->state.incarnation == s->incarnation && n->state.role == s->role &&
+		n->state.epoch == s->epoch)
 		return;
 	trace(m->cfg.trace, TRACE_DEBUG, "node %u tells: life %llx, path %s %x, %s, epoch %llu",
-	      s->node, (unsigned long long)s->life, member_path_name(s->path), s->incarnation,
-	      member_role_name(s->role), (unsigned long long)s->epoch);
+		s->node, (unsigned long long)s->life, member_path_name(s->path), s->incarnation,
+		member_role_name(s->role), (unsigned long long)s->epoch);
 }
 
 /*
- * Of a node that is not in the group as we know it: the STATE of one that is about to appear counts, the
- * last words of one that is gone do not (invariant 6).
+ * Of a node that is not in the group as we know it: the STATE of one that is about to appear
+ * counts, the last words of one that is gone do not (invariant 6).
  */
 static bool state_is_timely(const struct member *m, const struct member_node *n,
-			    const struct member_state *s, const struct member_node *told)
+	const struct member_state *s, const struct member_node *told)
 {
 	if (!m->have_cpg || conf_has(&m->cpg, n->node))
 		return true;
 	return n->state.life != s->life || told->told_seq > m->cpg.ring_seq;
 }
 
-static void state_delivered(struct member *m, const struct member_state *s,
-			    const struct member_node *told)
+static void state_delivered(
+	struct member *m, const struct member_state *s, const struct member_node *told)
 {
 	struct member_node *n = node_get(m, s->node);
 	bool same_told;
@@ -539,8 +545,8 @@ static void state_delivered(struct member *m, const struct member_state *s,
 }
 
 /*
- * The incarnation under which a member is present and well is nobody's victim by hearsay: the other half
- * of a split had it on its list, and has lost.
+ * The incarnation under which a member is present and well is nobody's victim by hearsay: the
+ * other half of a split had it on its list, and has lost.
  */
 static bool hearsay(const struct member *m, const struct member_victim *v)
 {
@@ -579,8 +585,8 @@ static void list_delivered(struct member *m, uint32_t from, const struct told_li
 	m->victims_overflow |= list->overflow;
 	for (uint32_t i = 0; i < list->count; i++)
 		if (!hearsay(m, &list->v[i]))
-			member_victim_add(m, list->v[i].node, list->v[i].incarnation,
-					  list->v[i].dirty);
+			member_victim_add(
+				m, list->v[i].node, list->v[i].incarnation, list->v[i].dirty);
 }
 
 static void fenced_delivered(struct member *m, struct cursor *c, uint32_t from)
@@ -593,7 +599,7 @@ static void fenced_delivered(struct member *m, struct cursor *c, uint32_t from)
 		if (!cursor_ok(c))
 			return;
 		trace(m->cfg.trace, TRACE_INFO, "node %u says: %u/%x is fenced", from, node,
-		      incarnation);
+			incarnation);
 		victim_done(m, node, incarnation);
 	}
 }
@@ -611,16 +617,16 @@ static void msg_delivered(struct member *m, const struct event *ev)
 	(void)cursor_u16(&c);
 	uuid = cursor_take(&c, 16);
 	if (!cursor_ok(&c) || magic != MSG_MAGIC || version != MSG_VERSION ||
-	    memcmp(uuid, m->cfg.uuid, 16)) {
+		memcmp(uuid, m->cfg.uuid, 16)) {
 		trace(m->cfg.trace, TRACE_WARN,
-		      "node %u sent a message that is not ours (version %u) -> ignored",
-		      ev->msg.node, version);
+			"node %u sent a message that is not ours (version %u) -> ignored",
+			ev->msg.node, version);
 		return;
 	}
 	switch (type) {
 	case MSG_STATE:
 		if (state_decode(&c, &s, &told, &list) && s.node == ev->msg.node &&
-		    (s.node != m->cfg.self.node || s.life == m->cfg.self.life)) {
+			(s.node != m->cfg.self.node || s.life == m->cfg.self.life)) {
 			state_delivered(m, &s, &told);
 			list_delivered(m, s.node, &list);
 			view_agree(m, ev->now_ns);
@@ -641,7 +647,7 @@ static void msg_delivered(struct member *m, const struct event *ev)
 		break;
 	}
 	trace(m->cfg.trace, TRACE_WARN, "node %u sent a malformed message of type %u -> ignored",
-	      ev->msg.node, type);
+		ev->msg.node, type);
 }
 
 /* ------------------------------------------------------------------ events */
@@ -672,16 +678,17 @@ static void conf_event(struct member *m, const struct event *ev)
 	m->join_ns = NEVER;
 	conf_copy(&m->cpg, &ev->conf);
 	if (m->have_cpg && old.ring_seq == m->cpg.ring_seq && old.ring_node == m->cpg.ring_node &&
-	    old.member_count == m->cpg.member_count &&
-	    !memcmp(old.members, m->cpg.members, old.member_count * sizeof(old.members[0])))
+		old.member_count == m->cpg.member_count &&
+		!memcmp(old.members, m->cpg.members, old.member_count * sizeof(old.members[0])))
 		return;
 	m->have_cpg = true;
 	for (uint32_t i = 0; i < m->node_count; i++) {
 		struct member_node *n = &m->nodes[i];
 
 		/*
-		 * What was told before this configuration answers none that comes to look like the one it
-		 * was told in. Who was not in the group may have told early: that stays.
+		 * What was told before this configuration answers none that comes to look like
+		 * the one it was told in. Who was not in the group may have told early: that
+		 * stays.
 		 */
 		if (conf_has(&old, n->node))
 			node_forget_told(n);
@@ -694,7 +701,8 @@ static void conf_event(struct member *m, const struct event *ev)
 static void down_event(struct member *m, const struct event *ev)
 {
 	if (!m->down)
-		trace(m->cfg.trace, TRACE_ERROR, "corosync is gone -> no view counts; joining again");
+		trace(m->cfg.trace, TRACE_ERROR,
+			"corosync is gone -> no view counts; joining again");
 	m->down = true;
 	m->have_cpg = m->have_quorum = false;
 	memset(&m->cpg, 0, sizeof(m->cpg));
@@ -774,8 +782,8 @@ void member_set_load(struct member *m, uint32_t load)
 	m->cfg.self.load = load;
 }
 
-void member_set_role(struct member *m, enum member_role role, uint64_t epoch, uint32_t handover,
-		     bool unfit)
+void member_set_role(
+	struct member *m, enum member_role role, uint64_t epoch, uint32_t handover, bool unfit)
 {
 	struct member_state *s = &m->cfg.self;
 
@@ -816,15 +824,15 @@ void member_publish(struct member *m, uint64_t now_ns, struct effects *fx)
 	msg_end(&c, bytes, fx);
 }
 
-void member_send_fenced(struct member *m, const struct member_victim *v, uint32_t count,
-			struct effects *fx)
+void member_send_fenced(
+	struct member *m, const struct member_victim *v, uint32_t count, struct effects *fx)
 {
 	struct cursor c;
 	void *bytes;
 
 	/*
-	 * Taken out here at once: a victim that is added again after this, before the message comes back,
-	 * is fenced twice, which does no harm.
+	 * Taken out here at once: a victim that is added again after this, before the message
+	 * comes back, is fenced twice, which does no harm.
 	 */
 	for (uint32_t i = 0; i < count; i++)
 		victim_done(m, v[i].node, v[i].incarnation);
@@ -891,7 +899,8 @@ const struct member_state *member_own(const struct member *m)
 const struct member_node *member_named(const struct member *m, const char *name)
 {
 	for (uint32_t i = 0; i < m->node_count; i++)
-		if (m->nodes[i].member && m->nodes[i].heard && !strcmp(m->nodes[i].state.name, name))
+		if (m->nodes[i].member && m->nodes[i].heard &&
+			!strcmp(m->nodes[i].state.name, name))
 			return &m->nodes[i];
 	return NULL;
 }

@@ -3,9 +3,9 @@
  * member.h - who is in the cluster, what each says of itself, and who has to be fenced.
  *
  * Merges EV_CPG_CONF, EV_QUORUM and EV_CPG_MSG into views. A view counts when the ring of the CPG
- * group is the ring of the quorum and it is quorate; it is agreed when every member has told its STATE
- * in it, or MEMBER_AGREE_NS have passed (who is silent then is a ghost). A view is a hint, the
- * authority is the LUN: takeover.h fences before it believes.
+ * group is the ring of the quorum and it is quorate; it is agreed when every member has told its
+ * STATE in it, or MEMBER_AGREE_NS have passed (who is silent then is a ghost). A view is a hint,
+ * the authority is the LUN: takeover.h fences before it believes.
  *
  * Pure. The states, rules and invariants are at the head of member.c.
  */
@@ -20,7 +20,7 @@
 #include "csvfs/base/trace.h"
 
 #define MEMBER_AGREE_NS (2 * NS_PER_SEC)
-#define MEMBER_FORM_NS (2 * NS_PER_SEC)	/* two rings that differ so long: the view does not count */
+#define MEMBER_FORM_NS (2 * NS_PER_SEC) /* two rings that differ so long: the view does not count */
 #define MEMBER_REJOIN_NS NS_PER_SEC
 #define MEMBER_VICTIMS_MAX 64 /* all fit into one STATE */
 
@@ -32,7 +32,7 @@
 /* Values go over the wire: only ever add. */
 enum member_role {
 	ROLE_NONE = 0,
-	ROLE_CANDIDATE = 1,  /* about to fence and claim */
+	ROLE_CANDIDATE = 1, /* about to fence and claim */
 	ROLE_RECOVERING = 2, /* has claimed `epoch`: replays, then members reclaim */
 	ROLE_SERVING = 3,
 	ROLE_DRAINING = 4, /* ends its work in order, to hand over */
@@ -40,13 +40,15 @@ enum member_role {
 
 /*
  * A node's own way to the LUN. The incarnation is announced (MPATH_COMING) and seen to come back
- * (member_announced()) before its key is registered: else a takeover would take it for a stranger's.
+ * (member_announced()) before its key is registered: else a takeover would take it for a
+ * stranger's.
  */
 enum member_path {
-	MPATH_NONE = 0,   /* no key, nothing in flight; incarnation 0 */
+	MPATH_NONE = 0, /* no key, nothing in flight; incarnation 0 */
 	MPATH_COMING = 1, /* the incarnation is announced; registering, testing */
 	MPATH_OK = 2,
-	MPATH_LOST = 3,  /* writes of this incarnation may be in flight: whoever coordinates fences it */
+	MPATH_LOST =
+		3, /* writes of this incarnation may be in flight: whoever coordinates fences it */
 	MPATH_CLEAN = 4, /* leaving: nothing of this incarnation is in flight or will be sent */
 };
 
@@ -56,11 +58,11 @@ struct member_state {
 	uint32_t incarnation;
 	enum member_path path;
 	enum member_role role;
-	uint64_t epoch;	   /* the highest it knows; of RECOVERING and more: the one it claimed */
+	uint64_t epoch; /* the highest it knows; of RECOVERING and more: the one it claimed */
 	uint32_t handover; /* of a coordinator that gave up in order: who shall follow; 0: anyone */
-	uint32_t load;	   /* volumes it coordinates */
-	bool unfit;	   /* tried to take over and could not: others first */
-	uint16_t port;	   /* of its redirect service */
+	uint32_t load; /* volumes it coordinates */
+	bool unfit; /* tried to take over and could not: others first */
+	uint16_t port; /* of its redirect service */
 	char name[NODE_NAME_MAX];
 	char addr[ADDR_MAX];
 };
@@ -68,23 +70,24 @@ struct member_state {
 struct member_config {
 	const struct trace *trace;
 	uint8_t uuid[16]; /* of the volume */
-	bool standalone;  /* no corosync: the view is {self}, quorate, at once */
+	bool standalone; /* no corosync: the view is {self}, quorate, at once */
 	struct member_state self; /* node, life, name, addr, port; path NONE, role NONE */
 };
 
 /* A node as we know it. */
 struct member_node {
 	uint32_t node;
-	bool member;   /* in the present view */
+	bool member; /* in the present view */
 	bool answered; /* and has told its STATE in it */
-	bool heard;    /* `state` was told since the node last appeared in the group: no older life's */
-	bool counted;  /* was in the last view that counted: its absence in the next is a departure */
-	bool fenced;   /* its present incarnation has been fenced; it may not know yet */
+	bool heard; /* `state` was told since it last appeared in the group: no older life's */
+	bool counted; /* in the last view that counted: to be absent in the next is to leave */
+	bool fenced; /* its present incarnation has been fenced; it may not know yet */
 	uint32_t fenced_incarnation; /* the last that was */
 	uint64_t stood; /* order in which the CANDIDATEs were delivered; 0: it is none */
 	uint64_t told_seq; /* the view its last STATE answers: ring and view_sum */
 	uint32_t told_node, told_sum;
-	struct member_state state; /* the last that it told; when it has left, but for the incarnation */
+	struct member_state
+		state; /* the last that it told; when it has left, but for the incarnation */
 };
 
 /* (node, incarnation) that left without saying MPATH_CLEAN, and is not yet known to be fenced. */
@@ -103,8 +106,8 @@ struct member_view {
 	uint64_t number; /* counts views of this life; 0: none yet */
 	struct member_ring ring;
 	bool quorate; /* and the rings are the same: the view counts */
-	bool agreed;  /* counts, and every STATE is in or its time is over */
-	bool halved;  /* half or fewer of the last quorate cluster: the rest may be quorate too (two_node) */
+	bool agreed; /* counts, and every STATE is in or its time is over */
+	bool halved; /* half of the last quorate cluster, or fewer: the rest may be too (two_node) */
 	uint32_t count;
 	uint32_t nodes[NODES_MAX]; /* ascending */
 };
@@ -116,19 +119,20 @@ struct member {
 	struct member_node nodes[2 * NODES_MAX];
 	uint32_t victim_count;
 	struct member_victim victims[MEMBER_VICTIMS_MAX];
-	bool victims_overflow; /* more than fit: only a fence of all keys but the members' covers them */
-	uint32_t asked_move; /* target of a MOVE that was received; takeover.c takes it and sets 0 */
-	uint64_t changes;    /* grows when anything that others look at changed */
+	bool victims_overflow; /* more than fit: only a fence of all but the members covers them */
+	uint32_t
+		asked_move; /* target of a MOVE that was received; takeover.c takes it and sets 0 */
+	uint64_t changes; /* grows when anything that others look at changed */
 	/* private */
 	struct cpg_conf cpg, quorum;
 	bool have_cpg, have_quorum, down, publish;
-	uint32_t quorate_count;	/* nodes in the last quorate cluster */
-	uint64_t agree_ns;	/* deadline of STATEs; NEVER: none is awaited */
-	uint64_t form_ns;	/* deadline of the two rings becoming one; NEVER: they are */
-	uint64_t join_ns;	/* when to try to join again; NEVER: joined, or being tried */
-	uint64_t stands;	/* CANDIDATEs delivered so far */
-	uint32_t view_sum;	/* crc32c of the member list: names a view together with the ring */
-	uint64_t announced;	/* key of the last STATE of ours that was delivered */
+	uint32_t quorate_count; /* nodes in the last quorate cluster */
+	uint64_t agree_ns; /* deadline of STATEs; NEVER: none is awaited */
+	uint64_t form_ns; /* deadline of the two rings becoming one; NEVER: they are */
+	uint64_t join_ns; /* when to try to join again; NEVER: joined, or being tried */
+	uint64_t stands; /* CANDIDATEs delivered so far */
+	uint32_t view_sum; /* crc32c of the member list: names a view together with the ring */
+	uint64_t announced; /* key of the last STATE of ours that was delivered */
 };
 
 void member_init(struct member *m, const struct member_config *cfg);
@@ -141,23 +145,28 @@ uint64_t member_deadline(const struct member *m);
 void member_set_path(struct member *m, enum member_path path, uint32_t incarnation);
 void member_set_load(struct member *m, uint32_t load);
 /* For takeover.c only. */
-void member_set_role(struct member *m, enum member_role role, uint64_t epoch, uint32_t handover,
-		     bool unfit);
+void member_set_role(
+	struct member *m, enum member_role role, uint64_t epoch, uint32_t handover, bool unfit);
 
 /*
- * Emits FX_CPG_SEND of our STATE if a view waits for it or it changed, FX_CPG_JOIN when corosync is gone. Called at the end of every
- * step (takeover_step() does). Standalone: nothing is sent, it is taken as delivered.
+ * Emits FX_CPG_SEND of our STATE if a view waits for it or it changed, FX_CPG_JOIN when corosync
+ * is gone. Called at the end of every step (takeover_step() does). Standalone: nothing is sent,
+ * it is taken as delivered.
  */
 void member_publish(struct member *m, uint64_t now_ns, struct effects *fx);
 
-/* True once our own STATE with this incarnation was delivered to us, so to every member: register now. */
+/*
+ * True once our own STATE with this incarnation was delivered to us, so to every member: register
+ * now.
+ */
 bool member_announced(const struct member *m, uint32_t incarnation);
 
 const struct member_view *member_view(const struct member *m);
 /* What we say of ourselves now, and what of it was delivered last. */
 const struct member_state *member_own(const struct member *m);
 const struct member_node *member_self(const struct member *m);
-const struct member_node *member_find(const struct member *m, uint32_t node); /* NULL: never heard of */
+const struct member_node *member_find(
+	const struct member *m, uint32_t node); /* NULL: never heard of */
 /* By name, members of the view only; NULL: none. */
 const struct member_node *member_named(const struct member *m, const char *name);
 bool member_present(const struct member *m, uint32_t node);
@@ -167,8 +176,8 @@ uint64_t member_epoch_seen(const struct member *m); /* highest in any STATE ever
 void member_victim_add(struct member *m, uint32_t node, uint32_t incarnation, bool dirty);
 bool member_victim_pending(const struct member *m, uint32_t node);
 /* After a fence has succeeded: these are done, here and (by message) on every member. */
-void member_send_fenced(struct member *m, const struct member_victim *v, uint32_t count,
-			struct effects *fx);
+void member_send_fenced(
+	struct member *m, const struct member_victim *v, uint32_t count, struct effects *fx);
 /* True when (our node, incarnation) was told to be fenced: by a FENCED message. */
 bool member_was_fenced(const struct member *m, uint32_t incarnation);
 

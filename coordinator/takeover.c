@@ -2,34 +2,38 @@
 /*
  * takeover.c - election, takeover, handover, and the coordinator's claim.
  *
- *	passive      IDLE  AGREE  HOLD  FOLLOW  FROZEN                (any to any, as the view says)
- *	                        | we should coordinate
- *	candidate    STAND --> [HEADSTART] --> [LOOK --> [WATCH]] --> FENCE --> CLAIM_READ --> CLAIM_WRITE
- *	               ^ the view changed     (all of this is skipped after a clean handover) --> CLAIM_VERIFY
- *	                        | the claim with our epoch is on the LUN
- *	ours         OPEN --> RECLAIM --> SERVE --> DRAIN --> RELEASE --> passive, or STOPPED
- *	                        | not quorate, path lost, fenced, a higher epoch: at once, from each of these
- *	             LOST --> passive; to stand again takes another incarnation
+ *	passive    IDLE  AGREE  HOLD  FOLLOW  FROZEN         (any to any, as the view says)
+ *	               | nobody coordinates, we are to
+ *	candidate  STAND --> [LOOK --> [WATCH]] --> [HEADSTART] --> FENCE --> CLAIM_READ
+ *	               ^ the view changed, from any of these            --> CLAIM_WRITE --> CLAIM_VERIFY
+ *	               | the claim with our epoch shows on the LUN
+ *	ours       OPEN --> RECLAIM --> SERVE --> DRAIN --> RELEASE --> passive, or STOPPED
+ *	               | not quorate, path lost, fenced, a higher epoch: at once, from any of these
+ *	           LOST --> passive; to stand again takes another incarnation
+ *
+ * After a handover in order STAND goes straight to CLAIM_READ. LOOK is taken by who has never seen a
+ * coordinator, HEADSTART in half of a cluster.
  *
  * Why two nodes never both coordinate:
- *  - In one view, CPG delivers every CANDIDATE in the same order to all. The first goes on, and only
- *    when every other has ended what it had in flight and withdrawn.
- *  - In different views, each fences the other's keys on the LUN before it writes its claim; the LUN
- *    serialises them, and who finds its own key gone is out.
- *  - What a fenced one still had in flight has ended before the claim is read (fence.h), so the epoch
- *    read is the last one, and replay sees the last journal.
+ *  - In one view, CPG delivers every CANDIDATE in the same order to all. The first goes on, and
+ *    only when every other has ended what it had in flight and withdrawn.
+ *  - In different views, each fences the other's keys on the LUN before it writes its claim; the
+ *    LUN serialises them, and who finds its own key gone is out.
+ *  - What a fenced one still had in flight has ended before the claim is read (fence.h), so the
+ *    epoch read is the last one, and replay sees the last journal.
  *
  * Invariants, asserted by takeover_check()
  *  1. The claim is written only after everybody who is not a member with a current incarnation was
  *     fenced in this view, or after a handover in order; never without a working path.
  *  2. An epoch is claimed once: the new one is above every epoch on the LUN and of every STATE.
- *  3. The role that we publish is never less than what we do: NONE is published only when no command of
- *     a claim or fence is in flight and the engine is closed; or with the path told LOST.
- *  4. One of fence, claim read and claim write is in flight in candidate states; in ours a fence and a
- *     beat may be at the same time. Their buffers are not touched until they are in.
+ *  3. The role that we publish is never less than what we do: NONE is published only when no
+ *     command of a claim or fence is in flight and the engine is closed; or with the path told
+ *     LOST.
+ *  4. One of fence, claim read and claim write is in flight in candidate states; in ours a fence
+ *     and a beat may be at the same time. Their buffers are not touched until they are in.
  *  5. Who was in LOST stands again with another incarnation only.
- *  6. Whoever was fenced by somebody outside of its view (lost_split) stands again only when the view has
- *     more nodes, or the claim has stood still for TAKEOVER_FROZEN_NS.
+ *  6. Whoever was fenced by somebody outside of its view (lost_split) stands again only when the
+ *     view has more nodes, or the claim has stood still for TAKEOVER_FROZEN_NS.
  */
 #include "coordinator/takeover.h"
 
@@ -52,10 +56,11 @@ static const uint32_t takeover_moves[TK_STATES] = {
 	[TK_AGREE] = PASSIVE | TO(TK_STAND) | TO(TK_STOPPED),
 	[TK_HOLD] = PASSIVE | TO(TK_STAND) | TO(TK_STOPPED),
 	[TK_FOLLOW] = PASSIVE | TO(TK_STAND) | TO(TK_STOPPED),
-	[TK_STAND] = CANDIDATE_ENDS | TO(TK_HEADSTART) | TO(TK_LOOK) | TO(TK_FENCE) |
-		     TO(TK_CLAIM_READ),
+	[TK_STAND] =
+		CANDIDATE_ENDS | TO(TK_HEADSTART) | TO(TK_LOOK) | TO(TK_FENCE) | TO(TK_CLAIM_READ),
 	[TK_HEADSTART] = CANDIDATE_ENDS | TO(TK_FENCE),
-	[TK_LOOK] = CANDIDATE_ENDS | TO(TK_WATCH) | TO(TK_HEADSTART) | TO(TK_FENCE) | TO(TK_REFUSED),
+	[TK_LOOK] =
+		CANDIDATE_ENDS | TO(TK_WATCH) | TO(TK_HEADSTART) | TO(TK_FENCE) | TO(TK_REFUSED),
 	[TK_WATCH] = CANDIDATE_ENDS | TO(TK_HEADSTART) | TO(TK_FENCE) | TO(TK_REFUSED),
 	[TK_FENCE] = CANDIDATE_ENDS | TO(TK_CLAIM_READ),
 	[TK_CLAIM_READ] = CANDIDATE_ENDS | TO(TK_FENCE) | TO(TK_CLAIM_WRITE) | TO(TK_REFUSED),
@@ -74,11 +79,28 @@ static const uint32_t takeover_moves[TK_STATES] = {
 
 const char *takeover_state_name(enum takeover_state s)
 {
-	static const char *const names[TK_STATES] = {
-		"idle",	      "agree",	     "hold",	     "follow", "stand",	  "headstart", "look",
-		"watch",      "fence",	     "claim-read",   "claim-write", "claim-verify",
-		"open",	      "reclaim",     "serve",	     "drain",  "release", "lost",
-		"frozen",     "refused",     "stopped",
+	static const char names[TK_STATES][16] = {
+		"idle",
+		"agree",
+		"hold",
+		"follow",
+		"stand",
+		"headstart",
+		"look",
+		"watch",
+		"fence",
+		"claim-read",
+		"claim-write",
+		"claim-verify",
+		"open",
+		"reclaim",
+		"serve",
+		"drain",
+		"release",
+		"lost",
+		"frozen",
+		"refused",
+		"stopped",
 	};
 
 	return s < TK_STATES ? names[s] : "?";
@@ -183,7 +205,7 @@ void takeover_enter(struct takeover *t, enum takeover_state to)
 {
 	csv_assert(takeover_moves[t->state] & TO(to));
 	trace(t->cfg.trace, TRACE_DEBUG, "takeover: %s -> %s", takeover_state_name(t->state),
-	      takeover_state_name(to));
+		takeover_state_name(to));
 	t->state = to;
 	t->deadline_ns = t->poll_ns = NEVER;
 	if (to != TK_FOLLOW)
@@ -192,9 +214,9 @@ void takeover_enter(struct takeover *t, enum takeover_state to)
 }
 
 /*
- * Coordination, or the right to stand for it, is gone together with the path's incarnation. The path is
- * told LOST in the same STATE as the role: nobody may take our key for a harmless one while the engine's
- * last writes are in flight.
+ * Coordination, or the right to stand for it, is gone together with the path's incarnation. The
+ * path is told LOST in the same STATE as the role: nobody may take our key for a harmless one
+ * while the engine's last writes are in flight.
  */
 void takeover_lose(struct takeover *t, const char *why)
 {
@@ -202,8 +224,8 @@ void takeover_lose(struct takeover *t, const char *why)
 
 	set_reason(t, why);
 	trace(t->cfg.trace, TRACE_WARN, "%s -> %s, epoch %llu, incarnation %x is given up", why,
-	      takeover_is_ours(t) ? "coordinates no more" : "does not stand", (unsigned long long)t->epoch,
-	      t->incarnation);
+		takeover_is_ours(t) ? "coordinates no more" : "does not stand",
+		(unsigned long long)t->epoch, t->incarnation);
 	t->lost_incarnation = t->incarnation;
 	t->quit = t->restart = t->in_order = false;
 	t->handover = t->moving_to = 0;
@@ -298,8 +320,9 @@ static void follow(struct takeover *t, uint32_t node)
 		if (!node)
 			t->deadline_ns = t->now_ns + TAKEOVER_PATIENCE_NS;
 		else
-			trace(t->cfg.trace, TRACE_INFO, "node %u is %s, epoch %llu -> follows it", node,
-			      member_role_name(n->state.role), (unsigned long long)n->state.epoch);
+			trace(t->cfg.trace, TRACE_INFO, "node %u is %s, epoch %llu -> follows it",
+				node, member_role_name(n->state.role),
+				(unsigned long long)n->state.epoch);
 	}
 	if (n && n->state.role >= ROLE_RECOVERING) {
 		t->coordinator_seen = true;
@@ -319,7 +342,7 @@ void takeover_stand(struct takeover *t, const char *why)
 	t->view = v->number;
 	t->quit = t->restart = t->in_order = t->cold = false;
 	trace(t->cfg.trace, TRACE_INFO, "view %llu: %s -> stands with %x",
-	      (unsigned long long)v->number, why, t->incarnation);
+		(unsigned long long)v->number, why, t->incarnation);
 	takeover_enter(t, TK_STAND);
 }
 
@@ -353,7 +376,8 @@ static bool told_everything(const struct takeover *t)
 	const struct member_state *own = member_own(t->m);
 
 	return me->answered && me->state.role == own->role && me->state.path == own->path &&
-	       me->state.incarnation == own->incarnation && me->state.unfit == own->unfit && own->unfit == is_unfit(t);
+	       me->state.incarnation == own->incarnation && me->state.unfit == own->unfit &&
+	       own->unfit == is_unfit(t);
 }
 
 static void passive(struct takeover *t)
@@ -375,8 +399,7 @@ static void passive(struct takeover *t)
 	tell_role(t);
 	if (!v->agreed) {
 		/* Whom we follow goes on serving meanwhile, if it is still there. */
-		if (t->state != TK_FOLLOW || !t->following ||
-		    !member_present(t->m, t->following))
+		if (t->state != TK_FOLLOW || !t->following || !member_present(t->m, t->following))
 			passive_move(t, TK_AGREE);
 		return;
 	}
@@ -408,7 +431,10 @@ bool takeover_claim_moved(const struct claim *a, const struct claim *b)
 	       a->life != b->life;
 }
 
-/* Invariant 6: somebody outside of our view has fenced us. As long as its claim beats it coordinates. */
+/*
+ * Invariant 6: somebody outside of our view has fenced us. As long as its claim beats it
+ * coordinates.
+ */
 static void frozen(struct takeover *t, struct effects *fx)
 {
 	const struct claim *best;
@@ -430,7 +456,7 @@ static void frozen(struct takeover *t, struct effects *fx)
 	}
 	if (t->now_ns >= t->deadline_ns && t->watched.epoch) {
 		trace(t->cfg.trace, TRACE_WARN, "the claim of %s has stood still -> tries again",
-		      t->watched.name);
+			t->watched.name);
 		t->lost_split = false;
 	} else if (t->poll_ns == NEVER || t->now_ns >= t->poll_ns) {
 		t->poll_ns = NEVER;
@@ -439,8 +465,9 @@ static void frozen(struct takeover *t, struct effects *fx)
 }
 
 /*
- * The node has seen LOST at the end of the step before, and abandoned the engine. What the lost incarnation
- * has in flight is not waited for: whoever coordinates next drains it, and we may follow it at once.
+ * The node has seen LOST at the end of the step before, and abandoned the engine. What the lost
+ * incarnation has in flight is not waited for: whoever coordinates next drains it, and we may
+ * follow it at once.
  */
 static void lost(struct takeover *t)
 {
@@ -601,7 +628,8 @@ bool takeover_mine(const struct takeover *t)
 
 struct takeover_coordinator takeover_coordinator(const struct takeover *t)
 {
-	uint32_t node = takeover_is_candidate(t) || takeover_is_ours(t) ? takeover_self(t) : t->following;
+	uint32_t node =
+		takeover_is_candidate(t) || takeover_is_ours(t) ? takeover_self(t) : t->following;
 	const struct member_node *n = node ? member_find(t->m, node) : NULL;
 	const struct member_state *s;
 
@@ -667,7 +695,7 @@ void takeover_fence_node(struct takeover *t, uint32_t node, const char *reason)
 	if (!takeover_mine(t) || !n || !n->state.incarnation)
 		return;
 	trace(t->cfg.trace, TRACE_WARN, "node %u: %s -> fence %u/%x", node, reason, node,
-	      n->state.incarnation);
+		n->state.incarnation);
 	member_victim_add(t->m, node, n->state.incarnation, true);
 }
 
@@ -688,8 +716,7 @@ void takeover_check(const struct takeover *t)
 	/* 1, 2 */
 	if (t->state == TK_CLAIM_WRITE || t->state == TK_CLAIM_VERIFY) {
 		csv_assert(t->claim.incarnation == t->incarnation);
-		csv_assert(t->in_order || t->cfg.no_reservations ||
-			   !fence_running(&t->fence));
+		csv_assert(t->in_order || t->cfg.no_reservations || !fence_running(&t->fence));
 	}
 	if (takeover_is_ours(t))
 		csv_assert(t->epoch == t->claim.epoch && t->epoch > 0);

@@ -10,13 +10,14 @@
  *   TK_HOLD          as TK_AGREE: nobody can coordinate
  *   TK_FOLLOW        keep a session to takeover_coordinator() when its role is RECOVERING or more
  *   TK_STAND .. TK_CLAIM_VERIFY   nothing: we are the candidate
- *   TK_OPEN          vol_open(takeover_epoch()) -> takeover_volume_ready() or takeover_volume_failed()
- *   TK_RECLAIM       takes reclaims, of ourselves too -> takeover_reclaimed(node) for each
- *   TK_SERVE         serves
- *   TK_DRAIN         stops requests, vol_close() -> takeover_volume_closed() [or _failed()]
- *   TK_RELEASE       nothing: the claim is given up; then TK_FOLLOW, TK_HOLD or TK_STOPPED
- *   TK_LOST          vol_abandon(); FX_PATH_CLOSE; comes back with another incarnation. Lasts until
- *                    the next step: it is seen once, after takeover_step(). The path was told MPATH_LOST.
+ *   TK_OPEN          vol_open(takeover_epoch()) -> takeover_volume_ready() or
+ *   takeover_volume_failed() TK_RECLAIM       takes reclaims, of ourselves too ->
+ *   takeover_reclaimed(node) for each TK_SERVE         serves TK_DRAIN         stops requests,
+ *   vol_close() -> takeover_volume_closed() [or _failed()] TK_RELEASE       nothing: the claim
+ *   is given up; then TK_FOLLOW, TK_HOLD or TK_STOPPED TK_LOST          vol_abandon();
+ *   FX_PATH_CLOSE; comes back with another incarnation. Lasts until
+ *                    the next step: it is seen once, after takeover_step(). The path was told
+ *                    MPATH_LOST.
  *   TK_FROZEN        lost a split: as TK_IDLE; the other side's claim is watched
  *   TK_REFUSED       takeover_reason(): in use by somebody else, or no valid claim. Ends nothing by
  *                    itself: FX_EXIT while mounting, else hold
@@ -52,10 +53,10 @@ enum takeover_state {
 	TK_AGREE,
 	TK_HOLD,
 	TK_FOLLOW,
-	TK_STAND,	 /* CANDIDATE is published: are we the first in this view? */
+	TK_STAND, /* CANDIDATE is published: are we the first in this view? */
 	TK_HEADSTART,
-	TK_LOOK,	 /* reads the claim before anybody is fenced: is a stranger using the LUN? */
-	TK_WATCH,	 /* and does his claim beat? */
+	TK_LOOK, /* reads the claim before anybody is fenced: is a stranger using the LUN? */
+	TK_WATCH, /* and does his claim beat? */
 	TK_FENCE,
 	TK_CLAIM_READ,
 	TK_CLAIM_WRITE,
@@ -75,11 +76,11 @@ enum takeover_state {
 struct takeover_config {
 	const struct trace *trace;
 	struct member *member;
-	struct mem *mem;	/* two blocks */
+	struct mem *mem; /* two blocks */
 	uint8_t uuid[16];
-	bool standalone;	/* refuses a claim that beats, instead of fencing it */
-	bool no_reservations;	/* image file behind a lock: no fence, no watching */
-	uint64_t tag_seed;	/* tags of this life start behind it */
+	bool standalone; /* refuses a claim that beats, instead of fencing it */
+	bool no_reservations; /* image file behind a lock: no fence, no watching */
+	uint64_t tag_seed; /* tags of this life start behind it */
 };
 
 struct takeover_coordinator {
@@ -111,8 +112,8 @@ const char *takeover_reason(const struct takeover *t);
 /* OPEN and later: the epoch we claimed. Else the highest that anybody told. */
 uint64_t takeover_epoch(const struct takeover *t);
 /*
- * When the last beat (or the claim) that the LUN has taken was sent: from then on we knew ourselves not
- * fenced. The coordinator's own lease runs from it. 0: none in this epoch.
+ * When the last beat (or the claim) that the LUN has taken was sent: from then on we knew
+ * ourselves not fenced. The coordinator's own lease runs from it. 0: none in this epoch.
  */
 uint64_t takeover_beat_ns(const struct takeover *t);
 /* Who coordinates or is about to; ourselves too. */
@@ -120,21 +121,22 @@ struct takeover_coordinator takeover_coordinator(const struct takeover *t);
 /* True from OPEN to DRAIN: the metadata engine is ours. */
 bool takeover_mine(const struct takeover *t);
 
-void takeover_volume_ready(struct takeover *t);			    /* in TK_OPEN */
-void takeover_volume_failed(struct takeover *t, const char *reason); /* OPEN .. DRAIN: vol is frozen */
-void takeover_volume_closed(struct takeover *t);		    /* in TK_DRAIN */
+void takeover_volume_ready(struct takeover *t); /* in TK_OPEN */
+void takeover_volume_failed(
+	struct takeover *t, const char *reason); /* OPEN .. DRAIN: vol is frozen */
+void takeover_volume_closed(struct takeover *t); /* in TK_DRAIN */
 /* In TK_RECLAIM: the node has reclaimed all it had (or has nothing). Elsewhere it does nothing. */
 void takeover_reclaimed(struct takeover *t, uint32_t node);
 
 /*
- * The administrator's move, on any node: passed on to the coordinator. -ENOENT: the target is no member,
- * -ENODEV: it has no path, -EAGAIN: nobody serves just now, -EALREADY: it coordinates.
+ * The administrator's move, on any node: passed on to the coordinator. -ENOENT: the target is no
+ * member, -ENODEV: it has no path, -EAGAIN: nobody serves just now, -EALREADY: it coordinates.
  */
 int takeover_move(struct takeover *t, uint32_t target, struct effects *fx);
 
 /*
- * On the coordinator: a node did not answer a recall, or broke the rules. Its present incarnation goes on the
- * fence list; member_victim_pending(node) is false when it is fenced.
+ * On the coordinator: a node did not answer a recall, or broke the rules. Its present
+ * incarnation goes on the fence list; member_victim_pending(node) is false when it is fenced.
  */
 void takeover_fence_node(struct takeover *t, uint32_t node, const char *reason);
 

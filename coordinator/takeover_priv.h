@@ -17,34 +17,35 @@ struct takeover {
 	uint64_t now_ns;
 	struct fence fence;
 	struct claim_io io;
-	struct claim claim;   /* the one we wrote last */
+	struct claim claim; /* the one we wrote last */
 	struct claim watched; /* WATCH, FROZEN: a claim seen before */
-	uint64_t epoch;	      /* ours, OPEN and later */
+	uint64_t epoch; /* ours, OPEN and later */
 	uint32_t incarnation; /* under which we stand or coordinate */
 	uint32_t lost_incarnation;
-	uint64_t view;	      /* number of the view in which we stood */
-	uint32_t view_count;  /* its nodes, for lost_split */
-	uint32_t following;   /* node; 0: nobody */
-	bool cold;	      /* we took over from nobody that we know: lives unknown to us may have writes in flight */
-	bool beaten;	      /* WATCH: the claim has moved once */
-	bool quit;	      /* candidate: withdraw when nothing is in flight */
-	bool restart;	      /* candidate: the view changed, stand again when nothing is in flight */
-	bool in_order;	      /* handover: no fence is needed */
+	uint64_t view; /* number of the view in which we stood */
+	uint32_t view_count; /* its nodes, for lost_split */
+	uint32_t following; /* node; 0: nobody */
+	bool cold; /* nobody here saw the last coordinator: unknown lives may have writes in flight */
+	bool beaten; /* WATCH: the claim has moved once */
+	bool quit; /* candidate: withdraw when nothing is in flight */
+	bool restart; /* candidate: the view changed, stand again when nothing is in flight */
+	bool in_order; /* handover: no fence is needed */
 	bool coordinator_seen, lost_split, unfit, stopping;
-	bool ready, closed;   /* told by the node in OPEN, DRAIN */
-	uint32_t handover;    /* DRAIN: whom we give it to */
-	uint32_t moving_to;   /* asked for */
+	bool ready, closed; /* told by the node in OPEN, DRAIN */
+	uint32_t handover; /* DRAIN: whom we give it to */
+	uint32_t moving_to; /* asked for */
 	uint32_t await_count; /* RECLAIM: who has not reclaimed yet */
 	uint32_t await[NODES_MAX];
-	bool fencing_all;	  /* the running fence: all but */
+	bool fencing_all; /* the running fence: all but */
 	uint64_t step, lost_step; /* steps taken; the one that went to LOST */
-	uint64_t beat_sent_ns, beat_taken_ns; /* of the beat under way; of the last that the LUN took */
+	uint64_t beat_sent_ns,
+		beat_taken_ns; /* of the beat under way; of the last that the LUN took */
 	uint64_t deadline_ns, beat_ns, poll_ns, unfit_ns, refence_ns, told_view;
 	char reason[160];
 };
 
 bool takeover_is_candidate(const struct takeover *t); /* STAND .. CLAIM_VERIFY */
-bool takeover_is_ours(const struct takeover *t);      /* OPEN .. RELEASE */
+bool takeover_is_ours(const struct takeover *t); /* OPEN .. RELEASE */
 uint32_t takeover_self(const struct takeover *t);
 uint64_t takeover_own_key(const struct takeover *t);
 bool takeover_path_works(const struct takeover *t);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * takeover_serve.c - the coordinator: from the claim to its release. The whole picture and the invariants
- * are at the head of takeover.c.
+ * takeover_serve.c - the coordinator: from the claim to its release. The whole picture and the
+ * invariants are at the head of takeover.c.
  */
 #include "coordinator/takeover.h"
 
@@ -64,7 +64,8 @@ static void beat(struct takeover *t, struct effects *fx)
 		takeover_lose(t, "the path broke at the beat");
 		return;
 	case CLAIM_FAILED:
-		takeover_say(t, TRACE_ERROR, "a claim block cannot be written -> the other one goes on beating");
+		takeover_say(t, TRACE_ERROR,
+			"a claim block cannot be written -> the other one goes on beating");
 		claim_io_forget(&t->io);
 		break;
 	}
@@ -80,7 +81,7 @@ static bool own_victim(const struct takeover *t)
 {
 	for (uint32_t i = 0; i < t->m->victim_count; i++)
 		if (t->m->victims[i].node == takeover_self(t) &&
-		    t->m->victims[i].incarnation == t->incarnation)
+			t->m->victims[i].incarnation == t->incarnation)
 			return true;
 	return false;
 }
@@ -128,7 +129,7 @@ static void begin_reclaim(struct takeover *t)
 	takeover_enter(t, TK_RECLAIM);
 	t->deadline_ns = t->now_ns + TAKEOVER_RECLAIM_NS;
 	trace(t->cfg.trace, TRACE_INFO, "epoch %llu: the volume is open -> %u nodes reclaim",
-	      (unsigned long long)t->epoch, t->await_count);
+		(unsigned long long)t->epoch, t->await_count);
 }
 
 static void reclaiming(struct takeover *t)
@@ -142,8 +143,9 @@ static void reclaiming(struct takeover *t)
 			continue;
 		}
 		if (n && n->member && n->node != takeover_self(t) && n->state.incarnation) {
-			trace(t->cfg.trace, TRACE_WARN, "node %u did not reclaim in time -> fence %u/%x",
-			      n->node, n->node, n->state.incarnation);
+			trace(t->cfg.trace, TRACE_WARN,
+				"node %u did not reclaim in time -> fence %u/%x", n->node, n->node,
+				n->state.incarnation);
 			member_victim_add(t->m, n->node, n->state.incarnation, true);
 		}
 		await_remove(t, t->await[i]);
@@ -177,7 +179,7 @@ static void tell_fenced(struct takeover *t, struct effects *fx)
 static void begin_drain(struct takeover *t, uint32_t target, const char *why)
 {
 	trace(t->cfg.trace, TRACE_INFO, "%s -> drains, epoch %llu goes to node %u", why,
-	      (unsigned long long)t->epoch, target);
+		(unsigned long long)t->epoch, target);
 	t->handover = target;
 	t->closed = false;
 	takeover_enter(t, TK_DRAIN);
@@ -202,7 +204,8 @@ static void serving(struct takeover *t)
 	if (t->moving_to != takeover_self(t) && n && elect_able(t->m, n))
 		begin_drain(t, t->moving_to, "asked to move");
 	else
-		takeover_say(t, TRACE_WARN, "asked to move to a node that cannot coordinate -> stays");
+		takeover_say(
+			t, TRACE_WARN, "asked to move to a node that cannot coordinate -> stays");
 	t->moving_to = 0;
 }
 
@@ -221,8 +224,7 @@ static void draining(struct takeover *t, struct effects *fx)
 	t->claim.heartbeat++;
 	t->claim.state = t->stopping && v->count == 1 ? CLAIM_CLEAN : CLAIM_RELEASED;
 	trace(t->cfg.trace, TRACE_INFO, "epoch %llu: closed -> claim %s",
-	      (unsigned long long)t->epoch,
-	      t->claim.state == CLAIM_CLEAN ? "clean" : "released");
+		(unsigned long long)t->epoch, t->claim.state == CLAIM_CLEAN ? "clean" : "released");
 	takeover_enter(t, TK_RELEASE);
 	claim_io_write(&t->io, &t->claim, fx);
 }
@@ -242,7 +244,8 @@ static void releasing(struct takeover *t, struct effects *fx)
 			takeover_enter(t, TK_AGREE);
 		break;
 	case CLAIM_FENCED:
-		takeover_lose_fenced(t, "RESERVATION CONFLICT on the release: fenced by another node");
+		takeover_lose_fenced(
+			t, "RESERVATION CONFLICT on the release: fenced by another node");
 		break;
 	case CLAIM_UNKNOWN:
 		takeover_lose(t, "the path broke at the release");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * takeover_stand.c - the candidate: from STAND to a claim that shows on the LUN. The whole picture and
- * the invariants are at the head of takeover.c.
+ * takeover_stand.c - the candidate: from STAND to a claim that shows on the LUN. The whole
+ * picture and the invariants are at the head of takeover.c.
  */
 #include "coordinator/takeover.h"
 
@@ -29,9 +29,10 @@ static void enter_fence(struct takeover *t, struct effects *fx)
 	list[0] = 0;
 	for (uint32_t i = 0; i < t->m->victim_count; i++)
 		at += trace_format(list + at, sizeof(list) - at, " %u/%x", t->m->victims[i].node,
-				   t->m->victims[i].incarnation);
-	trace(t->cfg.trace, TRACE_INFO, "view %llu, epoch %llu was seen -> fence%s, and every unknown key",
-	      (unsigned long long)t->view, (unsigned long long)member_epoch_seen(t->m), list);
+			t->m->victims[i].incarnation);
+	trace(t->cfg.trace, TRACE_INFO,
+		"view %llu, epoch %llu was seen -> fence%s, and every unknown key",
+		(unsigned long long)t->view, (unsigned long long)member_epoch_seen(t->m), list);
 	takeover_enter(t, TK_FENCE);
 	takeover_start_fence(t, true, fx);
 }
@@ -44,8 +45,8 @@ static void headstart_or_fence(struct takeover *t, struct effects *fx)
 		return;
 	}
 	trace(t->cfg.trace, TRACE_INFO,
-	      "the other half may be quorate too -> gives its coordinator %u s",
-	      (unsigned)(TAKEOVER_HEADSTART_NS / NS_PER_SEC));
+		"the other half may be quorate too -> gives its coordinator %u s",
+		(unsigned)(TAKEOVER_HEADSTART_NS / NS_PER_SEC));
 	takeover_enter(t, TK_HEADSTART);
 	t->deadline_ns = t->now_ns + TAKEOVER_HEADSTART_NS;
 }
@@ -68,7 +69,7 @@ static void standing(struct takeover *t, struct effects *fx)
 		return;
 	if (released && !t->m->victim_count && !t->m->victims_overflow) {
 		trace(t->cfg.trace, TRACE_INFO, "node %u gave up epoch %llu in order -> no fence",
-		      released->node, (unsigned long long)released->state.epoch);
+			released->node, (unsigned long long)released->state.epoch);
 		t->in_order = true;
 		takeover_enter(t, TK_CLAIM_READ);
 		claim_io_read(&t->io, fx);
@@ -100,16 +101,18 @@ static void looked(struct takeover *t, struct effects *fx)
 		return;
 	}
 	/*
-	 * Nobody of this view saw the last coordinator. Its node, and others, may have come back since and
-	 * replaced their keys: there is nothing to preempt, and still something in flight.
+	 * Nobody of this view saw the last coordinator. Its node, and others, may have come back
+	 * since and replaced their keys: there is nothing to preempt, and still something in
+	 * flight.
 	 */
 	t->cold = best->state != CLAIM_CLEAN;
 	if (!is_stranger(t, best)) {
 		headstart_or_fence(t, fx);
 		return;
 	}
-	trace(t->cfg.trace, TRACE_INFO, "claim of %s (epoch %llu) is held -> watches whether it beats",
-	      best->name, (unsigned long long)best->epoch);
+	trace(t->cfg.trace, TRACE_INFO,
+		"claim of %s (epoch %llu) is held -> watches whether it beats", best->name,
+		(unsigned long long)best->epoch);
 	t->watched = *best;
 	t->beaten = false;
 	takeover_enter(t, TK_WATCH);
@@ -125,13 +128,16 @@ static void watching(struct takeover *t, struct effects *fx)
 		if (best && takeover_claim_moved(best, &t->watched) && best->state != CLAIM_CLEAN) {
 			char why[160];
 
-			(void)trace_format(why, sizeof(why), "in use by %s (node %u)", best->name,
-					   best->node);
+			(void)trace_format(
+				why, sizeof(why), "in use by %s (node %u)", best->name, best->node);
 			if (t->beaten) {
 				takeover_refuse(t, why);
 				return;
 			}
-			/* One beat may be a write of a dead node that landed late. Two are a living one. */
+			/*
+			 * One beat may be a write of a dead node that landed late. Two are a living
+			 * one.
+			 */
 			t->beaten = true;
 			t->watched = *best;
 			t->deadline_ns = t->now_ns + TAKEOVER_WATCH_NS;
@@ -139,7 +145,8 @@ static void watching(struct takeover *t, struct effects *fx)
 		t->poll_ns = t->now_ns + TAKEOVER_POLL_NS;
 	}
 	if ((best && best->state == CLAIM_CLEAN) || t->now_ns >= t->deadline_ns) {
-		trace(t->cfg.trace, TRACE_INFO, "claim of %s has no one behind it", t->watched.name);
+		trace(t->cfg.trace, TRACE_INFO, "claim of %s has no one behind it",
+			t->watched.name);
 		headstart_or_fence(t, fx);
 	} else if (t->now_ns >= t->poll_ns) {
 		t->poll_ns = NEVER;
@@ -181,10 +188,11 @@ static void claim_read(struct takeover *t, struct effects *fx)
 		takeover_refuse(t, "neither claim block is valid (fsck.csvfs repairs them)");
 		return;
 	}
-	if (t->in_order && (!released || best->state == CLAIM_HELD ||
-			    best->epoch != released->state.epoch)) {
+	if (t->in_order &&
+		(!released || best->state == CLAIM_HELD || best->epoch != released->state.epoch)) {
 		t->in_order = false;
-		takeover_say(t, TRACE_WARN, "the claim was not given up in order -> fences after all");
+		takeover_say(
+			t, TRACE_WARN, "the claim was not given up in order -> fences after all");
 		enter_fence(t, fx);
 		return;
 	}
@@ -199,7 +207,7 @@ static void claim_read(struct takeover *t, struct effects *fx)
 	c->life = own->life;
 	memcpy(c->name, own->name, sizeof(c->name));
 	trace(t->cfg.trace, TRACE_INFO, "claim of %s, epoch %llu -> claims epoch %llu", best->name,
-	      (unsigned long long)best->epoch, (unsigned long long)c->epoch);
+		(unsigned long long)best->epoch, (unsigned long long)c->epoch);
 	takeover_enter(t, TK_CLAIM_WRITE);
 	t->beat_sent_ns = t->now_ns;
 	claim_io_write(&t->io, c, fx);
@@ -227,7 +235,7 @@ static void claim_verified(struct takeover *t)
 	t->coordinator_seen = true;
 	t->reason[0] = 0;
 	trace(t->cfg.trace, TRACE_INFO, "epoch %llu is ours -> replay",
-	      (unsigned long long)t->epoch);
+		(unsigned long long)t->epoch);
 	takeover_enter(t, TK_OPEN);
 }
 
@@ -241,7 +249,8 @@ static bool claim_came(struct takeover *t)
 	case CLAIM_DONE:
 		return true;
 	case CLAIM_FENCED:
-		takeover_lose_fenced(t, "RESERVATION CONFLICT on the claim: fenced by another node");
+		takeover_lose_fenced(
+			t, "RESERVATION CONFLICT on the claim: fenced by another node");
 		return false;
 	case CLAIM_UNKNOWN:
 		takeover_lose(t, "the path broke at the claim");
@@ -260,8 +269,9 @@ static bool candidate_ends(struct takeover *t)
 	const struct member_node *other = elect_coordinator(t->m);
 
 	if (!takeover_path_works(t) || member_own(t->m)->incarnation != t->incarnation) {
-		takeover_lose(t, member_was_fenced(t->m, t->incarnation) ? "fenced while a candidate" :
-								  "the path was lost while a candidate");
+		takeover_lose(t, member_was_fenced(t->m, t->incarnation)
+					 ? "fenced while a candidate"
+					 : "the path was lost while a candidate");
 		return true;
 	}
 	if (t->stopping)
@@ -284,7 +294,8 @@ static bool candidate_ends(struct takeover *t)
 		   claim_io_result(&t->io) == CLAIM_UNKNOWN) {
 		takeover_lose(t, "the path broke while a candidate");
 	} else if (claim_io_result(&t->io) == CLAIM_FENCED) {
-		takeover_lose_fenced(t, "RESERVATION CONFLICT on the claim: fenced by another node");
+		takeover_lose_fenced(
+			t, "RESERVATION CONFLICT on the claim: fenced by another node");
 	} else if (t->quit) {
 		takeover_enter(t, v->quorate ? TK_AGREE : TK_IDLE);
 	} else {

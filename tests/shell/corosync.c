@@ -36,12 +36,13 @@ static void write_conf(uint32_t node)
 		"totem {\n version: 2\n cluster_name: lab\n transport: knet\n token: 1000\n}\n"
 		"quorum {\n provider: corosync_votequorum\n}\n"
 		"system {\n state_dir: %s/state%u\n}\n"
-		"logging {\n to_stderr: no\n to_syslog: no\n to_logfile: yes\n logfile: %s/log%u\n}\n"
+		"logging {\n to_stderr: no\n to_syslog: no\n to_logfile: yes\n logfile: "
+		"%s/log%u\n}\n"
 		"nodelist {\n",
 		dir, node, dir, node);
 	for (uint32_t i = 1; i <= COROSYNC_NODES; i++)
-		fprintf(f, " node {\n  name: n%u\n  nodeid: %u\n  ring0_addr: 10.77.0.%u\n }\n", i, i,
-			i);
+		fprintf(f, " node {\n  name: n%u\n  nodeid: %u\n  ring0_addr: 10.77.0.%u\n }\n", i,
+			i, i);
 	fprintf(f, "}\n");
 	fclose(f);
 	snprintf(path, sizeof(path), "%s/state%u", dir, node);
@@ -74,7 +75,7 @@ static bool node_net(uint32_t node)
 	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)p);
 	net_fd[node] = open(path, O_RDONLY | O_CLOEXEC);
 	if (!shell("ip link add v%u type veth peer name eth0 netns %ld", node, p) ||
-	    !shell("ip link set v%u master br0 up", node, 0))
+		!shell("ip link set v%u master br0 up", node, 0))
 		return false;
 	kill(p, SIGKILL);
 	waitpid(p, NULL, 0);
@@ -83,15 +84,19 @@ static bool node_net(uint32_t node)
 		if (setns(net_fd[node], CLONE_NEWNET))
 			_exit(1);
 		_exit(shell("ip link set lo up && ip addr add 10.77.0.%u/24 dev eth0 && "
-			    "ip link set eth0 up", node, 0) ? 0 : 1);
+			    "ip link set eth0 up",
+			      node, 0)
+				? 0
+				: 1);
 	}
 	return waitpid(p, NULL, 0) == p;
 }
 
 bool corosync_net_up(void)
 {
-	if (geteuid() != 0 || system("command -v corosync ip >/dev/null") || unshare(CLONE_NEWNET) ||
-	    system("ip link set lo up && ip link add br0 type bridge && ip link set br0 up"))
+	if (geteuid() != 0 || system("command -v corosync ip >/dev/null") ||
+		unshare(CLONE_NEWNET) ||
+		system("ip link set lo up && ip link add br0 type bridge && ip link set br0 up"))
 		return false;
 	snprintf(dir, sizeof(dir), "/tmp/csvfs-corosync.XXXXXX");
 	if (!mkdtemp(dir))
@@ -115,8 +120,8 @@ void corosync_start(uint32_t node)
 		return;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (!setns(net_fd[node], CLONE_NEWNET) && !unshare(CLONE_NEWNS) &&
-	    !mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
-	    !mount("none", "/run", "tmpfs", 0, "size=1m"))
+		!mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
+		!mount("none", "/run", "tmpfs", 0, "size=1m"))
 		execlp("corosync", "corosync", "-f", "-c", conf, NULL);
 	_exit(127);
 }

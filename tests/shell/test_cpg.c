@@ -49,12 +49,15 @@ static void say_list(const char *what, const struct cpg_conf *conf, const char *
 static void say_view(void)
 {
 	const struct member_view *v = member_view(&member);
-	struct cpg_conf conf = {.ring_seq = v->ring.seq, .ring_node = v->ring.node,
-				.member_count = v->count};
+	struct cpg_conf conf = {
+		.ring_seq = v->ring.seq, .ring_node = v->ring.node, .member_count = v->count};
 
 	memcpy(conf.members, v->nodes, sizeof(conf.members));
 	if (v->number != was_number || v->agreed != was_agreed)
-		say_list(!v->quorate ? "view off" : v->agreed ? "view agreed" : "view forming", &conf, "");
+		say_list(!v->quorate ? "view off"
+			 : v->agreed ? "view agreed"
+				     : "view forming",
+			&conf, "");
 	was_number = v->number;
 	was_agreed = v->agreed;
 }
@@ -76,7 +79,8 @@ static void on_event(void *ctx, const struct event *got)
 		break;
 	case EV_CPG_MSG:
 		if (ev.msg.len < 100 && !memcmp(ev.msg.bytes, "text", 4)) {
-			printf("msg %u %.*s\n", ev.msg.node, (int)ev.msg.len, (const char *)ev.msg.bytes);
+			printf("msg %u %.*s\n", ev.msg.node, (int)ev.msg.len,
+				(const char *)ev.msg.bytes);
 			return;
 		}
 		break;
@@ -108,7 +112,7 @@ static void agent(uint32_t node)
 		return;
 	}
 	printf("probe %u %s %s %s %u\n", info.node, info.name, info.addr, info.cluster,
-	       info.expected_nodes);
+		info.expected_nodes);
 	cfg.self = (struct member_state){.node = info.node, .life = now_ns(), .port = 7660};
 	snprintf(cfg.self.name, sizeof(cfg.self.name), "%s", info.name);
 	member_init(&member, &cfg);
@@ -192,7 +196,10 @@ static bool next_line(struct seen *s, char *line, size_t line_bytes, uint64_t un
 	}
 }
 
-/* The next line that begins so; those before it are passed over, but `never` must not be among them. */
+/*
+ * The next line that begins so; those before it are passed over, but `never` must not be among
+ * them.
+ */
 static void expect_before(uint32_t n, const char *begin, const char *never)
 {
 	uint64_t until = now_ns() + 20 * NS_PER_SEC;
@@ -240,8 +247,9 @@ static void three_daemons_agree_on_one_view(void **state)
 
 			spawn(&node[i], i);
 			if (next_line(&node[i], line, sizeof(line), now_ns() + 5 * NS_PER_SEC) &&
-			    !strncmp(line, "probe ", 6)) {
-				snprintf(want, sizeof(want), "probe %u n%u 10.77.0.%u lab 3", i, i, i);
+				!strncmp(line, "probe ", 6)) {
+				snprintf(want, sizeof(want), "probe %u n%u 10.77.0.%u lab 3", i, i,
+					i);
 				assert_string_equal(line, want);
 				break;
 			}
@@ -261,7 +269,8 @@ static void messages_come_to_all_in_order(void **state)
 			char want[32], line[512];
 
 			snprintf(want, sizeof(want), "msg 2 text%d", k);
-			assert_true(next_line(&node[i], line, sizeof(line), now_ns() + 10 * NS_PER_SEC));
+			assert_true(next_line(
+				&node[i], line, sizeof(line), now_ns() + 10 * NS_PER_SEC));
 			assert_string_equal(line, want);
 		}
 }

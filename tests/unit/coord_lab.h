@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * coord_lab.h - a small cluster in one process for the tests of coordinator/: nodes with member and
- * takeover, corosync, and a LUN with reservations; virtual time, delays and faults drawn from a seed.
+ * takeover, corosync, and a LUN with reservations; virtual time, delays and faults drawn from a
+ * seed.
  *
  * Each node acts as csvfs/node.c does. Its "metadata engine" is a stream of writes that carry the
- * epoch. The oracle watches the LUN: when an epoch was opened, no write of an older one lands any more.
+ * epoch. The oracle watches the LUN: when an epoch was opened, no write of an older one lands
+ * any more.
  */
 #ifndef CSVFS_TESTS_COORD_LAB_H
 #define CSVFS_TESTS_COORD_LAB_H
@@ -40,12 +42,12 @@ struct lab_inbox {
 
 struct lab_node {
 	uint32_t id;
-	bool up;	 /* the daemon runs */
-	bool path;	 /* its way to the LUN works */
-	bool paused;	 /* it gets nothing and says nothing */
-	bool deaf;	 /* node.c's part is not played: nobody answers TK_OPEN, TK_RECLAIM, TK_DRAIN */
+	bool up; /* the daemon runs */
+	bool path; /* its way to the LUN works */
+	bool paused; /* it gets nothing and says nothing */
+	bool deaf; /* node.c's part is not played: nobody answers TK_OPEN, TK_RECLAIM, TK_DRAIN */
 	bool slow_close; /* the engine does not close */
-	bool gone;	 /* it has stopped in order */
+	bool gone; /* it has stopped in order */
 	bool in_group;
 	uint64_t life;
 	uint32_t incarnation, next_incarnation;
@@ -76,7 +78,7 @@ struct lab_op {
 struct lab {
 	struct prng rng;
 	uint32_t count;
-	bool two_node;
+	bool two_node, standalone, no_reservations;
 	uint64_t now_ns;
 	struct lab_node node[LAB_NODES + 1];
 	uint64_t ring_seq;
@@ -92,7 +94,7 @@ struct lab {
 	struct lab_op op[LAB_OPS];
 	/* the oracle */
 	uint64_t opened; /* highest epoch that was opened */
-	uint64_t late;	 /* writes that landed too late */
+	uint64_t late; /* writes that landed too late */
 	uint64_t served, resets, preempts;
 	uint64_t twice; /* an epoch that was opened twice */
 	bool quiet_trace;
@@ -109,8 +111,8 @@ static void lab_log(struct lab *l, const char *fmt, ...)
 
 	if (l->log_used + 400 > sizeof(l->log))
 		l->log_used = 0;
-	l->log_used += (size_t)snprintf(l->log + l->log_used, 64, "%7llu ",
-		(unsigned long long)(l->now_ns / MS));
+	l->log_used += (size_t)snprintf(
+		l->log + l->log_used, 64, "%7llu ", (unsigned long long)(l->now_ns / MS));
 	va_start(ap, fmt);
 	l->log_used += (size_t)vsnprintf(l->log + l->log_used, 300, fmt, ap);
 	va_end(ap);
@@ -142,7 +144,8 @@ static uint64_t lab_rand(struct lab *l, uint64_t min, uint64_t max)
 
 /* ------------------------------------------------------------------ corosync */
 
-static void lab_inbox_put(struct lab *l, struct lab_inbox *in, const struct event *ev, uint64_t delay_ns)
+static void lab_inbox_put(
+	struct lab *l, struct lab_inbox *in, const struct event *ev, uint64_t delay_ns)
 {
 	struct lab_msg *m;
 
@@ -212,8 +215,8 @@ static void lab_cpg_send(struct lab *l, uint32_t from, const void *bytes, uint32
 
 /* ------------------------------------------------------------------ the LUN */
 
-static void lab_submit(struct lab *l, uint32_t node, uint64_t tag, const struct lun_cmd *cmd,
-		       uint64_t epoch)
+static void lab_submit(
+	struct lab *l, uint32_t node, uint64_t tag, const struct lun_cmd *cmd, uint64_t epoch)
 {
 	for (uint32_t i = 0; i < LAB_OPS; i++) {
 		struct lab_op *o = &l->op[i];
@@ -288,7 +291,8 @@ static void lab_arrive(struct lab *l, struct lab_op *o)
 			break;
 		}
 		o->lands = true;
-		o->at_ns = l->now_ns + lab_rand(l, l->min_ns, l->max_ns) + lab_rand(l, 0, l->hold_ns);
+		o->at_ns =
+			l->now_ns + lab_rand(l, l->min_ns, l->max_ns) + lab_rand(l, 0, l->hold_ns);
 		return;
 	case LUN_PR_REGISTER:
 		l->reg[o->node] = o->cmd.key;
@@ -312,7 +316,7 @@ static void lab_arrive(struct lab *l, struct lab_op *o)
 		l->resets++;
 		for (uint32_t k = 0; k < LAB_OPS; k++)
 			if (l->op[k].used && l->op[k].arrived && l->op[k].lands &&
-			    l->op[k].at_ns >= latest)
+				l->op[k].at_ns >= latest)
 				latest = l->op[k].at_ns + 1;
 		for (uint32_t i = 1; i <= l->count; i++)
 			l->attention[i] = true;
@@ -428,15 +432,16 @@ static bool lab_act(struct lab *l, struct lab_node *n)
 
 	n->state = s;
 	if (n->announcing && !n->registering && member_announced(&n->m, n->incarnation)) {
-		struct lun_cmd cmd = {.op = LUN_PR_REGISTER, .key = FENCE_KEY(n->id, n->incarnation)};
+		struct lun_cmd cmd = {
+			.op = LUN_PR_REGISTER, .key = FENCE_KEY(n->id, n->incarnation)};
 
 		n->registering = true;
 		lab_submit(l, n->id, TAG(TAG_NODE, n->incarnation), &cmd, 0);
 	}
 	if (c.node && c.role >= ROLE_RECOVERING && !n->deaf && !n->paused &&
-	    n->reclaim_epoch != c.epoch && l->node[c.node].up &&
-	    takeover_state(l->node[c.node].t) == TK_RECLAIM &&
-	    takeover_epoch(l->node[c.node].t) == c.epoch) {
+		n->reclaim_epoch != c.epoch && l->node[c.node].up &&
+		takeover_state(l->node[c.node].t) == TK_RECLAIM &&
+		takeover_epoch(l->node[c.node].t) == c.epoch) {
 		n->reclaim_epoch = c.epoch;
 		takeover_reclaimed(l->node[c.node].t, n->id);
 	}
@@ -465,7 +470,7 @@ static bool lab_act(struct lab *l, struct lab_node *n)
 		return true;
 	}
 	if (n->incarnation && !n->gone && member_was_fenced(&n->m, n->incarnation) &&
-	    member_own(&n->m)->path != MPATH_LOST) {
+		member_own(&n->m)->path != MPATH_LOST) {
 		lab_path_recycle(l, n, 50 * MS);
 		return true;
 	}
@@ -495,7 +500,10 @@ static void lab_step_node(struct lab *l, struct lab_node *n, struct event *ev)
 		bool more;
 
 		takeover_step(n->t, l->now_ns, &lab_fx);
-		/* lab_act() may step again, through a path that breaks: effects are carried out first. */
+		/*
+		 * lab_act() may step again, through a path that breaks: effects are carried out
+		 * first.
+		 */
 		count = lab_fx.count;
 		copy = malloc(sizeof(*copy) * (count + 1));
 		bytes = malloc(lab_fx.arena_used + 1);
@@ -535,10 +543,13 @@ static void lab_start(struct lab *l, uint32_t id)
 	mc.self.port = 7660;
 	snprintf(mc.self.name, sizeof(mc.self.name), "n%u", id);
 	snprintf(mc.self.addr, sizeof(mc.self.addr), "10.0.0.%u", id);
+	mc.standalone = l->standalone;
 	member_init(&n->m, &mc);
 	if (!n->region)
 		n->region = aligned_alloc(4096, 1 << 18);
 	mem_init(&n->mem, n->region, 1 << 18);
+	tc.standalone = l->standalone;
+	tc.no_reservations = l->no_reservations;
 	tc.trace = mc.trace;
 	tc.member = &n->m;
 	tc.mem = &n->mem;
@@ -546,7 +557,8 @@ static void lab_start(struct lab *l, uint32_t id)
 	tc.tag_seed = prng_u64(&l->rng) >> 12;
 	n->t = takeover_create(&tc);
 	csv_assert(n->t);
-	n->up = n->in_group = true;
+	n->up = true;
+	n->in_group = !l->standalone;
 	n->gone = n->paused = n->deaf = n->slow_close = n->announcing = n->registering = false;
 	n->incarnation = 0;
 	n->reclaim_epoch = 0;
@@ -579,8 +591,8 @@ static void lab_split(struct lab *l, const uint32_t *part)
 {
 	bool told[LAB_NODES + 1] = {false};
 
-	lab_log(l, "--- the network changes: %u %u %u %u", part[0], part[1], l->count > 2 ? part[2] : 0,
-		l->count > 3 ? part[3] : 0);
+	lab_log(l, "--- the network changes: %u %u %u %u", part[0], part[1],
+		l->count > 2 ? part[2] : 0, l->count > 3 ? part[3] : 0);
 	for (uint32_t i = 1; i <= l->count; i++)
 		l->node[i].part = part[i - 1];
 	for (uint32_t i = 1; i <= l->count; i++)
@@ -710,7 +722,7 @@ static void lab_node_time(struct lab *l, struct lab_node *n)
 		lab_step_node(l, n, &ev);
 	}
 	if (takeover_mine(n->t) && !n->deaf && n->write_at_ns <= l->now_ns &&
-	    takeover_state(n->t) != TK_DRAIN)
+		takeover_state(n->t) != TK_DRAIN)
 		lab_engine_write(l, n);
 	else if (n->write_at_ns <= l->now_ns)
 		n->write_at_ns = l->now_ns + 50 * MS;
@@ -778,7 +790,7 @@ static bool lab_settled(struct lab *l)
 			continue;
 		c = takeover_coordinator(l->node[i].t);
 		if (takeover_state(l->node[i].t) != TK_FOLLOW || c.node != s ||
-		    c.role != ROLE_SERVING)
+			c.role != ROLE_SERVING)
 			return false;
 	}
 	return true;

@@ -41,8 +41,8 @@ static void registered(uint32_t n, ...)
 static void begin(bool all_but, uint32_t n, ...)
 {
 	struct member_victim v[8];
-	struct fence_order o = {.key = OURS, .all_but = all_but, .keep = keep, .victims = v,
-				.victim_count = n};
+	struct fence_order o = {
+		.key = OURS, .all_but = all_but, .keep = keep, .victims = v, .victim_count = n};
 	va_list ap;
 
 	va_start(ap, n);
@@ -50,7 +50,8 @@ static void begin(bool all_but, uint32_t n, ...)
 		uint64_t key = va_arg(ap, uint64_t);
 
 		v[i] = (struct member_victim){.node = FENCE_KEY_NODE(key),
-			.incarnation = FENCE_KEY_INCARNATION(key), .dirty = true};
+			.incarnation = FENCE_KEY_INCARNATION(key),
+			.dirty = true};
 	}
 	va_end(ap);
 	now = 1000 * NS_PER_SEC;
@@ -331,8 +332,8 @@ static void retry_is_paced_and_bounded(void **state)
 
 static void lost_path_leaves_nothing_assumed(void **state)
 {
-	static const enum lun_op at[] = {LUN_PR_READ_KEYS, LUN_PR_READ_RESERVATION,
-					 LUN_PR_PREEMPT_ABORT, LUN_PR_READ_KEYS};
+	static const enum lun_op at[] = {
+		LUN_PR_READ_KEYS, LUN_PR_READ_RESERVATION, LUN_PR_PREEMPT_ABORT, LUN_PR_READ_KEYS};
 
 	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
 		start();

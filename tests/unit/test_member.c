@@ -26,8 +26,8 @@ static size_t story_used;
 static void sink(void *ctx, enum trace_level level, const char *line)
 {
 	if (ctx)
-		story_used += (size_t)snprintf(story + story_used, sizeof(story) - story_used, "%s\n",
-					       line);
+		story_used += (size_t)snprintf(
+			story + story_used, sizeof(story) - story_used, "%s\n", line);
 }
 
 /* Only node 1's story is told. */
@@ -422,7 +422,10 @@ static void lists_are_told_and_the_coordinators_settles_older_ones(void **state)
 	assert_true(victim(1, 4, 0x45, true) && victim(3, 4, 0x45, true));
 }
 
-/* In a split of two each has the other on its list. When they meet, who coordinates is not fenced for it. */
+/*
+ * In a split of two each has the other on its list. When they meet, who coordinates is not fenced
+ * for it.
+ */
 static void hearsay_fences_no_member_that_is_well(void **state)
 {
 	const uint32_t both = N(1) | N(2);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Takeover on a small cluster with a LUN (coord_lab.h). C is who coordinates, B and D are the others; in
- * all tests the oracle fails on a write of an old epoch that lands late, or an epoch opened twice.
+ * Takeover on a small cluster with a LUN (coord_lab.h). C is who coordinates, B and D are the
+ * others; in all tests the oracle fails on a write of an old epoch that lands late, or an epoch
+ * opened twice.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -141,7 +142,10 @@ static void dead_follower_is_fenced_while_serving(void **state)
 	CHECK(!member_victim_pending(&L.node[D].m, B)); /* FENCED was told */
 }
 
-/* The trial's own finding: a fence names an incarnation, since a node may be back before its writes are. */
+/*
+ * The trial's own finding: a fence names an incarnation, since a node may be back before its writes
+ * are.
+ */
 static void rejoined_node_keeps_its_new_key_and_its_old_writes_are_drained(void **state)
 {
 	uint64_t old;
@@ -177,7 +181,7 @@ static void without_preempt_and_abort_the_barrier_drains(void **state)
 static void candidate_that_dies_in_any_state_is_followed_by_another(void **state)
 {
 	static const enum takeover_state at[] = {TK_STAND, TK_FENCE, TK_CLAIM_READ, TK_CLAIM_WRITE,
-						 TK_CLAIM_VERIFY, TK_OPEN, TK_RECLAIM};
+		TK_CLAIM_VERIFY, TK_OPEN, TK_RECLAIM};
 
 	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
 		uint32_t next;
@@ -208,8 +212,8 @@ static void candidate_that_dies_in_any_state_is_followed_by_another(void **state
 
 static void candidate_that_loses_its_path_in_any_state_gives_way(void **state)
 {
-	static const enum takeover_state at[] = {TK_STAND, TK_FENCE, TK_CLAIM_READ, TK_CLAIM_WRITE,
-						 TK_CLAIM_VERIFY, TK_OPEN};
+	static const enum takeover_state at[] = {
+		TK_STAND, TK_FENCE, TK_CLAIM_READ, TK_CLAIM_WRITE, TK_CLAIM_VERIFY, TK_OPEN};
 
 	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
 		uint32_t next;
@@ -472,8 +476,9 @@ static void candidates_of_two_halves_that_merge_become_one(void **state)
 }
 
 /*
- * While node 3 is cut off, node 2 gets a path, coordinates, and loses it with a write in flight. When 3 stands
- * in the view of all, that key is not on the LUN any more, and 3 has never heard of it.
+ * While node 3 is cut off, node 2 gets a path, coordinates, and loses it with a write in flight.
+ * When 3 stands in the view of all, that key is not on the LUN any more, and 3 has never heard
+ * of it.
  */
 static void what_a_cut_off_node_missed_is_told_by_the_others(void **state)
 {
@@ -535,7 +540,8 @@ static void handover_needs_no_fence_and_is_quick(void **state)
 	effects_reset(fx);
 	CHECK(takeover_move(tk(C), B, fx) == 0);
 	CHECK(run_to(B, TK_SERVE));
-	CHECK(L.now_ns - at < 300 * MS); /* of it up to 200 ms wait for the engine's stream to pause */
+	CHECK(L.now_ns - at <
+		300 * MS); /* of it up to 200 ms wait for the engine's stream to pause */
 	CHECK(L.preempts == preempts && L.resets == 0);
 	CHECK(lab_run(&L, SEC, lab_settled));
 	CHECK(takeover_epoch(tk(B)) == 2 && L.reg[C]);
@@ -603,7 +609,10 @@ static void last_node_leaves_a_clean_claim(void **state)
 	CHECK(lab_run(&L, 10 * SEC, somebody_else_serves));
 	lab_run(&L, SEC, NULL);
 	CHECK(!L.node[C].up);
-	/* Its key is preempted, without a barrier: it left clean, and may have held the reservation. */
+	/*
+	 * Its key is preempted, without a barrier: it left clean, and may have held the
+	 * reservation.
+	 */
 	CHECK(L.reg[C] == 0 && L.preempts == preempts + 1 && L.resets == 0 && L.holder);
 	takeover_stop(tk(B));
 	takeover_stop(tk(D));
@@ -613,7 +622,9 @@ static void last_node_leaves_a_clean_claim(void **state)
 	assert_int_equal(claim_decode(&c[0], L.block[1], lab_uuid), 0);
 	assert_int_equal(claim_decode(&c[1], L.block[2], lab_uuid), 0);
 	last = c[0].epoch > c[1].epoch ||
-	       (c[0].epoch == c[1].epoch && c[0].heartbeat > c[1].heartbeat) ? &c[0] : &c[1];
+			       (c[0].epoch == c[1].epoch && c[0].heartbeat > c[1].heartbeat)
+		       ? &c[0]
+		       : &c[1];
 	CHECK(last->state != CLAIM_HELD);
 }
 
@@ -667,6 +678,64 @@ static void claim_that_stands_still_is_taken_and_its_key_fenced(void **state)
 	CHECK(takeover_epoch(tk(1)) == 9 && !L.strange_key && L.holder == 1);
 }
 
+static void standalone_mount_refuses_a_living_one_and_fences_a_dead_one(void **state)
+{
+	uint64_t at;
+
+	lab_init(&L, 2, 5);
+	L.standalone = true;
+	lab_start(&L, 1);
+	CHECK(run_to(1, TK_SERVE));
+	lab_start(&L, 2);
+	CHECK(run_to(2, TK_REFUSED));
+	assert_string_equal(takeover_reason(tk(2)), "in use by n1 (node 1)");
+	lab_run(&L, 5 * SEC, NULL);
+	CHECK(st(1) == TK_SERVE && L.preempts == 0);
+	L.node[2].up = false;
+	lab_kill(&L, 1);
+	at = L.now_ns;
+	lab_start(&L, 2);
+	CHECK(run_to(2, TK_SERVE));
+	CHECK(L.now_ns - at < TAKEOVER_WATCH_NS + SEC);
+	CHECK(L.reg[1] == 0 && takeover_epoch(tk(2)) == 2);
+	takeover_stop(tk(2));
+	lab_run(&L, 2 * SEC, NULL);
+	at = L.now_ns;
+	lab_start(&L, 1);
+	CHECK(run_to(1, TK_SERVE));
+	CHECK(L.now_ns - at < SEC); /* the claim is clean: nothing to watch */
+}
+
+static void image_behind_a_lock_waits_for_nothing(void **state)
+{
+	uint64_t at;
+
+	lab_init(&L, 1, 5);
+	L.standalone = L.no_reservations = true;
+	lab_start(&L, 1);
+	CHECK(run_to(1, TK_SERVE));
+	lab_kill(&L, 1);
+	lab_run(&L, 10 * MS, NULL);
+	at = L.now_ns;
+	lab_start(&L, 1);
+	CHECK(run_to(1, TK_SERVE));
+	CHECK(L.now_ns - at < SEC / 2 && takeover_epoch(tk(1)) == 2 && L.preempts == 0);
+}
+
+static void beats_that_the_lun_took_are_known(void **state)
+{
+	uint64_t beat;
+
+	up(3);
+	CHECK(takeover_beat_ns(tk(B)) == 0);
+	lab_run(&L, 10 * SEC, NULL);
+	beat = takeover_beat_ns(tk(C));
+	CHECK(L.now_ns - beat <= CLAIM_BEAT_NS + 100 * MS);
+	L.min_ns = L.max_ns = 30 * SEC; /* the LUN answers nothing */
+	lab_run(&L, 10 * SEC, NULL);
+	CHECK(takeover_beat_ns(tk(C)) - beat <= CLAIM_BEAT_NS);
+}
+
 static void unknown_keys_are_fenced_at_a_takeover(void **state)
 {
 	up(3);
@@ -702,7 +771,9 @@ static void member_that_breaks_the_rules_is_fenced_on_demand(void **state)
 	CHECK(lab_settled(&L));
 }
 
-/* ------------------------------------------------------------------ everything, drawn from a seed */
+/*
+ * ------------------------------------------------------------------ everything, drawn from a seed
+ */
 
 static void faults(uint64_t steps)
 {
@@ -837,6 +908,9 @@ int main(void)
 		cmocka_unit_test(stopping_alone_in_a_cluster_of_one_is_clean),
 		cmocka_unit_test(claim_that_beats_for_a_stranger_is_refused),
 		cmocka_unit_test(claim_that_stands_still_is_taken_and_its_key_fenced),
+		cmocka_unit_test(standalone_mount_refuses_a_living_one_and_fences_a_dead_one),
+		cmocka_unit_test(image_behind_a_lock_waits_for_nothing),
+		cmocka_unit_test(beats_that_the_lun_took_are_known),
 		cmocka_unit_test(unknown_keys_are_fenced_at_a_takeover),
 		cmocka_unit_test(replay_that_fails_lets_another_try),
 		cmocka_unit_test(member_that_breaks_the_rules_is_fenced_on_demand),
