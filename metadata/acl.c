@@ -132,8 +132,7 @@ static uint32_t mode_of(struct acl *a)
 	if (!group)
 		group = entry(a, TAG_GROUP_OBJ);
 	return (uint32_t)le16_get(entry(a, TAG_USER_OBJ)->perm) << 6 |
-	       (uint32_t)le16_get(group->perm) << 3 |
-	       (uint32_t)le16_get(entry(a, TAG_OTHER)->perm);
+	       (uint32_t)le16_get(group->perm) << 3 | (uint32_t)le16_get(entry(a, TAG_OTHER)->perm);
 }
 
 static void set_mode(const struct inode *in, uint32_t bits)
@@ -142,8 +141,8 @@ static void set_mode(const struct inode *in, uint32_t bits)
 	in->d->mode = le32_of((inode_mode(in) & ~0777u) | bits);
 }
 
-int acl_set(const struct inode *in, const char *name, const void *value, uint32_t len,
-	uint32_t flags)
+int acl_set(
+	const struct inode *in, const char *name, const void *value, uint32_t len, uint32_t flags)
 {
 	bool is_default = !strcmp(name, ACL_DEFAULT);
 	struct acl a;

@@ -23,8 +23,8 @@ bool acl_is_acl(const char *xattr_name);
  * they say all of it; an empty list removes what was there. -EINVAL: malformed; -EACCES: a default list
  * of what is no directory; -E2BIG: more than ACL_BYTES_MAX; flags as xattr_set().
  */
-int acl_set(const struct inode *in, const char *name, const void *value, uint32_t len,
-	uint32_t flags);
+int acl_set(
+	const struct inode *in, const char *name, const void *value, uint32_t len, uint32_t flags);
 
 /* chmod(2): the mode has been set; an access list, if there is one, follows. */
 int acl_chmod(const struct inode *in);

@@ -343,8 +343,7 @@ static int descend(struct tree *tr, uint64_t key, struct tree_cursor *cur)
 			TREE_LEVELS_MAX - 1);
 	while (node_level(&n) > 0) {
 		if (node_count(&n) == 0)
-			return txn_damaged(
-				tr->t, PROBLEM_TREE_COUNT, n.b->blkno, tr->owner, 0, 1);
+			return txn_damaged(tr->t, PROBLEM_TREE_COUNT, n.b->blkno, tr->owner, 0, 1);
 		pos = node_child_pos(&n, key);
 		cursor_push(cur, &n, pos);
 		err = get_child(tr, &n, pos, &n);
@@ -637,7 +636,8 @@ static int merge(struct tree *tr, const struct node *n, uint32_t pos, const stru
 	if (node_used(left) + node_used(right) > node_capacity(left) / 4 * 3)
 		return 0;
 	/* What each leaf alone could not show would stand within one now. */
-	if (tr->kind == TREE_EXTENTS && node_level(left) == 0 && leaf_end(left) > node_key(right, 0))
+	if (tr->kind == TREE_EXTENTS && node_level(left) == 0 &&
+		leaf_end(left) > node_key(right, 0))
 		return txn_damaged(tr->t, PROBLEM_EXTENT_OVERLAP, left->b->blkno, tr->owner,
 			leaf_end(left), node_key(right, 0));
 	*merged = true;

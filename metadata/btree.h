@@ -21,7 +21,7 @@ struct tree {
 	bool reserve; /* new nodes may come from the metadata reserve (work that must not fail) */
 	uint64_t owner; /* ino that its blocks name as owner; 0: the superblock */
 
-	struct block *holder;  /* inline root: the block that root lies in */
+	struct block *holder; /* inline root: the block that root lies in */
 	uint8_t *root;
 	uint32_t root_bytes;
 	uint64_t root_blkno; /* block root; 0: empty. Changes: the caller stores it if it differs */

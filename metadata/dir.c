@@ -50,7 +50,8 @@ static uint64_t bucket_of(const struct inode *in, const char *name, size_t len)
  * All names of one hash, in order. *free_cookie (may be NULL): the first cookie not taken, 0 when
  * all are. -ENOENT when the name is not among them.
  */
-static int find(const struct inode *in, const char *name, struct dir_entry *e, uint64_t *free_cookie)
+static int find(
+	const struct inode *in, const char *name, struct dir_entry *e, uint64_t *free_cookie)
 {
 	size_t len = strlen(name);
 	uint64_t bucket = bucket_of(in, name, len), next = bucket;
@@ -83,7 +84,8 @@ int dir_find(const struct inode *in, const char *name, struct dir_entry *e)
 	return find(in, name, e, NULL);
 }
 
-static uint32_t dirent_make(uint8_t *value, uint64_t ino, uint32_t type, const char *name, size_t len)
+static uint32_t dirent_make(
+	uint8_t *value, uint64_t ino, uint32_t type, const char *name, size_t len)
 {
 	struct disk_dirent d = {le64_of(ino), (uint8_t)type};
 
@@ -106,8 +108,7 @@ int dir_add(const struct inode *in, const char *name, uint64_t ino, uint32_t typ
 	if (cookie == 0)
 		return -ENOSPC;
 	inode_tree(in, &tr);
-	err = tree_insert(
-		&tr, cookie, value, dirent_make(value, ino, type, name, strlen(name)));
+	err = tree_insert(&tr, cookie, value, dirent_make(value, ino, type, name, strlen(name)));
 	if (err)
 		return err;
 	inode_tree_done(in, &tr);

@@ -83,8 +83,8 @@ int extent_at(const struct inode *in, uint64_t off, struct extent *e)
 
 static bool continues(const struct extent *a, const struct extent *b)
 {
-	return a->off + a->len == b->off && a->start + a->len == b->start &&
-	       a->state == b->state && a->len + b->len <= EXTENT_LEN_MAX;
+	return a->off + a->len == b->off && a->start + a->len == b->start && a->state == b->state &&
+	       a->len + b->len <= EXTENT_LEN_MAX;
 }
 
 static int overlap(struct tree *tr, uint64_t end, uint64_t next)

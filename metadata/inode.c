@@ -88,8 +88,7 @@ int inode_new(struct txn *t, uint64_t parent_ino, uint32_t mode, struct inode *i
 		return err;
 	*in = (struct inode){t, b, slot_of(b, ino), ino};
 	if (le32_get(in->d->mode))
-		return txn_damaged(
-			t, PROBLEM_INODE_SLOT, b->blkno, ino, le32_get(in->d->mode), 0);
+		return txn_damaged(t, PROBLEM_INODE_SLOT, b->blkno, ino, le32_get(in->d->mode), 0);
 	inode_dirty(in);
 	generation = next_generation(t, ino, le64_get(in->d->generation));
 	memset(in->d, 0, sizeof(*in->d));
@@ -194,8 +193,7 @@ void inode_tree_done(const struct inode *in, const struct tree *tr)
 	if (tr->block_delta == 0)
 		return;
 	inode_dirty(in);
-	in->d->tree_blocks =
-		le64_of(le64_get(in->d->tree_blocks) + (uint64_t)tr->block_delta);
+	in->d->tree_blocks = le64_of(le64_get(in->d->tree_blocks) + (uint64_t)tr->block_delta);
 }
 
 /* ------------------------------------------------------------------ trees of the superblock */
@@ -324,8 +322,8 @@ int inode_intent_clear(const struct inode *in)
 static int intent_of(struct txn *t, const struct tree_rec *rec, struct disk_intent *it)
 {
 	if (rec->len != sizeof(*it))
-		return txn_damaged(
-			t, PROBLEM_INTENT, super_root(t, TREE_INTENTS), rec->key, rec->len, sizeof(*it));
+		return txn_damaged(t, PROBLEM_INTENT, super_root(t, TREE_INTENTS), rec->key,
+			rec->len, sizeof(*it));
 	memcpy(it, rec->value, sizeof(*it));
 	return 0;
 }

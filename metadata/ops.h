@@ -23,8 +23,9 @@
  *  5. FS_LAYOUT_GET answers with pieces without a gap from the cluster of `off` on, as many as there
  *     is room for; holes are pieces too. With FS_LAYOUT_WRITE it succeeds when the cluster of
  *     `off` has space; where space ends early, a hole follows: ask again from there (-ENOSPC).
- *  6. FS_CLOSE is given here when no node has the file open any more (ino_is_open says no): space
- *     ahead of the end is taken back, an orphan is freed. Safe to repeat, safe to omit.
+ *  6. FS_CLOSE, or FS_FREE_ORPHAN with an ino, is given here when no node has the file open any more
+ *     (ino_is_open says no): an orphan is freed; of another file space ahead of its end is taken
+ *     back. Safe to repeat, safe to omit.
  *  7. FS_FREE_ORPHAN with ino 0: frees the first orphan with a number > off that nobody has open;
  *     reply.off is its number; -ENOENT: none is left. So all orphans after a crash: off = 0, then
  *     the last reply's.

@@ -93,7 +93,8 @@ static int put_layout(const struct inode *in, uint64_t off, uint64_t to, struct 
 		rp->extents[rp->extent_count++] = (struct fs_extent){
 			.off = off * cluster_bytes,
 			.len = (e.off + e.len - off) * cluster_bytes,
-			.lun_off = e.state == EXT_HOLE ? 0 : (e.start + off - e.off) * cluster_bytes,
+			.lun_off =
+				e.state == EXT_HOLE ? 0 : (e.start + off - e.off) * cluster_bytes,
 			.state = e.state,
 		};
 	}

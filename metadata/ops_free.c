@@ -91,7 +91,7 @@ int op_free_orphan(struct txn *t, struct vol_req *r)
 	int err;
 
 	if (r->rq.ino)
-		return free_orphan(t, r->rq.ino);
+		return op_close(t, r);
 	do {
 		err = inode_orphan_next(t, ino, &ino);
 		if (err)

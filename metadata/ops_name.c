@@ -74,8 +74,8 @@ int op_readdir(struct txn *t, struct vol_req *r)
 	r->reply.data_len = 0;
 	if (after < COOKIE_DOT && !put_dirent(r, dir.ino, COOKIE_DOT, S_IFDIR >> 12, ".", 1))
 		return -EINVAL;
-	if (after < COOKIE_DOTDOT && !put_dirent(r, le64_get(dir.d->parent), COOKIE_DOTDOT,
-					     S_IFDIR >> 12, "..", 2))
+	if (after < COOKIE_DOTDOT &&
+		!put_dirent(r, le64_get(dir.d->parent), COOKIE_DOTDOT, S_IFDIR >> 12, "..", 2))
 		return r->reply.data_len ? 0 : -EINVAL;
 	err = dir_first(&dir, after > COOKIE_DOTDOT ? after : COOKIE_DOTDOT, &w, &e);
 	while (!err) {

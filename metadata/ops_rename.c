@@ -71,8 +71,7 @@ static int check_no_loop(const struct inode *what, const struct inode *dir)
 }
 
 /* A directory came to another parent: its "..", and the links that its ".." is. */
-static int move_directory(
-	const struct inode *in, const struct inode *from, const struct inode *to)
+static int move_directory(const struct inode *in, const struct inode *from, const struct inode *to)
 {
 	int err;
 

@@ -40,8 +40,8 @@ static bool blkno_possible(uint64_t blkno, const struct disk_super *super)
 {
 	if (blkno == 0)
 		return false;
-	return !super || (blkno >= le64_get(super->data_start) &&
-				 blkno < le64_get(super->block_count));
+	return !super ||
+	       (blkno >= le64_get(super->data_start) && blkno < le64_get(super->block_count));
 }
 
 static bool ino_possible(uint64_t ino, const struct disk_super *super)
@@ -341,8 +341,8 @@ static enum problem verify_flags(const struct disk_inode *in, struct verify_repo
 	return PROBLEM_NONE;
 }
 
-enum problem verify_inode(const struct disk_inode *in, uint64_t ino,
-	const struct disk_super *super, struct verify_report *rep)
+enum problem verify_inode(const struct disk_inode *in, uint64_t ino, const struct disk_super *super,
+	struct verify_report *rep)
 {
 	uint32_t mode = le32_get(in->mode), count = le32_get(in->xattr_count);
 	uint64_t parent = le64_get(in->parent), root = le64_get(in->xattr_root);
@@ -384,8 +384,7 @@ enum problem verify_inodes(
 	if (le64_get(b->h.owner) != 0)
 		return found(rep, PROBLEM_HEADER_OWNER, le64_get(b->h.owner), 0);
 	for (unsigned int s = 1; s <= INODES_PER_BLOCK && !p; s++)
-		p = verify_inode(
-			&b->slot[s - 1], INO_MAKE(le64_get(b->h.blkno), s), super, rep);
+		p = verify_inode(&b->slot[s - 1], INO_MAKE(le64_get(b->h.blkno), s), super, rep);
 	return p;
 }
 

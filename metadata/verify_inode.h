@@ -26,8 +26,8 @@ enum problem verify_node(const uint8_t *node, uint32_t bytes, uint32_t kind,
 	const struct disk_super *super, struct verify_report *rep);
 
 /* One slot of a block of inodes; `ino` is the number that belongs to the slot. */
-enum problem verify_inode(const struct disk_inode *in, uint64_t ino,
-	const struct disk_super *super, struct verify_report *rep);
+enum problem verify_inode(const struct disk_inode *in, uint64_t ino, const struct disk_super *super,
+	struct verify_report *rep);
 
 /* One leaf record of a tree: its value. */
 enum problem verify_record(enum tree_kind kind, uint64_t key, const uint8_t *value, uint32_t len,

@@ -109,8 +109,7 @@ static int attr_of(const struct inode *in, const struct tree_rec *rec, struct at
 	a->value = rec->value + sizeof(d) + d.name_bytes;
 	rest = a->in_blocks ? value_blocks(a->value_len) * 8 : a->value_len;
 	if (a->value_len > XATTR_BYTES_MAX || rec->len != sizeof(d) + d.name_bytes + rest)
-		return txn_damaged(
-			in->t, PROBLEM_XATTR, in->b->blkno, in->ino, rec->len, rest);
+		return txn_damaged(in->t, PROBLEM_XATTR, in->b->blkno, in->ino, rec->len, rest);
 	return 0;
 }
 
@@ -120,12 +119,10 @@ static void attr_tree(const struct inode *in, struct tree *tr)
 }
 
 /* As in dir.c: -ENODATA, and then *free_cookie, 0 when no more names of this hash fit. */
-static int find(
-	const struct inode *in, const char *name, struct attr_rec *a, uint64_t *free_cookie)
+static int find(const struct inode *in, const char *name, struct attr_rec *a, uint64_t *free_cookie)
 {
 	size_t len = strlen(name);
-	uint64_t bucket =
-		cookie_bucket(txn_super(in->t)->dir_hash_key, name, (uint32_t)len);
+	uint64_t bucket = cookie_bucket(txn_super(in->t)->dir_hash_key, name, (uint32_t)len);
 	struct tree_cursor cursor;
 	struct tree_rec rec;
 	struct tree tr;
@@ -196,8 +193,7 @@ int xattr_list(const struct inode *in, void *out, uint32_t room, uint32_t *len)
 		if (err)
 			return err;
 		if (a.name_len + 1 > room - used)
-			return txn_damaged(
-				in->t, PROBLEM_XATTR, in->b->blkno, in->ino, used, *len);
+			return txn_damaged(in->t, PROBLEM_XATTR, in->b->blkno, in->ino, used, *len);
 		memcpy((char *)out + used, a.name, a.name_len);
 		((char *)out)[used + a.name_len] = 0;
 		used += a.name_len + 1;
@@ -243,8 +239,8 @@ static int take_away(const struct inode *in, const struct attr_rec *a)
 	return count(in, &tr, -1, -name_bytes);
 }
 
-static int put(const struct inode *in, const char *name, const void *value, uint32_t len,
-	uint64_t cookie)
+static int put(
+	const struct inode *in, const char *name, const void *value, uint32_t len, uint64_t cookie)
 {
 	uint32_t name_len = (uint32_t)strlen(name), used = (uint32_t)sizeof(struct disk_xattr);
 	uint8_t record[TREE_VALUE_MAX];
@@ -276,8 +272,8 @@ static int put(const struct inode *in, const char *name, const void *value, uint
 	return count(in, &tr, 1, (int32_t)name_len + 1);
 }
 
-int xattr_set(const struct inode *in, const char *name, const void *value, uint32_t len,
-	uint32_t flags)
+int xattr_set(
+	const struct inode *in, const char *name, const void *value, uint32_t len, uint32_t flags)
 {
 	size_t name_len = strnlen(name, NAME_BYTES_MAX + 1);
 	struct attr_rec a;
@@ -303,8 +299,7 @@ int xattr_set(const struct inode *in, const char *name, const void *value, uint3
 		if (err)
 			return err;
 	}
-	if (cookie == 0 ||
-		le32_get(in->d->xattr_names) + name_len + 1 > XATTR_BYTES_MAX)
+	if (cookie == 0 || le32_get(in->d->xattr_names) + name_len + 1 > XATTR_BYTES_MAX)
 		return -ENOSPC;
 	return put(in, name, value, len, cookie);
 }

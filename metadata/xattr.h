@@ -18,8 +18,8 @@ int xattr_list(const struct inode *in, void *out, uint32_t room, uint32_t *len);
  * flags: XATTR_CREATE (-EEXIST), XATTR_REPLACE (-ENODATA). -E2BIG: value too long; -ERANGE: name empty
  * or too long; -ENOSPC: also when the names of one inode would exceed what listxattr can give.
  */
-int xattr_set(const struct inode *in, const char *name, const void *value, uint32_t len,
-	uint32_t flags);
+int xattr_set(
+	const struct inode *in, const char *name, const void *value, uint32_t len, uint32_t flags);
 
 /* -ENODATA */
 int xattr_remove(const struct inode *in, const char *name);
