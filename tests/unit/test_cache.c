@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "engine_lun.h"
+
+#define MANY 3000u
+
+static struct help_put put[MANY];
+
+/* More blocks than the cache holds; each with its own number. */
+static void fill(struct lun *l)
+{
+	for (uint32_t i = 0; i < MANY; i++) {
+		put[i] = (struct help_put){0, i, 0};
+		assert_int_equal(lun_op(l, help_put, &put[i]), 0);
+	}
+}
+
+static void blocks_that_do_not_fit_are_read_again(void **state)
+{
+	struct lun *l = lun_new(64u << 20, 65536);
+
+	fill(l);
+	assert_true(l->v->cache.count <= l->v->cache.max);
+	for (uint32_t i = 0; i < MANY; i++) {
+		put[i].value = 0;
+		assert_int_equal(lun_op(l, help_get, &put[i]), 0);
+		assert_int_equal(put[i].value, i);
+	}
+	assert_true(l->v->cache.misses > MANY - l->v->cache.max);
+	lun_free(l);
+}
+
+static void many_requests_wait_for_blocks_at_once_and_all_end(void **state)
+{
+	static struct vol_req r[MANY];
+	struct lun *l = lun_new(64u << 20, 65536);
+	uint32_t done = 0;
+
+	fill(l);
+	for (uint32_t i = 0; i < MANY; i++) {
+		put[i].value = 0;
+		lun_submit(l, &r[i], help_get, &put[i]);
+	}
+	lun_run(l);
+	while (lun_done(l))
+		done++;
+	assert_int_equal(done, MANY);
+	for (uint32_t i = 0; i < MANY; i++)
+		assert_int_equal(put[i].value, i);
+	lun_free(l);
+}
+
+static void all_who_wait_for_a_block_share_one_read(void **state)
+{
+	struct help_put p = {0, 7, 0};
+	struct vol_req r[5];
+	struct lun *l = lun_new(64u << 20, 65536);
+	uint64_t reads;
+
+	assert_int_equal(lun_op(l, help_put, &p), 0);
+	lun_settle(l);
+	lun_crash(l);
+	lun_open(l);
+	reads = l->sent[LUN_READ];
+	for (int i = 0; i < 5; i++)
+		lun_submit(l, &r[i], help_get, &p);
+	assert_int_equal(l->sent[LUN_READ], reads + 1);
+	assert_null(lun_done(l));
+	lun_run(l);
+	/* In the order in which they came. */
+	for (int i = 0; i < 5; i++)
+		assert_ptr_equal(lun_done(l), &r[i]);
+	lun_free(l);
+}
+
+static void a_block_that_cannot_be_read_fails_its_request_alone(void **state)
+{
+	struct help_put p = {0, 7, 0}, q = {0, 8, 0};
+	struct vol_req r;
+	struct lun *l = lun_new(64u << 20, 65536);
+
+	assert_int_equal(lun_op(l, help_put, &p), 0);
+	assert_int_equal(lun_op(l, help_put, &q), 0);
+	lun_settle(l);
+	lun_crash(l);
+	lun_open(l);
+	lun_submit(l, &r, help_get, &p);
+	lun_answer(l, (uint32_t)lun_find(l, LUN_READ), LUN_MEDIUM);
+	assert_ptr_equal(lun_done(l), &r);
+	assert_int_equal(r.reply.err, -EIO);
+	assert_int_equal(vol_state(l->v), VOL_READY);
+	assert_int_equal(lun_op(l, help_get, &q), 0);
+	/* Asked again, it is read again. */
+	assert_int_equal(lun_op(l, help_get, &p), 0);
+	assert_int_equal(p.value, 7);
+	lun_free(l);
+}
+
+static void a_damaged_block_fails_its_request_alone(void **state)
+{
+	struct help_put p = {0, 7, 0};
+	struct lun *l = lun_new(64u << 20, 65536);
+
+	assert_int_equal(lun_op(l, help_put, &p), 0);
+	lun_settle(l);
+	lun_crash(l);
+	lun_open(l);
+	lun_flip(l, p.blkno);
+	assert_int_equal(lun_op(l, help_get, &p), -EUCLEAN);
+	assert_int_equal(vol_state(l->v), VOL_READY);
+	lun_free(l);
+}
+
+static void a_block_in_another_ones_place_is_refused(void **state)
+{
+	struct help_put p = {0, 7, 0}, q = {0, 8, 0};
+	struct lun *l = lun_new(64u << 20, 65536);
+
+	assert_int_equal(lun_op(l, help_put, &p), 0);
+	assert_int_equal(lun_op(l, help_put, &q), 0);
+	lun_settle(l);
+	lun_crash(l);
+	lun_open(l);
+	lun_poke(l, p.blkno, lun_peek(l, q.blkno));
+	assert_int_equal(lun_op(l, help_get, &p), -EUCLEAN);
+	lun_free(l);
+}
+
+static void what_is_not_in_its_place_is_never_evicted(void **state)
+{
+	static struct vol_req r[1000];
+	struct lun *l = lun_new(64u << 20, 65536);
+	struct vol *v = l->v;
+
+	/* The LUN answers nothing: only so much may be begun as can be held. */
+	for (uint32_t i = 0; i < 1000; i++) {
+		put[i] = (struct help_put){0, i, 0};
+		lun_submit(l, &r[i], help_put, &put[i]);
+		assert_true(v->cache.count <= v->cache.max);
+		assert_true(v->run.count <= v->journal.txn_max);
+	}
+	assert_false(list_empty(&v->queue));
+	assert_null(lun_done(l));
+	lun_run(l);
+	for (uint32_t i = 0; i < 1000; i++)
+		assert_ptr_equal(lun_done(l), &r[i]);
+	lun_free(l);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(blocks_that_do_not_fit_are_read_again),
+		cmocka_unit_test(many_requests_wait_for_blocks_at_once_and_all_end),
+		cmocka_unit_test(all_who_wait_for_a_block_share_one_read),
+		cmocka_unit_test(a_block_that_cannot_be_read_fails_its_request_alone),
+		cmocka_unit_test(a_damaged_block_fails_its_request_alone),
+		cmocka_unit_test(a_block_in_another_ones_place_is_refused),
+		cmocka_unit_test(what_is_not_in_its_place_is_never_evicted),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
