@@ -325,8 +325,13 @@ static void check_ino(const struct lease_ino *li)
 
 void lease_check(const struct lease_table *t)
 {
-	for (unsigned i = 0; i < LEASE_BUCKETS; i++) {
-		list_for_each_entry(li, &t->bucket[i], struct lease_ino, hash)
+	uint64_t left = t->count;
+
+	for (unsigned i = 0; i < LEASE_BUCKETS && left; i++) {
+		list_for_each_entry(li, &t->bucket[i], struct lease_ino, hash) {
 			check_ino(li);
+			left--;
+		}
 	}
+	csv_assert(!left);
 }

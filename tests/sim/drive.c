@@ -13,6 +13,7 @@
 
 #define REGION_BYTES (48u << 20)
 #define DP_REGION_BYTES (4u << 20)
+#define IMAGE_BYTES (128u << 10) /* more than the largest request and the clusters at both ends */
 #define TAG_DATA (1ull << 63)
 #define TAG_CLIENT (1ull << 62)
 
@@ -175,7 +176,7 @@ static uint8_t *image_of(struct sop *o)
 	struct dp_op *op = &o->op;
 
 	if (!o->image)
-		o->image = calloc(1, 4u << 20);
+		o->image = calloc(1, IMAGE_BYTES);
 	if (op->io_write && !op->bounce)
 		memcpy(o->image, o->buf, op->len);
 	if (op->io_write && op->bounce)
@@ -201,7 +202,7 @@ static void sop_handover(struct sim *s, struct sop *o)
 	struct event ev = {.type = EV_BLOCK, .tag = TAG_DATA | (uint64_t)(uintptr_t)o};
 
 	if (!o->handle)
-		o->handle = sim_data_new(image_of(o), 4u << 20);
+		o->handle = sim_data_new(image_of(o), IMAGE_BYTES);
 	else
 		memcpy(sim_data_bytes(o->handle), image_of(o), op->img_len);
 	ev.block.write = op->io_write;
@@ -257,7 +258,7 @@ static void sop_verdict(struct sim *s, struct sop *o, enum dp_verdict v)
 	switch (v) {
 	case DP_DONE:
 		if (!o->op.write && !o->image)
-			o->image = calloc(1, 4u << 20);
+			o->image = calloc(1, IMAGE_BYTES);
 		if (!o->op.write)
 			dp_fill(&o->op, o->image, NULL);
 		sop_end(s, o);
@@ -410,7 +411,7 @@ static void block_data(const struct effect *e)
 	struct sop *o = sop_of(e->tag);
 
 	if (!o->image)
-		o->image = calloc(1, 4u << 20);
+		o->image = calloc(1, IMAGE_BYTES);
 	memcpy(o->image + e->blockdata.buf_off, sim_data_bytes(e->blockdata.data), e->blockdata.len);
 }
 

@@ -69,7 +69,7 @@ static void pause_node(struct sim *s, struct snode *n)
 
 	s->pauses++;
 	sim_log(s, "node %u PAUSED for %lu ms", n->id, t / MS);
-	n->paused_until = s->now_ns + t;
+	n->paused_until = n->woke_ns = s->now_ns + t;
 	/* Longer than the token: the others go on without it, and it learns of that when it wakes. */
 	if (t > 1500 * MS) {
 		n->side = 7;
@@ -163,7 +163,7 @@ void faults_heal(struct sim *s)
 		lun_restore(s, n);
 		n->side = 0;
 		if (n->paused_until > s->now_ns)
-			n->paused_until = s->now_ns;
+			n->paused_until = n->woke_ns = s->now_ns;
 		if (!n->up)
 			node_start(s, n);
 	}

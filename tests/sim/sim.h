@@ -106,6 +106,7 @@ struct snode {
 	bool stopping;
 	uint64_t life_nr;     /* counts lives */
 	uint64_t paused_until;
+	uint64_t woke_ns; /* end of the last pause */
 	struct node *core;
 	struct mem mem, dp_mem;
 	void *region, *dp_region;
