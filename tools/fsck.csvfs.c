@@ -37,6 +37,8 @@ struct fsck {
 	enum mode mode;
 	bool force, verbose, json;
 	bool json_comma;
+	bool replayed;
+	unsigned long long repaired; /* blocks */
 	struct check_report rep;
 };
 
@@ -45,7 +47,7 @@ static void usage(FILE *f)
 	fprintf(f, "usage: fsck.csvfs [-n | -p | -y] [-f] [-v] [--json] [--initiator IQN] VOLUME\n"
 		   "  VOLUME            image file, or iscsi://[user%%secret@]host[:port]/target/lun\n"
 		   "  -n                check only, write nothing (the default)\n"
-		   "  -p, -a            replay the journal if needed, then check; quick if nothing is to do\n"
+		   "  -p, -a            replay the journal and repair, if needed; quick if nothing is to do\n"
 		   "  -y                as -p, but always check everything\n"
 		   "  -f                check a clean volume with -p too; with -n: even if it is mounted\n"
 		   "  -v                say what is done, show every problem\n"
@@ -121,41 +123,54 @@ static void print_counts(const struct fsck *f)
 		(unsigned long long)r->meta_blocks);
 }
 
-static void print_result(const struct fsck *f, int err, int status)
+static void json_result(const struct fsck *f, int status)
+{
+	const struct check_report *r = &f->rep;
+	char uuid[37];
+
+	printf("\n  ],\n  \"faults\": %llu,\n  \"repaired\": %llu,\n  \"replayed\": %s,\n",
+		(unsigned long long)check_faults(r), f->repaired,
+		r->replayed || f->replayed ? "true" : "false");
+	printf("  \"uuid\": \"%s\",\n  \"files\": %llu,\n  \"directories\": %llu,\n",
+		tool_uuid_text(r->uuid, uuid), (unsigned long long)r->files,
+		(unsigned long long)r->directories);
+	printf("  \"status\": %d\n}\n", status);
+}
+
+static void text_result(const struct fsck *f)
 {
 	const struct check_report *r = &f->rep;
 	const unsigned long long faults = check_faults(r);
-	char uuid[37];
 
-	if (f->json) {
-		printf("\n  ],\n  \"faults\": %llu,\n  \"replayed\": %s,\n  \"complete\": %s,\n", faults,
-			r->replayed ? "true" : "false", err ? "false" : "true");
-		printf("  \"uuid\": \"%s\",\n  \"files\": %llu,\n  \"directories\": %llu,\n",
-			tool_uuid_text(r->uuid, uuid), (unsigned long long)r->files,
-			(unsigned long long)r->directories);
-		printf("  \"status\": %d\n}\n", status);
+	if (r->by_severity[SEVERITY_FATAL]) {
+		printf("%s: the check could not go on\n", f->v.name);
 		return;
 	}
-	if (!err && (f->verbose || faults))
+	if (f->verbose || faults)
 		print_counts(f);
-	if (err)
-		printf("%s: the check could not go on\n", f->v.name);
-	else if (faults)
-		printf("%s: %llu problem%s, %llu of them damage\n", f->v.name, faults,
-			faults == 1 ? "" : "s", (unsigned long long)r->by_severity[SEVERITY_DAMAGE]);
+	if (faults)
+		printf("%s: %llu problem%s, %llu of them damage%s\n", f->v.name, faults,
+			faults == 1 ? "" : "s", (unsigned long long)r->by_severity[SEVERITY_DAMAGE],
+			r->repairable ? "; -y can repair this" : "");
+	else if (r->replayed)
+		printf("%s: clean (after replay of its journal)\n", f->v.name);
+	else if (f->repaired)
+		printf("%s: clean now, %llu blocks were written anew\n", f->v.name, f->repaired);
 	else
-		printf("%s: clean%s\n", f->v.name, r->replayed ? " (after replay of its journal)" : "");
+		printf("%s: clean%s\n", f->v.name, f->replayed ? ", its journal was replayed" : "");
 }
 
 /* ------------------------------------------------------------------ work */
 
-static int check(struct fsck *f)
+/* One check of everything. `show`: print its problems. */
+static int check(struct fsck *f, bool show, bool repair)
 {
 	const struct check_dev dev = tool_check_dev(&f->v);
-	struct check_options o = {.on_problem = on_problem, .on_phase = on_phase, .ctx = f};
+	struct check_options o = {.on_problem = show ? on_problem : NULL,
+		.on_phase = on_phase, .ctx = f, .repair = repair};
 	struct mem mem;
 	void *base;
-	int err, status = EXIT_CLEAN;
+	int err;
 
 	base = mmap(NULL, CHECK_MEM_BYTES, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -165,23 +180,17 @@ static int check(struct fsck *f)
 	}
 	mem_init(&mem, base, CHECK_MEM_BYTES);
 	o.mem = &mem;
-	if (f->json) {
-		printf("{\n  \"volume\": ");
-		json_string(f->v.name);
-		printf(",\n  \"problems\": [");
-	}
 	err = check_volume(&dev, &o, &f->rep);
-	if (err == -ENOMEM || f->rep.count[PROBLEM_SUPER_NONE])
-		status = EXIT_OPERATION;
-	else if (err || check_faults(&f->rep))
-		status = EXIT_UNCORRECTED;
-	print_result(f, err, status);
 	munmap(base, CHECK_MEM_BYTES);
-	if (err == -ENOMEM)
+	if (err == -ENOMEM) {
 		tool_error("%s: out of memory; nothing can be said about the volume", f->v.name);
-	if (f->rep.count[PROBLEM_SUPER_NONE])
+		return EXIT_OPERATION;
+	}
+	if (f->rep.count[PROBLEM_SUPER_NONE]) {
 		tool_error("%s: no csvfs volume is here", f->v.name);
-	return status;
+		return EXIT_OPERATION;
+	}
+	return err || check_faults(&f->rep) ? EXIT_UNCORRECTED : EXIT_CLEAN;
 }
 
 /* Replays as a mount would, and empties the journal. False: it could not be done. */
@@ -203,6 +212,7 @@ static bool replay(struct fsck *f)
 	if (err)
 		tool_error("%s: the journal cannot be replayed: %s", f->v.name,
 			why[0] ? why : strerror(-err));
+	f->replayed = !err;
 	return !err;
 }
 
@@ -221,46 +231,54 @@ static bool may_check(struct fsck *f, enum tool_use use, const char *text)
 	return false;
 }
 
+/* Check; if need be replay, repair, and check again. */
+static int check_and_mend(struct fsck *f, enum tool_use use)
+{
+	const bool mend = f->mode != MODE_NO;
+	/* Replay writes to the volume: not before it is known that it will be whole afterwards. */
+	int status = check(f, true, mend && use != TOOL_UNCLEAN);
+
+	if (!mend || status == EXIT_OPERATION)
+		return status;
+	if (use == TOOL_UNCLEAN && (status == EXIT_CLEAN || f->rep.repairable)) {
+		if (!replay(f))
+			return EXIT_OPERATION;
+		status = check(f, false, true);
+	}
+	f->repaired = f->rep.repaired;
+	if (f->repaired)
+		status = check(f, true, false);
+	if (status == EXIT_CLEAN && (f->repaired || f->replayed))
+		return EXIT_CORRECTED;
+	return status;
+}
+
 static int run(struct fsck *f)
 {
 	char text[256];
 	enum tool_use use = tool_use_of(&f->v, text, sizeof(text));
-	bool replayed = false;
+	struct claim c;
 	int status;
 
 	if (!may_check(f, use, text))
 		return EXIT_OPERATION;
-	if (f->mode == MODE_PREEN && use == TOOL_FREE && !f->force) {
-		struct claim c;
-
-		if (tool_claim(&f->v, &c)) {
-			printf("%s: clean, unmounted in order\n", f->v.name);
-			return EXIT_CLEAN;
-		}
+	if (f->mode == MODE_PREEN && use == TOOL_FREE && !f->force && tool_claim(&f->v, &c)) {
+		printf("%s: clean, unmounted in order\n", f->v.name);
+		return EXIT_CLEAN;
 	}
-	if (f->mode != MODE_NO && use == TOOL_UNCLEAN) {
-		/* A volume that is damaged must not be written to: look first. */
-		const bool json = f->json;
-
-		f->json = false;
-		status = check(f);
-		f->json = json;
-		if (status == EXIT_CLEAN) {
-			if (!replay(f))
-				return EXIT_OPERATION;
-			replayed = true;
-			memset(&f->rep, 0, sizeof(f->rep));
-		} else {
-			tool_error("%s: not replayed, because of the problems above", f->v.name);
-			return status;
-		}
+	if (f->json) {
+		printf("{\n  \"volume\": ");
+		json_string(f->v.name);
+		printf(",\n  \"problems\": [");
 	}
-	status = check(f);
+	status = check_and_mend(f, use);
+	if (f->json)
+		json_result(f, status);
+	else if (status != EXIT_OPERATION)
+		text_result(f);
 	if (status == EXIT_UNCORRECTED && f->mode != MODE_NO)
-		tool_error("%s: repair of these problems is not available yet; nothing was changed",
-			f->v.name);
-	if (status == EXIT_CLEAN && replayed)
-		status = EXIT_CORRECTED;
+		tool_error("%s: repair of these problems is not available yet%s", f->v.name,
+			f->repaired || f->replayed ? "" : "; nothing was changed");
 	return status;
 }
 

@@ -185,9 +185,12 @@ static int dev_flush(void *ctx)
 
 static int check_read(void *ctx, uint64_t off, void *buf, uint32_t len)
 {
-	struct tool_volume *v = ctx;
+	return dev_read(ctx, off, buf, len);
+}
 
-	return bdev_sync_read(v->dev, off, buf, len);
+static int check_write(void *ctx, uint64_t off, const void *buf, uint32_t len)
+{
+	return dev_write(ctx, off, buf, len, true);
 }
 
 struct sync_dev tool_sync_dev(struct tool_volume *v)
@@ -198,7 +201,8 @@ struct sync_dev tool_sync_dev(struct tool_volume *v)
 
 struct check_dev tool_check_dev(struct tool_volume *v)
 {
-	return (struct check_dev){.ctx = v, .bytes = v->bytes, .read = check_read};
+	return (struct check_dev){
+		.ctx = v, .bytes = v->bytes, .read = check_read, .write = check_write};
 }
 
 /* ------------------------------------------------------------------ is it mounted? */

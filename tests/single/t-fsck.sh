@@ -100,9 +100,57 @@ dd if=/dev/zero of=v.img bs=4096 seek=1 count=2 conv=notrunc status=none
 gives 4 fsck.csvfs v.img
 says claim-missing
 
+# what follows from the rest is repaired, and then all is as it was
+repairs() {
+	local place=$1 field=$2 value=$3
+	cp good.img v.img
+	csvdb v.img set "$place" "$field" "$value" || fail "set $place $field $value"
+	gives 4 fsck.csvfs -n v.img
+	says 'can repair'
+	gives 1 fsck.csvfs -y v.img
+	says 'clean now'
+	gives 0 fsck.csvfs -n v.img
+	csvdb v.img block "$place" 2>/dev/null | grep -vE '^(crc|lsn|epoch) ' >now
+	csvdb good.img block "$place" 2>/dev/null | grep -vE '^(crc|lsn|epoch) ' >then
+	cmp -s now then || fail "repair of $place $field: $(diff then now)"
+}
+repairs sb crc 1
+repairs sb2 crc 1
+repairs last crc 1
+repairs sb2 uuid 01234567-89ab-4def-8123-456789abcdef
+repairs summary:0 crc 1
+repairs summary:0 'flags[0]' 0
+repairs group:0 crc 1
+repairs group:0 free_clusters 3
+repairs group:0 'used[500]' 1
+repairs group:0 'used[0]' 0
+repairs group:0 'used[4000]' 0
+repairs "$chunk" crc 1
+repairs "$chunk" used_blocks 77
+repairs "$chunk" 'slots[1]' 6
+repairs reply:63 crc 1
+repairs $block "inode.nlink[$slot]" 5
+repairs $block "inode.size[$slot]" 1
+cp good.img v.img
+dd if=/dev/zero of=v.img bs=4096 count=3 conv=notrunc status=none
+gives 1 fsck.csvfs -y v.img
+gives 0 fsck.csvfs -n v.img
+csvdb v.img claim >out
+says 'state  *0'
+
+# not unmounted in order: -p replays, once
+cp good.img v.img
+csvdb v.img set claim state 1
+csvdb v.img set claim2 state 1
+gives 0 fsck.csvfs -n v.img
+gives 1 fsck.csvfs -p v.img
+says 'replayed'
+gives 0 fsck.csvfs -p v.img
+gives 0 fsck.csvfs -n v.img
+
 # -y does not pretend
 cp good.img v.img
-csvdb v.img set group:0 free_clusters 3
+csvdb v.img set $block "inode.mode[$slot]" 0177777
 cp v.img damaged.img
 gives 4 fsck.csvfs -y v.img
 says 'not available yet'

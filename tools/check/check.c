@@ -48,7 +48,10 @@ static int run(struct check *c)
 	if (err)
 		return err;
 	phase(c, CHECK_COMPARE);
-	return ck_space_compare(c);
+	err = ck_space_compare(c);
+	if (!err)
+		ck_repair(c);
+	return err;
 }
 
 int check_volume(

@@ -7,6 +7,8 @@
  * and counter should say, and compares. It shares the format's definitions with the engine, but none
  * of its code for trees, space and journal: what both would get wrong in the same way, neither finds.
  *
+ * What follows from the rest (copies, bitmaps, counters) it can write anew: see repair.c.
+ *
  * Pure, as the core: it reads through a callback, takes all memory from one region, and never
  * stops at damage. A volume that was not unmounted in order is checked as it will be after replay:
  * the journal's images are laid over the blocks in memory.
@@ -29,6 +31,8 @@ struct check_dev {
 	void *ctx;
 	int (*read)(void *ctx, uint64_t off, void *buf, uint32_t len);
 	uint64_t bytes;
+	/* Only for a repair; durable when it returns. NULL: nothing is ever written. */
+	int (*write)(void *ctx, uint64_t off, const void *buf, uint32_t len);
 };
 
 /*
@@ -59,12 +63,19 @@ struct check_options {
 	void (*on_problem)(void *ctx, const struct check_problem *p);
 	void (*on_phase)(void *ctx, enum check_phase phase);
 	void *ctx;
+	/*
+	 * When the walk is done and report.repairable is true, write what repair.c can make anew. The
+	 * caller checks again afterwards: that says whether it is clean now.
+	 */
+	bool repair;
 };
 
 struct check_report {
 	uint64_t count[PROBLEM_COUNT];
 	uint64_t by_severity[SEVERITY_FATAL + 1];
 	bool replayed; /* the journal was needed and laid over the volume */
+	bool repairable; /* there are faults, and each follows from what is not damaged */
+	uint64_t repaired; /* blocks that were written */
 	uint64_t epoch, lsn; /* of the claim; newest transaction seen */
 	uint8_t uuid[16];
 	uint64_t files, directories, symlinks, others, orphans;

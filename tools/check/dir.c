@@ -180,11 +180,11 @@ static int check_directory(struct check *c, uint64_t ino, struct ck_inode *i)
 		return 0;
 	}
 	if (le64_get(d.size) != e.count)
-		ck_report(c, PROBLEM_DIR_COUNT, blkno, ino, le64_get(d.size), e.count,
+		CK_INODE_NUMBER(c, PROBLEM_DIR_COUNT, ino, size, le64_get(d.size), e.count,
 			"number of entries");
 	if (le64_get(d.tree_blocks) != w.tree_blocks)
-		ck_report(c, PROBLEM_INODE_TREE_BLOCKS, blkno, ino, le64_get(d.tree_blocks),
-			w.tree_blocks, "number of tree blocks");
+		CK_INODE_NUMBER(c, PROBLEM_INODE_TREE_BLOCKS, ino, tree_blocks,
+			le64_get(d.tree_blocks), w.tree_blocks, "number of tree blocks");
 	return 0;
 }
 
@@ -210,7 +210,8 @@ static void check_dir_links(struct check *c, uint64_t ino, struct ck_inode *i)
 	const uint64_t blkno = INO_BLOCK(ino);
 
 	if (!(i->flags & CK_DAMAGED) && i->nlink != 2 + i->subdirs)
-		ck_report(c, PROBLEM_INODE_NLINK, blkno, ino, i->nlink, 2 + i->subdirs, "link count");
+		CK_INODE_NUMBER(c, PROBLEM_INODE_NLINK, ino, nlink, i->nlink, 2 + i->subdirs,
+			"link count");
 	if (i->disk_parent != i->parent)
 		ck_report(c, PROBLEM_INODE_PARENT, blkno, ino, i->disk_parent, i->parent, "parent");
 }
@@ -265,7 +266,8 @@ static int check_links(struct check *c, uint64_t ino, struct ck_inode *i)
 	if (!i->links && i->nlink) {
 		ck_report(c, PROBLEM_INODE_UNREACHABLE, blkno, ino, 0, 0, "no directory names it");
 	} else if (i->links != i->nlink) {
-		ck_report(c, PROBLEM_INODE_NLINK, blkno, ino, i->nlink, i->links, "link count");
+		CK_INODE_NUMBER(
+			c, PROBLEM_INODE_NLINK, ino, nlink, i->nlink, i->links, "link count");
 	} else if (!i->links && !listed) {
 		ck_report(c, PROBLEM_INODE_UNREACHABLE, blkno, ino, 0, 0,
 			"no directory names it, and it is no orphan");

@@ -124,11 +124,11 @@ static int check_file(struct check *c, uint64_t blkno, const struct disk_inode *
 	if (w.damaged)
 		return 0;
 	if (le64_get(d->clusters) != x.clusters)
-		ck_report(c, PROBLEM_INODE_BLOCKS, blkno, ino, le64_get(d->clusters), x.clusters,
-			"number of clusters");
+		CK_INODE_NUMBER(c, PROBLEM_INODE_BLOCKS, ino, clusters, le64_get(d->clusters),
+			x.clusters, "number of clusters");
 	if (le64_get(d->tree_blocks) != w.tree_blocks)
-		ck_report(c, PROBLEM_INODE_TREE_BLOCKS, blkno, ino, le64_get(d->tree_blocks),
-			w.tree_blocks, "number of tree blocks");
+		CK_INODE_NUMBER(c, PROBLEM_INODE_TREE_BLOCKS, ino, tree_blocks,
+			le64_get(d->tree_blocks), w.tree_blocks, "number of tree blocks");
 	return 0;
 }
 
@@ -201,18 +201,18 @@ static void check_fields(struct check *c, uint64_t blkno, const struct disk_inod
 	if (!le64_get(d->generation))
 		ck_report(c, PROBLEM_INODE_GENERATION, blkno, ino, 0, 1, "generation");
 	if (!S_ISREG(mode) && le64_get(d->clusters))
-		ck_report(c, PROBLEM_INODE_BLOCKS, blkno, ino, le64_get(d->clusters), 0,
+		CK_INODE_NUMBER(c, PROBLEM_INODE_BLOCKS, ino, clusters, le64_get(d->clusters), 0,
 			"number of clusters");
 	if (!tree && le64_get(d->tree_blocks))
-		ck_report(c, PROBLEM_INODE_TREE_BLOCKS, blkno, ino, le64_get(d->tree_blocks), 0,
-			"number of tree blocks");
+		CK_INODE_NUMBER(c, PROBLEM_INODE_TREE_BLOCKS, ino, tree_blocks,
+			le64_get(d->tree_blocks), 0, "number of tree blocks");
 	if (!S_ISDIR(mode) && le64_get(d->parent))
 		ck_report(c, PROBLEM_INODE_PARENT, blkno, ino, le64_get(d->parent), 0, "parent");
 	if (!S_ISBLK(mode) && !S_ISCHR(mode) && le32_get(d->rdev))
 		ck_report(c, PROBLEM_INODE_MODE, blkno, ino, le32_get(d->rdev), 0, "device number");
 	if (le32_get(d->nlink) > LINKS_MAX && !S_ISDIR(mode))
 		ck_report(c, PROBLEM_INODE_NLINK, blkno, ino, le32_get(d->nlink), LINKS_MAX,
-			"link count");
+			"link count, at most");
 	if (!tree && !S_ISLNK(mode) && le64_get(d->size))
 		ck_report(c, PROBLEM_INODE_SIZE, blkno, ino, le64_get(d->size), 0, "size");
 	if (!tree && !S_ISLNK(mode) && !ck_zero(d->area, INODE_INLINE_BYTES))

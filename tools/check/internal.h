@@ -66,6 +66,13 @@ struct ck_conflict {
 };
 #define CK_CONFLICTS 256u
 
+/* A number in a block of inodes that is wrong, and what it should be. */
+struct ck_fix {
+	uint64_t blkno, value;
+	uint32_t offset, bytes;
+};
+#define CK_FIXES 4096u
+
 struct check {
 	const struct check_dev *dev;
 	const struct check_options *o;
@@ -93,6 +100,13 @@ struct check {
 	bool find_owners; /* second walk: only say who uses the conflicting clusters */
 	uint64_t double_clusters;
 
+	uint64_t epoch_seen; /* highest epoch of a valid block */
+	uint64_t lost;	     /* faults that repair.c cannot make good */
+	bool can_be_made;    /* the block that is being reported can be made from the others */
+	bool write_failed;
+	struct ck_fix *fixes;
+	uint32_t fix_count;
+
 	uint8_t *level[TREE_LEVELS_MAX]; /* a block each, for walks of trees */
 	uint8_t *names;			 /* names of one bucket of a directory */
 };
@@ -101,12 +115,24 @@ struct check {
 void ck_report(struct check *c, enum problem code, uint64_t blkno, uint64_t ino, uint64_t found,
 	uint64_t want, const char *what);
 
+/* ---- repair.c */
+bool ck_repairable(const struct check *c, enum problem code);
+/* Reports a number of an inode that is not what it should be, and notes it for ck_repair. */
+void ck_inode_number(struct check *c, enum problem code, uint64_t ino, uint32_t offset, uint32_t bytes,
+	uint64_t found, uint64_t want, const char *what);
+#define CK_INODE_NUMBER(c, code, ino, field, found, want, what)                                    \
+	ck_inode_number(c, code, ino, offsetof(struct disk_inode, field),                          \
+		sizeof(((struct disk_inode *)0)->field), found, want, what)
+void ck_repair(struct check *c);
+
 /* ---- read.c */
 int ck_read_init(struct check *c);
 /* The block as it is after replay, valid until the next read; NULL: cannot be read (reported). */
 const void *ck_read(struct check *c, uint64_t blkno, uint64_t ino);
 /* The block as it stands in its place. */
 const void *ck_read_raw(struct check *c, uint64_t blkno, uint64_t ino);
+/* It was written to. */
+void ck_read_forget(struct check *c, uint64_t blkno);
 int ck_overlay_add(struct check *c, uint64_t blkno, uint64_t pos);
 /* Reads and verifies the header; NULL: reported. owner OWNER_ANY: not looked at. */
 const void *ck_block(struct check *c, uint64_t blkno, uint32_t magic, uint64_t owner);
@@ -119,6 +145,7 @@ bool ck_zero(const void *p, size_t n);
 void ck_tail(struct check *c, const void *block, size_t from, uint64_t blkno);
 
 /* ---- super.c */
+bool ck_super_valid(const void *block, uint64_t blkno);
 int ck_super(struct check *c); /* also -EUCLEAN: nothing can be checked */
 void ck_claim(struct check *c);
 void ck_super_after_replay(struct check *c);
@@ -131,6 +158,8 @@ int ck_space_load(struct check *c);
 int ck_space_compare(struct check *c);
 struct ck_group *ck_group(const struct check *c, uint64_t number);
 struct ck_chunk *ck_chunk(const struct check *c, uint64_t blkno);
+/* Clusters of group `number` that the volume covers; of those, how many are of the fixed areas. */
+uint32_t ck_group_clusters(const struct check *c, uint64_t number);
 /* blkno is referred to by `from` for ino. True: it is the first to do so and may be followed. */
 bool ck_use_block(struct check *c, uint64_t blkno, uint64_t from, uint64_t ino, bool inode);
 /* Clusters of a file's extent. Reports all that is wrong with them. */

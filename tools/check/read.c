@@ -26,11 +26,21 @@ int ck_read_init(struct check *c)
 	return c->scratch && c->names ? 0 : -ENOMEM;
 }
 
+/* Neighbouring lines and the areas of groups shall not push each other out. */
+static uint32_t line_of(uint64_t number)
+{
+	return (uint32_t)((number ^ number >> 7) % CK_LINES);
+}
+
+void ck_read_forget(struct check *c, uint64_t blkno)
+{
+	c->line_at[line_of(blkno / LINE_BLOCKS)] = UINT64_MAX;
+}
+
 const void *ck_read_raw(struct check *c, uint64_t blkno, uint64_t ino)
 {
 	const uint64_t number = blkno / LINE_BLOCKS;
-	/* Neighbouring lines and the areas of groups shall not push each other out. */
-	const uint32_t i = (uint32_t)((number ^ number >> 7) % CK_LINES);
+	const uint32_t i = line_of(number);
 	uint64_t len = CK_LINE_BYTES;
 	int err;
 
@@ -191,11 +201,17 @@ const void *ck_block(struct check *c, uint64_t blkno, uint32_t magic, uint64_t o
 	if (!block)
 		return NULL;
 	p = ck_header(c, block, blkno, magic, owner, &found, &want);
-	if (!p)
+	if (!p) {
+		if (le64_get(((const struct disk_header *)block)->epoch) > c->epoch_seen)
+			c->epoch_seen = le64_get(((const struct disk_header *)block)->epoch);
 		return block;
+	}
+	c->can_be_made = magic == MAGIC_SUMMARY || magic == MAGIC_GROUP || magic == MAGIC_CHUNK ||
+			 magic == MAGIC_REPLY;
 	/* In the second walk everything has been said. */
 	if (!c->find_owners)
 		ck_report(c, p, blkno, ino, found, want, header_field(p));
+	c->can_be_made = false;
 	/* Too new, or a reserved field: the content is what its writer meant. */
 	if (p == PROBLEM_HEADER_EPOCH || p == PROBLEM_HEADER_LSN || p == PROBLEM_RESERVED)
 		return block;

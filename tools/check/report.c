@@ -9,6 +9,8 @@ void ck_report(struct check *c, enum problem code, uint64_t blkno, uint64_t ino,
 
 	c->rep->count[code]++;
 	c->rep->by_severity[problem_severity(code)]++;
+	if (problem_severity(code) != SEVERITY_NOTE && !ck_repairable(c, code))
+		c->lost++;
 	if (c->o->on_problem)
 		c->o->on_problem(c->o->ctx, &p);
 }

@@ -70,8 +70,7 @@ static struct ck_chunk *chunk_new(struct check *c, struct ck_group *g, uint64_t 
 	return k;
 }
 
-/* Clusters of group `number` that the volume covers. */
-static uint32_t group_clusters(const struct check *c, uint64_t number)
+uint32_t ck_group_clusters(const struct check *c, uint64_t number)
 {
 	const uint64_t left = c->cluster_count - number * GROUP_CLUSTERS;
 
@@ -193,7 +192,7 @@ static void group_counts(struct check *c, uint64_t number, struct ck_group *g,
 	const struct disk_group *d)
 {
 	const uint64_t blkno = le64_get(c->super.group_start) + number;
-	const uint32_t covered = group_clusters(c, number);
+	const uint32_t covered = ck_group_clusters(c, number);
 	const uint32_t free_clusters = covered - bits_set(d->used, 0, covered);
 	const uint32_t chunks = bits_set(d->meta, 0, c->chunks_per_group);
 	const uint32_t rest = (c->chunks_per_group + 7) / 8;
@@ -287,18 +286,6 @@ static int load_group(struct check *c, uint64_t number, uint32_t sum_free, uint3
 	return 0;
 }
 
-/* The summary's block is lost: a group is taken to be in use if its block is valid. */
-static int load_unsummarised(struct check *c, uint64_t number)
-{
-	const uint64_t blkno = le64_get(c->super.group_start) + number;
-	const void *b = ck_read(c, blkno, 0);
-	uint64_t found, want;
-
-	if (b && !ck_header(c, b, blkno, MAGIC_GROUP, 0, &found, &want))
-		return load_group(c, number, 0, 0, 0);
-	return 0;
-}
-
 /* Clusters of the fixed areas that lie in this group. */
 static uint32_t fixed_clusters(const struct check *c, uint64_t number)
 {
@@ -308,6 +295,40 @@ static uint32_t fixed_clusters(const struct check *c, uint64_t number)
 	if (end <= first)
 		return 0;
 	return end - first < GROUP_CLUSTERS ? (uint32_t)(end - first) : GROUP_CLUSTERS;
+}
+
+/* The summary's block is lost: a group is taken to be in use if its block looks like one. */
+static int load_unsummarised(struct check *c, uint64_t number)
+{
+	const struct disk_header *h = ck_read(c, le64_get(c->super.group_start) + number, 0);
+	const bool looks = h && le32_get(h->magic) == MAGIC_GROUP &&
+			   !memcmp(h->uuid, c->super.h.uuid, sizeof(h->uuid));
+
+	/* The first and the last hold fixed areas: they were written when the volume was made. */
+	if (looks || fixed_clusters(c, number) || number + 1 == c->group_count)
+		return load_group(c, number, 0, 0, 0);
+	return 0;
+}
+
+/* The summary says that the group was never written: all of it is free. */
+static int load_unwritten(struct check *c, uint64_t number, uint32_t free_clusters, uint32_t flags,
+	uint64_t sum_blkno)
+{
+	const uint32_t covered = ck_group_clusters(c, number);
+
+	if (fixed_clusters(c, number) || number + 1 == c->group_count) {
+		ck_report(c, PROBLEM_SUMMARY_LOST_GROUP, sum_blkno, 0, number, number,
+			"never written, but holds fixed areas: group");
+		return load_unsummarised(c, number);
+	}
+	if (flags)
+		ck_report(c, PROBLEM_SUMMARY_FLAGS, sum_blkno, 0, flags, 0,
+			"flags of a group that was never written");
+	if (free_clusters != covered)
+		ck_report(c, PROBLEM_SUMMARY_FREE, sum_blkno, 0, free_clusters, covered,
+			"free clusters of a group");
+	c->rep->free_clusters += covered;
+	return 0;
 }
 
 static int load_summary(struct check *c, uint64_t index)
@@ -321,7 +342,7 @@ static int load_summary(struct check *c, uint64_t index)
 		memcpy(&s, b, sizeof(s));
 	for (uint32_t i = 0; i < SUMMARY_PER_BLOCK && !err; i++) {
 		const uint64_t number = index * SUMMARY_PER_BLOCK + i;
-		uint32_t free_clusters, flags, covered;
+		uint32_t free_clusters, flags;
 
 		if (number >= c->group_count) {
 			if (b && !ck_zero(&s.e[i], sizeof(s.e[i])))
@@ -339,17 +360,7 @@ static int load_summary(struct check *c, uint64_t index)
 			err = load_group(c, number, free_clusters, flags, blkno);
 			continue;
 		}
-		covered = group_clusters(c, number);
-		if (flags)
-			ck_report(c, PROBLEM_SUMMARY_FLAGS, blkno, 0, flags, 0,
-				"flags of a group that was never written");
-		if (free_clusters != covered)
-			ck_report(c, PROBLEM_SUMMARY_FREE, blkno, 0, free_clusters, covered,
-				"free clusters of a group");
-		if (fixed_clusters(c, number))
-			ck_report(c, PROBLEM_SUMMARY_LOST_GROUP, blkno, 0, number, number,
-				"never written, but holds the fixed areas: group");
-		c->rep->free_clusters += covered;
+		err = load_unwritten(c, number, free_clusters, flags, blkno);
 	}
 	return err;
 }
@@ -548,7 +559,7 @@ int ck_use_clusters(struct check *c, uint64_t start, uint64_t count, uint64_t fr
 static void compare_clusters(struct check *c, uint64_t number, const struct ck_group *g)
 {
 	const uint64_t blkno = le64_get(c->super.group_start) + number;
-	const uint32_t covered = group_clusters(c, number);
+	const uint32_t covered = ck_group_clusters(c, number);
 	uint32_t i = 0, start;
 
 	if (!g->readable)

@@ -5,7 +5,7 @@
 #include "tools/check/internal.h"
 
 /* True: the block is a superblock by itself, whatever it says. */
-static bool super_valid(const void *block, uint64_t blkno)
+bool ck_super_valid(const void *block, uint64_t blkno)
 {
 	const struct disk_super *s = block;
 
@@ -22,7 +22,7 @@ static bool take(struct check *c, uint64_t blkno)
 {
 	const void *b = ck_read_raw(c, blkno, 0);
 
-	if (!b || !super_valid(b, blkno))
+	if (!b || !ck_super_valid(b, blkno))
 		return false;
 	memcpy(&c->super, b, sizeof(c->super));
 	c->super_at = blkno;
@@ -135,7 +135,7 @@ static void copy(struct check *c, uint64_t blkno, enum problem code, const char 
 	if (!b)
 		return;
 	s = b;
-	if (!super_valid(b, blkno))
+	if (!ck_super_valid(b, blkno))
 		ck_report(c, code, blkno, 0, 0, 0, name);
 	else if (memcmp(s->h.uuid, c->super.h.uuid, 16))
 		ck_report(c, code, blkno, 0, 0, 0, "uuid of another volume");
@@ -171,7 +171,7 @@ void ck_super_after_replay(struct check *c)
 {
 	const void *b = ck_read(c, c->super_at, 0);
 
-	if (b && super_valid(b, c->super_at))
+	if (b && ck_super_valid(b, c->super_at))
 		memcpy(&c->super, b, sizeof(c->super));
 	c->root_ino = le64_get(c->super.root_ino);
 	strings(c);
