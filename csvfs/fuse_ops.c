@@ -7,27 +7,17 @@
  * cannot answer a request that is still being handed over.
  */
 #define FUSE_USE_VERSION 314
-#include "csvfs/fuse_ops.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
-#include <linux/fuse.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "csvfs/base/assert.h"
-#include "csvfs/base/list.h"
-
-/* What the kernel has and the library's headers have not (Linux 6.6). */
-#define INIT_DIRECT_IO_ALLOW_MMAP (1ull << 36)
+#include "csvfs/fuse_ops_int.h"
 
 #define CACHE_SECONDS 3600.0
 #define BLKSIZE 65536 /* st_blksize: what stdio and cp read and write at once */
@@ -43,32 +33,6 @@ struct frq {
 	struct list link;     /* free */
 };
 
-struct inval {
-	struct list link;
-	uint64_t ino;
-	char name[NAME_BYTES_MAX + 1];
-};
-
-struct fuse_ops {
-	struct fuse_ops_config cfg;
-	struct fuse_ops_hooks hooks;
-	char *mountpoint;
-	struct fuse_session *se;
-	bool in_init, kernel_mmap; /* of the thread that processes INIT, alone at that time */
-
-	pthread_mutex_t lock;
-	struct frq **table;
-	uint32_t table_len, pending;
-	struct list free;
-
-	pthread_mutex_t inval_lock;
-	pthread_cond_t inval_more;
-	struct list invals;
-	bool inval_stop;
-	pthread_t inval_thread;
-	bool inval_running;
-};
-
 static struct fuse_ops *ops_of(fuse_req_t req)
 {
 	return fuse_req_userdata(req);
@@ -77,11 +41,6 @@ static struct fuse_ops *ops_of(fuse_req_t req)
 static uint64_t ino_of(fuse_req_t req, fuse_ino_t nodeid)
 {
 	return nodeid == FUSE_ROOT_ID ? ops_of(req)->cfg.root_ino : nodeid;
-}
-
-static fuse_ino_t nodeid_of(const struct fuse_ops *f, uint64_t ino)
-{
-	return ino == f->cfg.root_ino ? FUSE_ROOT_ID : ino;
 }
 
 /* ------------------------------------------------------------------ the table of requests */
@@ -622,7 +581,7 @@ static double timeout_of(const struct fuse_ops *f)
 static void entry_of(const struct fuse_ops *f, struct fuse_entry_param *e, const struct fs_attr *a)
 {
 	memset(e, 0, sizeof(*e));
-	e->ino = nodeid_of(f, a->ino);
+	e->ino = fuse_ops_nodeid(f, a->ino);
 	e->generation = a->generation;
 	e->attr_timeout = e->entry_timeout = timeout_of(f);
 	stat_of(f, &e->attr, a);
@@ -708,7 +667,7 @@ static void answer_create(struct fuse_ops *f, struct frq *q, const struct fs_rep
 		return;
 	}
 	stat_of(f, &st, &rp->attr);
-	out.entry.nodeid = nodeid_of(f, rp->attr.ino);
+	out.entry.nodeid = fuse_ops_nodeid(f, rp->attr.ino);
 	out.entry.generation = rp->attr.generation;
 	out.entry.entry_valid = out.entry.attr_valid = (uint64_t)timeout_of(f);
 	kernel_attr(&out.entry.attr, &st);
@@ -910,74 +869,18 @@ uint32_t fuse_ops_pending(struct fuse_ops *f)
 	return n;
 }
 
-/* ------------------------------------------------------------------ the kernel must forget */
-
-static void *inval_main(void *arg)
+/* Those that the core never answered, too: the session is gone, and the kernel's requests with it. */
+void fuse_ops_forget_requests(struct fuse_ops *f)
 {
-	struct fuse_ops *f = arg;
-	struct inval *v;
-
-	pthread_mutex_lock(&f->inval_lock);
-	for (;;) {
-		while (list_empty(&f->invals) && !f->inval_stop)
-			pthread_cond_wait(&f->inval_more, &f->inval_lock);
-		if (f->inval_stop)
-			break;
-		v = list_first_entry(&f->invals, struct inval, link);
-		list_del(&v->link);
-		pthread_mutex_unlock(&f->inval_lock);
-		/* These wait for locks of the kernel that its own requests may hold: no lock of ours. */
-		if (v->name[0])
-			(void)fuse_lowlevel_notify_inval_entry(
-				f->se, nodeid_of(f, v->ino), v->name, strlen(v->name));
-		else
-			(void)fuse_lowlevel_notify_inval_inode(f->se, nodeid_of(f, v->ino), 0, 0);
-		free(v);
-		pthread_mutex_lock(&f->inval_lock);
+	for (uint32_t i = 0; i < f->table_len; i++) {
+		free(f->table[i]->data);
+		free(f->table[i]);
 	}
-	pthread_mutex_unlock(&f->inval_lock);
-	return NULL;
+	free(f->table);
 }
 
-void fuse_ops_inval(struct fuse_ops *f, uint64_t ino, const char *name)
-{
-	struct inval *v = calloc(1, sizeof(*v));
-
-	if (!v)
-		return; /* nothing is cached for long where this is needed */
-	v->ino = ino;
-	if (name)
-		snprintf(v->name, sizeof(v->name), "%s", name);
-	pthread_mutex_lock(&f->inval_lock);
-	list_add_tail(&v->link, &f->invals);
-	pthread_cond_signal(&f->inval_more);
-	pthread_mutex_unlock(&f->inval_lock);
-}
-
-/* ------------------------------------------------------------------ mount */
-
-static void op_init(void *userdata, struct fuse_conn_info *conn)
-{
-	(void)userdata;
-	conn->max_write = IO_BYTES_MAX;
-	conn->max_read = IO_BYTES_MAX;
-	conn->max_readahead = IO_BYTES_MAX;
-	conn->max_background = 256;
-	conn->congestion_threshold = 192;
-	conn->time_gran = 1;
-	conn->want |= conn->capable &
-		      (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
-			      FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_AUTO_INVAL_DATA);
-	/* Locks of one node only, kept by the kernel: see fuse_ops.h. */
-	conn->want &= ~(unsigned)(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_SPLICE_READ |
-				  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-				  FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ATOMIC_O_TRUNC |
-				  FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_READDIRPLUS |
-				  FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR);
-}
-
-static const struct fuse_lowlevel_ops lowlevel_ops = {
-	.init = op_init,
+const struct fuse_lowlevel_ops fuse_ops_lowlevel = {
+	.init = fuse_mount_init,
 	.lookup = op_lookup,
 	.forget = op_forget,
 	.forget_multi = op_forget_multi,
@@ -1008,230 +911,3 @@ static const struct fuse_lowlevel_ops lowlevel_ops = {
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
 };
-
-/*
- * The answer to INIT gets the flag that allows shared mmap of files opened with direct I/O (git and
- * sqlite need it); the library does not know it.
- */
-static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
-{
-	struct fuse_ops *f = userdata;
-	struct fuse_init_out out;
-
-	if (f->in_init && f->kernel_mmap && count == 2 && iov[1].iov_len == sizeof(out)) {
-		struct iovec mine[2] = {iov[0], {&out, sizeof(out)}};
-
-		memcpy(&out, iov[1].iov_base, sizeof(out));
-		out.flags |= FUSE_INIT_EXT;
-		out.flags2 |= (uint32_t)(INIT_DIRECT_IO_ALLOW_MMAP >> 32);
-		return writev(fd, mine, 2);
-	}
-	return writev(fd, iov, count);
-}
-
-static ssize_t io_read(int fd, void *buf, size_t len, void *userdata)
-{
-	(void)userdata;
-	return read(fd, buf, len);
-}
-
-static const struct fuse_custom_io custom_io = {.read = io_read, .writev = io_writev};
-
-void fuse_ops_process(struct fuse_ops *f, void *bytes, size_t len)
-{
-	struct fuse_buf b = {.mem = bytes, .size = len};
-	const struct fuse_in_header *h = bytes;
-	const struct fuse_init_in *in = (const void *)(h + 1);
-
-	if (h->opcode != FUSE_INIT) {
-		fuse_session_process_buf(f->se, &b);
-		return;
-	}
-	f->kernel_mmap = len >= sizeof(*h) + sizeof(*in) && (in->flags & FUSE_INIT_EXT) &&
-			 (in->flags2 & (uint32_t)(INIT_DIRECT_IO_ALLOW_MMAP >> 32));
-	f->in_init = true;
-	fuse_session_process_buf(f->se, &b);
-	f->in_init = false;
-}
-
-int fuse_ops_fd(struct fuse_ops *f)
-{
-	return fuse_session_fd(f->se);
-}
-
-uint64_t fuse_ops_root(const struct fuse_ops *f)
-{
-	return f->cfg.root_ino;
-}
-
-static void no_settle(void *ctx, uint64_t ino)
-{
-	(void)ctx;
-	(void)ino;
-}
-
-static int64_t no_touched(void *ctx, uint64_t ino)
-{
-	(void)ctx;
-	(void)ino;
-	return 0;
-}
-
-void fuse_ops_set_hooks(struct fuse_ops *f, const struct fuse_ops_hooks *h)
-{
-	if (h)
-		f->hooks = *h;
-	else
-		f->hooks = (struct fuse_ops_hooks){.settle = no_settle, .touched_ns = no_touched};
-}
-
-/* A comma in the name of an image would end the option. */
-static void add_escaped(char *out, size_t room, const char *s)
-{
-	size_t n = strlen(out);
-
-	for (; *s && n + 3 < room; s++) {
-		if (*s == ',' || *s == '\\')
-			out[n++] = '\\';
-		out[n++] = *s;
-	}
-	out[n] = 0;
-}
-
-static void make_options(const struct fuse_ops_config *cfg, char *out, size_t room)
-{
-	bool root = geteuid() == 0;
-
-	snprintf(out, room, "max_read=%u,default_permissions,subtype=csvfs%s%s%s%s%s%s,fsname=",
-		IO_BYTES_MAX, cfg->readonly ? ",ro" : "", cfg->noatime ? ",noatime" : "",
-		cfg->noexec ? ",noexec" : "", root ? ",allow_other" : "",
-		root && !cfg->nodev ? ",dev" : "", root && !cfg->nosuid ? ",suid" : "");
-	add_escaped(out, room, cfg->fsname ? cfg->fsname : "csvfs");
-}
-
-static struct fuse_session *mount_session(
-	struct fuse_ops *f, const char *options, char *text, size_t text_bytes)
-{
-	char *argv[] = {(char *)(uintptr_t)"csvfs", (char *)(uintptr_t)"-o",
-		(char *)(uintptr_t)options, NULL};
-	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
-	struct fuse_session *se =
-		fuse_session_new(&args, &lowlevel_ops, sizeof(lowlevel_ops), f);
-
-	fuse_opt_free_args(&args);
-	if (!se) {
-		snprintf(text, text_bytes, "cannot start FUSE");
-		return NULL;
-	}
-	if (fuse_session_mount(se, f->mountpoint)) {
-		snprintf(text, text_bytes, "cannot mount on %s", f->mountpoint);
-		fuse_session_destroy(se);
-		return NULL;
-	}
-	if (fuse_session_custom_io(se, &custom_io, fuse_session_fd(se))) {
-		snprintf(text, text_bytes, "this libfuse cannot have its input and output replaced");
-		fuse_session_unmount(se);
-		fuse_session_destroy(se);
-		return NULL;
-	}
-	return se;
-}
-
-static struct fuse_ops *ops_new(const struct fuse_ops_config *cfg)
-{
-	struct fuse_ops *f = calloc(1, sizeof(*f));
-
-	if (!f)
-		return NULL;
-	f->cfg = *cfg;
-	fuse_ops_set_hooks(f, NULL);
-	pthread_mutex_init(&f->lock, NULL);
-	pthread_mutex_init(&f->inval_lock, NULL);
-	pthread_cond_init(&f->inval_more, NULL);
-	list_init(&f->free);
-	list_init(&f->invals);
-	f->mountpoint = realpath(cfg->mountpoint, NULL);
-	if (!f->mountpoint)
-		f->mountpoint = strdup(cfg->mountpoint);
-	if (!f->mountpoint) {
-		fuse_ops_destroy(f);
-		return NULL;
-	}
-	return f;
-}
-
-int fuse_ops_mount(
-	const struct fuse_ops_config *cfg, struct fuse_ops **out, char *text, size_t text_bytes)
-{
-	struct fuse_ops *f = ops_new(cfg);
-	char options[512];
-	int err, fd;
-
-	*out = NULL;
-	if (!f)
-		return -ENOMEM;
-	make_options(cfg, options, sizeof(options));
-	f->se = mount_session(f, options, text, text_bytes);
-	if (!f->se) {
-		fuse_ops_destroy(f);
-		return -EIO;
-	}
-	fd = fuse_session_fd(f->se);
-	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-	(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-	err = pthread_create(&f->inval_thread, NULL, inval_main, f);
-	if (err) {
-		snprintf(text, text_bytes, "cannot start a thread");
-		fuse_ops_destroy(f);
-		return -err;
-	}
-	f->inval_running = true;
-	*out = f;
-	return 0;
-}
-
-void fuse_ops_unmount(struct fuse_ops *f)
-{
-	pid_t pid;
-
-	if (!umount2(f->mountpoint, MNT_DETACH) || errno != EPERM)
-		return;
-	pid = fork();
-	if (!pid) {
-		execlp("fusermount3", "fusermount3", "-u", "-q", "-z", "--", f->mountpoint, NULL);
-		_exit(127);
-	}
-	if (pid > 0)
-		(void)waitpid(pid, NULL, 0);
-}
-
-void fuse_ops_destroy(struct fuse_ops *f)
-{
-	if (!f)
-		return;
-	if (f->inval_running) {
-		pthread_mutex_lock(&f->inval_lock);
-		f->inval_stop = true;
-		pthread_cond_signal(&f->inval_more);
-		pthread_mutex_unlock(&f->inval_lock);
-		pthread_join(f->inval_thread, NULL);
-	}
-	while (!list_empty(&f->invals)) {
-		struct inval *v = list_first_entry(&f->invals, struct inval, link);
-
-		list_del(&v->link);
-		free(v);
-	}
-	if (f->se) {
-		fuse_session_unmount(f->se);
-		fuse_session_destroy(f->se);
-	}
-	/* Requests that the core never answered: the session is gone, and its requests with it. */
-	for (uint32_t i = 0; i < f->table_len; i++) {
-		free(f->table[i]->data);
-		free(f->table[i]);
-	}
-	free(f->table);
-	free(f->mountpoint);
-	free(f);
-}

@@ -270,7 +270,7 @@ static void request(struct fakecore *c, const struct event *ev)
 		break;
 	case FS_APPEND:
 		rp.off = c->size;
-		c->size += rq->len;
+		__atomic_store_n(&c->size, c->size + rq->len, __ATOMIC_RELAXED);
 		break;
 	case FS_STATFS:
 		rp.statfs = (struct fs_statfs){.blocks = 1000, .bfree = 10, .bavail = 5, .bsize = 4096,
@@ -369,7 +369,7 @@ static void written(struct fakecore *c, const struct event *ev)
 static void commit(struct fakecore *c, const struct event *ev)
 {
 	if (ev->range.size > c->size)
-		c->size = ev->range.size;
+		__atomic_store_n(&c->size, ev->range.size, __ATOMIC_RELAXED);
 	c->mtime_ns = ev->range.mtime_ns;
 	layout_fx(c, FX_LAYOUT_SIZE);
 	block_done(c, ev->tag, 0);
@@ -582,7 +582,7 @@ void fakecore_stats(struct fakecore *c, struct datapath_stats *st)
 
 uint64_t fakecore_size(struct fakecore *c)
 {
-	return c->size;
+	return __atomic_load_n(&c->size, __ATOMIC_RELAXED);
 }
 
 uint64_t fakecore_count(struct fakecore *c, enum ev_type type)

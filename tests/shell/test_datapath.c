@@ -401,7 +401,7 @@ static void waiting_process_can_be_killed(void **state)
 {
 	struct fakecore_config cfg = config();
 	struct fakecore *c;
-	char hold[128], fault[160], to[160], seek[16];
+	char hold[128], fault[160], to[160], seek[32];
 	struct datapath_stats st;
 	int status;
 	pid_t pid[2];

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* datapath_int.h - what datapath.c and datapath_session.c share. Nobody else includes it. */
+#ifndef CSVFS_DATAPATH_INT_H
+#define CSVFS_DATAPATH_INT_H
+
+#include <pthread.h>
+
+#include "csvfs/datapath.h"
+#include "csvfs/dbuf.h"
+#include "csvfs/dp.h"
+#include "csvfs/fuse_ops.h"
+
+#define INLINE_REQS 4
+
+/* What the owner of an I/O finds in `returned`. */
+enum io_news {
+	NEWS_READY,	/* dp_begin() it again */
+	NEWS_BLOCK,	/* FX_BLOCK_DONE */
+	NEWS_RETRY,	/* FX_BLOCK_RETRY */
+	NEWS_LAYOUT,	/* FX_REPLY */
+	NEWS_APPEND,
+	NEWS_ENDED,	/* cancelled */
+};
+
+struct io {
+	struct fs_request rq; /* LAYOUT_GET, APPEND: valid until its FX_REPLY */
+	struct dthread *t;
+	uint64_t unique; /* the kernel's number of the request; 0: the I/O is free */
+	uint32_t idx, gen;
+	uint64_t start_ns;
+	bool via_core;	   /* a part of it went through the core */
+	struct dbuf *data; /* of a write */
+	struct dbuf *img;  /* what the segments address */
+	struct list link;  /* free, returned */
+	enum io_news news;
+	int news_err;
+	uint64_t news_off;
+
+	uint32_t left; /* commands not ended */
+	enum lun_status worst;
+	struct bdev_req *reqs, inline_reqs[INLINE_REQS];
+	struct iovec *iov, inline_iov[INLINE_REQS];
+	uint32_t req_room;
+
+	struct dp_op op;
+};
+
+enum session_cmd { CMD_NONE, CMD_OPEN, CMD_CLOSE };
+
+struct dthread {
+	struct datapath *d;
+	unsigned nr;
+	pthread_t id;
+	bool started;
+	int epfd, wakefd;
+
+	/* the thread's own */
+	struct bdev *b;
+	int b_fd;
+	int b_events;
+	bool submitted; /* to be sent */
+	struct dbuf *rbuf;
+	uint8_t *whole; /* a request that is not a WRITE, in one piece */
+	struct list free;
+	struct bdev_req register_req;
+
+	/* under datapath.lock */
+	struct list returned;
+	bool woken;
+	enum session_cmd cmd;
+	bool want_register;
+	bool up, lost; /* of the session */
+	struct datapath_stats stats;
+};
+
+struct datapath {
+	struct datapath_config cfg;
+	int fuse_fd;
+	pthread_mutex_t lock;
+	struct dp *dp;
+	struct mem mem;
+	void *region;
+	struct io **ios;
+	uint32_t io_count;
+	uint32_t block_bytes; /* of the LUN; 0: not known yet */
+	bool stop, unmounted;
+
+	unsigned closing, registering; /* threads that have not done it yet */
+	bool path_told;		       /* FAILED or LOST was said since the last opening */
+	uint64_t key;
+	enum lun_status register_worst;
+	char register_text[128];
+	void (*register_done)(void *arg, enum lun_status status, const char *text);
+	void *register_arg;
+
+	unsigned threads;
+	struct dthread t[DATAPATH_THREADS_MAX];
+};
+
+/* An I/O of the thread for that request of the kernel; NULL: no memory. */
+struct io *datapath_io_get(struct dthread *t, uint64_t unique);
+void datapath_io_put(struct io *io);
+/* Its op is filled in: plan it, and do what the plan says. It ends with an answer, sooner or later. */
+void datapath_io_begin(struct io *io);
+/* Goes on with what came back to this thread. */
+void datapath_io_run(struct dthread *t);
+/* The kernel's INTERRUPT. True: the request that it means is one of ours. */
+bool datapath_io_interrupt(struct datapath *d, uint64_t unique);
+/* To the kernel: an error (negative), or data. */
+void datapath_answer(struct datapath *d, uint64_t unique, int err, const void *data, size_t len);
+
+/* datapath.lock is held: the thread looks at `returned` and its commands soon. */
+void datapath_wake(struct dthread *t);
+
+/* datapath_session.c, called by the thread that owns the session */
+void datapath_session_commands(struct dthread *t); /* does what other threads asked for */
+void datapath_session_poll(struct dthread *t);	   /* brings epoll up to date */
+void datapath_session_watch(struct dthread *t);
+void datapath_session_close(struct dthread *t);
+
+#endif

@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * datapath_io.c - one read or write of a file, from its plan to its answer: dp.c says what to do, here it
+ * is done; what the core answers finds its way back to the thread that owns the I/O.
+ */
+#include <errno.h>
+#include <linux/fuse.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/datapath_int.h"
+
+static struct dp_now now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (struct dp_now){
+		.now_ns = bdev_now_ns(),
+		.wall_ns = (int64_t)ts.tv_sec * (int64_t)NS_PER_SEC + ts.tv_nsec,
+	};
+}
+
+/* ------------------------------------------------------------------ I/Os */
+
+static uint64_t tag_of(const struct io *io)
+{
+	return DATAPATH_TAG | (uint64_t)(io->gen & 0x3fffffffu) << 32 | io->idx;
+}
+
+/* Locked. NULL: nobody waits for it any more. */
+static struct io *io_of(struct datapath *d, uint64_t tag)
+{
+	uint32_t idx = (uint32_t)tag;
+
+	if (idx >= d->io_count || !d->ios[idx]->unique || tag_of(d->ios[idx]) != tag)
+		return NULL;
+	return d->ios[idx];
+}
+
+static struct io *io_new(struct dthread *t)
+{
+	struct datapath *d = t->d;
+	struct io *io = malloc(sizeof(*io)), **ios;
+
+	if (!io)
+		return NULL;
+	memset(io, 0, offsetof(struct io, op));
+	io->t = t;
+	io->reqs = io->inline_reqs;
+	io->iov = io->inline_iov;
+	io->req_room = INLINE_REQS;
+	pthread_mutex_lock(&d->lock);
+	ios = realloc(d->ios, (d->io_count + 1) * sizeof(*ios));
+	if (ios) {
+		d->ios = ios;
+		io->idx = d->io_count;
+		d->ios[d->io_count++] = io;
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (!ios) {
+		free(io);
+		return NULL;
+	}
+	return io;
+}
+
+struct io *datapath_io_get(struct dthread *t, uint64_t unique)
+{
+	struct io *io;
+
+	if (list_empty(&t->free)) {
+		io = io_new(t);
+		if (!io)
+			return NULL;
+	} else {
+		io = list_first_entry(&t->free, struct io, link);
+		list_del(&io->link);
+	}
+	list_init(&io->link);
+	io->via_core = false;
+	io->data = io->img = NULL;
+	io->left = 0;
+	dp_op_init(&io->op);
+	io->op.owner = io;
+	io->unique = unique;
+	return io;
+}
+
+void datapath_io_put(struct io *io)
+{
+	struct datapath *d = io->t->d;
+
+	if (io->img != io->data)
+		dbuf_put(io->img);
+	dbuf_put(io->data);
+	io->img = io->data = NULL;
+	pthread_mutex_lock(&d->lock);
+	io->unique = 0;
+	io->gen++;
+	pthread_mutex_unlock(&d->lock);
+	list_add(&io->link, &io->t->free);
+}
+
+static bool reqs_room(struct io *io, uint32_t n)
+{
+	struct bdev_req *r;
+	struct iovec *v;
+
+	if (n <= io->req_room)
+		return true;
+	r = calloc(n, sizeof(*r));
+	v = calloc(n, sizeof(*v));
+	if (!r || !v) {
+		free(r);
+		free(v);
+		return false;
+	}
+	if (io->reqs != io->inline_reqs) {
+		free(io->reqs);
+		free(io->iov);
+	}
+	io->reqs = r;
+	io->iov = v;
+	io->req_room = n;
+	return true;
+}
+
+/* The buffer that the segments address; a write of whole blocks has it already. */
+static bool image_ready(struct io *io)
+{
+	struct dp_op *op = &io->op;
+
+	if (io->img == io->data)
+		io->img = NULL;
+	if (io->img && (io->img->room < op->img_len || (op->write && !op->bounce))) {
+		dbuf_put(io->img);
+		io->img = NULL;
+	}
+	if (op->write && !op->bounce) {
+		io->img = io->data;
+		return true;
+	}
+	if (!io->img)
+		io->img = dbuf_get(op->img_len);
+	if (!io->img)
+		return false;
+	io->img->len = op->img_len;
+	if (op->write && op->bounce && op->io_write)
+		dp_fill(op, io->img->bytes, io->data->bytes);
+	return true;
+}
+
+/* ------------------------------------------------------------------ answers to the kernel */
+
+void datapath_answer(struct datapath *d, uint64_t unique, int err, const void *data, size_t len)
+{
+	struct fuse_out_header h = {
+		.len = (uint32_t)(sizeof(h) + len), .error = err, .unique = unique};
+	struct iovec v[2] = {{&h, sizeof(h)}, {(void *)(uintptr_t)data, len}};
+
+	/* ENOENT: the process that waited is gone; EIO, ENODEV: so is the mount. */
+	(void)!writev(d->fuse_fd, v, len ? 2 : 1);
+}
+
+static void count(struct io *io, uint64_t end_ns)
+{
+	struct datapath_stats *st = &io->t->stats;
+	const struct dp_op *op = &io->op;
+	uint64_t took_ns = end_ns - io->start_ns, bytes = op->result > 0 ? (uint64_t)op->result : 0;
+
+	if (took_ns > st->longest_ns)
+		st->longest_ns = took_ns;
+	if (!op->write && !op->seg_count && !io->via_core) {
+		st->zero_reads++;
+		return;
+	}
+	if (op->write && io->via_core) {
+		st->core_writes++;
+		st->core_write_bytes += bytes;
+	} else if (op->write) {
+		st->direct_writes++;
+		st->direct_write_bytes += bytes;
+	} else if (io->via_core) {
+		st->core_reads++;
+		st->core_read_bytes += bytes;
+	} else {
+		st->direct_reads++;
+		st->direct_read_bytes += bytes;
+	}
+}
+
+static void answer_read(struct io *io)
+{
+	struct datapath *d = io->t->d;
+	const struct dp_op *op = &io->op;
+
+	if (op->result <= 0) {
+		datapath_answer(d, io->unique, op->result, NULL, 0);
+		return;
+	}
+	if (!image_ready(io)) {
+		datapath_answer(d, io->unique, -ENOMEM, NULL, 0);
+		return;
+	}
+	dp_fill(op, io->img->bytes, NULL);
+	datapath_answer(d, io->unique, 0, io->img->bytes + op->skip, (size_t)op->result);
+}
+
+static void answer_write(struct io *io)
+{
+	struct fuse_write_out out = {.size = (uint32_t)io->op.result};
+
+	if (io->op.result < 0)
+		datapath_answer(io->t->d, io->unique, io->op.result, NULL, 0);
+	else
+		datapath_answer(io->t->d, io->unique, 0, &out, sizeof(out));
+}
+
+static void answer(struct io *io)
+{
+	if (io->op.write)
+		answer_write(io);
+	else
+		answer_read(io);
+	datapath_io_put(io);
+}
+
+/* ------------------------------------------------------------------ what a verdict wants done */
+
+void datapath_wake(struct dthread *t)
+{
+	uint64_t one = 1;
+
+	if (t->woken)
+		return;
+	t->woken = true;
+	(void)!write(t->wakefd, &one, sizeof(one));
+}
+
+/* Locked: to the owner of the I/O, whichever thread found it out. */
+static void news(struct io *io, enum io_news what, int err, uint64_t off)
+{
+	csv_assert(list_empty(&io->link));
+	io->news = what;
+	io->news_err = err;
+	io->news_off = off;
+	list_add_tail(&io->link, &io->t->returned);
+	datapath_wake(io->t);
+}
+
+/* Locked: ops that were parked and may go on now. */
+static void return_ready(struct datapath *d, uint64_t now_ns)
+{
+	struct dp_op *op;
+
+	while ((op = dp_next_ready(d->dp, now_ns)))
+		news(op->owner, NEWS_READY, 0, 0);
+}
+
+static void post_events(struct datapath *d)
+{
+	struct event ev;
+
+	while (dp_next_event(d->dp, &ev))
+		d->cfg.post(d->cfg.ctx, &ev);
+}
+
+static void post_block(struct io *io)
+{
+	struct datapath *d = io->t->d;
+	const struct dp_op *op = &io->op;
+	struct event ev = {.type = EV_BLOCK, .tag = tag_of(io)};
+
+	ev.block.write = op->io_write;
+	ev.block.fua = op->io_fua;
+	ev.block.unknown = op->io_unknown && op->io_write;
+	ev.block.ino = op->ino;
+	ev.block.seg_count = op->seg_count;
+	ev.block.segs = op->segs;
+	ev.block.data = dbuf_handle(io->img);
+	ev.block.len = op->img_len;
+	d->cfg.post(d->cfg.ctx, &ev);
+}
+
+static void post_request(struct io *io, enum fs_op what)
+{
+	struct datapath *d = io->t->d;
+	const struct dp_op *op = &io->op;
+	struct event ev = {.type = EV_REQUEST, .tag = tag_of(io), .rq = &io->rq};
+
+	memset(&io->rq, 0, sizeof(io->rq));
+	io->rq.op = what;
+	io->rq.ino = op->ino;
+	io->rq.time_ns = now().wall_ns;
+	if (what == FS_APPEND) {
+		io->rq.len = op->len;
+	} else {
+		io->rq.off = op->need_off;
+		io->rq.len = op->need_len;
+		io->rq.flags = op->need_write ? FS_LAYOUT_WRITE : 0;
+	}
+	d->cfg.post(d->cfg.ctx, &ev);
+}
+
+static void post_commit(struct io *io)
+{
+	struct datapath *d = io->t->d;
+	const struct dp_op *op = &io->op;
+	struct event ev = {.type = EV_COMMIT, .tag = tag_of(io)};
+
+	ev.range.ino = op->range.ino;
+	ev.range.off = op->range.off;
+	ev.range.len = op->range.len;
+	ev.range.size = op->range.size;
+	ev.range.mtime_ns = op->range.mtime_ns;
+	d->cfg.post(d->cfg.ctx, &ev);
+}
+
+/*
+ * Locked. Tells the core, in the order that dp.h asks for. Returns DP_SUBMIT or DP_DONE for the caller
+ * to do when it has unlocked; DP_WAIT: nothing.
+ */
+static enum dp_verdict tell(struct io *io, enum dp_verdict v, struct dp_now tn)
+{
+	struct datapath *d = io->t->d;
+	struct event ev;
+
+	/* Without a buffer it cannot go on: the op ends as if the medium had failed. */
+	if ((v == DP_SUBMIT || v == DP_HANDOVER) && !image_ready(io))
+		v = v == DP_SUBMIT ? dp_done(d->dp, &io->op, LUN_MEDIUM, tn)
+				   : dp_block_done(d->dp, &io->op, -ENOMEM, tn);
+	while (dp_op_event(&io->op, &ev))
+		d->cfg.post(d->cfg.ctx, &ev);
+	switch (v) {
+	case DP_HANDOVER:
+		io->via_core = true;
+		post_block(io);
+		v = DP_WAIT;
+		break;
+	case DP_NEED_LAYOUT:
+		io->t->stats.layout_gets++;
+		post_request(io, FS_LAYOUT_GET);
+		v = DP_WAIT;
+		break;
+	case DP_NEED_APPEND:
+		post_request(io, FS_APPEND);
+		v = DP_WAIT;
+		break;
+	case DP_COMMIT:
+		io->t->stats.commits++;
+		post_commit(io);
+		v = DP_WAIT;
+		break;
+	case DP_DONE:
+		count(io, tn.now_ns);
+		break;
+	case DP_SUBMIT:
+	case DP_WAIT:
+		break;
+	}
+	post_events(d);
+	return_ready(d, tn.now_ns);
+	return v;
+}
+
+static void submit(struct io *io);
+
+static void act(struct io *io, enum dp_verdict v)
+{
+	if (v == DP_SUBMIT)
+		submit(io);
+	else if (v == DP_DONE)
+		answer(io);
+}
+
+void datapath_io_begin(struct io *io)
+{
+	struct datapath *d = io->t->d;
+	enum dp_verdict v;
+	struct dp_now tn = now();
+
+	pthread_mutex_lock(&d->lock);
+	v = tell(io, dp_begin(d->dp, &io->op, tn), tn);
+	pthread_mutex_unlock(&d->lock);
+	act(io, v);
+}
+
+static void io_ended(struct io *io, enum lun_status status)
+{
+	struct datapath *d = io->t->d;
+	enum dp_verdict v;
+	struct dp_now tn = now();
+
+	pthread_mutex_lock(&d->lock);
+	v = tell(io, dp_done(d->dp, &io->op, status, tn), tn);
+	pthread_mutex_unlock(&d->lock);
+	act(io, v);
+}
+
+static void req_done(struct bdev_req *r)
+{
+	struct io *io = r->owner;
+
+	io->worst = dp_worst(io->worst, r->status);
+	csv_assert(io->left > 0);
+	if (!--io->left)
+		io_ended(io, io->worst);
+}
+
+static void submit(struct io *io)
+{
+	struct dthread *t = io->t;
+	struct dp_op *op = &io->op;
+
+	if (!t->b || !reqs_room(io, op->seg_count)) {
+		io_ended(io, t->b ? LUN_MEDIUM : LUN_UNKNOWN);
+		return;
+	}
+	io->worst = LUN_OK;
+	io->left = op->seg_count;
+	for (uint32_t i = 0; i < op->seg_count; i++) {
+		struct bdev_req *r = &io->reqs[i];
+
+		io->iov[i] = (struct iovec){io->img->bytes + op->segs[i].buf_off, op->segs[i].len};
+		r->cmd = (struct lun_cmd){
+			.op = op->io_write ? LUN_WRITE : LUN_READ,
+			.fua = op->io_fua,
+			.off = op->segs[i].lun_off,
+			.len = op->segs[i].len,
+		};
+		r->iov = &io->iov[i];
+		r->iov_count = 1;
+		r->done = req_done;
+		r->owner = io;
+		bdev_submit(t->b, r);
+	}
+	t->submitted = true;
+}
+
+/* ------------------------------------------------------------------ news of the core and of others */
+
+static enum dp_verdict go_on(struct io *io, struct dp_now tn)
+{
+	struct dp *dp = io->t->d->dp;
+	struct dp_op *op = &io->op;
+
+	switch (io->news) {
+	case NEWS_READY:
+		return dp_begin(dp, op, tn);
+	case NEWS_BLOCK:
+		return dp_block_done(dp, op, io->news_err, tn);
+	case NEWS_RETRY:
+		return dp_block_retry(dp, op, tn);
+	case NEWS_LAYOUT:
+		return dp_layout_done(dp, op, io->news_err, tn);
+	case NEWS_APPEND:
+		return dp_append_done(dp, op, io->news_err, io->news_off, tn);
+	case NEWS_ENDED:
+		break;
+	}
+	return DP_DONE;
+}
+
+void datapath_io_run(struct dthread *t)
+{
+	struct datapath *d = t->d;
+	struct dp_now tn = now();
+	enum dp_verdict v;
+	struct io *io;
+
+	pthread_mutex_lock(&d->lock);
+	return_ready(d, tn.now_ns);
+	while (!list_empty(&t->returned)) {
+		io = list_first_entry(&t->returned, struct io, link);
+		list_del(&io->link);
+		v = tell(io, go_on(io, tn), tn);
+		pthread_mutex_unlock(&d->lock);
+		act(io, v);
+		tn = now();
+		pthread_mutex_lock(&d->lock);
+	}
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void put_layout(struct datapath *d, const struct effect *e)
+{
+	/* An error reaches whoever asked: dp_layout_done() says so. */
+	(void)dp_layout_put(d->dp, e->layout.ino, e->layout.off, e->layout.len, e->layout.size,
+		e->layout.extents, e->layout.extent_count);
+}
+
+/* Bytes read on another way, for a part of the image. */
+static void block_data(struct datapath *d, const struct effect *e)
+{
+	struct io *io = io_of(d, e->tag);
+	struct dbuf *from = dbuf_of(e->blockdata.data);
+	uint32_t off = e->blockdata.buf_off, len = e->blockdata.len;
+
+	if (!io || !io->img || io->op.io_write || io->op.state != DP_ST_CORE)
+		return;
+	if (off > io->op.img_len || len > io->op.img_len - off || len > from->len)
+		return;
+	memcpy(io->img->bytes + off, from->bytes, len);
+}
+
+static void reply(struct datapath *d, const struct effect *e)
+{
+	struct io *io = io_of(d, e->tag);
+
+	if (!io)
+		return;
+	if (io->op.state == DP_ST_ASK)
+		news(io, NEWS_LAYOUT, e->reply->err, 0);
+	else if (io->op.state == DP_ST_APPEND)
+		news(io, NEWS_APPEND, e->reply->err, e->reply->off);
+}
+
+static void block_ends(struct datapath *d, const struct effect *e)
+{
+	struct io *io = io_of(d, e->tag);
+
+	if (!io)
+		return;
+	if (e->type == FX_BLOCK_RETRY && io->op.state == DP_ST_CORE)
+		news(io, NEWS_RETRY, 0, 0);
+	else if (e->type == FX_BLOCK_DONE &&
+		 (io->op.state == DP_ST_CORE || io->op.state == DP_ST_COMMIT))
+		news(io, NEWS_BLOCK, e->block.err, 0);
+}
+
+bool datapath_apply(struct datapath *d, const struct effect *e)
+{
+	bool mine = true;
+
+	if (e->type == FX_DATA_FREE) {
+		dbuf_put(dbuf_of(e->data));
+		return true;
+	}
+	pthread_mutex_lock(&d->lock);
+	switch (e->type) {
+	case FX_REPLY:
+		mine = e->tag & DATAPATH_TAG;
+		if (mine)
+			reply(d, e);
+		break;
+	case FX_BLOCK_DONE:
+	case FX_BLOCK_RETRY:
+		block_ends(d, e);
+		break;
+	case FX_BLOCK_DATA:
+		block_data(d, e);
+		break;
+	case FX_LAYOUT_PUT:
+		put_layout(d, e);
+		break;
+	case FX_LAYOUT_SIZE:
+		dp_layout_size(d->dp, e->layout.ino, e->layout.size);
+		break;
+	case FX_LAYOUT_CLOSE:
+		dp_layout_close(d->dp, e->layout.ino);
+		break;
+	case FX_LAYOUT_DROP:
+		dp_layout_drop(d->dp, e->layout.ino);
+		break;
+	case FX_GATE:
+		dp_gate(d->dp, e->gate.gate, e->gate.lease_ns);
+		break;
+	default:
+		mine = false;
+		break;
+	}
+	if (mine) {
+		post_events(d);
+		return_ready(d, bdev_now_ns());
+	}
+	pthread_mutex_unlock(&d->lock);
+	return mine;
+}
+
+bool datapath_io_interrupt(struct datapath *d, uint64_t unique)
+{
+	struct io *io = NULL;
+
+	pthread_mutex_lock(&d->lock);
+	for (uint32_t i = 0; i < d->io_count && !io; i++) {
+		if (d->ios[i]->unique == unique)
+			io = d->ios[i];
+	}
+	if (io && dp_cancel(d->dp, &io->op)) {
+		list_del(&io->link); /* it may have been on its way back as ready */
+		news(io, NEWS_ENDED, 0, 0);
+		post_events(d);
+		return_ready(d, bdev_now_ns());
+	} else if (io && list_empty(&io->link)) {
+		struct event ev = {.type = EV_CANCEL, .tag = tag_of(io)};
+
+		switch (io->op.state) {
+		case DP_ST_ASK:
+		case DP_ST_APPEND:
+		case DP_ST_CORE:
+		case DP_ST_COMMIT:
+			d->cfg.post(d->cfg.ctx, &ev);
+			break;
+		default:
+			break; /* ends by itself, soon */
+		}
+	}
+	pthread_mutex_unlock(&d->lock);
+	return io != NULL;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* fuse_ops_int.h - what fuse_ops.c and fuse_mount.c share, behind <fuse_lowlevel.h>. Nobody else includes it. */
+#ifndef CSVFS_FUSE_OPS_INT_H
+#define CSVFS_FUSE_OPS_INT_H
+
+#include <linux/fuse.h>
+#include <pthread.h>
+
+#include "csvfs/base/list.h"
+#include "csvfs/fuse_ops.h"
+
+struct frq; /* a request that the core has */
+
+struct fuse_ops {
+	struct fuse_ops_config cfg;
+	struct fuse_ops_hooks hooks;
+	char *mountpoint;
+	struct fuse_session *se;
+	bool in_init, kernel_mmap; /* of the thread that processes INIT, alone at that time */
+
+	pthread_mutex_t lock;
+	struct frq **table;
+	uint32_t table_len, pending;
+	struct list free;
+
+	pthread_mutex_t inval_lock;
+	pthread_cond_t inval_more;
+	struct list invals;
+	bool inval_stop;
+	pthread_t inval_thread;
+	bool inval_running;
+};
+
+static inline fuse_ino_t fuse_ops_nodeid(const struct fuse_ops *f, uint64_t ino)
+{
+	return ino == f->cfg.root_ino ? FUSE_ROOT_ID : ino;
+}
+
+/* fuse_ops.c */
+extern const struct fuse_lowlevel_ops fuse_ops_lowlevel;
+void fuse_ops_forget_requests(struct fuse_ops *f);
+
+/* fuse_mount.c */
+void fuse_mount_init(void *userdata, struct fuse_conn_info *conn);
+
+#endif
