@@ -399,7 +399,7 @@ static uint32_t op_fields(enum fs_op op)
 	case FS_MKDIR:
 		return F_INO | F_NAME | F_MODE | F_CRED | F_TIME | R_ATTR;
 	case FS_SYMLINK:
-		return F_INO | F_NAME | F_DATA | F_CRED | F_TIME | R_ATTR;
+		return F_INO | F_NAME | F_MODE | F_DATA | F_CRED | F_TIME | R_ATTR;
 	case FS_LINK:
 		return F_INO | F_INO2 | F_NAME | F_TIME | R_ATTR;
 	case FS_UNLINK:
