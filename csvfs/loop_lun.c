@@ -211,7 +211,6 @@ void loop_lun_init(struct loop *l)
 		.chap_secret = l->cfg->chap_secret,
 		.node = l->lc->node.node,
 		.session = BDEV_SESSION_CORE,
-		.readonly = l->cfg->readonly,
 		.on_state = own_state,
 		.ctx = l};
 }

@@ -119,8 +119,7 @@ static void random_bytes(void *p, size_t n)
 static bool prepare(struct daemon *d, char *text, size_t text_bytes)
 {
 	const struct bdev_config bc = {.url = d->cfg.volume, .initiator = d->cfg.initiator,
-		.chap_user = d->cfg.chap_user, .chap_secret = d->cfg.chap_secret,
-		.readonly = d->cfg.readonly};
+		.chap_user = d->cfg.chap_user, .chap_secret = d->cfg.chap_secret};
 	const struct config *c = &d->cfg;
 	struct node_config *n = &d->loop.node;
 	const struct disk_super *s = &d->volume.super;
@@ -130,6 +129,12 @@ static bool prepare(struct daemon *d, char *text, size_t text_bytes)
 		return false;
 	if (!is_original(d, text, text_bytes))
 		return false;
+	/* Claim and journal are written with -o ro, too: that is a promise about files. */
+	if (d->volume.info.readonly) {
+		snprintf(text, text_bytes, "%s: write protected, also for -o ro; fsck.csvfs -n and csvdb can read it",
+			c->fsname);
+		return false;
+	}
 	if (s->cluster_name[0] && !c->nocluster) {
 		if (!join_cluster(d, text, text_bytes))
 			return false;

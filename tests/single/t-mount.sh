@@ -122,6 +122,13 @@ umount mnt
 gone
 fsck.csvfs -n v.img >out || fail "not clean after replay: $(cat out)"
 
+# ---- read-only
+timeout 30 csvfs v.img mnt -o "ro,$opts" || fail "cannot mount read-only"
+[ "$(cat mnt/a)" = hello ] || fail "cannot read"
+! touch mnt/new 2>/dev/null || fail "ro, and yet a file was made"
+umount mnt
+gone
+
 # ---- SIGTERM unmounts; a dead mount has a message of its own
 mount_it
 kill "$(cat pid)"
