@@ -358,10 +358,11 @@ static void code_dirents(struct coder *x, void **data, uint32_t *len)
 #define F_MODE (1u << 9)
 #define F_CRED (1u << 10)
 #define F_TIME (1u << 11)
-#define F_ATTR (1u << 12) /* and valid */
+#define F_ATTR (1u << 12)
 #define F_DATA (1u << 13)
 #define F_EXTENTS (1u << 14)
 #define F_MAYBE_INO (1u << 15) /* ino, 0 allowed */
+#define F_VALID (1u << 16)
 
 #define R_ATTR (1u << 24)
 #define R_STATFS (1u << 25)
@@ -393,7 +394,7 @@ static uint32_t op_fields(enum fs_op op)
 	case FS_LSEEK:
 		return F_INO | F_COOKIE | F_FLAGS | R_OFF;
 	case FS_SETATTR:
-		return F_INO | F_ATTR | F_CRED | F_TIME | R_ATTR;
+		return F_INO | F_VALID | F_ATTR | F_CRED | F_TIME | R_ATTR;
 	case FS_MKNOD:
 		return F_INO | F_NAME | F_MODE | F_CRED | F_TIME | R_ATTR;
 	case FS_MKDIR:
@@ -415,7 +416,7 @@ static uint32_t op_fields(enum fs_op op)
 	case FS_REMOVEXATTR:
 		return F_INO | F_XNAME | F_CRED | F_TIME;
 	case FS_FALLOCATE:
-		return F_INO | F_OFF | F_LEN | F_FLAGS | F_TIME | R_ATTR;
+		return F_INO | F_OFF | F_LEN | F_FLAGS | F_VALID | F_TIME | R_ATTR;
 	case FS_OPEN:
 		return F_INO | F_FLAGS | F_TIME | R_ATTR;
 	case FS_CLOSE:
@@ -423,7 +424,7 @@ static uint32_t op_fields(enum fs_op op)
 	case FS_LAYOUT_GET:
 		return F_INO | F_OFF | F_LEN | F_FLAGS | F_TIME | R_EXTENTS | R_ATTR;
 	case FS_LAYOUT_COMMIT:
-		return F_INO | F_EXTENTS | F_ATTR | F_FLAGS | F_TIME | R_ATTR;
+		return F_INO | F_EXTENTS | F_VALID | F_ATTR | F_FLAGS | F_TIME | R_ATTR;
 	case FS_LAYOUT_RETURN:
 		return F_INO | F_TIME;
 	case FS_APPEND:
@@ -454,7 +455,7 @@ static void code_unused(struct coder *x, const struct fs_request *rq, uint32_t f
 	need(x, (f & F_LEN) || !rq->len);
 	need(x, (f & F_FLAGS) || !rq->flags);
 	need(x, (f & F_MODE) || (!rq->mode && !rq->rdev));
-	need(x, (f & F_ATTR) || !rq->valid);
+	need(x, (f & F_VALID) || !rq->valid);
 	need(x, (f & F_DATA) || !rq->data_len);
 	need(x, (f & F_EXTENTS) || !rq->extent_count);
 }
@@ -509,10 +510,10 @@ static void code_request_fields(struct coder *x, struct fs_request *rq)
 	}
 	if (f & F_TIME)
 		code_i64(x, &rq->time_ns);
-	if (f & F_ATTR) {
+	if (f & F_VALID)
 		code_u32(x, &rq->valid);
+	if (f & F_ATTR)
 		code_attr(x, &rq->attr);
-	}
 	if (f & F_DATA)
 		code_request_data(x, rq);
 	if (f & F_EXTENTS)
