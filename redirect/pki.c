@@ -326,9 +326,9 @@ int pki_node(const char *dir, const char *node, const char *out_dir, bool force,
 			"'%s' cannot be a node's name: letters, digits, '.', '-', '_', at most %d",
 			node, NODE_NAME_MAX - 1);
 	if (out_dir)
-		err = snprintf(out, sizeof(out), "%s", out_dir) < (int)sizeof(out) ?
-			      0 :
-			      say(&t, -ENAMETOOLONG, "%s: the name is too long", out_dir);
+		err = snprintf(out, sizeof(out), "%s", out_dir) < (int)sizeof(out)
+			      ? 0
+			      : say(&t, -ENAMETOOLONG, "%s: the name is too long", out_dir);
 	else
 		err = path_join(out, dir, node, &t);
 	if (!err)
