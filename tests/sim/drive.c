@@ -156,7 +156,8 @@ static void after_dp(struct sim *s, struct snode *n)
 	post_events(s, n);
 	if (!n->up)
 		return;
-	dp_check(n->dp);
+	if (s->steps % 8 == 0)
+		dp_check(n->dp);
 	d = dp_deadline(n->dp);
 	sim_at_node(s, n, d == NEVER || d <= s->now_ns ? s->now_ns + 1000 : d, dp_timer, n);
 }

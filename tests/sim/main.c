@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * csvsim - runs seeds.  csvsim [--seeds N] [--from SEED] [--seed SEED] [-v] [--no-FAULT...] [--twice]
+ * csvsim - runs seeds.  csvsim [--seeds N] [--from SEED] [--seed SEED] [-v] [--jobs N] ...
  *
  * Exit 0: no seed failed. A failing seed is printed with the command that replays it, and replayed with
  * its narrated trace into a file when -v is given.
@@ -11,7 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "csvfs/base/assert.h"
 #include "metadata/ops.h"
@@ -322,16 +325,63 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	return ok;
 }
 
+/* What one worker has run: in memory that all share. */
+struct share {
+	uint64_t done, failed;
+	struct sim totals;
+};
+
+static void run_share(struct share *sh, uint64_t from, uint64_t to, uint32_t step, bool verbose,
+	bool keep, uint64_t twice)
+{
+	uint64_t h, h2;
+
+	for (uint64_t seed = from; seed < to; seed += step) {
+		bool ok = run_seed(seed, verbose, &h, &sh->totals);
+
+		sh->done++;
+		/* The same seed twice is the same run, or a replay would show something else. */
+		if (ok && !verbose && seed % 100 < twice) {
+			(void)run_seed(seed, false, &h2, &sh->totals);
+			if (h != h2) {
+				fprintf(stderr, "FAILED seed %lu: two runs differ\n", seed);
+				ok = false;
+			}
+		}
+		sh->failed += !ok;
+		if (!ok && !keep)
+			return;
+	}
+}
+
+static void add_up(struct sim *t, const struct share *sh, uint64_t *done, uint64_t *failed)
+{
+	*done += sh->done;
+	*failed += sh->failed;
+	t->ops_done += sh->totals.ops_done;
+	t->data_ops += sh->totals.data_ops;
+	t->now_ns += sh->totals.now_ns;
+	t->crashes += sh->totals.crashes;
+	t->path_losses += sh->totals.path_losses;
+	t->partitions += sh->totals.partitions;
+	t->pauses += sh->totals.pauses;
+	t->moves += sh->totals.moves;
+	t->san_losses += sh->totals.san_losses;
+}
+
 static int usage(void)
 {
 	fprintf(stderr, "usage: csvsim [--seeds N] [--from SEED] [--seed SEED] [-v] [--twice PERCENT]"
-			" [--keep-going] [--no-faults MASK]\n");
+			" [--keep-going] [--jobs N]\n"
+			"  [--no-faults MASK]\n");
 	return 2;
 }
 
 int main(int argc, char **argv)
 {
-	uint64_t seeds = 200, from = 1, failed = 0, twice = 2, done = 0, h, h2;
+	uint64_t seeds = 200, from = 1, failed = 0, twice = 2, done = 0;
+	uint32_t jobs = 1;
+	struct share *sum;
 	bool verbose = false, keep = false;
 	struct sim *totals = calloc(1, sizeof(*totals));
 	struct timespec t0, t1;
@@ -346,6 +396,8 @@ int main(int argc, char **argv)
 			seeds = strtoull(argv[++i], NULL, 0);
 		else if (i + 1 < argc && !strcmp(argv[i], "--from"))
 			from = strtoull(argv[++i], NULL, 0);
+		else if (i + 1 < argc && !strcmp(argv[i], "--jobs"))
+			jobs = (uint32_t)strtoul(argv[++i], NULL, 0);
 		else if (i + 1 < argc && !strcmp(argv[i], "--twice"))
 			twice = strtoull(argv[++i], NULL, 0);
 		else if (i + 1 < argc && !strcmp(argv[i], "--no-faults"))
@@ -357,22 +409,28 @@ int main(int argc, char **argv)
 			return usage();
 	}
 	clock_gettime(CLOCK_MONOTONIC, &t0);
-	for (uint64_t seed = from; seed < from + seeds; seed++) {
-		bool ok = run_seed(seed, verbose, &h, totals);
-
-		done++;
-		/* The same seed twice is the same run, or a replay would show something else. */
-		if (ok && !verbose && seed % 100 < twice) {
-			(void)run_seed(seed, false, &h2, totals);
-			if (h != h2) {
-				fprintf(stderr, "FAILED seed %lu: two runs differ\n", seed);
-				ok = false;
-			}
+	if (!jobs)
+		return usage();
+	if (jobs > seeds)
+		jobs = (uint32_t)seeds;
+	sum = mmap(NULL, jobs * sizeof(*sum), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	for (uint32_t j = 1; j < jobs; j++) {
+		fflush(NULL);
+		if (fork() == 0) {
+			run_share(&sum[j], from + j, from + seeds, jobs, verbose, keep, twice);
+			exit(0);
 		}
-		failed += !ok;
-		if (!ok && !keep)
-			break;
 	}
+	run_share(&sum[0], from, from + seeds, jobs, verbose, keep, twice);
+	for (uint32_t j = 1; j < jobs; j++) {
+		int status;
+
+		/* A worker that died on an assertion has said so; its seed counts as failed. */
+		if (wait(&status) > 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == 0))
+			failed++;
+	}
+	for (uint32_t j = 0; j < jobs; j++)
+		add_up(totals, &sum[j], &done, &failed);
 	clock_gettime(CLOCK_MONOTONIC, &t1);
 	sec = (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9;
 	printf("%lu seeds, %lu failed, %.1f s (%.0f a second); %lu virtual hours, %lu operations, "
