@@ -21,7 +21,13 @@
 
 /* A block that any test may fill: a value block, whose content has few rules. */
 #define HELP_MAGIC MAGIC_XATTR
-#define HELP_OWNER (3500u << 3 | 1)
+#define HELP_OWNER help_owner(t)
+
+/* A number that an inode could have. */
+static inline uint64_t help_owner(struct txn *t)
+{
+	return (le64_get(txn_super(t)->data_start) + 1) << 3 | 1;
+}
 
 static inline int help_make_root(struct txn *t)
 {

@@ -124,13 +124,14 @@ static inline void lun_open(struct lun *l)
 	lun_run(l);
 }
 
-/* Made with a good LUN that has a write cache. */
-static inline struct lun *lun_new(uint64_t bytes, uint32_t cluster_bytes)
+/* Made with a good LUN that has a write cache; journal 0: the default. */
+static inline struct lun *lun_new_journal(uint64_t bytes, uint32_t cluster_bytes, uint64_t journal)
 {
 	struct lun *l = calloc(1, sizeof(*l));
 	struct image_params p = help_params(cluster_bytes);
 	char why[256];
 
+	p.journal_bytes = journal;
 	l->mem = run_sync_mem_new(bytes);
 	l->dev = run_sync_mem_dev(l->mem);
 	assert_int_equal(run_sync_mkfs(&l->dev, &p, &help_ops, &help_sink, why), 0);
@@ -150,6 +151,11 @@ static inline struct lun *lun_new(uint64_t bytes, uint32_t cluster_bytes)
 	lun_open(l);
 	assert_int_equal(vol_state(l->v), VOL_READY);
 	return l;
+}
+
+static inline struct lun *lun_new(uint64_t bytes, uint32_t cluster_bytes)
+{
+	return lun_new_journal(bytes, cluster_bytes, 0);
 }
 
 /* Power is lost; what was answered well is there. A new engine, closed. */
