@@ -31,7 +31,12 @@ done
 loser=n1
 [ "${going[0]}" = n2 ] || loser=n2
 ! moves $loser data 1 || fail "$loser lost, and does I/O"
-echo "# ${going[0]} goes on; the network is back"
+echo "# ${going[0]} goes on; $loser leaves it in peace"
+epoch=$(state "${going[0]}" .epoch)
+sleep 10
+[ "$(state "${going[0]}" .epoch)" = "$epoch" ] || fail "the two take the LUN from each other in turn"
+goes_on "${going[0]}"
+echo "# the network is back"
 lab net n1 up
 within 30 mode_is $loser direct || fail "$loser is $(state $loser .mode)"
 goes_on $loser
