@@ -63,7 +63,7 @@ check_includes() {
 	[ -z "$hit" ] || complain "csvfs/base includes outside itself: $hit"
 	only_in corosync/ coordinator/cpg.c
 	only_in iscsi/ csvfs/iscsi.c
-	only_in openssl/ redirect/tls.c redirect/pki.c
+	only_in openssl/ redirect/tls_conn.c redirect/tls_cert.c redirect/tls_cert.h redirect/pki.c
 	only_in 'fuse' csvfs/fuse_ops.c csvfs/datapath.c csvfs/fuse_mount.c
 	only_in blkid/ tools/mkfs.csvfs.c tools/probe.c
 }

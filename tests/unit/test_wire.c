@@ -268,6 +268,49 @@ static void random_reclaim(struct prng *r, struct msg *m)
 	}
 }
 
+static void random_other(struct prng *r, struct msg *m)
+{
+	switch (m->type) {
+	case MSG_RECLAIM_END:
+		m->reclaim_end.count = (uint32_t)prng_u64(r);
+		break;
+	case MSG_SERVE:
+	case MSG_VOID:
+		break;
+	case MSG_FENCE_ME:
+	case MSG_FENCE_DONE:
+		m->fence.node = 2;
+		m->fence.incarnation = (uint32_t)prng_u64(r) | 1;
+		m->fence.err = m->type == MSG_FENCE_DONE ? -EIO : 0;
+		break;
+	case MSG_BLOCK:
+		random_block(r, m);
+		break;
+	case MSG_BLOCK_REPLY:
+		m->block_reply.status = (enum lun_status)prng_below(r, 8);
+		m->data_len =
+			m->block_reply.status == LUN_OK ? (uint32_t)prng_below(r, IO_BYTES_MAX) : 0;
+		break;
+	case MSG_CTL:
+		m->ctl.op = (enum ctl_op)(1 + prng_below(r, CTL_REDIRECT));
+		m->ctl.on = prng_below(r, 2);
+		random_text(r, m->ctl.name, NODE_NAME_MAX - 1, 0);
+		break;
+	case MSG_CTL_REPLY:
+		m->ctl_reply.err = -EINVAL;
+		random_text(r, (char *)blob.bytes, 5000, 0);
+		m->ctl_reply.text = (char *)blob.bytes;
+		m->ctl_reply.text_len = (uint32_t)strlen(m->ctl_reply.text);
+		break;
+	default:
+		m->stats.node = 7;
+		random_text(r, (char *)blob.bytes, 100000, 0);
+		m->stats.text = (char *)blob.bytes;
+		m->stats.text_len = (uint32_t)strlen(m->stats.text);
+		break;
+	}
+}
+
 static void random_msg(struct prng *r, struct msg *m, enum msg_type type)
 {
 	memset(m, 0, sizeof(*m));
@@ -306,43 +349,8 @@ static void random_msg(struct prng *r, struct msg *m, enum msg_type type)
 	case MSG_RECLAIM:
 		random_reclaim(r, m);
 		break;
-	case MSG_RECLAIM_END:
-		m->reclaim_end.count = (uint32_t)prng_u64(r);
-		break;
-	case MSG_SERVE:
-	case MSG_VOID:
-		break;
-	case MSG_FENCE_ME:
-	case MSG_FENCE_DONE:
-		m->fence.node = 2;
-		m->fence.incarnation = (uint32_t)prng_u64(r) | 1;
-		m->fence.err = type == MSG_FENCE_DONE ? -EIO : 0;
-		break;
-	case MSG_BLOCK:
-		random_block(r, m);
-		break;
-	case MSG_BLOCK_REPLY:
-		m->block_reply.status = (enum lun_status)prng_below(r, 8);
-		m->data_len =
-			m->block_reply.status == LUN_OK ? (uint32_t)prng_below(r, IO_BYTES_MAX) : 0;
-		break;
-	case MSG_CTL:
-		m->ctl.op = (enum ctl_op)(1 + prng_below(r, CTL_REDIRECT));
-		m->ctl.on = prng_below(r, 2);
-		random_text(r, m->ctl.name, NODE_NAME_MAX - 1, 0);
-		break;
-	case MSG_CTL_REPLY:
-		m->ctl_reply.err = -EINVAL;
-		random_text(r, (char *)blob.bytes, 5000, 0);
-		m->ctl_reply.text = (char *)blob.bytes;
-		m->ctl_reply.text_len = (uint32_t)strlen(m->ctl_reply.text);
-		break;
-	case MSG_STATS:
-		m->stats.node = 7;
-		random_text(r, (char *)blob.bytes, 100000, 0);
-		m->stats.text = (char *)blob.bytes;
-		m->stats.text_len = (uint32_t)strlen(m->stats.text);
-		break;
+	default:
+		random_other(r, m);
 	}
 }
 
