@@ -277,12 +277,21 @@ static void on_cancel(struct node *n, uint64_t tag, struct effects *fx)
 
 /* ------------------------------------------------------------------ sessions */
 
-/* Our rights have ended: what was not committed is lost, and a later fsync says so. */
-static void evicted(struct node *n, struct effects *fx)
+static void session_notes(struct node *n, struct effects *fx);
+
+/*
+ * Our rights have ended: what was not committed is lost, and a later fsync says so. We start over with
+ * the coordinator: a new session, in which we reclaim what is still ours, the opens.
+ */
+static void evicted(struct node *n, bool in_session, struct effects *fx)
 {
 	n->evictions++;
 	n->standing = false;
 	node_file_forget_layouts(n, fx);
+	if (n->coord && !in_session) {
+		session_drop(n->coord, "evicted: starts over", fx);
+		session_notes(n, fx);
+	}
 }
 
 static void on_message(struct node *n, struct session *s, const struct msg *m, uint64_t data,
@@ -323,7 +332,7 @@ static void on_message(struct node *n, struct session *s, const struct msg *m, u
 	case MSG_VOID:
 		if (s == n->coord && n->reclaim == RECLAIM_SENT) {
 			trace(n->trace, TRACE_ERROR, "our layouts are void: others went on without us");
-			evicted(n, fx);
+			evicted(n, true, fx);
 			n->reclaim = RECLAIM_SENDING;
 			n->reclaim_at = NULL;
 			n->reclaim_count = 0;
@@ -520,7 +529,7 @@ static void path_step(struct node *n, struct effects *fx)
 		trace(n->trace, TRACE_ERROR, "evicted: our incarnation %x was fenced", gone);
 		io_path_lose(&n->path, "evicted by the coordinator", n->now_ns, fx);
 		io_path_fenced(&n->path, gone);
-		evicted(n, fx);
+		evicted(n, false, fx);
 	}
 	/* Others may go on without us: only a coordinator can say that what we hold is still ours. */
 	if (tk == TK_IDLE || tk == TK_LOST || tk == TK_FROZEN)
