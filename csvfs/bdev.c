@@ -129,8 +129,8 @@ void bdev_submit(struct bdev *b, struct bdev_req *r)
 	r->keys = NULL;
 	r->parts = 0;
 	r->start_ns = bdev_now_ns();
-	if (b->state == BDEV_UP && (r->cmd.op == LUN_READ || r->cmd.op == LUN_WRITE ||
-					   r->cmd.op == LUN_UNMAP) &&
+	if (b->state == BDEV_UP &&
+		(r->cmd.op == LUN_READ || r->cmd.op == LUN_WRITE || r->cmd.op == LUN_UNMAP) &&
 		!in_bounds(&b->info, &r->cmd))
 		r->status = LUN_UNSUPPORTED;
 	if (b->state != BDEV_UP || r->status != LUN_OK) {

@@ -16,11 +16,12 @@
  *	     +-----------refused, no LUN, connection lost------------------------------^
  *
  * Rules
- *  1. done() and on_state() are called from bdev_service() and bdev_close(), never from bdev_submit().
- *  2. Each submitted request ends exactly once. When a session is lost or closed, what is outstanding
- *     ends LUN_UNKNOWN, all of it before on_state(BDEV_DOWN) is called.
- *  3. done() and on_state() may submit further requests to the same bdev; they may neither close nor
- *     service it.
+ *  1. done() and on_state() are called from bdev_service() and bdev_close(), never from
+ *     bdev_submit().
+ *  2. Each submitted request ends exactly once. When a session is lost or closed, what is
+ *     outstanding ends LUN_UNKNOWN, all of it before on_state(BDEV_DOWN) is called.
+ *  3. done() and on_state() may submit further requests to the same bdev; they may neither close
+ *     nor service it.
  *  4. A write that ended LUN_UNKNOWN may still land, even after bdev_close().
  */
 #ifndef CSVFS_BDEV_H
@@ -48,32 +49,35 @@ enum bdev_state {
 /* Known from BDEV_UP on. */
 struct bdev_info {
 	uint32_t block_bytes;	     /* logical block: offsets and lengths are multiples of it */
-	uint32_t max_transfer_bytes; /* the target's limit for one command; longer ones are split here */
+	uint32_t max_transfer_bytes; /* the target's limit; longer commands are split here */
 	uint64_t lun_bytes;
 	bool write_cache;  /* a write without FUA is durable only after LUN_FLUSH */
 	bool reservations; /* the target knows persistent reservations */
 	bool unmap;	   /* LUN_UNMAP is worth sending */
 	bool readonly;	   /* the LUN is write protected, or opened so */
 	bool is_file;
-	char identity[BDEV_IDENTITY_MAX]; /* VPD page 83h, best designator as text; empty: image file */
+	char identity[BDEV_IDENTITY_MAX]; /* VPD page 83h as text; empty: image file */
 	char vendor[32];		  /* vendor and product, for messages */
 };
 
 /* Sessions of one node to one LUN differ by this; the same number is the same nexus again. */
 #define BDEV_SESSION_CORE 0
 #define BDEV_SESSION_DATA(i) ((uint16_t)(1 + (i)))
-#define BDEV_SESSION_RANDOM 0xffffu /* tools, start-up probes: never collides with a mounted node's */
+#define BDEV_SESSION_RANDOM 0xffffu /* tools, start-up probes: never a mounted node's */
 
 struct bdev_config {
-	const char *url;	 /* iscsi://[user%secret@]host[:port]/target/lun, or path of an image */
-	const char *initiator;	 /* iSCSI name of this node; NULL: made from `node` and the host's name */
+	const char *url;	 /* iscsi://[user%secret@]host[:port]/target/lun, or a path */
+	const char *initiator;	 /* iSCSI name; NULL: made from `node` and the host's name */
 	const char *chap_user, *chap_secret; /* NULL: as in the URL, else no CHAP */
-	const char *fault;	 /* faults to inject, see bdev_fault.c; NULL: $CSVFS_FAULT, else none */
+	const char *fault;	 /* see bdev_fault.c; NULL: $CSVFS_FAULT, else none */
 	uint32_t node;		 /* node id; with `session` and the URL it fixes the ISID */
 	uint16_t session;	 /* BDEV_SESSION_* */
 	bool readonly;		 /* image: opened for reading, lock shared */
 	bool nolock;		 /* image: no lock at all (looking at a mounted one) */
-	/* state: BDEV_UP or BDEV_DOWN. Called once or twice: up, then perhaps down; or down at once. */
+	/*
+	 * state: BDEV_UP or BDEV_DOWN. Called once or twice: up, then perhaps down; or down at
+	 * once.
+	 */
 	void (*on_state)(void *ctx, struct bdev *b, enum bdev_state state);
 	void *ctx;
 };
@@ -102,13 +106,15 @@ struct bdev_req {
 };
 
 /*
- * Starts to open. 0 and *out, or a negative errno and one line of text for the user: -EINVAL (bad URL),
- * -ENOENT, -EACCES, -EBUSY (image in use by another csvfs), -ENOTBLK (neither URL nor image file), ...
- * What only the target can tell comes later as on_state(BDEV_DOWN).
+ * Starts to open. 0 and *out, or a negative errno and one line of text for the user: -EINVAL (bad
+ * URL), -ENOENT, -EACCES, -EBUSY (image in use by another csvfs), -ENOTBLK (neither URL nor image
+ * file), ... What only the target can tell comes later as on_state(BDEV_DOWN).
  */
 int bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text, size_t text_bytes);
 
-/* Ends all requests (LUN_UNKNOWN), without on_state; drops the session; frees b. NULL is allowed. */
+/*
+ * Ends all requests (LUN_UNKNOWN), without on_state; drops the session; frees b. NULL is allowed.
+ */
 void bdev_close(struct bdev *b);
 
 /*
@@ -118,15 +124,15 @@ void bdev_close(struct bdev *b);
 void bdev_submit(struct bdev *b, struct bdev_req *r);
 
 /*
- * Moves what can be moved without blocking; revents are poll(2) bits, 0: none. Returns 0, or -1 from
- * BDEV_DOWN on.
+ * Moves what can be moved without blocking; revents are poll(2) bits, 0: none. Returns 0, or -1
+ * from BDEV_DOWN on.
  */
 int bdev_service(struct bdev *b, int revents);
 
 /*
  * What to poll for; ask again after bdev_submit() and bdev_service(). The descriptor stays the same
- * from BDEV_UP to BDEV_DOWN (while opening it may change). -1: nothing to poll, call bdev_service(b, 0)
- * within 100 ms.
+ * from BDEV_UP to BDEV_DOWN (while opening it may change). -1: nothing to poll, call
+ * bdev_service(b, 0) within 100 ms.
  */
 int bdev_fd(const struct bdev *b);
 int bdev_events(const struct bdev *b);
@@ -173,7 +179,8 @@ struct bdev {
 	void *ctx;
 };
 
-int iscsi_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text, size_t text_bytes);
+int iscsi_bdev_open(
+	const struct bdev_config *cfg, struct bdev **out, char *text, size_t text_bytes);
 int file_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text, size_t text_bytes);
 /* Puts itself in front of *io; `spec` says which faults. */
 int fault_bdev_wrap(struct bdev **io, const char *spec, char *text, size_t text_bytes);

@@ -106,7 +106,7 @@ static void send_due(struct fault_bdev *fb)
 	bool hold = fb->hold[0] && access(fb->hold, F_OK) == 0;
 	uint64_t now = bdev_now_ns();
 
-	list_for_each_entry_safe(s, tmp, &fb->waiting, struct shadow, link) {
+	list_for_each_entry_safe (s, tmp, &fb->waiting, struct shadow, link) {
 		struct bdev_req *r = s->r;
 
 		if ((s->held && hold) || s->due_ns > now)
@@ -169,7 +169,7 @@ static void fault_abort(struct bdev *b)
 {
 	struct fault_bdev *fb = fb_of(b);
 
-	list_for_each_entry_safe(s, tmp, &fb->waiting, struct shadow, link) {
+	list_for_each_entry_safe (s, tmp, &fb->waiting, struct shadow, link) {
 		list_del(&s->link);
 		free(s);
 	}

@@ -43,14 +43,14 @@ struct work {
 /* One open image, shared by all bdevs of the process that stand on it. */
 struct image {
 	struct list link; /* images; images_lock */
-	uint32_t users;	  /* images_lock */
+	uint32_t users; /* images_lock */
 	dev_t dev;
 	ino_t ino;
 	int fd;
 	bool readonly, nolock;
 	pthread_mutex_t lock;
 	pthread_cond_t more; /* work was queued, or stop */
-	struct list queue;   /* struct work; lock */
+	struct list queue; /* struct work; lock */
 	uint32_t workers, idle;
 	pthread_t thread[WORKERS_MAX];
 	bool stop;
@@ -193,7 +193,8 @@ static void *worker(void *arg)
 		w->status = do_blocking(im, w->r, &w->text);
 		pthread_mutex_lock(&im->lock);
 		list_add_tail(&w->link, &w->fb->ended);
-		(void)!write(w->fb->event_fd, &one, sizeof(one)); /* only fails when already very full */
+		(void)!write(
+			w->fb->event_fd, &one, sizeof(one)); /* only fails when already very full */
 	}
 	pthread_mutex_unlock(&im->lock);
 	return NULL;
@@ -230,7 +231,7 @@ static void take_ended(struct file_bdev *fb, bool tell)
 	pthread_mutex_lock(&fb->im->lock);
 	list_splice_tail(&fb->ended, &ended);
 	pthread_mutex_unlock(&fb->im->lock);
-	list_for_each_entry_safe(w, tmp, &ended, struct work, link) {
+	list_for_each_entry_safe (w, tmp, &ended, struct work, link) {
 		struct bdev_req *r = w->r;
 		enum lun_status status = w->status;
 		const char *text = w->text;
@@ -326,7 +327,9 @@ static void file_abort(struct bdev *b)
 {
 	struct file_bdev *fb = fb_of(b);
 
-	/* A worker may be inside a request: its buffers are the owner's again only when it is out. */
+	/*
+	 * A worker may be inside a request: its buffers are the owner's again only when it is out.
+	 */
 	while (fb->working) {
 		struct pollfd p = {.fd = fb->event_fd, .events = POLLIN};
 
@@ -387,7 +390,8 @@ static int image_lock(int fd, const struct bdev_config *cfg, char *text, size_t 
 		return 0;
 	if (errno == EAGAIN || errno == EACCES) {
 		snprintf(text, text_bytes,
-			"%s: in use by another csvfs or tool on this machine; unmount it first", cfg->url);
+			"%s: in use by another csvfs or tool on this machine; unmount it first",
+			cfg->url);
 		return -EBUSY;
 	}
 	snprintf(text, text_bytes, "%s: cannot be locked: %s", cfg->url, strerror(errno));
@@ -395,7 +399,8 @@ static int image_lock(int fd, const struct bdev_config *cfg, char *text, size_t 
 }
 
 /* A new image, not in the table yet. */
-static int image_open(const struct bdev_config *cfg, struct image **out, char *text, size_t text_bytes)
+static int image_open(
+	const struct bdev_config *cfg, struct image **out, char *text, size_t text_bytes)
 {
 	struct image *im;
 	struct stat st;
@@ -409,7 +414,8 @@ static int image_open(const struct bdev_config *cfg, struct image **out, char *t
 	err = fstat(fd, &st) ? -errno : 0;
 	if (!err && !S_ISREG(st.st_mode)) {
 		snprintf(text, text_bytes,
-			"%s: not an image file; for a LUN write iscsi://host/target-name/lun", cfg->url);
+			"%s: not an image file; for a LUN write iscsi://host/target-name/lun",
+			cfg->url);
 		err = -ENOTBLK;
 	}
 	if (!err)
@@ -419,7 +425,10 @@ static int image_open(const struct bdev_config *cfg, struct image **out, char *t
 		close(fd);
 		return err ? err : -ENOMEM;
 	}
-	*im = (struct image){.dev = st.st_dev, .ino = st.st_ino, .fd = fd, .readonly = cfg->readonly,
+	*im = (struct image){.dev = st.st_dev,
+		.ino = st.st_ino,
+		.fd = fd,
+		.readonly = cfg->readonly,
 		.nolock = cfg->nolock};
 	pthread_mutex_init(&im->lock, NULL);
 	pthread_cond_init(&im->more, NULL);
@@ -428,7 +437,8 @@ static int image_open(const struct bdev_config *cfg, struct image **out, char *t
 	return 0;
 }
 
-static int image_get(const struct bdev_config *cfg, struct image **out, char *text, size_t text_bytes)
+static int image_get(
+	const struct bdev_config *cfg, struct image **out, char *text, size_t text_bytes)
 {
 	struct stat st;
 	int err = 0;
@@ -436,7 +446,7 @@ static int image_get(const struct bdev_config *cfg, struct image **out, char *te
 	*out = NULL;
 	pthread_mutex_lock(&images_lock);
 	if (stat(cfg->url, &st) == 0) {
-		list_for_each_entry(im, &images, struct image, link)
+		list_for_each_entry (im, &images, struct image, link)
 			if (im->dev == st.st_dev && im->ino == st.st_ino &&
 				im->readonly == cfg->readonly && im->nolock == cfg->nolock)
 				*out = im;

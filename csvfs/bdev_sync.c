@@ -53,7 +53,8 @@ int bdev_sync_open(const struct bdev_config *cfg, uint32_t timeout_ms, struct bd
 	deadline_ns = bdev_now_ns() + s->timeout_ns;
 	while (!err && bdev_state(s->b) == BDEV_OPENING) {
 		if (!turn(s, deadline_ns)) {
-			snprintf(text, text_bytes, "%s: no answer within %u s", shown, (timeout_ms + 999) / 1000);
+			snprintf(text, text_bytes, "%s: no answer within %u s", shown,
+				(timeout_ms + 999) / 1000);
 			err = -ETIMEDOUT;
 		}
 	}
@@ -153,7 +154,10 @@ int bdev_sync_read(struct bdev_sync *s, uint64_t off, void *buf, uint64_t len)
 
 int bdev_sync_write(struct bdev_sync *s, uint64_t off, const void *buf, uint64_t len, bool fua)
 {
-	return io(s, &(struct lun_cmd){.op = LUN_WRITE, .fua = fua, .off = off, .len = len,
+	return io(s, &(struct lun_cmd){.op = LUN_WRITE,
+			     .fua = fua,
+			     .off = off,
+			     .len = len,
 			     .buf = (void *)(uintptr_t)buf});
 }
 

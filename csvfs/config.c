@@ -33,9 +33,11 @@ static const char usage[] =
 	"    chap_file=FILE  with lines user=NAME and secret=TEXT\n"
 	"    ctl=PATH        socket for csvctl [/run/csvfs/UUID.sock]\n"
 	"    log=FILE, loglevel=error|warn|info|debug, pidfile=FILE\n"
-	"    nocluster       use the volume of a cluster alone; no other node may use it meanwhile\n"
+	"    nocluster       use the volume of a cluster alone; no other node may use it "
+	"meanwhile\n"
 	"    copied          accept that the LUN is a copy of the one the volume was made on\n"
-	"    and those of mount(8): ro, noatime, nosuid, nodev, noexec, _netdev, nofail, x-..., ...\n"
+	"    and those of mount(8): ro, noatime, nosuid, nodev, noexec, _netdev, nofail, x-..., "
+	"...\n"
 	"  -V           print the version\n";
 
 static bool fail(char *text, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -123,19 +125,21 @@ static bool read_chap(struct config *c, const char *path, char *text)
 	}
 	fclose(f);
 	if (!c->chap_user || !c->chap_secret)
-		return fail(text, "chap_file=%s: needs a line user=NAME and a line secret=TEXT", path);
+		return fail(
+			text, "chap_file=%s: needs a line user=NAME and a line secret=TEXT", path);
 	return true;
 }
 
 /* What mount(8), fstab and systemd pass that is not for csvfs, or is done by the kernel. */
 static bool is_generic(const char *name)
 {
-	static const char *const names[] = {"rw", "defaults", "auto", "noauto", "user", "nouser", "users",
-		"owner", "group", "_netdev", "nofail", "relatime", "norelatime", "strictatime", "atime",
-		"nodiratime", "diratime", "lazytime", "nolazytime", "sync", "async", "dirsync", "dev", "suid",
-		"exec", "mand", "nomand", "iversion", "noiversion", "silent", "loud", "context", "fscontext",
-		"defcontext", "rootcontext", "seclabel", "comment", "allow_other", "default_permissions",
-		"uhelper", "helper", "nosymfollow"};
+	static const char *const names[] = {"rw", "defaults", "auto", "noauto", "user", "nouser",
+		"users", "owner", "group", "_netdev", "nofail", "relatime", "norelatime",
+		"strictatime", "atime", "nodiratime", "diratime", "lazytime", "nolazytime", "sync",
+		"async", "dirsync", "dev", "suid", "exec", "mand", "nomand", "iversion",
+		"noiversion", "silent", "loud", "context", "fscontext", "defcontext", "rootcontext",
+		"seclabel", "comment", "allow_other", "default_permissions", "uhelper", "helper",
+		"nosymfollow"};
 
 	if (!strncmp(name, "x-", 2) || !strncmp(name, "X-", 2))
 		return true;
@@ -186,9 +190,9 @@ static int set_time(struct config *c, const char *name, const char *value)
 	struct {
 		const char *name;
 		uint64_t *to;
-	} times[] = {{"hold", &c->hold_ns}, {"io_timeout", &c->io_timeout_ns}, {"lease", &c->lease_ns},
-		{"commit", &c->commit_ns}, {"recall", &c->recall_ns}, {"reclaim", &c->reclaim_ns},
-		{"path_retry", &c->path_retry_ns}};
+	} times[] = {{"hold", &c->hold_ns}, {"io_timeout", &c->io_timeout_ns},
+		{"lease", &c->lease_ns}, {"commit", &c->commit_ns}, {"recall", &c->recall_ns},
+		{"reclaim", &c->reclaim_ns}, {"path_retry", &c->path_retry_ns}};
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
 		if (!strcmp(name, times[i].name))
@@ -287,7 +291,8 @@ static bool resolve_url(struct config *c, const char *url, char *text)
 	err = getaddrinfo(name, NULL, &hints, &ai);
 	if (err)
 		return fail(text, "%s: host %s: %s", c->fsname, name, gai_strerror(err));
-	err = getnameinfo(ai->ai_addr, ai->ai_addrlen, number, sizeof(number), NULL, 0, NI_NUMERICHOST);
+	err = getnameinfo(
+		ai->ai_addr, ai->ai_addrlen, number, sizeof(number), NULL, 0, NI_NUMERICHOST);
 	if (!err && asprintf(&out, "%.*s%s%s%s%s", (int)(host - url), url,
 			    ai->ai_family == AF_INET6 ? "[" : "", number,
 			    ai->ai_family == AF_INET6 ? "]" : "", end) > 0)
@@ -323,7 +328,9 @@ static bool set_mountpoint(struct config *c, const char *path, char *text)
 	c->mountpoint = realpath(path, NULL);
 	err = c->mountpoint && !stat(c->mountpoint, &st) ? 0 : errno;
 	if (err == ENOTCONN)
-		return fail(text, "mount point %s: a daemon that died is still mounted there; umount -l it", path);
+		return fail(text,
+			"mount point %s: a daemon that died is still mounted there; umount -l it",
+			path);
 	if (err)
 		return fail(text, "mount point %s: %s", path, strerror(err));
 	return S_ISDIR(st.st_mode) || fail(text, "mount point %s: not a directory", path);
@@ -408,8 +415,8 @@ enum config_result config_parse(struct config *c, int argc, char **argv, char te
 
 void config_free(struct config *c)
 {
-	char *strings[] = {c->volume, c->fsname, c->mountpoint, c->pki, c->addr, c->ctl, c->log, c->loglevel,
-		c->pidfile, c->initiator, c->chap_user, c->chap_secret};
+	char *strings[] = {c->volume, c->fsname, c->mountpoint, c->pki, c->addr, c->ctl, c->log,
+		c->loglevel, c->pidfile, c->initiator, c->chap_user, c->chap_secret};
 
 	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
 		free(strings[i]);

@@ -12,7 +12,7 @@
 #define CONFIG_TEXT_MAX 512
 
 struct config {
-	char *volume;	  /* iscsi://... with its host as a number, or the absolute path of an image */
+	char *volume;	  /* iscsi://... with its host as a number, or absolute path */
 	char *fsname;	  /* for people: without secrets */
 	char *mountpoint; /* absolute */
 	bool foreground, debug, verbose, fake;
@@ -31,11 +31,12 @@ struct config {
 	char *initiator;
 	char *chap_user, *chap_secret;
 	bool nocluster;	 /* use a cluster's volume alone */
-	bool copied;	 /* accept a LUN that is a copy of the one that mkfs.csvfs was told to use */
+	bool copied;	 /* accept a LUN that is a copy of the original one */
 	unsigned threads;
 	uint64_t cache_bytes;
 	uint64_t io_timeout_ns;
-	uint64_t hold_ns, lease_ns, commit_ns, recall_ns, reclaim_ns, path_retry_ns; /* 0: default */
+	/* 0: the default of node.h */
+	uint64_t hold_ns, lease_ns, commit_ns, recall_ns, reclaim_ns, path_retry_ns;
 };
 
 enum config_result {
@@ -45,10 +46,11 @@ enum config_result {
 };
 
 /*
- * argv[0] ending in "mount.csvfs" means mount(8)'s conventions: -f is "fake", -n, -s, -v, -t are accepted.
- * Resolves paths and host names, so it may block. config_free() in any case.
+ * argv[0] ending in "mount.csvfs" means mount(8)'s conventions: -f is "fake", -n, -s, -v, -t are
+ * accepted. Resolves paths and host names, so it may block. config_free() in any case.
  */
-enum config_result config_parse(struct config *c, int argc, char **argv, char text[CONFIG_TEXT_MAX]);
+enum config_result config_parse(
+	struct config *c, int argc, char **argv, char text[CONFIG_TEXT_MAX]);
 
 void config_free(struct config *c);
 

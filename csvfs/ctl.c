@@ -66,15 +66,18 @@ static int make_socket(struct ctl *c, char *text, size_t text_bytes)
 	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	mask = umask(0177);
 	err = c->listen_fd < 0 || bind(c->listen_fd, (struct sockaddr *)&sa, sizeof(sa)) ||
-			listen(c->listen_fd, CTL_CLIENTS) ? -errno : 0;
+			      listen(c->listen_fd, CTL_CLIENTS)
+		      ? -errno
+		      : 0;
 	umask(mask);
 	if (err)
 		snprintf(text, text_bytes, "control socket %s: %s", c->path, strerror(-err));
 	return err;
 }
 
-int ctl_open(const char *path, void (*on_request)(void *ctx, uint64_t tag, const struct ctl_request *rq),
-	void *ctx, struct ctl **out, char *text, size_t text_bytes)
+int ctl_open(const char *path,
+	void (*on_request)(void *ctx, uint64_t tag, const struct ctl_request *rq), void *ctx,
+	struct ctl **out, char *text, size_t text_bytes)
 {
 	struct ctl *c = calloc(1, sizeof(*c));
 	struct epoll_event e = {.events = EPOLLIN, .data.u32 = CTL_CLIENTS};
@@ -132,7 +135,8 @@ static void flush(struct client *cl)
 static void set_answer(struct client *cl, int32_t err, const char *text, size_t len)
 {
 	char head[32];
-	int n = err ? snprintf(head, sizeof(head), "error %d\n", -err) : snprintf(head, sizeof(head), "ok\n");
+	int n = err ? snprintf(head, sizeof(head), "error %d\n", -err)
+		    : snprintf(head, sizeof(head), "ok\n");
 
 	cl->answer = malloc((size_t)n + len + 1);
 	csv_assert(cl->answer != NULL);
@@ -172,7 +176,8 @@ static void read_line(struct ctl *c, struct client *cl)
 {
 	static const char bad[] = "not understood";
 	struct ctl_request rq;
-	ssize_t n = recv(cl->fd, cl->line + cl->line_len, sizeof(cl->line) - 1 - cl->line_len, MSG_DONTWAIT);
+	ssize_t n = recv(
+		cl->fd, cl->line + cl->line_len, sizeof(cl->line) - 1 - cl->line_len, MSG_DONTWAIT);
 	char *end;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -226,7 +231,8 @@ static void accept_one(struct ctl *c)
 		return;
 	}
 	/* Tags of the data path and of FUSE have one of the top bits set; ours never. */
-	*cl = (struct client){.fd = fd, .tag = ++c->tags, .until_ns = bdev_now_ns() + CTL_SECONDS * NS_PER_SEC};
+	*cl = (struct client){
+		.fd = fd, .tag = ++c->tags, .until_ns = bdev_now_ns() + CTL_SECONDS * NS_PER_SEC};
 	epoll_ctl(c->ep, EPOLL_CTL_ADD, fd, &e);
 	read_line(c, cl);
 }

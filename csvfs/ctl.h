@@ -4,9 +4,11 @@
  *
  *	state | move NODE | pause | resume | redirect on | redirect off
  *
- *	-> "ok\n" or "error ERRNO\n", and then the text (of state: JSON) up to the end of the connection
+ *	-> "ok\n" or "error ERRNO\n", and then the text (of state: JSON) up to the end of the
+ *	connection
  *
- * All in the core's thread. At most CTL_CLIENTS at once, each for CTL_SECONDS; who is slower is dropped.
+ * All in the core's thread. At most CTL_CLIENTS at once, each for CTL_SECONDS; who is slower is
+ * dropped.
  */
 #ifndef CSVFS_CTL_H
 #define CSVFS_CTL_H
@@ -22,11 +24,12 @@
 struct ctl;
 
 /*
- * Makes the socket (mode 0600, and the folder it is in). 0, or -errno and a line of text: -EADDRINUSE,
- * a daemon answers there.
+ * Makes the socket (mode 0600, and the folder it is in). 0, or -errno and a line of text:
+ * -EADDRINUSE, a daemon answers there.
  */
-int ctl_open(const char *path, void (*on_request)(void *ctx, uint64_t tag, const struct ctl_request *rq),
-	void *ctx, struct ctl **out, char *text, size_t text_bytes);
+int ctl_open(const char *path,
+	void (*on_request)(void *ctx, uint64_t tag, const struct ctl_request *rq), void *ctx,
+	struct ctl **out, char *text, size_t text_bytes);
 void ctl_close(struct ctl *c); /* sends what can be sent at once; removes the socket */
 
 /* Readable when ctl_service() has something to do. */

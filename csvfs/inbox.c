@@ -71,7 +71,8 @@ struct inbox_item *inbox_take(struct inbox *b)
 	struct inbox_item *i;
 	uint64_t n;
 
-	(void)!read(b->fd, &n, sizeof(n)); /* before the list: a later post makes it readable again */
+	(void)!read(
+		b->fd, &n, sizeof(n)); /* before the list: a later post makes it readable again */
 	pthread_mutex_lock(&b->lock);
 	i = b->first;
 	b->first = NULL;

@@ -2,17 +2,17 @@
 /*
  * iscsi.c - a block device that is one iSCSI session. The only file that includes libiscsi.
  *
- * Each command is made here, CDB and all, and given to libiscsi as one task; what the target answers
- * becomes an enum lun_status and nothing else is decided.
+ * Each command is made here, CDB and all, and given to libiscsi as one task; what the target
+ * answers becomes an enum lun_status and nothing else is decided.
  *
  * What libiscsi would do by itself and must not (rule 6 of platform.h):
  *  - It logs in again after a lost connection and sends outstanding writes again, as a new nexus
- *    without our registration. iscsi_set_noautoreconnect() ends that; a lost connection then shows as
- *    cancelled tasks, while iscsi_service() still returns 0.
+ *    without our registration. iscsi_set_noautoreconnect() ends that; a lost connection then shows
+ *    as cancelled tasks, while iscsi_service() still returns 0.
  *  - iscsi_task_mgmt_lun_reset_async() cancels our own tasks before the reset is even sent, and so
  *    does not say which of them the target has ended. We send the bare function instead.
- *  - Cancelling a task whose DATA-OUT is queued leaves a pointer to freed memory in the queue. So no
- *    task is ever cancelled but all at once, when the session ends.
+ *  - Cancelling a task whose DATA-OUT is queued leaves a pointer to freed memory in the queue. So
+ *    no task is ever cancelled but all at once, when the session ends.
  *
  * A LOGICAL UNIT RESET waits until everything submitted before has left the queue, and what is
  * submitted behind it waits for its answer: so "before" and "after" the reset mean what they say.
@@ -35,7 +35,7 @@
 #include "csvfs/scsi.h"
 
 #define PR_TYPE_WERO 5u /* SPC-4: write exclusive, registrants only */
-#define UA_MAX 16	/* unit attentions in a row at login before we give up */
+#define UA_MAX 16 /* unit attentions in a row at login before we give up */
 #define IN_BYTES_MAX (8 + 8 * LUN_KEYS_MAX)
 #define PART_IOVS 8
 #define TRANSFER_BYTES_MAX (64u << 20)
@@ -63,7 +63,7 @@ struct part {
 	struct scsi_task *task;
 	struct part *next;
 	uint8_t param[24]; /* PR OUT, UNMAP */
-	uint8_t *in;	   /* answer of PR IN, INQUIRY, ...; malloc'ed */
+	uint8_t *in; /* answer of PR IN, INQUIRY, ...; malloc'ed */
 	uint32_t in_bytes;
 	struct scsi_iovec iov[PART_IOVS], *iov_more;
 };
@@ -78,7 +78,7 @@ struct iscsi_bdev {
 	uint32_t unit_attentions;
 	bool has_limits_page;
 	bool redirected;
-	bool gone;    /* libiscsi has cancelled: the connection is lost */
+	bool gone; /* libiscsi has cancelled: the connection is lost */
 	bool closing; /* the context is being destroyed: no callback reaches a request any more */
 	uint32_t unmap_blocks_max;
 	struct bdev_req *reset; /* LUN_RESET that waits for its turn or its answer */
@@ -129,8 +129,8 @@ static void part_free(struct part *p)
 static void part_done(struct iscsi_context *ctx, int status, void *data, void *priv);
 
 /* dir: SCSI_XFER_*; the data is in `iov`. */
-static void part_send(
-	struct part *p, uint8_t *cdb, int cdb_bytes, int dir, size_t bytes, struct scsi_iovec *iov, int n)
+static void part_send(struct part *p, uint8_t *cdb, int cdb_bytes, int dir, size_t bytes,
+	struct scsi_iovec *iov, int n)
 {
 	struct iscsi_bdev *ib = p->ib;
 
@@ -141,7 +141,10 @@ static void part_send(
 	else if (dir == SCSI_XFER_WRITE)
 		scsi_task_set_iov_out(p->task, iov, n);
 	if (iscsi_scsi_command_async(ib->ctx, ib->lun, p->task, part_done, NULL, p)) {
-		/* Not logged in any more: the next service finds out why; until then it is in nobody's list. */
+		/*
+		 * Not logged in any more: the next service finds out why; until then it is in
+		 * nobody's list.
+		 */
 		ib->gone = true;
 		part_free(p);
 	}
@@ -257,9 +260,9 @@ static const char *answer_text(struct iscsi_bdev *ib, int status, const struct s
 {
 	if (status == SCSI_STATUS_CHECK_CONDITION && task)
 		snprintf(ib->text, sizeof(ib->text), "%s, %s (%x/%02x/%02x)",
-			scsi_sense_key_str((int)task->sense.key), scsi_sense_ascq_str(task->sense.ascq),
-			task->sense.key, (unsigned)task->sense.ascq >> 8,
-			(unsigned)task->sense.ascq & 0xff);
+			scsi_sense_key_str((int)task->sense.key),
+			scsi_sense_ascq_str(task->sense.ascq), task->sense.key,
+			(unsigned)task->sense.ascq >> 8, (unsigned)task->sense.ascq & 0xff);
 	else
 		return error_text(ib);
 	return ib->text;
@@ -269,8 +272,8 @@ static void read_keys(struct part *p, size_t got)
 {
 	struct bdev_req *r = p->r;
 
-	r->key_count = scsi_pr_keys(p->in, got, r->cmd.op == LUN_PR_READ_RESERVATION, &r->generation,
-		p->ib->keys, LUN_KEYS_MAX);
+	r->key_count = scsi_pr_keys(p->in, got, r->cmd.op == LUN_PR_READ_RESERVATION,
+		&r->generation, p->ib->keys, LUN_KEYS_MAX);
 	r->keys = p->ib->keys;
 }
 
@@ -291,7 +294,9 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 	(void)ctx;
 	(void)data;
 	if (status == SCSI_STATUS_CANCELLED || ib->closing) {
-		/* Lost. The request ends with all others; nothing new may enter libiscsi meanwhile. */
+		/*
+		 * Lost. The request ends with all others; nothing new may enter libiscsi meanwhile.
+		 */
 		ib->gone = true;
 		part_free(p);
 		return;
@@ -315,7 +320,10 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 		snprintf(ib->text, sizeof(ib->text), "the target moved less than was asked for");
 	else if (s != LUN_OK)
 		answer_text(ib, status, p->task);
-	/* Gone as a whole: the LUN was unmapped, or its number is another's now. A matter of the path. */
+	/*
+	 * Gone as a whole: the LUN was unmapped, or its number is another's now. A matter of the
+	 * path.
+	 */
 	if (status == SCSI_STATUS_CHECK_CONDITION && p->task->sense.ascq == 0x2500)
 		bdev_down(&ib->b, "the target has no LUN %d any more", ib->lun);
 	part_free(p);
@@ -425,10 +433,12 @@ static void send_pr_in(struct iscsi_bdev *ib, struct bdev_req *r)
 
 static void send_plain(struct iscsi_bdev *ib, struct bdev_req *r)
 {
-	uint8_t flush[16] = {0x91}, test[6] = {0}; /* SYNCHRONIZE CACHE(16) of all, TEST UNIT READY */
+	uint8_t flush[16] = {0x91},
+		test[6] = {0}; /* SYNCHRONIZE CACHE(16) of all, TEST UNIT READY */
 	bool is_flush = r->cmd.op == LUN_FLUSH;
 
-	part_send(part_new(ib, r), is_flush ? flush : test, is_flush ? 16 : 6, SCSI_XFER_NONE, 0, NULL, 0);
+	part_send(part_new(ib, r), is_flush ? flush : test, is_flush ? 16 : 6, SCSI_XFER_NONE, 0,
+		NULL, 0);
 }
 
 static void lun_send(struct iscsi_bdev *ib, struct bdev_req *r)
@@ -495,9 +505,11 @@ static void reset_done(struct iscsi_context *ctx, int status, void *data, void *
 	if (status == SCSI_STATUS_GOOD) {
 		if (response == ISCSI_TMR_FUNC_COMPLETE)
 			s = LUN_OK;
-		else if (response == ISCSI_TMR_TMF_NOT_SUPPORTED || response == ISCSI_TMR_FUNC_REJECTED)
+		else if (response == ISCSI_TMR_TMF_NOT_SUPPORTED ||
+			 response == ISCSI_TMR_FUNC_REJECTED)
 			s = LUN_UNSUPPORTED;
-		snprintf(ib->text, sizeof(ib->text), "LOGICAL UNIT RESET answered with %u", response);
+		snprintf(ib->text, sizeof(ib->text), "LOGICAL UNIT RESET answered with %u",
+			response);
 	}
 	ib->reset = NULL;
 	bdev_done(&ib->b, r, s, s == LUN_OK ? "" : ib->text);
@@ -521,7 +533,8 @@ static void reset_try(struct iscsi_bdev *ib)
 	if (iscsi_out_queue_length(ib->ctx) > 0 || (iscsi_which_events(ib->ctx) & POLLOUT))
 		return; /* something older has not left yet */
 	ib->reset_sent = true;
-	if (iscsi_task_mgmt_async(ib->ctx, ib->lun, ISCSI_TM_LUN_RESET, 0xffffffff, 0, reset_done, ib))
+	if (iscsi_task_mgmt_async(
+		    ib->ctx, ib->lun, ISCSI_TM_LUN_RESET, 0xffffffff, 0, reset_done, ib))
 		ib->gone = true;
 	else if (iscsi_service(ib->ctx, POLLOUT) < 0)
 		ib->gone = true;
@@ -590,8 +603,8 @@ static void take_capacity(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
 	if (!scsi_capacity(d, n, info))
 		return bdev_down(&ib->b, "the target reports an impossible size");
 	if (info->block_bytes < 512 || info->block_bytes > BLOCK_SIZE)
-		return bdev_down(&ib->b, "LUN %d has blocks of %u bytes: csvfs needs 512 to 4096", ib->lun,
-			info->block_bytes);
+		return bdev_down(&ib->b, "LUN %d has blocks of %u bytes: csvfs needs 512 to 4096",
+			ib->lun, info->block_bytes);
 	/* Until now in blocks, 0: no limit. libiscsi counts bytes in an int. */
 	max = (uint64_t)info->max_transfer_bytes * info->block_bytes;
 	if (max == 0 || max > TRANSFER_BYTES_MAX)
@@ -682,7 +695,8 @@ static void logged_in(struct iscsi_context *ctx, int status, void *data, void *p
 	if (status == SCSI_STATUS_REDIRECT && *other && !ib->redirected) {
 		/* RFC 7143 11.13.5: the target has moved, for this login. */
 		ib->redirected = true;
-		snprintf(ib->portal, sizeof(ib->portal), "%.*s", (int)sizeof(ib->portal) - 1, other);
+		snprintf(
+			ib->portal, sizeof(ib->portal), "%.*s", (int)sizeof(ib->portal) - 1, other);
 		iscsi_disconnect(ctx);
 		if (iscsi_connect_async(ctx, ib->portal, connected, ib))
 			bdev_down(&ib->b, "no connection to %s: %s", ib->portal, error_text(ib));
@@ -721,7 +735,10 @@ static void lun_service(struct bdev *b, int revents)
 	struct pollfd pfd = {.fd = iscsi_get_fd(ib->ctx)};
 	int err;
 
-	/* While connecting libiscsi takes any POLLOUT for "connected": only what is true may be passed. */
+	/*
+	 * While connecting libiscsi takes any POLLOUT for "connected": only what is true may be
+	 * passed.
+	 */
 	if (b->state == BDEV_OPENING) {
 		pfd.events = (short)iscsi_which_events(ib->ctx);
 		revents = poll(&pfd, 1, 0) > 0 ? pfd.revents : 0;
@@ -732,7 +749,10 @@ static void lun_service(struct bdev *b, int revents)
 	if (!err && !ib->gone) {
 		reset_try(ib);
 		parked_send(ib);
-		/* What the answers made the owner submit goes out at once, not with the next POLLOUT. */
+		/*
+		 * What the answers made the owner submit goes out at once, not with the next
+		 * POLLOUT.
+		 */
 		if (!ib->gone && (iscsi_which_events(ib->ctx) & POLLOUT) && b->state == BDEV_UP)
 			err = iscsi_service(ib->ctx, POLLOUT);
 	}
@@ -755,8 +775,8 @@ static void lun_abort(struct bdev *b)
 	struct iscsi_bdev *ib = ib_of(b);
 	int fd = iscsi_get_fd(ib->ctx);
 	/*
-	 * With commands outstanding: a reset instead of an orderly end, so that the kernel does not go on
-	 * sending what is in its buffer after we have said "unknown".
+	 * With commands outstanding: a reset instead of an orderly end, so that the kernel does not
+	 * go on sending what is in its buffer after we have said "unknown".
 	 */
 	struct linger now = {.l_onoff = 1, .l_linger = 0};
 
@@ -792,9 +812,11 @@ static const struct bdev_ops lun_ops = {
 /*
  * The ISID makes a nexus: the same (node, URL, session) is the same nexus after each login, so that
  * the target ends the commands of the old session when the new one logs in (session reinstatement,
- * RFC 7143 6.3.5). Two volumes on one target must differ, else one mount would end the other's session.
+ * RFC 7143 6.3.5). Two volumes on one target must differ, else one mount would end the other's
+ * session.
  */
-static void set_isid(struct iscsi_context *ctx, const struct bdev_config *cfg, const struct iscsi_url *u)
+static void set_isid(
+	struct iscsi_context *ctx, const struct bdev_config *cfg, const struct iscsi_url *u)
 {
 	uint32_t h = crc32c(0, &cfg->node, sizeof(cfg->node));
 
@@ -843,7 +865,9 @@ int iscsi_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text
 		u = iscsi_parse_full_url(ctx, cfg->url);
 	if (!u) {
 		snprintf(text, text_bytes,
-			"%s: not a LUN's URL; write iscsi://[user[%%secret]@]host[:port]/target-name/lun", shown);
+			"%s: not a LUN's URL; write "
+			"iscsi://[user[%%secret]@]host[:port]/target-name/lun",
+			shown);
 		goto out;
 	}
 	err = -ENOMEM;

@@ -66,10 +66,14 @@ void log_leave_stderr(void)
 static int syslog_level(enum trace_level level)
 {
 	switch (level) {
-	case TRACE_ERROR: return LOG_ERR;
-	case TRACE_WARN: return LOG_WARNING;
-	case TRACE_INFO: return LOG_INFO;
-	case TRACE_DEBUG: return LOG_DEBUG;
+	case TRACE_ERROR:
+		return LOG_ERR;
+	case TRACE_WARN:
+		return LOG_WARNING;
+	case TRACE_INFO:
+		return LOG_INFO;
+	case TRACE_DEBUG:
+		return LOG_DEBUG;
 	}
 	return LOG_INFO;
 }
@@ -159,7 +163,8 @@ void log_catch_crashes(void)
 	static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 	static uint8_t stack[64 << 10];
 	stack_t ss = {.ss_sp = stack, .ss_size = sizeof(stack)};
-	struct sigaction sa = {.sa_handler = on_crash, .sa_flags = (int)SA_RESETHAND | SA_ONSTACK | SA_NODEFER};
+	struct sigaction sa = {
+		.sa_handler = on_crash, .sa_flags = (int)SA_RESETHAND | SA_ONSTACK | SA_NODEFER};
 
 	sigaltstack(&ss, NULL);
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)

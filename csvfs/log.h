@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * log.h - where the daemon's messages go: stderr, a file or syslog; and a ring of the last lines, which
- * is written out when the daemon crashes. Any thread.
+ * log.h - where the daemon's messages go: stderr, a file or syslog; and a ring of the last lines,
+ * which is written out when the daemon crashes. Any thread.
  */
 #ifndef CSVFS_LOG_H
 #define CSVFS_LOG_H

@@ -2,13 +2,14 @@
 /*
  * loop.c - the core's thread: events in, node_step(), effects out.
  *
- * Order within a turn: commands that have ended, then the inbox, then the timer; what a step submits to
- * the LUN goes out with the next flush, at the latest at the end of the turn.
+ * Order within a turn: commands that have ended, then the inbox, then the timer; what a step
+ * submits to the LUN goes out with the next flush, at the latest at the end of the turn.
  *
  * Rules
- *  1. node_step() is never called from inside a callback or while effects are being carried out: what
- *     they have to say goes through `ended` or the inbox.
- *  2. PATH_CLOSED comes after every EV_LUN_DONE of that path: `ended` is emptied before the inbox is read.
+ *  1. node_step() is never called from inside a callback or while effects are being carried out:
+ *     what they have to say goes through `ended` or the inbox.
+ *  2. PATH_CLOSED comes after every EV_LUN_DONE of that path: `ended` is emptied before the inbox
+ *     is read.
  */
 #include "csvfs/loop.h"
 
@@ -29,7 +30,7 @@
 /* What epoll says is ready. OWN_EVENT of loop_lun.c is 1. */
 enum ready { READY_INBOX, READY_OWN, READY_CTL, READY_SIGNAL, READY_PARENT };
 
-#define FLUSH_EVERY 32	 /* commands collected before they are sent */
+#define FLUSH_EVERY 32 /* commands collected before they are sent */
 #define MEM_MORE (512ull << 20) /* of the core beside its cache; only what is used is real */
 
 static int64_t wall_ns(void)
@@ -66,7 +67,8 @@ static void leave(struct loop *l, const struct effect *e)
 {
 	l->exiting = true;
 	l->exit_err = e->net.err;
-	snprintf(l->exit_text, sizeof(l->exit_text), "%.*s", (int)e->net.len, (const char *)e->net.bytes);
+	snprintf(l->exit_text, sizeof(l->exit_text), "%.*s", (int)e->net.len,
+		(const char *)e->net.bytes);
 }
 
 static void net_effect(struct loop *l, const struct effect *e)
@@ -78,8 +80,8 @@ static void net_effect(struct loop *l, const struct effect *e)
 	if (e->type == FX_NET_CONNECT)
 		tls_connect(l->tls, e->net.conn, e->net.addr, e->net.port, e->net.name);
 	else if (e->type == FX_NET_SEND)
-		tls_send(l->tls, e->net.conn, e->net.bytes, e->net.len, e->net.data, e->net.data_off,
-			e->net.data_len);
+		tls_send(l->tls, e->net.conn, e->net.bytes, e->net.len, e->net.data,
+			e->net.data_off, e->net.data_len);
 	else
 		tls_close(l->tls, e->net.conn);
 }
@@ -136,7 +138,8 @@ static void carry_out(struct loop *l, const struct effect *e)
 	case FX_LAYOUT_DROP:
 	case FX_GATE:
 		if (!datapath_apply(l->data, e))
-			log_line(TRACE_ERROR, "the data path does not know effect %d", (int)e->type);
+			log_line(
+				TRACE_ERROR, "the data path does not know effect %d", (int)e->type);
 		return;
 	case FX_CTL_REPLY:
 		ctl_answer(l, e);
@@ -258,7 +261,10 @@ static void on_signal(struct loop *l)
 			log_line(TRACE_INFO, "signal %u: leaving now", si.ssi_signo);
 			stop(l);
 		} else {
-			/* It ends when the last file is closed; a second signal does not wait for that. */
+			/*
+			 * It ends when the last file is closed; a second signal does not wait for
+			 * that.
+			 */
 			log_line(TRACE_INFO, "signal %u: unmounting", si.ssi_signo);
 			fuse_ops_unmount(l->fuse);
 		}
@@ -378,11 +384,14 @@ static void ctl_asked(void *ctx, uint64_t tag, const struct ctl_request *rq)
 
 	if (rq->op != CTL_STATE)
 		log_line(TRACE_INFO, "csvctl asks for %s %s",
-			rq->op == CTL_MOVE	? "move to"
-			: rq->op == CTL_PAUSE	? "pause"
+			rq->op == CTL_MOVE     ? "move to"
+			: rq->op == CTL_PAUSE  ? "pause"
 			: rq->op == CTL_RESUME ? "resume"
-						: "redirect",
-			rq->op == CTL_MOVE ? rq->name : rq->op != CTL_REDIRECT ? "" : rq->on ? "on" : "off");
+					       : "redirect",
+			rq->op == CTL_MOVE	 ? rq->name
+			: rq->op != CTL_REDIRECT ? ""
+			: rq->on		 ? "on"
+						 : "off");
 	inbox_post(l->inbox, INBOX_EVENT, &ev, NULL, 0);
 }
 
@@ -422,8 +431,11 @@ static int make_node(struct loop *l, char *text, size_t text_bytes)
 
 static int start_cluster(struct loop *l, char *text, size_t text_bytes)
 {
-	const struct tls_config tc = {.addr = l->lc->node.addr, .port = l->cfg->port,
-		.pki_dir = l->cfg->pki, .deliver = post_net, .ctx = l};
+	const struct tls_config tc = {.addr = l->lc->node.addr,
+		.port = l->cfg->port,
+		.pki_dir = l->cfg->pki,
+		.deliver = post_net,
+		.ctx = l};
 	int err;
 
 	if (!l->lc->cluster)
@@ -431,7 +443,8 @@ static int start_cluster(struct loop *l, char *text, size_t text_bytes)
 	err = tls_start(&tc, &l->tls, text, text_bytes);
 	if (!err && strcmp(tls_name(l->tls), l->lc->node.name)) {
 		snprintf(text, text_bytes,
-			"%s/node.crt is the certificate of %s, but this node is %s; csvctl pki node %s makes it",
+			"%s/node.crt is the certificate of %s, but this node is %s; csvctl pki "
+			"node %s makes it",
 			l->cfg->pki, tls_name(l->tls), l->lc->node.name, l->lc->node.name);
 		err = -EINVAL;
 	}
@@ -444,14 +457,26 @@ static int start_kernel(struct loop *l, char *text, size_t text_bytes)
 {
 	const struct config *c = l->cfg;
 	const struct probe *v = l->lc->volume;
-	const struct fuse_ops_config fc = {.mountpoint = c->mountpoint, .fsname = c->fsname,
-		.root_ino = l->lc->node.root_ino, .readonly = c->readonly, .cache = !l->lc->cluster,
-		.noatime = c->noatime, .nosuid = c->nosuid, .nodev = c->nodev, .noexec = c->noexec,
-		.post = post, .ctx = l};
-	struct datapath_config dc = {.bdev = l->own_cfg, .threads = c->threads,
-		.cluster_bytes = le32_get(v->super.cluster_bytes), .standalone = !l->lc->cluster,
-		.answer_ns = c->io_timeout_ns, .post = post, .on_path = post_path,
-		.on_unmount = post_unmount, .ctx = l};
+	const struct fuse_ops_config fc = {.mountpoint = c->mountpoint,
+		.fsname = c->fsname,
+		.root_ino = l->lc->node.root_ino,
+		.readonly = c->readonly,
+		.cache = !l->lc->cluster,
+		.noatime = c->noatime,
+		.nosuid = c->nosuid,
+		.nodev = c->nodev,
+		.noexec = c->noexec,
+		.post = post,
+		.ctx = l};
+	struct datapath_config dc = {.bdev = l->own_cfg,
+		.threads = c->threads,
+		.cluster_bytes = le32_get(v->super.cluster_bytes),
+		.standalone = !l->lc->cluster,
+		.answer_ns = c->io_timeout_ns,
+		.post = post,
+		.on_path = post_path,
+		.on_unmount = post_unmount,
+		.ctx = l};
 	int err = fuse_ops_mount(&fc, &l->fuse, text, text_bytes);
 
 	if (err)

@@ -2,8 +2,9 @@
 /*
  * loop.h - the daemon's driver of the core: one thread, one epoll loop.
  *
- * It owns the core's own session to the LUN, the timer and the control socket; everybody else's events
- * come through the inbox. Each event becomes one node_step(), whose effects are carried out at once.
+ * It owns the core's own session to the LUN, the timer and the control socket; everybody else's
+ * events come through the inbox. Each event becomes one node_step(), whose effects are carried out
+ * at once.
  */
 #ifndef CSVFS_LOOP_H
 #define CSVFS_LOOP_H
@@ -21,12 +22,12 @@ struct loop_config {
 	/* Called once, when the volume is mounted and usable. */
 	void (*ready)(void *ctx);
 	void *ctx;
-	int parent_fd; /* its other side closes: whoever waits for ready() has gone; -1: nobody waits */
+	int parent_fd; /* when its other side closes nobody waits for ready() any more; -1: none */
 };
 
 /*
- * Mounts, runs until it is unmounted, leaves in order. 0, or a negative errno and a line of text. Signals
- * SIGINT, SIGTERM must be blocked by the caller; they unmount.
+ * Mounts, runs until it is unmounted, leaves in order. 0, or a negative errno and a line of text.
+ * Signals SIGINT, SIGTERM must be blocked by the caller; they unmount.
  */
 int loop_run(const struct loop_config *cfg, char *text, size_t text_bytes);
 

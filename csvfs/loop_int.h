@@ -40,7 +40,7 @@ struct lun_io {
 	struct iovec iov;
 	uint64_t tag;
 	uint64_t data;	  /* reference of ours to file data, while in flight */
-	uint32_t waits;	  /* sessions that have not answered (registration: own and data threads') */
+	uint32_t waits;	  /* sessions that have not answered: own, data threads' */
 	enum lun_status status;
 	uint32_t key_count, generation;
 	uint64_t *keys;
@@ -90,7 +90,10 @@ void loop_lun_flush(struct loop *l);
 void loop_lun_poll(struct loop *l); /* brings epoll up to date */
 /* No answer for too long? When to ask again. */
 uint64_t loop_lun_watch(struct loop *l);
-/* The next command that has ended, as an event; false: none. `io`: to be freed with loop_lun_free(). */
+/*
+ * The next command that has ended, as an event; false: none. `io`: to be freed with
+ * loop_lun_free().
+ */
 bool loop_lun_next(struct loop *l, struct event *ev, struct lun_io **io);
 void loop_lun_free(struct lun_io *io);
 void loop_lun_registered(struct loop *l, const struct event *ev);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* loop_lun.c - the core's own session to the LUN, and the path: all sessions of this node as one. */
+/*
+ * loop_lun.c - the core's own session to the LUN, and the path: all sessions of this node as one.
+ */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,14 +26,19 @@ static void io_ended(struct lun_io *io)
 static int severity(enum lun_status s)
 {
 	switch (s) {
-	case LUN_OK: return 0;
-	case LUN_RETRY: return 1;
+	case LUN_OK:
+		return 0;
+	case LUN_RETRY:
+		return 1;
 	case LUN_MEDIUM:
 	case LUN_UNSUPPORTED:
 	case LUN_NOSPACE:
-	case LUN_PROTECTED: return 2;
-	case LUN_CONFLICT: return 3;
-	case LUN_UNKNOWN: return 4;
+	case LUN_PROTECTED:
+		return 2;
+	case LUN_CONFLICT:
+		return 3;
+	case LUN_UNKNOWN:
+		return 4;
 	}
 	return 4;
 }
@@ -74,7 +81,7 @@ static void data_registered(void *arg, enum lun_status status, const char *text)
 
 void loop_lun_registered(struct loop *l, const struct event *ev)
 {
-	list_for_each_entry(io, &l->registering, struct lun_io, link) {
+	list_for_each_entry (io, &l->registering, struct lun_io, link) {
 		if (io->tag != ev->tag)
 			continue;
 		list_del(&io->link);
@@ -135,7 +142,8 @@ void loop_lun_submit(struct loop *l, uint64_t tag, const struct lun_cmd *cmd)
 		/* Our link is in `registering` until the data sessions have answered. */
 		io->waits = 2;
 		list_add_tail(&io->link, &l->registering);
-		datapath_register(l->data, cmd->op == LUN_PR_REGISTER ? cmd->key : 0, data_registered, io);
+		datapath_register(
+			l->data, cmd->op == LUN_PR_REGISTER ? cmd->key : 0, data_registered, io);
 	}
 	bdev_submit(l->own, &io->req);
 	l->unsent++;
@@ -169,7 +177,10 @@ bool loop_lun_next(struct loop *l, struct event *ev, struct lun_io **out)
 	ev->lun.key_count = io->key_count;
 	ev->lun.generation = io->generation;
 	ev->lun.keys = io->keys;
-	/* A read's data goes to the core, which had none before; everything else was a reference of ours. */
+	/*
+	 * A read's data goes to the core, which had none before; everything else was a reference of
+	 * ours.
+	 */
 	if (io->data && io->req.cmd.op == LUN_READ && !io->req.cmd.data && io->status == LUN_OK) {
 		dbuf_of(io->data)->len = (uint32_t)io->req.cmd.len;
 		ev->lun.data = io->data;
@@ -222,7 +233,8 @@ static void own_close(struct loop *l)
 	if (!b)
 		return;
 	if (l->own_fd >= 0)
-		(void)epoll_ctl(l->ep, EPOLL_CTL_DEL, l->own_fd, NULL); /* it may be closed already */
+		(void)epoll_ctl(
+			l->ep, EPOLL_CTL_DEL, l->own_fd, NULL); /* it may be closed already */
 	l->own_fd = -1;
 	l->own = NULL;
 	l->own_up = l->own_down = false;
@@ -239,7 +251,8 @@ void loop_lun_poll(struct loop *l)
 	if (fd == l->own_fd && (fd < 0 || events == l->own_events))
 		return;
 	if (l->own_fd >= 0 && fd != l->own_fd)
-		(void)epoll_ctl(l->ep, EPOLL_CTL_DEL, l->own_fd, NULL); /* it may be closed already */
+		(void)epoll_ctl(
+			l->ep, EPOLL_CTL_DEL, l->own_fd, NULL); /* it may be closed already */
 	/* A number may come back for another socket: then MOD finds nothing, and ADD is right. */
 	if (fd >= 0 && (fd != l->own_fd || epoll_ctl(l->ep, EPOLL_CTL_MOD, fd, &e)))
 		(void)epoll_ctl(l->ep, EPOLL_CTL_ADD, fd, &e);

@@ -96,7 +96,9 @@ char *loop_state(struct loop *l, const char *json, size_t len, size_t *out_len)
 		(unsigned long long)d.in_flight);
 	add_from_core(&t, core, "core_ops");
 	add(&t, "}");
-	add(&t, ",\"net\":{\"bytes_in\":%llu,\"bytes_out\":%llu,\"data_in\":%llu,\"data_out\":%llu}",
+	add(&t,
+		",\"net\":{\"bytes_in\":%llu,\"bytes_out\":%llu,\"data_in\":%llu,\"data_out\":%"
+		"llu}",
 		(unsigned long long)n.bytes_in, (unsigned long long)n.bytes_out,
 		(unsigned long long)n.data_in, (unsigned long long)n.data_out);
 	add(&t, ",\"longest_stall_ms\":%llu,\"oldest_ms\":%llu}\n", ms(longest), ms(d.oldest_ns));

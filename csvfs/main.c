@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * main.c - csvfs VOLUME MOUNTPOINT: looks at the volume, says in one line what is wrong, or mounts it.
+ * main.c - csvfs VOLUME MOUNTPOINT: looks at the volume, says in one line what is wrong, or mounts
+ * it.
  *
- * The caller waits until the volume is mounted and usable: a child does the work and reports through a
- * pipe. Exit codes are those of mount(8).
+ * The caller waits until the volume is mounted and usable: a child does the work and reports
+ * through a pipe. Exit codes are those of mount(8).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -62,20 +63,22 @@ static bool join_cluster(struct daemon *d, char *text, size_t text_bytes)
 	char why[200];
 
 	if (cpg_probe(&d->cluster, why, sizeof(why))) {
-		snprintf(text, text_bytes, "%s belongs to cluster %s, but %s", d->cfg.fsname, s->cluster_name,
-			why);
+		snprintf(text, text_bytes, "%s belongs to cluster %s, but %s", d->cfg.fsname,
+			s->cluster_name, why);
 		return false;
 	}
 	if (strcmp(d->cluster.cluster, s->cluster_name)) {
-		snprintf(text, text_bytes, "%s belongs to cluster %s, this node is in cluster %s", d->cfg.fsname,
-			s->cluster_name, d->cluster.cluster);
+		snprintf(text, text_bytes, "%s belongs to cluster %s, this node is in cluster %s",
+			d->cfg.fsname, s->cluster_name, d->cluster.cluster);
 		return false;
 	}
 	if (d->volume.info.is_file)
-		return refuse(text, text_bytes, "an image file cannot be shared by a cluster: use a LUN, or -o nocluster");
+		return refuse(text, text_bytes,
+			"an image file cannot be shared by a cluster: use a LUN, or -o nocluster");
 	if (!d->volume.info.reservations) {
 		snprintf(text, text_bytes,
-			"%s: this target has no persistent reservations, without which a cluster is not safe",
+			"%s: this target has no persistent reservations, without which a cluster "
+			"is not safe",
 			d->cfg.fsname);
 		return false;
 	}
@@ -97,7 +100,10 @@ static void stay_alone(struct daemon *d)
 		strcpy(n->name, "localhost");
 }
 
-/* A copied LUN has the uuid of its original: if both were used, each would take the other's words for its own. */
+/*
+ * A copied LUN has the uuid of its original: if both were used, each would take the other's words
+ * for its own.
+ */
 static bool is_original(struct daemon *d, char *text, size_t text_bytes)
 {
 	const struct disk_super *s = &d->volume.super;
@@ -106,7 +112,8 @@ static bool is_original(struct daemon *d, char *text, size_t text_bytes)
 	if (!s->lun_identity[0] || !strcmp(s->lun_identity, here) || d->cfg.copied)
 		return true;
 	snprintf(text, text_bytes,
-		"%s is a copy: the volume was made on LUN %s, this is %s; if the original is not in use, mount it with -o copied",
+		"%s is a copy: the volume was made on LUN %s, this is %s; if the original is not "
+		"in use, mount it with -o copied",
 		d->cfg.fsname, s->lun_identity, here[0] ? here : "a file");
 	return false;
 }
@@ -118,8 +125,10 @@ static void random_bytes(void *p, size_t n)
 
 static bool prepare(struct daemon *d, char *text, size_t text_bytes)
 {
-	const struct bdev_config bc = {.url = d->cfg.volume, .initiator = d->cfg.initiator,
-		.chap_user = d->cfg.chap_user, .chap_secret = d->cfg.chap_secret};
+	const struct bdev_config bc = {.url = d->cfg.volume,
+		.initiator = d->cfg.initiator,
+		.chap_user = d->cfg.chap_user,
+		.chap_secret = d->cfg.chap_secret};
 	const struct config *c = &d->cfg;
 	struct node_config *n = &d->loop.node;
 	const struct disk_super *s = &d->volume.super;
@@ -131,7 +140,8 @@ static bool prepare(struct daemon *d, char *text, size_t text_bytes)
 		return false;
 	/* Claim and journal are written with -o ro, too: that is a promise about files. */
 	if (d->volume.info.readonly) {
-		snprintf(text, text_bytes, "%s: write protected, also for -o ro; fsck.csvfs -n and csvdb can read it",
+		snprintf(text, text_bytes,
+			"%s: write protected, also for -o ro; fsck.csvfs -n and csvdb can read it",
 			c->fsname);
 		return false;
 	}
@@ -144,7 +154,8 @@ static bool prepare(struct daemon *d, char *text, size_t text_bytes)
 		stay_alone(d);
 	}
 	if (le64_get(s->rocompat) & ~FEATURE_ROCOMPAT_KNOWN && !c->readonly)
-		return refuse(text, text_bytes, "made by a newer csvfs: this one can only mount it with -o ro");
+		return refuse(text, text_bytes,
+			"made by a newer csvfs: this one can only mount it with -o ro");
 	random_bytes(&n->life, sizeof(n->life));
 	n->life |= 1;
 	random_bytes(&n->seed, sizeof(n->seed));
@@ -200,7 +211,9 @@ static void mounted(void *ctx)
 	(void)!write(d->parent_fd, &ok, 1); /* if nobody waits any more, nobody is told */
 }
 
-/* An I/O daemon that is killed for memory, or waits for memory that only it can free, helps nobody. */
+/*
+ * An I/O daemon that is killed for memory, or waits for memory that only it can free, helps nobody.
+ */
 static void protect_from_oom(void)
 {
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -232,12 +245,14 @@ static int serve(struct daemon *d)
 	d->loop.ready = mounted;
 	d->loop.ctx = d;
 	d->loop.parent_fd = d->parent_fd;
-	log_line(TRACE_INFO, "csvfs " CSVFS_VERSION ": %s, volume %s, node %u (%s)%s", d->cfg.fsname, d->uuid,
-		d->loop.node.node, d->loop.node.name,
+	log_line(TRACE_INFO, "csvfs " CSVFS_VERSION ": %s, volume %s, node %u (%s)%s",
+		d->cfg.fsname, d->uuid, d->loop.node.node, d->loop.node.name,
 		d->loop.cluster ? "" : ", alone");
 	if (!d->loop.cluster && !d->volume.info.reservations && !d->volume.info.is_file)
-		log_line(TRACE_WARN, "%s: this target has no persistent reservations: nothing but its "
-				     "heartbeat keeps a second mount away", d->cfg.fsname);
+		log_line(TRACE_WARN,
+			"%s: this target has no persistent reservations: nothing but its "
+			"heartbeat keeps a second mount away",
+			d->cfg.fsname);
 	err = loop_run(&d->loop, text, sizeof(text));
 	log_line(err ? TRACE_ERROR : TRACE_INFO, "end: %s", text);
 	if (d->cfg.pidfile && d->mounted)
@@ -284,9 +299,9 @@ static int daemonize(struct daemon *d)
 
 static int remount(const struct config *c)
 {
-	unsigned long flags = MS_REMOUNT | (c->readonly ? MS_RDONLY : 0) | (c->noatime ? MS_NOATIME : 0) |
-			      (c->nosuid ? MS_NOSUID : 0) | (c->nodev ? MS_NODEV : 0) |
-			      (c->noexec ? MS_NOEXEC : 0);
+	unsigned long flags = MS_REMOUNT | (c->readonly ? MS_RDONLY : 0) |
+			      (c->noatime ? MS_NOATIME : 0) | (c->nosuid ? MS_NOSUID : 0) |
+			      (c->nodev ? MS_NODEV : 0) | (c->noexec ? MS_NOEXEC : 0);
 
 	if (mount(NULL, c->mountpoint, NULL, flags, NULL))
 		return complain(EXIT_MOUNT, strerror(errno));

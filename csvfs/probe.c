@@ -22,11 +22,12 @@ static const char *looks_like(const uint8_t *head, size_t bytes)
 		const char *magic;
 		size_t len;
 		const char *name;
-	} known[] = {{1080, "\x53\xef", 2, "ext4"}, {0, "XFSB", 4, "XFS"}, {65600, "_BHRfS_M", 8, "btrfs"},
-		{65536, "\x01\x16\x19\x70", 4, "GFS2"}, {8192, "OCFSV2", 6, "OCFS2"},
-		{0, "LUKS\xba\xbe", 6, "a LUKS volume"}, {536, "LVM2 001", 8, "an LVM physical volume"},
-		{3, "NTFS", 4, "NTFS"}, {512, "EFI PART", 8, "a partitioned disk"},
-		{0, "QFI\xfb", 4, "a qcow2 image"}, {510, "\x55\xaa", 2, "a partitioned disk"}};
+	} known[] = {{1080, "\x53\xef", 2, "ext4"}, {0, "XFSB", 4, "XFS"},
+		{65600, "_BHRfS_M", 8, "btrfs"}, {65536, "\x01\x16\x19\x70", 4, "GFS2"},
+		{8192, "OCFSV2", 6, "OCFS2"}, {0, "LUKS\xba\xbe", 6, "a LUKS volume"},
+		{536, "LVM2 001", 8, "an LVM physical volume"}, {3, "NTFS", 4, "NTFS"},
+		{512, "EFI PART", 8, "a partitioned disk"}, {0, "QFI\xfb", 4, "a qcow2 image"},
+		{510, "\x55\xaa", 2, "a partitioned disk"}};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (known[i].at + known[i].len <= bytes &&
@@ -38,33 +39,35 @@ static const char *looks_like(const uint8_t *head, size_t bytes)
 	return "an empty one: it begins with zeros";
 }
 
-static int refuse(enum problem problem, const struct verify_report *rep, const char *name, char *text,
-	size_t text_bytes)
+static int refuse(enum problem problem, const struct verify_report *rep, const char *name,
+	char *text, size_t text_bytes)
 {
 	switch (problem) {
 	case PROBLEM_SUPER_VERSION:
 	case PROBLEM_SUPER_FEATURE:
 		snprintf(text, text_bytes,
-			"%s: made by a newer csvfs (%s: %llu, known here: %llu); use that one", name,
-			problem == PROBLEM_SUPER_VERSION ? "format version" : "features",
+			"%s: made by a newer csvfs (%s: %llu, known here: %llu); use that one",
+			name, problem == PROBLEM_SUPER_VERSION ? "format version" : "features",
 			(unsigned long long)rep->found, (unsigned long long)rep->expected);
 		return -EPROTONOSUPPORT;
 	case PROBLEM_SUPER_TRUNCATED:
-		snprintf(text, text_bytes, "%s: truncated: the volume has %llu bytes, here are only %llu",
-			name, (unsigned long long)rep->expected, (unsigned long long)rep->found);
+		snprintf(text, text_bytes,
+			"%s: truncated: the volume has %llu bytes, here are only %llu", name,
+			(unsigned long long)rep->expected, (unsigned long long)rep->found);
 		return -EUCLEAN;
 	default:
-		snprintf(text, text_bytes, "%s: the superblock is damaged (%s); run fsck.csvfs", name,
-			problem_name(problem));
+		snprintf(text, text_bytes, "%s: the superblock is damaged (%s); run fsck.csvfs",
+			name, problem_name(problem));
 		return -EUCLEAN;
 	}
 }
 
 /*
- * The superblock in block 0, or a copy of it. A sound superblock that cannot be used (newer, truncated)
- * tells more than a damaged one.
+ * The superblock in block 0, or a copy of it. A sound superblock that cannot be used (newer,
+ * truncated) tells more than a damaged one.
  */
-static int read_super(struct bdev_sync *s, const char *name, struct probe *p, char *text, size_t text_bytes)
+static int read_super(
+	struct bdev_sync *s, const char *name, struct probe *p, char *text, size_t text_bytes)
 {
 	uint64_t blocks = p->info.lun_bytes / BLOCK_SIZE;
 	const uint64_t places[] = {0, 3, blocks - 1};
@@ -77,7 +80,8 @@ static int read_super(struct bdev_sync *s, const char *name, struct probe *p, ch
 	if (!err)
 		err = bdev_sync_read(s, 0, head, head_bytes / 512 * 512);
 	if (err) {
-		snprintf(text, text_bytes, "%s: cannot be read: %s", name, head ? bdev_sync_text(s) : "no memory");
+		snprintf(text, text_bytes, "%s: cannot be read: %s", name,
+			head ? bdev_sync_text(s) : "no memory");
 		free(head);
 		return err;
 	}
@@ -102,8 +106,9 @@ static int read_super(struct bdev_sync *s, const char *name, struct probe *p, ch
 	if (worst != PROBLEM_SUPER_NONE) {
 		err = refuse(worst, &worst_rep, name, text, text_bytes);
 	} else {
-		snprintf(text, text_bytes, "%s: not a csvfs volume (it looks like %s); mkfs.csvfs makes one",
-			name, looks_like(head, head_bytes / 512 * 512));
+		snprintf(text, text_bytes,
+			"%s: not a csvfs volume (it looks like %s); mkfs.csvfs makes one", name,
+			looks_like(head, head_bytes / 512 * 512));
 		err = -EMEDIUMTYPE;
 	}
 	free(head);
@@ -165,14 +170,15 @@ int probe_alone(const struct bdev_config *cfg, const char *name, const struct pr
 	if (!read_claim(s, p->super.h.uuid, &first) || first.state != CLAIM_HELD)
 		goto out;
 	now = first;
-	while (bdev_now_ns() < end_ns && now.epoch == first.epoch && now.heartbeat == first.heartbeat) {
+	while (bdev_now_ns() < end_ns && now.epoch == first.epoch &&
+		now.heartbeat == first.heartbeat) {
 		nanosleep(&(struct timespec){.tv_nsec = 200 * 1000000}, NULL);
 		if (!read_claim(s, p->super.h.uuid, &now))
 			break;
 	}
 	if (now.epoch != first.epoch || now.heartbeat != first.heartbeat) {
-		snprintf(text, text_bytes, "%s: mounted already, by %.*s; unmount it there first", name,
-			(int)sizeof(now.name), now.name);
+		snprintf(text, text_bytes, "%s: mounted already, by %.*s; unmount it there first",
+			name, (int)sizeof(now.name), now.name);
 		err = -EBUSY;
 	}
 out:

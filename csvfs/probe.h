@@ -14,8 +14,8 @@ struct probe {
 };
 
 /*
- * Of a volume that is to be used alone: 0 if nobody uses it, -EBUSY and a line of text if the claim on it
- * still beats. Takes as long as two beats if whoever used it last did not leave in order.
+ * Of a volume that is to be used alone: 0 if nobody uses it, -EBUSY and a line of text if the claim
+ * on it still beats. Takes as long as two beats if whoever used it last did not leave in order.
  */
 int probe_alone(const struct bdev_config *cfg, const char *name, const struct probe *p, char *text,
 	size_t text_bytes);

@@ -94,12 +94,14 @@ void scsi_identity(const uint8_t *d, size_t n, char *out, size_t out_bytes)
 	if (end > n)
 		end = n;
 	for (size_t k = 0; k < sizeof(order) / sizeof(order[0]); k++)
-		for (size_t at = 4; at + 4 <= end && at + 4 + d[at + 3] <= end; at += 4 + (size_t)d[at + 3])
+		for (size_t at = 4; at + 4 <= end && at + 4 + d[at + 3] <= end;
+			at += 4 + (size_t)d[at + 3])
 			if (designator(d + at, order[k].type, order[k].local, out, out_bytes))
 				return;
 }
 
-void scsi_limits(const uint8_t *d, size_t n, uint32_t *max_transfer_blocks, uint32_t *max_unmap_blocks)
+void scsi_limits(
+	const uint8_t *d, size_t n, uint32_t *max_transfer_blocks, uint32_t *max_unmap_blocks)
 {
 	if (n >= 12)
 		*max_transfer_blocks = be32(d + 8);
@@ -115,8 +117,8 @@ bool scsi_capacity(const uint8_t *d, size_t n, struct bdev_info *info)
 		return false;
 	last = be64(d);
 	info->block_bytes = be32(d + 8);
-	if (!info->block_bytes || (info->block_bytes & (info->block_bytes - 1)) || last == UINT64_MAX ||
-		last + 1 > UINT64_MAX / info->block_bytes)
+	if (!info->block_bytes || (info->block_bytes & (info->block_bytes - 1)) ||
+		last == UINT64_MAX || last + 1 > UINT64_MAX / info->block_bytes)
 		return false;
 	info->lun_bytes = (last + 1) * info->block_bytes;
 	info->unmap = d[14] & 0x80; /* LBPME */
@@ -135,8 +137,8 @@ void scsi_caching(const uint8_t *d, size_t n, bool *write_cache, bool *readonly)
 		*write_cache = d[at + 2] & 0x04; /* WCE */
 }
 
-uint32_t scsi_pr_keys(const uint8_t *d, size_t n, bool is_reservation, uint32_t *generation, uint64_t *keys,
-	uint32_t keys_room)
+uint32_t scsi_pr_keys(const uint8_t *d, size_t n, bool is_reservation, uint32_t *generation,
+	uint64_t *keys, uint32_t keys_room)
 {
 	uint32_t len, count = 0;
 

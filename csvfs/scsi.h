@@ -26,7 +26,8 @@ bool scsi_has_page(const uint8_t *d, size_t n, uint8_t page);
 void scsi_identity(const uint8_t *d, size_t n, char *out, size_t out_bytes);
 
 /* SBC-3 6.6.4, page B0h, in blocks; what it does not say is left as it is. */
-void scsi_limits(const uint8_t *d, size_t n, uint32_t *max_transfer_blocks, uint32_t *max_unmap_blocks);
+void scsi_limits(
+	const uint8_t *d, size_t n, uint32_t *max_transfer_blocks, uint32_t *max_unmap_blocks);
 
 /* SBC-3 5.16: block_bytes, lun_bytes, unmap. False: it makes no sense. */
 bool scsi_capacity(const uint8_t *d, size_t n, struct bdev_info *info);
@@ -35,7 +36,7 @@ bool scsi_capacity(const uint8_t *d, size_t n, struct bdev_info *info);
 void scsi_caching(const uint8_t *d, size_t n, bool *write_cache, bool *readonly);
 
 /* SPC-4 6.14.2, 6.14.3: keys, or the holder's key alone. Returns how many. */
-uint32_t scsi_pr_keys(const uint8_t *d, size_t n, bool is_reservation, uint32_t *generation, uint64_t *keys,
-	uint32_t keys_room);
+uint32_t scsi_pr_keys(const uint8_t *d, size_t n, bool is_reservation, uint32_t *generation,
+	uint64_t *keys, uint32_t keys_room);
 
 #endif

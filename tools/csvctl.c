@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* csvctl.c - asks a csvfs daemon for its state, tells it what to do; makes the cluster's certificates. */
+/*
+ * csvctl.c - asks a csvfs daemon for its state, tells it what to do; makes the cluster's
+ * certificates.
+ */
 #include <errno.h>
 #include <glob.h>
 #include <limits.h>
@@ -67,7 +70,10 @@ static int connect_to(const char *path)
 	return fd;
 }
 
-/* 0: answered, *text (malloc'ed) is what it said; 1: it refused, *text says why; -1: nobody answers. */
+/*
+ * 0: answered, *text (malloc'ed) is what it said; 1: it refused, *text says why; -1: nobody
+ * answers.
+ */
 static int ask(const char *socket_path, const char *line, char **text)
 {
 	int fd = connect_to(socket_path), rc = -1;
@@ -81,7 +87,8 @@ static int ask(const char *socket_path, const char *line, char **text)
 		return -1;
 	}
 	if (dprintf(fd, "%s\n", line) > 0)
-		while (len < ANSWER_MAX - 1 && (n = recv(fd, buf + len, ANSWER_MAX - 1 - len, 0)) > 0)
+		while (len < ANSWER_MAX - 1 &&
+			(n = recv(fd, buf + len, ANSWER_MAX - 1 - len, 0)) > 0)
 			len += (size_t)n;
 	buf[len] = 0;
 	if (n < 0 || !len)
@@ -182,7 +189,8 @@ static void print_mode(const char *s)
 	json_text(s, "reason", "", reason, sizeof(reason));
 	localtime_r(&t, &tm);
 	strftime(since, sizeof(since), "%Y-%m-%d %H:%M:%S", &tm);
-	row("mode", "%s%s%s%s since %s", mode, *reason ? " (" : "", reason, *reason ? ")" : "", since);
+	row("mode", "%s%s%s%s since %s", mode, *reason ? " (" : "", reason, *reason ? ")" : "",
+		since);
 }
 
 static void print_members(const char *s)
@@ -224,11 +232,12 @@ static void print_state(const char *s)
 	row("node", "%s (id %s)%s", json_text(s, "node", "?", a, sizeof(a)),
 		json_text(s, "id", "?", b, sizeof(b)), json_true(s, "standalone") ? ", alone" : "");
 	row("coordinator", "%s, epoch %s, %s", json_text(s, "coordinator", "nobody", a, sizeof(a)),
-		json_text(s, "epoch", "?", b, sizeof(b)), json_text(s, "takeover", "?", c, sizeof(c)));
+		json_text(s, "epoch", "?", b, sizeof(b)),
+		json_text(s, "takeover", "?", c, sizeof(c)));
 	print_mode(s);
 	json_text(s, "path_reason", "", a, sizeof(a));
-	row("path", "%s%s%s%s, lost %s times", json_text(s, "path", "?", b, sizeof(b)), *a ? " (" : "", a,
-		*a ? ")" : "", json_text(s, "path_losses", "?", c, sizeof(c)));
+	row("path", "%s%s%s%s, lost %s times", json_text(s, "path", "?", b, sizeof(b)),
+		*a ? " (" : "", a, *a ? ")" : "", json_text(s, "path_losses", "?", c, sizeof(c)));
 	if (!json_true(s, "standalone")) {
 		row("cluster", "%s", json_true(s, "quorate") ? "quorate" : "NOT QUORATE");
 		print_members(s);
@@ -239,7 +248,8 @@ static void print_state(const char *s)
 		json_text(s, "ops.direct_reads", "0", b, sizeof(b)),
 		json_text(s, "ops.direct_writes", "0", c, sizeof(c)));
 	row("waiting", "%s metadata, %s data; longest stall %s ms",
-		json_text(s, "held.metadata", "0", a, sizeof(a)), json_text(s, "held.data", "0", b, sizeof(b)),
+		json_text(s, "held.metadata", "0", a, sizeof(a)),
+		json_text(s, "held.data", "0", b, sizeof(b)),
 		json_text(s, "longest_stall_ms", "0", c, sizeof(c)));
 }
 
@@ -253,7 +263,8 @@ static int tell(const char *socket_path, const char *line, bool json)
 
 	if (rc < 0) {
 		fprintf(stderr, "csvctl: %s: %s\n", socket_path,
-			errno == ENOENT || errno == ECONNREFUSED ? "no csvfs answers there" : strerror(errno));
+			errno == ENOENT || errno == ECONNREFUSED ? "no csvfs answers there"
+								 : strerror(errno));
 		return EXIT_NOBODY;
 	}
 	if (rc > 0)
@@ -268,21 +279,24 @@ static int tell(const char *socket_path, const char *line, bool json)
 
 static int daemon_command(const char *where, int argc, char **argv)
 {
-	bool state = !strcmp(argv[0], "state"), json = state && argc == 2 && !strcmp(argv[1], "--json");
+	bool state = !strcmp(argv[0], "state"),
+	     json = state && argc == 2 && !strcmp(argv[1], "--json");
 	char line[256];
 	size_t count;
 	glob_t g;
 	int rc;
 
-	if (state ? argc > 1 && !json
-		  : !strcmp(argv[0], "move") || !strcmp(argv[0], "redirect") ? argc != 2 : argc != 1)
+	if (state							   ? argc > 1 && !json
+		: !strcmp(argv[0], "move") || !strcmp(argv[0], "redirect") ? argc != 2
+									   : argc != 1)
 		return bad_usage();
 	if (snprintf(line, sizeof(line), "%s%s%s", argv[0], argc == 2 && !json ? " " : "",
 		    argc == 2 && !json ? argv[1] : "") >= (int)sizeof(line))
 		return bad_usage();
 	rc = find_sockets(where, &g, &count);
 	if (!rc && count > 1 && !state) {
-		fputs("csvctl: several volumes are mounted here: say which with -s MOUNTPOINT\n", stderr);
+		fputs("csvctl: several volumes are mounted here: say which with -s MOUNTPOINT\n",
+			stderr);
 		rc = EXIT_USAGE;
 	}
 	for (size_t i = 0; i < count && !rc; i++) {
@@ -312,7 +326,8 @@ static int pki_command(int argc, char **argv)
 			words[n++] = argv[i];
 	}
 	if (n >= 1 && n <= 2 && !strcmp(words[0], "init"))
-		err = pki_init(n == 2 ? words[1] : "/etc/csvfs/pki", cluster, force, text, sizeof(text));
+		err = pki_init(
+			n == 2 ? words[1] : "/etc/csvfs/pki", cluster, force, text, sizeof(text));
 	else if (n == 2 && !strcmp(words[0], "node"))
 		err = pki_node("/etc/csvfs/pki", words[1], NULL, force, text, sizeof(text));
 	else if (n >= 3 && !strcmp(words[0], "node"))

@@ -14,7 +14,10 @@ const char *json_find(const char *json, const char *path);
 const char *json_first(const char *array);
 const char *json_next(const char *value);
 
-/* At a path, as text: a string without its quotes, or a number, true, false as written; else `none`. */
+/*
+ * At a path, as text: a string without its quotes, or a number, true, false as written; else
+ * `none`.
+ */
 char *json_text(const char *json, const char *path, const char *none, char *out, size_t out_bytes);
 /* 0 if it is not there, or no number. */
 uint64_t json_u64(const char *json, const char *path);

@@ -24,8 +24,8 @@ int target_admin(const char *args)
 {
 	char cmd[512];
 
-	snprintf(cmd, sizeof(cmd), "TGT_IPC_SOCKET=%s tgtadm --lld iscsi %s >%s/admin.log 2>&1", ipc, args,
-		dir);
+	snprintf(cmd, sizeof(cmd), "TGT_IPC_SOCKET=%s tgtadm --lld iscsi %s >%s/admin.log 2>&1",
+		ipc, args, dir);
 	return system(cmd);
 }
 
@@ -46,8 +46,8 @@ void target_start(void)
 		setenv("TGT_IPC_SOCKET", ipc, 1);
 		setenv("HOLD", hold, 1);
 		setenv("LD_PRELOAD", SLOW_PWRITE, 1);
-		execlp("tgtd", "tgtd", "-f", "--nr_iothreads", "4", "--iscsi", "portal=127.0.0.1:3260",
-			NULL);
+		execlp("tgtd", "tgtd", "-f", "--nr_iothreads", "4", "--iscsi",
+			"portal=127.0.0.1:3260", NULL);
 		_exit(127);
 	}
 	for (int i = 0; i < 500 && target_admin("--op show --mode sys"); i++)
@@ -64,8 +64,8 @@ bool target_up(void)
 {
 	int fd;
 
-	if (geteuid() != 0 || system("command -v tgtd tgtadm ip >/dev/null") || unshare(CLONE_NEWNET) ||
-		system("ip link set lo up"))
+	if (geteuid() != 0 || system("command -v tgtd tgtadm ip >/dev/null") ||
+		unshare(CLONE_NEWNET) || system("ip link set lo up"))
 		return false;
 	snprintf(dir, sizeof(dir), "/tmp/csvfs-target.XXXXXX");
 	if (!mkdtemp(dir))

@@ -51,7 +51,8 @@ static void image_is_a_lun_with_a_cache_and_without_reservations(void **state)
 {
 	struct iovec iov[] = {{buf, 100}, {buf + 100, 70000}, {buf + 70100, 131072 - 70100}};
 	struct bdev_req w = {.cmd = {.op = LUN_WRITE, .fua = true, .off = 4096, .len = 131072},
-		.iov = iov, .iov_count = 3};
+		.iov = iov,
+		.iov_count = 3};
 	const struct bdev_info *i;
 	struct stat st;
 	struct user u;
@@ -61,21 +62,28 @@ static void image_is_a_lun_with_a_cache_and_without_reservations(void **state)
 		buf[k] = (uint8_t)(k * 13 + k / 512);
 	assert_true(user_open(&u, path, 1, 0));
 	i = bdev_info(u.b);
-	assert_true(i->is_file && i->write_cache && !i->reservations && i->lun_bytes == IMAGE_BYTES);
+	assert_true(
+		i->is_file && i->write_cache && !i->reservations && i->lun_bytes == IMAGE_BYTES);
 	user_send(&u, &w);
 	assert_true(user_wait(&u, &w, 1000));
 	assert_int_equal(w.status, LUN_OK);
 	assert_int_equal(
-		user_cmd(&u, (struct lun_cmd){.op = LUN_READ, .off = 4096, .len = 131072, .buf = back}), LUN_OK);
+		user_cmd(&u,
+			(struct lun_cmd){.op = LUN_READ, .off = 4096, .len = 131072, .buf = back}),
+		LUN_OK);
 	assert_memory_equal(buf, back, 131072);
 	assert_int_equal(user_cmd(&u, (struct lun_cmd){.op = LUN_FLUSH}), LUN_OK);
 	assert_int_equal(
-		user_cmd(&u, (struct lun_cmd){.op = LUN_UNMAP, .off = 4096, .len = 131072}), LUN_OK);
+		user_cmd(&u, (struct lun_cmd){.op = LUN_UNMAP, .off = 4096, .len = 131072}),
+		LUN_OK);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_blocks, 0);
-	assert_int_equal(user_cmd(&u, (struct lun_cmd){.op = LUN_PR_REGISTER, .key = 1}), LUN_UNSUPPORTED);
 	assert_int_equal(
-		user_cmd(&u, (struct lun_cmd){.op = LUN_READ, .off = IMAGE_BYTES, .len = 4096, .buf = back}),
+		user_cmd(&u, (struct lun_cmd){.op = LUN_PR_REGISTER, .key = 1}), LUN_UNSUPPORTED);
+	assert_int_equal(
+		user_cmd(&u,
+			(struct lun_cmd){
+				.op = LUN_READ, .off = IMAGE_BYTES, .len = 4096, .buf = back}),
 		LUN_UNSUPPORTED);
 	bdev_close(u.b);
 }
@@ -96,8 +104,9 @@ static int stranger(const char *flags)
 static int be_stranger(const char *flags, const char *image)
 {
 	char text[BDEV_TEXT_MAX] = "";
-	struct bdev_config cfg = {
-		.url = image, .readonly = strchr(flags, 'r') != NULL, .nolock = strchr(flags, 'n') != NULL};
+	struct bdev_config cfg = {.url = image,
+		.readonly = strchr(flags, 'r') != NULL,
+		.nolock = strchr(flags, 'n') != NULL};
 	int err = open_error(cfg, text);
 
 	return err == -EBUSY && !strstr(text, "in use") ? 98 : -err;
@@ -127,7 +136,8 @@ static void wrong_files_have_a_message_each(void **state)
 	assert_int_equal(open_error((struct bdev_config){.url = "/no/such/file"}, text), -ENOENT);
 	assert_non_null(strstr(text, "No such file"));
 	assert_int_equal(open_error((struct bdev_config){.url = "/tmp"}, text), -EISDIR);
-	assert_int_equal(open_error((struct bdev_config){.url = "/tmp", .readonly = true}, text), -ENOTBLK);
+	assert_int_equal(
+		open_error((struct bdev_config){.url = "/tmp", .readonly = true}, text), -ENOTBLK);
 	assert_int_equal(open_error((struct bdev_config){.url = "/dev/null"}, text), -ENOTBLK);
 	assert_int_equal(open_error((struct bdev_config){.url = path}, text), -ENODATA);
 	assert_non_null(strstr(text, "empty"));
@@ -157,7 +167,8 @@ static void closing_ends_what_is_outstanding_as_unknown(void **state)
 	(void)state;
 	assert_true(user_open(&u, path, 1, 0));
 	for (int i = 0; i < 3; i++) {
-		r[i] = (struct bdev_req){.cmd = {.op = i ? LUN_FLUSH : LUN_READ, .len = 4096, .buf = back},
+		r[i] = (struct bdev_req){
+			.cmd = {.op = i ? LUN_FLUSH : LUN_READ, .len = 4096, .buf = back},
 			.done = user_done};
 		bdev_submit(u.b, &r[i]);
 	}
@@ -200,8 +211,9 @@ static void faults_hold_delay_fail_and_lose(void **state)
 
 	(void)state;
 	snprintf(spec, sizeof(spec), "hold=%s,delay=30,fail=2,lose=3", hold);
-	assert_int_equal(
-		user_start(&u, (struct bdev_config){.url = path, .fault = spec}, text, sizeof(text)), 0);
+	assert_int_equal(user_start(&u, (struct bdev_config){.url = path, .fault = spec}, text,
+				 sizeof(text)),
+		0);
 	while (!u.up)
 		user_turn(&u, 20);
 	close(open(hold, O_CREAT | O_WRONLY, 0600));
@@ -218,7 +230,8 @@ static void faults_hold_delay_fail_and_lose(void **state)
 	assert_true(u.down);
 	bdev_close(u.b);
 	assert_int_equal(
-		user_start(&u, (struct bdev_config){.url = path, .fault = "x"}, text, sizeof(text)), -EINVAL);
+		user_start(&u, (struct bdev_config){.url = path, .fault = "x"}, text, sizeof(text)),
+		-EINVAL);
 }
 
 #define with_image(t) cmocka_unit_test_setup_teardown(t, make_image, remove_image)

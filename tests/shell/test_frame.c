@@ -37,9 +37,10 @@ static void every_option_arrives(void **state)
 	struct config c;
 
 	(void)state;
-	assert_int_equal(parse(&c, "ro,pki=/a,port=7,addr=1.2.3.4,ctl=/c,log=/l,loglevel=debug,pidfile=/p,"
-				   "initiator=iqn.x,hold=90,cache=1G,io_timeout=2.5,lease=300ms,nocluster,"
-				   "copied,noatime"),
+	assert_int_equal(
+		parse(&c, "ro,pki=/a,port=7,addr=1.2.3.4,ctl=/c,log=/l,loglevel=debug,pidfile=/p,"
+			  "initiator=iqn.x,hold=90,cache=1G,io_timeout=2.5,lease=300ms,nocluster,"
+			  "copied,noatime"),
 		CONFIG_RUN);
 	assert_true(c.readonly && c.nocluster && c.copied && c.noatime);
 	assert_string_equal(c.pki, "/a");
@@ -59,7 +60,8 @@ static void what_mount_passes_is_accepted(void **state)
 	struct config c;
 
 	(void)state;
-	assert_int_equal(parse(&c, "rw,relatime,_netdev,nofail,x-systemd.requires=a.service,user,dev,suid,exec,"
+	assert_int_equal(parse(&c, "rw,relatime,_netdev,nofail,x-systemd.requires=a.service,user,"
+				   "dev,suid,exec,"
 				   "context=\"system_u:object_r:t:s0:c1,c2\",nodiratime"),
 		CONFIG_RUN);
 	assert_false(c.readonly);
@@ -68,8 +70,9 @@ static void what_mount_passes_is_accepted(void **state)
 
 static void a_bad_option_is_named(void **state)
 {
-	static const char *const bad[] = {"bogus", "bogus=1", "port=0", "port=70000", "cache=1", "cache=x", "hold=x",
-		"hold=-1", "io_timeout=", "threads=17", "pki=", "chap_file=/nonexistent", "ro=1"};
+	static const char *const bad[] = {"bogus", "bogus=1", "port=0", "port=70000", "cache=1",
+		"cache=x", "hold=x", "hold=-1", "io_timeout=", "threads=17",
+		"pki=", "chap_file=/nonexistent", "ro=1"};
 	struct config c;
 
 	(void)state;
@@ -260,8 +263,9 @@ static void inbox_keeps_order_and_copies(void **state)
 
 static void json_is_found_by_path(void **state)
 {
-	static const char json[] = "{ \"a\": {\"b\":[{\"n\":1},{\"n\":2}], \"s\":\"x\\\"y\\u0009z\"},"
-				   "\"t\":true,\"k\":null,\"n\":18446744073709551615}\n";
+	static const char json[] =
+		"{ \"a\": {\"b\":[{\"n\":1},{\"n\":2}], \"s\":\"x\\\"y\\u0009z\"},"
+		"\"t\":true,\"k\":null,\"n\":18446744073709551615}\n";
 	char out[32];
 	uint64_t sum = 0;
 

@@ -75,7 +75,8 @@ static void login_tells_what_the_lun_is(void **state)
 static void what_was_written_is_read_in_pieces_and_whole(void **state)
 {
 	struct iovec out[12], in[2] = {{back, 1000}, {back + 1000, sizeof(back) - 1000}};
-	struct bdev_req w = {.cmd = {.op = LUN_WRITE, .fua = true, .off = 8192, .len = sizeof(buf)}};
+	struct bdev_req w = {
+		.cmd = {.op = LUN_WRITE, .fua = true, .off = 8192, .len = sizeof(buf)}};
 	struct bdev_req r = {.cmd = {.op = LUN_READ, .off = 8192, .len = sizeof(back)}};
 	size_t at = 0;
 	struct user u;
@@ -277,8 +278,10 @@ static void a_reject_on_the_way_is_noticed_at_once(void **state)
 	if (system("command -v nft >/dev/null"))
 		skip();
 	assert_true(user_open(&a, TARGET_URL, 1, 0));
-	assert_int_equal(system("nft 'add table ip t; add chain ip t i { type filter hook input priority 0; };"
-				" add rule ip t i tcp dport 3260 reject with tcp reset'"), 0);
+	assert_int_equal(system("nft 'add table ip t; add chain ip t i { type filter hook input "
+				"priority 0; };"
+				" add rule ip t i tcp dport 3260 reject with tcp reset'"),
+		0);
 	user_send(&a, &w);
 	assert_true(user_wait(&a, &w, 1000));
 	assert_int_equal(w.status, LUN_UNKNOWN);
@@ -318,14 +321,17 @@ static void each_wrong_url_has_a_message_of_its_own(void **state)
 
 static void chap_is_needed_and_enough(void **state)
 {
-	struct bdev_config cfg = {
-		.url = TARGET_URL, .session = BDEV_SESSION_RANDOM, .chap_user = "joe", .chap_secret = "s3cret567890"};
+	struct bdev_config cfg = {.url = TARGET_URL,
+		.session = BDEV_SESSION_RANDOM,
+		.chap_user = "joe",
+		.chap_secret = "s3cret567890"};
 	struct bdev_sync *s;
 	char text[BDEV_TEXT_MAX];
 
 	(void)state;
 	NEED_TARGET();
-	assert_int_equal(target_admin("--op new --mode account --user joe --password s3cret567890"), 0);
+	assert_int_equal(
+		target_admin("--op new --mode account --user joe --password s3cret567890"), 0);
 	assert_int_equal(target_admin("--op bind --mode account --tid 1 --user joe"), 0);
 	expect_error(TARGET_URL, "login refused");
 	expect_error("iscsi://joe%wrongs3cret@127.0.0.1/iqn.2026-11.test:lun/1", "login refused");
@@ -349,7 +355,8 @@ static void a_deep_queue_ends_with_every_answer_once(void **state)
 	NEED_TARGET();
 	assert_true(user_open(&a, TARGET_URL, 1, 0));
 	for (int i = 0; i < N; i++) {
-		r[i] = (struct bdev_req){.cmd = i % 2 ? READ_AT(4096u * (unsigned)i) : WRITE_AT(4096u * (unsigned)i),
+		r[i] = (struct bdev_req){
+			.cmd = i % 2 ? READ_AT(4096u * (unsigned)i) : WRITE_AT(4096u * (unsigned)i),
 			.done = user_done};
 		bdev_submit(a.b, &r[i]);
 	}

@@ -106,7 +106,8 @@ static void no_answer_is_read_beyond_its_end(void **state)
 		bool x, y;
 
 		for (size_t k = 0; k < n; k++)
-			d[k] = prng_below(&r, 3) ? (uint8_t)prng_below(&r, 20) : (uint8_t)prng_u64(&r);
+			d[k] = prng_below(&r, 3) ? (uint8_t)prng_below(&r, 20)
+						 : (uint8_t)prng_u64(&r);
 		(void)scsi_inquiry(d, n, i.vendor, sizeof(i.vendor));
 		(void)scsi_has_page(d, n, 0xb0);
 		scsi_identity(d, n, i.identity, sizeof(i.identity));
