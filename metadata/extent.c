@@ -81,6 +81,42 @@ int extent_at(const struct inode *in, uint64_t off, struct extent *e)
 	return 0;
 }
 
+int extent_next(struct extent_walk *w, struct extent *e)
+{
+	int err;
+
+	if (w->off >= EXTENT_END)
+		return -ENOENT;
+	if (w->at_end || w->rec.key > w->off) {
+		uint64_t to = w->at_end ? EXTENT_END : w->rec.key;
+
+		*e = (struct extent){w->off, 0, to - w->off, EXT_HOLE};
+		w->off = to;
+		return 0;
+	}
+	extent_of(&w->rec, e);
+	if (e->off < w->off)
+		return txn_damaged(w->tree.t, PROBLEM_EXTENT_OVERLAP, w->tree.holder->blkno,
+			w->tree.owner, e->off, w->off);
+	w->off = e->off + e->len;
+	err = tree_next(&w->cursor, &w->rec);
+	w->at_end = err == -ENOENT;
+	return w->at_end ? 0 : err;
+}
+
+int extent_first(const struct inode *in, uint64_t off, struct extent_walk *w, struct extent *e)
+{
+	int err = extent_at(in, off, e);
+
+	if (err)
+		return err;
+	inode_tree(in, &w->tree);
+	w->off = e->off;
+	err = tree_first(&w->tree, e->off, &w->cursor, &w->rec);
+	w->at_end = err == -ENOENT;
+	return err && !w->at_end ? err : extent_next(w, e);
+}
+
 static bool continues(const struct extent *a, const struct extent *b)
 {
 	return a->off + a->len == b->off && a->start + a->len == b->start && a->state == b->state &&

@@ -25,6 +25,20 @@ struct extent {
 #define EXTENT_END (FILE_BYTES_MAX / CLUSTER_MIN)
 int extent_at(const struct inode *in, uint64_t off, struct extent *e);
 
+/*
+ * The same for one piece after the other, up to EXTENT_END: extent_first() gives what covers `off`,
+ * extent_next() what comes behind the last one; -ENOENT behind EXTENT_END. Nothing may change meanwhile.
+ */
+struct extent_walk {
+	struct tree tree;
+	struct tree_cursor cursor;
+	struct tree_rec rec; /* the next extent; not there: at_end */
+	bool at_end;
+	uint64_t off; /* where the next piece begins */
+};
+int extent_first(const struct inode *in, uint64_t off, struct extent_walk *w, struct extent *e);
+int extent_next(struct extent_walk *w, struct extent *e);
+
 /* Space just allocated goes into a hole; joined with its neighbours where that can be. */
 int extent_add(const struct inode *in, const struct extent *e, bool reserve);
 

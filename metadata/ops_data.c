@@ -56,35 +56,57 @@ static uint64_t writer_of(const struct fs_request *rq)
 	return (uint64_t)rq->id.node << 48 ^ rq->ino;
 }
 
+/* A streaming writer: what comes before has space, and behind there is nothing, neither size nor space. */
+static int is_streaming(const struct inode *in, uint64_t off, uint64_t end, bool *yes)
+{
+	uint64_t cluster_bytes = ops_cluster_bytes(in->t);
+	struct extent e;
+	int err;
+
+	*yes = false;
+	if (off < cluster_bytes || end < le64_get(in->d->size))
+		return 0;
+	err = extent_at(in, off / cluster_bytes - 1, &e);
+	if (err || e.state == EXT_HOLE)
+		return err;
+	err = extent_at(in, div_up(end, cluster_bytes), &e);
+	*yes = !err && e.state == EXT_HOLE && e.off + e.len == EXTENT_END;
+	return err;
+}
+
 /* Up to where to allocate for a write of [off, end): in bytes. */
-static uint64_t ahead_of(const struct inode *in, uint64_t off, uint64_t end)
+static int ahead_of(const struct inode *in, uint64_t off, uint64_t end, uint64_t *to)
 {
 	uint64_t ahead = off < AHEAD_BYTES_MAX ? off : AHEAD_BYTES_MAX;
 	struct fs_statfs st;
+	bool streaming;
+	int err = is_streaming(in, off, end, &streaming);
 
-	if (end < le64_get(in->d->size))
-		return end;
+	*to = end;
+	if (err || !streaming)
+		return err;
 	memset(&st, 0, sizeof(st));
 	alloc_statfs(txn_vol(in->t), &st);
 	if (ahead > st.bavail * st.bsize / AHEAD_FREE_PART)
-		return end;
+		return 0;
 	end += ahead;
 	if (ahead >= AHEAD_ALIGN)
 		end = div_up(end, AHEAD_ALIGN) * AHEAD_ALIGN;
-	return end < FILE_BYTES_MAX ? end : FILE_BYTES_MAX;
+	*to = end < FILE_BYTES_MAX ? end : FILE_BYTES_MAX;
+	return 0;
 }
 
 /* Pieces from cluster `off` on: at least up to `to` if there is room, and then what extents there are. */
 static int put_layout(const struct inode *in, uint64_t off, uint64_t to, struct fs_reply *rp)
 {
 	uint64_t cluster_bytes = ops_cluster_bytes(in->t);
+	struct extent_walk w;
 	struct extent e;
 	int err;
 
-	for (rp->extent_count = 0; rp->extent_count < rp->extent_room; off = e.off + e.len) {
-		err = extent_at(in, off, &e);
-		if (err)
-			return err;
+	rp->extent_count = 0;
+	for (err = extent_first(in, off, &w, &e); !err && rp->extent_count < rp->extent_room;
+		err = extent_next(&w, &e)) {
 		if (e.state == EXT_HOLE && e.off + e.len == EXTENT_END) {
 			if (off >= to)
 				break;
@@ -97,17 +119,20 @@ static int put_layout(const struct inode *in, uint64_t off, uint64_t to, struct 
 				e.state == EXT_HOLE ? 0 : (e.start + off - e.off) * cluster_bytes,
 			.state = e.state,
 		};
+		off = e.off + e.len;
 	}
-	return 0;
+	return err == -ENOENT ? 0 : err;
 }
 
 static int allocate_for_write(const struct inode *in, const struct fs_request *rq)
 {
-	uint64_t cluster_bytes = ops_cluster_bytes(in->t), done;
+	uint64_t cluster_bytes = ops_cluster_bytes(in->t), done, end;
 	uint64_t from = rq->off / cluster_bytes;
-	uint64_t to = div_up(ahead_of(in, rq->off, rq->off + rq->len), cluster_bytes);
-	int err = extent_fill(in, from, to, writer_of(rq), ALLOCS_PER_LAYOUT, &done);
+	int err = ahead_of(in, rq->off, rq->off + rq->len, &end);
 
+	if (!err)
+		err = extent_fill(in, from, div_up(end, cluster_bytes), writer_of(rq),
+			ALLOCS_PER_LAYOUT, &done);
 	/* What was got is enough to begin with (ops.h, contract 5). */
 	if ((err == -ENOSPC || err == -EINPROGRESS) && done > from)
 		return 0;
@@ -379,6 +404,7 @@ int op_lseek(struct txn *t, struct vol_req *r)
 {
 	uint64_t cluster_bytes = ops_cluster_bytes(t), off = r->rq.off, size;
 	bool want_hole = r->rq.flags == SEEK_HOLE;
+	struct extent_walk w;
 	struct extent e;
 	struct inode in;
 	int err;
@@ -391,16 +417,16 @@ int op_lseek(struct txn *t, struct vol_req *r)
 	size = le64_get(in.d->size);
 	if (off >= size)
 		return -ENXIO;
-	while (off < size) {
-		err = extent_at(&in, off / cluster_bytes, &e);
-		if (err)
-			return err;
+	err = extent_first(&in, off / cluster_bytes, &w, &e);
+	for (; !err && off < size; err = extent_next(&w, &e)) {
 		if ((e.state == EXT_HOLE) == want_hole) {
 			r->reply.off = off;
 			return 0;
 		}
 		off = (e.off + e.len) * cluster_bytes;
 	}
+	if (err && err != -ENOENT)
+		return err;
 	r->reply.off = size; /* the end counts as a hole */
 	return want_hole ? 0 : -ENXIO;
 }

@@ -629,6 +629,16 @@ static void streaming_writer_gets_one_extent_and_space_ahead(void **state)
 	assert_int_equal(attr_of(f).size, 64 << 20);
 }
 
+static void scattered_writers_get_nothing_ahead(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	/* Not even when their sizes are not committed yet. */
+	for (uint64_t off = 40; off < 400; off += 7)
+		assert_int_equal(do_layout(f, off * CLUSTER, CLUSTER, FS_LAYOUT_WRITE), 0);
+	assert_int_equal(attr_of(f).blocks * 512, (400 - 40 + 6) / 7 * CLUSTER);
+}
+
 static void small_file_takes_one_cluster(void **state)
 {
 	uint64_t f = create(root, "f");
@@ -1027,6 +1037,7 @@ int main(void)
 		T(first_write_gets_space_and_commit_makes_it_written),
 		T(commit_of_other_clusters_than_are_there_now_is_ignored),
 		T(streaming_writer_gets_one_extent_and_space_ahead),
+		T(scattered_writers_get_nothing_ahead),
 		T(small_file_takes_one_cluster),
 		T(no_space_is_said_only_when_nothing_was_got),
 		T(shrinking_frees_what_is_behind_the_end),
