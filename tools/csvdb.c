@@ -585,7 +585,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	if (!tool_open(&db.v, argv[optind], initiator,
-		    c->write ? 0 : TOOL_READONLY | (force ? TOOL_NOLOCK : 0)))
+		    TOOL_WAIT | (c->write ? 0 : TOOL_READONLY) | (force && !c->write ? TOOL_NOLOCK : 0)))
 		return 1;
 	status = run(&db, c, argc, argv + optind + 2);
 	tool_close(&db.v);

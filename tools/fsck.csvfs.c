@@ -336,7 +336,7 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return EXIT_USAGE;
 	}
-	flags = f.mode == MODE_NO ? TOOL_READONLY : 0;
+	flags = TOOL_WAIT | (f.mode == MODE_NO ? TOOL_READONLY : 0);
 	if (f.mode == MODE_NO && f.force)
 		flags |= TOOL_NOLOCK;
 	if (!tool_open(&f.v, argv[optind], initiator, flags))

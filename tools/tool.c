@@ -13,6 +13,7 @@
 #include "csvfs/base/assert.h"
 
 #define OPEN_TIMEOUT_MS 15000u
+#define WAIT_NS (5 * NS_PER_SEC)
 
 const char *tool_name = "csvfs";
 
@@ -125,6 +126,13 @@ void tool_random(void *out, size_t n)
 
 /* ------------------------------------------------------------------ the volume */
 
+static void pause_ms(long ms)
+{
+	const struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+
+	nanosleep(&t, NULL);
+}
+
 bool tool_open(struct tool_volume *v, const char *volume, const char *initiator, unsigned flags)
 {
 	const struct bdev_config cfg = {.url = volume,
@@ -132,11 +140,19 @@ bool tool_open(struct tool_volume *v, const char *volume, const char *initiator,
 		.session = BDEV_SESSION_RANDOM,
 		.readonly = flags & TOOL_READONLY,
 		.nolock = flags & TOOL_NOLOCK};
+	const uint64_t until_ns = bdev_now_ns() + (flags & TOOL_WAIT ? WAIT_NS : 0);
 	char text[256];
+	int err;
 
 	memset(v, 0, sizeof(*v));
 	bdev_url_text(volume, v->name, sizeof(v->name));
-	if (bdev_sync_open(&cfg, OPEN_TIMEOUT_MS, &v->dev, text, sizeof(text))) {
+	for (;;) {
+		err = bdev_sync_open(&cfg, OPEN_TIMEOUT_MS, &v->dev, text, sizeof(text));
+		if (err != -EBUSY || bdev_now_ns() >= until_ns)
+			break;
+		pause_ms(100);
+	}
+	if (err) {
 		tool_error("%s", text);
 		return false;
 	}
@@ -227,19 +243,22 @@ bool tool_claim(struct tool_volume *v, struct claim *out)
 	return found;
 }
 
-/* True: the claim changed while we looked, so somebody is alive. */
-static bool claim_beats(struct tool_volume *v, const struct claim *first)
+/*
+ * True: the claim is held, and changed while we looked, so somebody is alive. What is being unmounted at
+ * this moment beats once more and then lets go: so a beat is not believed before the time is over.
+ */
+static bool claim_beats(struct tool_volume *v, struct claim *c)
 {
-	const struct timespec pause = {0, 200 * 1000 * 1000};
 	const uint64_t until_ns = bdev_now_ns() + CLAIM_BEAT_NS * 5 / 2;
-	struct claim now;
+	const struct claim first = *c;
 
-	while (bdev_now_ns() < until_ns) {
-		nanosleep(&pause, NULL);
-		if (tool_claim(v, &now) && (now.epoch != first->epoch || now.heartbeat != first->heartbeat))
-			return true;
+	while (bdev_now_ns() < until_ns && c->state == CLAIM_HELD) {
+		pause_ms(200);
+		if (!tool_claim(v, c))
+			break;
 	}
-	return false;
+	return c->state == CLAIM_HELD &&
+	       (c->epoch != first.epoch || c->heartbeat != first.heartbeat);
 }
 
 static uint32_t registered(struct tool_volume *v)
@@ -257,15 +276,24 @@ static uint32_t registered(struct tool_volume *v)
 
 enum tool_use tool_use_of(struct tool_volume *v, char *text, size_t text_bytes)
 {
-	uint32_t keys = registered(v);
 	struct claim c;
 	bool held = tool_claim(v, &c) && c.state == CLAIM_HELD;
+	uint32_t keys;
 
 	snprintf(text, text_bytes, "not mounted");
 	/* Who holds an image's lock needs no look at the claim: nobody else can have it. */
-	if (held && !v->info->is_file && claim_beats(v, &c)) {
-		snprintf(text, text_bytes, "mounted: node %u (%s) coordinates it now", c.node, c.name);
-		return TOOL_MOUNTED;
+	if (held && !v->info->is_file) {
+		if (claim_beats(v, &c)) {
+			snprintf(text, text_bytes, "mounted: node %u (%s) coordinates it now", c.node,
+				c.name);
+			return TOOL_MOUNTED;
+		}
+		held = c.state == CLAIM_HELD;
+	}
+	keys = registered(v);
+	for (int i = 0; keys && i < 20; i++) {
+		pause_ms(100);
+		keys = registered(v);
 	}
 	if (keys) {
 		snprintf(text, text_bytes,

@@ -36,6 +36,11 @@ struct tool_volume {
 
 #define TOOL_READONLY (1u << 0)
 #define TOOL_NOLOCK (1u << 1) /* look at an image that is mounted */
+/*
+ * umount(8) comes back before the daemon has put its volume in order: give an image that is in use a
+ * few seconds to be let go.
+ */
+#define TOOL_WAIT (1u << 2)
 
 /* False: told why on stderr. */
 bool tool_open(struct tool_volume *v, const char *volume, const char *initiator, unsigned flags);

@@ -3,6 +3,7 @@
 # The tools on a LUN of a real target (tgtd, in a network namespace of its own): making, checking,
 # looking; a LUN whose coordinator is alive is refused.
 # usage: t-tools-iscsi.sh [BUILD]
+# timeout: 300
 set -eu
 build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
 if ! command -v tgtd >/dev/null || [ "$(id -u)" != 0 ]; then
