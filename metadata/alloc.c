@@ -689,6 +689,30 @@ static bool may_be_block(const struct vol *v, uint64_t blkno)
 	       blkno / v->alloc.cluster_blocks < v->alloc.clusters && blkno % CHUNK_BLOCKS;
 }
 
+/*
+ * The header of the chunk that holds a block which is about to be freed. The group is asked first:
+ * what stands where a chunk was, before it went back to data, still looks like a chunk.
+ */
+static int chunk_of(struct txn *t, uint64_t blkno, bool is_inode, struct block **out)
+{
+	struct alloc *a = &t->v->alloc;
+	uint64_t chunk = blkno / CHUNK_BLOCKS;
+	uint32_t c = (uint32_t)(chunk % a->group_chunks);
+	const struct disk_group *d;
+	struct block *gb;
+	int err;
+
+	if (!may_be_block(t->v, blkno))
+		return txn_damaged(t, PROBLEM_BLKNO_RANGE, blkno, 0, blkno, 0);
+	err = alloc_group_get(t, chunk_group(a, chunk), &gb);
+	if (err)
+		return err;
+	d = (const struct disk_group *)gb->data;
+	if (!alloc_bit(d->meta, c) || alloc_bit(d->inode, c) != is_inode)
+		return txn_damaged(t, PROBLEM_BLOCK_NOT_META, blkno, 0, 0, 1);
+	return chunk_header(t, chunk, out);
+}
+
 /* The block in its chunk is free from now on; `b` is the chunk's header, dirty. */
 static int give_block(struct txn *t, struct block *b, uint64_t blkno)
 {
@@ -710,15 +734,12 @@ int alloc_free_block(struct txn *t, uint64_t blkno)
 {
 	struct disk_chunk *h;
 	struct block *b;
-	int err;
+	int err = chunk_of(t, blkno, false, &b);
 
-	if (!may_be_block(t->v, blkno))
-		return txn_damaged(t, PROBLEM_BLKNO_RANGE, blkno, 0, blkno, 0);
-	err = chunk_header(t, blkno / CHUNK_BLOCKS, &b);
 	if (err)
 		return err;
 	h = (struct disk_chunk *)b->data;
-	if (le32_get(h->is_inode) || !alloc_bit(h->used, (uint32_t)(blkno % CHUNK_BLOCKS)))
+	if (!alloc_bit(h->used, (uint32_t)(blkno % CHUNK_BLOCKS)))
 		return txn_damaged(t, PROBLEM_BLOCK_NOT_MARKED, blkno, 0, 0, 1);
 	txn_dirty(t, b);
 	return give_block(t, b, blkno);
@@ -780,15 +801,12 @@ int alloc_free_inode(struct txn *t, uint64_t ino)
 	uint32_t at = (uint32_t)(blkno % CHUNK_BLOCKS), slot = (uint32_t)(ino & 7);
 	struct disk_chunk *h;
 	struct block *b;
-	int err;
+	int err = chunk_of(t, blkno, true, &b);
 
-	if (!may_be_block(t->v, blkno) || !slot)
-		return txn_damaged(t, PROBLEM_BLKNO_RANGE, blkno, ino, blkno, 0);
-	err = chunk_header(t, blkno / CHUNK_BLOCKS, &b);
 	if (err)
 		return err;
 	h = (struct disk_chunk *)b->data;
-	if (!(h->slots[at] >> slot & 1))
+	if (!slot || !(h->slots[at] >> slot & 1))
 		return txn_damaged(t, PROBLEM_INODE_SLOT, blkno, ino, h->slots[at], 1u << slot);
 	txn_dirty(t, b);
 	h->slots[at] &= (uint8_t)~(1u << slot);

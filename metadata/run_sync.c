@@ -353,10 +353,11 @@ int run_sync_mkfs(const struct sync_dev *dev, const struct image_params *p,
 /* ------------------------------------------------------------------ memory */
 
 #define MEM_PIECE 65536u
+#define MEM_PIECES 16384u /* of one table */
 
 struct run_sync_mem_dev {
-	uint64_t bytes;
-	uint8_t **piece;
+	uint64_t bytes, tables;
+	uint8_t ***table; /* pieces that were never written have no memory, nor have whole tables */
 };
 
 struct run_sync_mem_dev *run_sync_mem_new(uint64_t bytes)
@@ -366,8 +367,9 @@ struct run_sync_mem_dev *run_sync_mem_new(uint64_t bytes)
 	if (!m)
 		return NULL;
 	m->bytes = bytes;
-	m->piece = calloc((bytes + MEM_PIECE - 1) / MEM_PIECE, sizeof(*m->piece));
-	if (!m->piece) {
+	m->tables = bytes / MEM_PIECE / MEM_PIECES + 1;
+	m->table = calloc(m->tables, sizeof(*m->table));
+	if (!m->table) {
 		free(m);
 		return NULL;
 	}
@@ -376,10 +378,28 @@ struct run_sync_mem_dev *run_sync_mem_new(uint64_t bytes)
 
 void run_sync_mem_free(struct run_sync_mem_dev *m)
 {
-	for (uint64_t i = 0; i < (m->bytes + MEM_PIECE - 1) / MEM_PIECE; i++)
-		free(m->piece[i]);
-	free(m->piece);
+	for (uint64_t t = 0; t < m->tables; t++) {
+		for (uint32_t i = 0; m->table[t] && i < MEM_PIECES; i++)
+			free(m->table[t][i]);
+		free(m->table[t]);
+	}
+	free(m->table);
 	free(m);
+}
+
+/* NULL: it is all zeros (or, to write, there is no memory). */
+static uint8_t *mem_piece(struct run_sync_mem_dev *m, uint64_t off, bool write)
+{
+	uint8_t ***t = &m->table[off / MEM_PIECE / MEM_PIECES], **p;
+
+	if (!*t && write)
+		*t = calloc(MEM_PIECES, sizeof(**t));
+	if (!*t)
+		return NULL;
+	p = &(*t)[off / MEM_PIECE % MEM_PIECES];
+	if (!*p && write)
+		*p = calloc(1, MEM_PIECE);
+	return *p;
 }
 
 static int mem_io(struct run_sync_mem_dev *m, uint64_t off, uint8_t *buf, uint64_t len, bool write)
@@ -388,18 +408,16 @@ static int mem_io(struct run_sync_mem_dev *m, uint64_t off, uint8_t *buf, uint64
 		return -EIO;
 	while (len) {
 		uint64_t in = off % MEM_PIECE, n = MEM_PIECE - in;
-		uint8_t **p = &m->piece[off / MEM_PIECE];
+		uint8_t *p = mem_piece(m, off, write);
 
 		if (n > len)
 			n = len;
-		if (write && !*p)
-			*p = calloc(1, MEM_PIECE);
-		if (write && !*p)
+		if (write && !p)
 			return -EIO;
 		if (write)
-			memcpy(*p + in, buf, n);
-		else if (*p)
-			memcpy(buf, *p + in, n);
+			memcpy(p + in, buf, n);
+		else if (p)
+			memcpy(buf, p + in, n);
 		else
 			memset(buf, 0, n);
 		off += n;
