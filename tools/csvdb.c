@@ -501,13 +501,27 @@ static const struct command commands[] = {
 	{"set", "BLOCK FIELD VALUE", "change a field (for tests)", 3, 3, true, cmd_set},
 };
 
+/* Names for `set`, and what FORMAT.md is compared with. */
+static void print_fields(void)
+{
+	const struct block_layout *l;
+
+	for (uint32_t i = 0; (l = fields_layout(i)); i++)
+		for (uint32_t k = 0; k < l->field_count; k++)
+			printf("%s %s %u %u %u\n", l->name, l->fields[k].name,
+				field_offset(&l->fields[k], 0), field_bytes(&l->fields[k]),
+				l->fields[k].count);
+}
+
 static void usage(FILE *f)
 {
-	fprintf(f, "usage: csvdb [-f] [--no-seal] [--initiator IQN] VOLUME COMMAND...\n");
+	fprintf(f, "usage: csvdb [-f] [--no-seal] [--initiator IQN] VOLUME COMMAND...\n"
+		   "       csvdb --fields\n");
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		fprintf(f, "  %-8s %-18s %s\n", commands[i].name, commands[i].args, commands[i].help);
 	fprintf(f, "BLOCK: a number, or sb, sb2, last, claim, claim2, summary:N, group:N, journal:N, reply:N\n"
-		   "-f: look at a volume that is mounted; --no-seal: leave the checksum as it is\n");
+		   "-f: look at a volume that is mounted; --no-seal: leave the checksum as it is\n"
+		   "--fields: list types of blocks with the name, place, size and number of each field\n");
 }
 
 static int run(struct db *db, const struct command *c, int argc, char **argv)
@@ -545,6 +559,7 @@ static int run(struct db *db, const struct command *c, int argc, char **argv)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {{"no-seal", no_argument, NULL, 's'},
+		{"fields", no_argument, NULL, 'F'},
 		{"initiator", required_argument, NULL, 'i'}, {"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
 	static struct db db = {.seal = true};
@@ -565,6 +580,9 @@ int main(int argc, char **argv)
 		case 'i':
 			initiator = optarg;
 			break;
+		case 'F':
+			print_fields();
+			return 0;
 		case 'V':
 			printf("csvdb %s\n", CSVFS_VERSION);
 			return 0;

@@ -343,9 +343,15 @@ static void an_extent_must_lie_in_clusters_for_data(void **state)
 	x->start = le64_of(le64_get(s->cluster_count) - 2 - le32_get(x->len));
 	seal(x);
 	finds(PROBLEM_CLUSTER_NOT_MARKED);
-	x->len = le32_of(UINT32_MAX);
+	x->len = le32_of(EXTENT_LEN_MAX);
 	seal(x);
 	finds(PROBLEM_EXTENT_RANGE);
+	x->len = le32_of(EXTENT_LEN_MAX + 1);
+	seal(x);
+	finds(PROBLEM_EXTENT_EMPTY);
+	x->len = le32_of(0);
+	seal(x);
+	finds(PROBLEM_EXTENT_EMPTY);
 }
 
 static void directories_that_contain_each_other_are_a_loop(void **state)

@@ -88,9 +88,9 @@ static int extent_record(
 	memcpy(&d, value, sizeof(d));
 	start = le64_get(d.start);
 	n = le32_get(d.len);
-	if (!n) {
+	if (!n || n > EXTENT_LEN_MAX) {
 		w->damaged = true;
-		ck_report(c, PROBLEM_EXTENT_EMPTY, w->blkno, w->ino, 0, 1, "length of an extent");
+		ck_report(c, PROBLEM_EXTENT_EMPTY, w->blkno, w->ino, n, 1, "length of an extent");
 		return 0;
 	}
 	if (le32_get(d.state) < EXT_UNWRITTEN || le32_get(d.state) > EXT_SHARED)

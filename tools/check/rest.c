@@ -55,12 +55,13 @@ static void xattr_value(struct check *c, struct ck_walk *w, const struct disk_xa
 	uint32_t n;
 
 	if (d->place == XATTR_INLINE) {
-		if (bytes != rest_bytes)
+		if (bytes != rest_bytes || bytes > XATTR_INLINE_MAX)
 			xattr_problem(c, w, bytes, rest_bytes, "length of an attribute's value");
 		return;
 	}
 	n = (bytes + VALUE_BLOCK_BYTES - 1) / VALUE_BLOCK_BYTES;
-	if (d->place != XATTR_BLOCKS || bytes > XATTR_BYTES_MAX || rest_bytes != 8 * n) {
+	if (d->place != XATTR_BLOCKS || bytes <= XATTR_INLINE_MAX || bytes > XATTR_BYTES_MAX ||
+		rest_bytes != 8 * n) {
 		xattr_problem(c, w, bytes, XATTR_BYTES_MAX, "length of an attribute's value");
 		return;
 	}
