@@ -361,7 +361,6 @@ struct vol {
 	uint32_t open_pending;
 	uint64_t open_next; /* summary block */
 	bool replayed;
-	bool super_changed;  /* the copy in the last block is to be written when closing */
 	bool super_restore; /* one of the first two is damaged */
 	uint64_t lsn_durable;
 

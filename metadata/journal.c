@@ -262,7 +262,6 @@ static void super_copy(struct vol *v)
 
 	memcpy(s, v->super->data, BLOCK_SIZE);
 	s->h.blkno = le64_of(SUPER_COPY_BLOCK);
-	v->super_changed = true;
 }
 
 /* Moves the running transaction's blocks into the commit, their images into the records. */

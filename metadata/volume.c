@@ -275,7 +275,6 @@ static void open_begin(struct vol *v)
 	v->bg_wanted = false;
 	v->bg_active = false;
 	v->replayed = false;
-	v->super_changed = false;
 	v->super_restore = false;
 	v->open_next = 0;
 	v->open = OPEN_SUPER;
@@ -519,10 +518,10 @@ static void close_step(struct vol *v)
 			return;
 		if (!all_idle(v))
 			return;
-		if (v->super_changed)
-			close_super(v);
-		else
+		if (v->cfg.readonly)
 			v->close = CLOSE_DONE;
+		else
+			close_super(v);
 		break;
 	case CLOSE_SUPER:
 		break;
