@@ -7,6 +7,8 @@
 
 #define RETRY_STEP_NS (50 * NS_PER_MS)
 #define RETRIES_MAX 60
+/* A path that nobody uses is looked at so often; who took our registration away shows, too. */
+#define LOOK_NS (2 * NS_PER_SEC)
 /* A path that comes and goes is not used at once: each loss within FLAP_NS makes it wait longer. */
 #define FLAP_NS (300 * NS_PER_SEC)
 static const uint64_t settle_ns[] = {0, 0, 5 * NS_PER_SEC, 30 * NS_PER_SEC, 300 * NS_PER_SEC};
@@ -65,7 +67,7 @@ void io_path_init(struct io_path *p, uint32_t node, uint64_t seed, bool reservat
 	p->reservations = reservations;
 	p->retry_ns = retry_ns;
 	p->retry_at_ns = NEVER;
-	p->settle_until_ns = NEVER;
+	p->settle_until_ns = p->look_ns = NEVER;
 	p->st = PST_CLOSED;
 	strcpy(p->reason, "not opened yet");
 }
@@ -95,7 +97,8 @@ static void send(struct io_path *p, struct effects *fx)
 		return;
 	case PST_KEYS:
 	case PST_VERIFY:
-		command(p, LUN_PR_READ_KEYS, 0, fx);
+	case PST_UP:
+		command(p, p->reservations ? LUN_PR_READ_KEYS : LUN_TEST, 0, fx);
 		return;
 	case PST_PREEMPT:
 		command(p, LUN_PR_PREEMPT, p->old_key, fx);
@@ -113,7 +116,6 @@ static void send(struct io_path *p, struct effects *fx)
 	case PST_OPENING:
 	case PST_ANNOUNCE:
 	case PST_SETTLE:
-	case PST_UP:
 	case PST_CLOSING:
 		break;
 	}
@@ -170,7 +172,7 @@ void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct ef
 	}
 	p->incarnation = 0;
 	p->tag = 0;
-	p->settle_until_ns = NEVER;
+	p->settle_until_ns = p->look_ns = NEVER;
 	move(p, PST_CLOSING);
 	effects_add(fx, FX_PATH_CLOSE, 0);
 }
@@ -210,6 +212,9 @@ static void on_path(struct io_path *p, const struct event *ev, struct effects *f
 		p->retry_at_ns = ev->now_ns + p->retry_ns;
 		return;
 	case PATH_LOST:
+		/* A command that failed may have told first; this says why. */
+		if (p->st == PST_CLOSING)
+			set_reason(p, ev->path.text);
 		io_path_lose(p, ev->path.text, ev->now_ns, fx);
 		return;
 	case PATH_CLOSED:
@@ -251,10 +256,33 @@ static void on_keys(struct io_path *p, const struct event *ev, struct effects *f
 	}
 }
 
+static void on_look(struct io_path *p, const struct event *ev, struct effects *fx)
+{
+	uint64_t ours = io_path_key(p->node, p->incarnation);
+
+	p->look_ns = ev->now_ns + LOOK_NS;
+	if (ev->lun.status == LUN_RETRY || !p->reservations)
+		return;
+	if (ev->lun.status != LUN_OK) {
+		io_path_lose(p, "the LUN does not tell its registrations", ev->now_ns, fx);
+		return;
+	}
+	for (uint32_t i = 0; i < ev->lun.key_count; i++) {
+		if (ev->lun.keys[i] == ours)
+			return;
+	}
+	p->key_gone = true;
+	io_path_lose(p, "our registration was taken away: fenced by another node", ev->now_ns, fx);
+}
+
 static void on_done(struct io_path *p, const struct event *ev, struct effects *fx)
 {
 	enum lun_status s = ev->lun.status;
 
+	if (p->st == PST_UP) {
+		on_look(p, ev, fx);
+		return;
+	}
 	if (s == LUN_RETRY && p->retries++ < RETRIES_MAX) {
 		p->retry_at_ns = ev->now_ns + RETRY_STEP_NS;
 		return;
@@ -321,7 +349,12 @@ void io_path_step(struct io_path *p, uint64_t now_ns, struct effects *fx)
 		p->settle_until_ns = NEVER;
 		move(p, PST_UP);
 		p->reason[0] = 0;
+		p->look_ns = now_ns + LOOK_NS;
 		trace(p->trace, TRACE_INFO, "path: up, incarnation %x", p->incarnation);
+	}
+	if (p->st == PST_UP && now_ns >= p->look_ns) {
+		p->look_ns = NEVER;
+		send(p, fx);
 	}
 	if (now_ns < p->retry_at_ns)
 		return;
@@ -334,7 +367,9 @@ void io_path_step(struct io_path *p, uint64_t now_ns, struct effects *fx)
 
 uint64_t io_path_deadline(const struct io_path *p)
 {
-	return p->retry_at_ns < p->settle_until_ns ? p->retry_at_ns : p->settle_until_ns;
+	uint64_t d = p->retry_at_ns < p->settle_until_ns ? p->retry_at_ns : p->settle_until_ns;
+
+	return p->look_ns < d ? p->look_ns : d;
 }
 
 void io_path_check(const struct io_path *p)

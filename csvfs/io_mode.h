@@ -50,14 +50,15 @@ struct io_path {
 	const struct trace *trace;
 	struct prng rng;
 	uint32_t node;
-	bool reservations, exclusive;
-	bool fenced_out; /* somebody took our registration away: the layouts may be gone, too */
+	bool reservations;
+	bool key_gone; /* somebody took our registration away: what we hold is void; the owner clears it */
 	enum path_st st;
 	uint32_t incarnation; /* of the present login; 0: none */
 	uint32_t unfenced;    /* P3 */
 	uint64_t tag, tag_count;
 	uint64_t retry_at_ns, retry_ns;
 	uint64_t settle_until_ns;
+	uint64_t look_ns; /* when the registrations are looked at again */
 	uint64_t first_loss_ns, lost_ns;
 	uint32_t losses, retries;
 	uint64_t old_key;
@@ -67,7 +68,6 @@ struct io_path {
 	char reason[128]; /* why it is not up */
 };
 
-/* `exclusive`: no other registrant is tolerated (a standalone mount looks for that elsewhere). */
 void io_path_init(struct io_path *p, uint32_t node, uint64_t seed, bool reservations,
 	uint64_t retry_ns, const struct trace *t);
 void io_path_start(struct io_path *p, uint64_t now_ns, struct effects *fx);

@@ -492,8 +492,10 @@ static void tell_path(struct node *n, struct effects *fx)
 	enum member_path st = MPATH_NONE;
 	uint32_t incarnation = 0;
 
-	if (n->stop >= STOP_EXIT) {
-		st = MPATH_NONE;
+	if (n->stop >= STOP_HOLDER && n->path.st == PST_UP) {
+		/* Nothing is in flight: if our key stays, it can be preempted without a drain. */
+		st = n->unregistered ? MPATH_NONE : MPATH_CLEAN;
+		incarnation = n->unregistered ? 0 : n->path.incarnation;
 	} else if (n->path.st == PST_UP) {
 		st = MPATH_OK;
 		incarnation = n->path.incarnation;
@@ -534,6 +536,10 @@ static void path_step(struct node *n, struct effects *fx)
 	/* Others may go on without us: only a coordinator can say that what we hold is still ours. */
 	if (tk == TK_IDLE || tk == TK_LOST || tk == TK_FROZEN)
 		n->standing = false;
+	if (n->path.key_gone) {
+		n->path.key_gone = false;
+		evicted(n, false, fx);
+	}
 	if (tk == TK_LOST && !n->was_lost)
 		io_path_lose(&n->path, takeover_reason(n->tk), n->now_ns, fx);
 	n->was_lost = tk == TK_LOST;
@@ -559,7 +565,7 @@ static void exit_now(struct node *n, int32_t err, const char *text, struct effec
 	e->net.len = (uint32_t)strlen(n->exit_text);
 }
 
-static void stop_step(struct node *n, struct effects *fx)
+static void stop_one(struct node *n, struct effects *fx)
 {
 	struct effect *e;
 	bool late = n->now_ns >= n->stop_at_ns;
@@ -597,6 +603,15 @@ static void stop_step(struct node *n, struct effects *fx)
 	}
 }
 
+static void stop_step(struct node *n, struct effects *fx)
+{
+	enum stop_st was = n->stop;
+
+	stop_one(n, fx);
+	if (n->stop != was)
+		n->again = true;
+}
+
 /*
  * Our key goes, but not with a reservation that others still need: if we hold it and are not alone,
  * the next coordinator preempts our key, which harms nobody.
@@ -609,6 +624,13 @@ static bool stop_lun_done(struct node *n, const struct event *ev, struct effects
 	if (!n->stop_tag || ev->tag != n->stop_tag)
 		return false;
 	n->stop_tag = 0;
+	/* Not executed (a unit attention, after somebody's reset): again. The state's end sets the limit. */
+	if (ev->lun.status == LUN_RETRY) {
+		n->stop_tag = node_lun(n, TAG_NODE, n->stop == STOP_HOLDER ? LUN_PR_READ_RESERVATION :
+				LUN_PR_UNREGISTER, fx, &e);
+		e->lun.key = ours;
+		return true;
+	}
 	if (n->stop == STOP_HOLDER && ev->lun.status == LUN_OK &&
 		(member_view(&n->member)->count <= 1 || !ev->lun.key_count ||
 			ev->lun.keys[0] != ours)) {
@@ -617,6 +639,7 @@ static bool stop_lun_done(struct node *n, const struct event *ev, struct effects
 		e->lun.key = ours;
 		return true;
 	}
+	n->unregistered = n->stop == STOP_UNREGISTER && ev->lun.status == LUN_OK;
 	n->stop = STOP_EXIT;
 	return true;
 }
@@ -634,12 +657,12 @@ uint64_t node_lun(struct node *n, enum tag_owner owner, enum lun_op op, struct e
 }
 
 /* The coordinator's own right to do I/O comes from its claim: each beat that the LUN took renews it. */
-static void own_lease(struct node *n, const struct event *ev)
+static void own_lease(struct node *n)
 {
-	if (ev->lun.status == LUN_OK && ev->tag == n->beat_tag &&
-		takeover_state(n->tk) >= TK_CLAIM_VERIFY && takeover_state(n->tk) <= TK_RELEASE &&
-		n->beat_sent_ns + n->cfg.lease_ns > n->lease_ns)
-		n->lease_ns = n->beat_sent_ns + n->cfg.lease_ns;
+	uint64_t beat = takeover_beat_ns(n->tk);
+
+	if (beat && takeover_mine(n->tk) && beat + n->cfg.lease_ns > n->lease_ns)
+		n->lease_ns = beat + n->cfg.lease_ns;
 }
 
 static void on_lun_done(struct node *n, const struct event *ev, struct effects *fx)
@@ -653,7 +676,6 @@ static void on_lun_done(struct node *n, const struct event *ev, struct effects *
 		return;
 	case TAG_TAKEOVER:
 		takeover_lun_done(n->tk, ev, fx);
-		own_lease(n, ev);
 		return;
 	case TAG_SERVE:
 		if (node_data_lun_done(n, ev, fx))
@@ -761,14 +783,13 @@ static void expire_held(struct node *n, struct effects *fx)
 
 static void advance(struct node *n, struct effects *fx)
 {
-	uint32_t from = fx->count;
-
 	n->again = false;
 	path_step(n, fx);
 	takeover_step(n->tk, n->now_ns, fx);
 	/* A state that takeover reached just now may want something of the path at once. */
 	path_step(n, fx);
 	sessions_set_epoch(n->sessions, takeover_epoch(n->tk));
+	own_lease(n);
 	follow(n, fx);
 	sessions_step(n->sessions, n->now_ns, fx);
 	session_notes(n, fx);
@@ -782,12 +803,6 @@ static void advance(struct node *n, struct effects *fx)
 	client_step(n->client, n->now_ns, fx);
 	expire_held(n, fx);
 	stop_step(n, fx);
-	for (uint32_t i = from; i < fx->count; i++) {
-		if (fx->fx[i].type == FX_LUN && TAG_OWNER(fx->fx[i].tag) == TAG_TAKEOVER) {
-			n->beat_tag = fx->fx[i].tag;
-			n->beat_sent_ns = n->now_ns;
-		}
-	}
 	if (!n->ever_served && client_served(n->client))
 		n->ever_served = true;
 	if (takeover_state(n->tk) == TK_REFUSED && !n->ever_served)

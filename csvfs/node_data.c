@@ -237,13 +237,14 @@ void node_data_serve(struct node *n, struct session *s, const struct msg *m, uin
 	struct peer *p = node_peer(n, s->peer);
 	struct served *v;
 	uint64_t end = m->block.lun_off + m->block.len;
+	bool ready = p && p->served && !s->outgoing && n->path.st == PST_UP;
 	bool fits = m->block.op == BLOCK_FLUSH ||
 		    (end >= m->block.lun_off && end <= n->path.lun_bytes &&
 			    !((m->block.lun_off | m->block.len) & (n->path.block_bytes - 1)));
 
 	/* Rule 4. NOT EXECUTED is what RETRY says: the asker looks for another way. */
-	if (!p || !p->served || s->outgoing || n->path.st != PST_UP || !fits) {
-		refuse(s, m, fits ? LUN_RETRY : LUN_UNSUPPORTED, fx);
+	if (!ready || !fits) {
+		refuse(s, m, ready ? LUN_UNSUPPORTED : LUN_RETRY, fx);
 		if (data)
 			effects_add(fx, FX_DATA_FREE, 0)->data = data;
 		return;

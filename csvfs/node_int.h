@@ -158,7 +158,6 @@ struct node {
 	int64_t mode_since_ns;
 	enum gate gate;
 	uint64_t gate_lease_ns, lease_ns;
-	uint64_t beat_sent_ns, beat_tag;
 	bool admin_pause, admin_redirect;
 	struct list flushes;
 	uint64_t lun_count;
@@ -177,7 +176,7 @@ struct node {
 	bool again; /* a module was told something that another one acts on: step again, now */
 	uint64_t stop_tag, stop_at_ns;
 	char exit_text[160];
-	bool exited;
+	bool exited, unregistered;
 	struct node_stats stats;
 };
 

@@ -260,6 +260,11 @@ static void finished(struct client *c)
 {
 	struct sim *s = c->s;
 
+	if (s->verbose)
+		sim_log(s, "   %s client %u: %s done, file %u, sectors %u+%u, id %lx, since %lu us%s", c->n->name,
+			c->nr, c->what, c->file, c->first, c->count, c->id, c->start_ns / 1000,
+			c->dsync ? ", dsync" : "");
+
 	c->idle = true;
 	s->ops_done++;
 	sim_at_node(s, c->n, s->now_ns + sim_delay(s, 100 * 1000, 300 * MS), next_op, c);

@@ -183,6 +183,7 @@ static void fsck(struct sim *s, const char *when)
 
 /* ------------------------------------------------------------------ a run */
 
+static uint64_t dump_at_ns; /* --dump-at: what everybody waits for then */
 static uint32_t forbidden; /* bits of faults that the command line excludes */
 
 static void draw_plan(struct sim *s)
@@ -250,6 +251,12 @@ static void phases(struct sim *s)
 	for (uint32_t i = 1; i <= s->plan.nodes; i++)
 		node_start(s, &s->n[i]);
 	faults_start(s);
+	if (dump_at_ns && dump_at_ns < s->plan.safety_ns) {
+		run_until(s, dump_at_ns);
+		load_say_stuck(s);
+		nodes_say_stuck(s);
+		lun_say_stuck(s);
+	}
 	run_until(s, s->plan.safety_ns);
 	faults_heal(s);
 	load_stop(s);
@@ -373,7 +380,7 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: csvsim [--seeds N] [--from SEED] [--seed SEED] [-v] [--twice PERCENT]"
 			" [--keep-going] [--jobs N]\n"
-			"  [--no-faults MASK]\n");
+			"  [--no-faults MASK] [--dump-at SECONDS]\n");
 	return 2;
 }
 
@@ -396,6 +403,8 @@ int main(int argc, char **argv)
 			seeds = strtoull(argv[++i], NULL, 0);
 		else if (i + 1 < argc && !strcmp(argv[i], "--from"))
 			from = strtoull(argv[++i], NULL, 0);
+		else if (i + 1 < argc && !strcmp(argv[i], "--dump-at"))
+			dump_at_ns = (uint64_t)(strtod(argv[++i], NULL) * 1e9);
 		else if (i + 1 < argc && !strcmp(argv[i], "--jobs"))
 			jobs = (uint32_t)strtoul(argv[++i], NULL, 0);
 		else if (i + 1 < argc && !strcmp(argv[i], "--twice"))
