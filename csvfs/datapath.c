@@ -41,7 +41,7 @@
 /* ------------------------------------------------------------------ requests of the kernel */
 
 static void start(struct io *io, const struct fuse_in_header *h, uint64_t off, uint32_t len,
-	uint32_t flags)
+	uint32_t flags, bool kill)
 {
 	struct datapath *d = io->t->d;
 	struct dp_op *op = &io->op;
@@ -53,7 +53,10 @@ static void start(struct io *io, const struct fuse_in_header *h, uint64_t off, u
 	op->sync = (flags & O_SYNC) == O_SYNC;
 	op->dsync = flags & O_DSYNC;
 	io->start_ns = bdev_now_ns();
-	datapath_io_begin(io);
+	if (kill)
+		datapath_io_begin_killing(io);
+	else
+		datapath_io_begin(io);
 }
 
 /* A program that asks for direct I/O finds out the LUN's block size by what is refused. */
@@ -76,7 +79,7 @@ static void on_read(struct dthread *t, const struct fuse_in_header *h,
 		datapath_answer(t->d, h->unique, -ENOMEM, NULL, 0);
 		return;
 	}
-	start(io, h, in->offset, in->size, in->flags);
+	start(io, h, in->offset, in->size, in->flags, false);
 }
 
 /* The data of the request just read, which the receive buffer holds. */
@@ -100,7 +103,7 @@ static struct dbuf *take_data(struct dthread *t, uint32_t len)
 static void on_write(struct dthread *t, const struct fuse_in_header *h,
 	const struct fuse_write_in *in, size_t data_len)
 {
-	bool cached = in->write_flags & FUSE_WRITE_CACHE;
+	bool cached = in->write_flags & FUSE_WRITE_CACHE, kill;
 	struct io *io;
 
 	if (in->size != data_len || in->size > IO_BYTES_MAX ||
@@ -118,8 +121,11 @@ static void on_write(struct dthread *t, const struct fuse_in_header *h,
 		return;
 	}
 	io->op.write = true;
+	kill = (in->write_flags & FUSE_WRITE_KILL_SUIDGID) &&
+	       !fuse_ops_is_plain(t->d->cfg.fuse, h->nodeid);
 	/* The page cache writes pages where they belong, whatever the file was opened for. */
-	start(io, h, in->offset, in->size, cached ? in->flags & ~(uint32_t)O_APPEND : in->flags);
+	start(io, h, in->offset, in->size, cached ? in->flags & ~(uint32_t)O_APPEND : in->flags,
+		kill);
 }
 
 static void unmounted(struct dthread *t)

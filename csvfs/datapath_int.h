@@ -19,6 +19,7 @@ enum io_news {
 	NEWS_RETRY,	/* FX_BLOCK_RETRY */
 	NEWS_LAYOUT,	/* FX_REPLY */
 	NEWS_APPEND,
+	NEWS_KILLED,	/* FX_REPLY: setuid and setgid are gone */
 	NEWS_ENDED,	/* cancelled */
 };
 
@@ -29,6 +30,7 @@ struct io {
 	uint32_t idx, gen;
 	uint64_t start_ns;
 	bool via_core;	   /* a part of it went through the core */
+	bool killing;	   /* before it may begin, setuid and setgid must go */
 	struct dbuf *data; /* of a write */
 	struct dbuf *img;  /* what the segments address */
 	struct list link;  /* free, returned */
@@ -102,6 +104,8 @@ struct io *datapath_io_get(struct dthread *t, uint64_t unique);
 void datapath_io_put(struct io *io);
 /* Its op is filled in: plan it, and do what the plan says. It ends with an answer, sooner or later. */
 void datapath_io_begin(struct io *io);
+/* The same, but setuid and setgid of the file are taken away first. */
+void datapath_io_begin_killing(struct io *io);
 /* Goes on with what came back to this thread. */
 void datapath_io_run(struct dthread *t);
 /* The kernel's INTERRUPT. True: the request that it means is one of ours. */

@@ -82,12 +82,15 @@ struct io *datapath_io_get(struct dthread *t, uint64_t unique)
 		list_del(&io->link);
 	}
 	list_init(&io->link);
-	io->via_core = false;
+	io->via_core = io->killing = false;
 	io->data = io->img = NULL;
 	io->left = 0;
 	dp_op_init(&io->op);
 	io->op.owner = io;
+	/* From now on an interrupt finds it. */
+	pthread_mutex_lock(&t->d->lock);
 	io->unique = unique;
+	pthread_mutex_unlock(&t->d->lock);
 	return io;
 }
 
@@ -299,6 +302,8 @@ static void post_request(struct io *io, enum fs_op what)
 	io->rq.time_ns = now().wall_ns;
 	if (what == FS_APPEND) {
 		io->rq.len = op->len;
+	} else if (what == FS_SETATTR) {
+		io->rq.valid = FS_SET_KILL_SUID;
 	} else {
 		io->rq.off = op->need_off;
 		io->rq.len = op->need_len;
@@ -390,6 +395,16 @@ void datapath_io_begin(struct io *io)
 	act(io, v);
 }
 
+void datapath_io_begin_killing(struct io *io)
+{
+	struct datapath *d = io->t->d;
+
+	pthread_mutex_lock(&d->lock);
+	io->killing = true;
+	post_request(io, FS_SETATTR);
+	pthread_mutex_unlock(&d->lock);
+}
+
 static void io_ended(struct io *io, enum lun_status status)
 {
 	struct datapath *d = io->t->d;
@@ -460,6 +475,16 @@ static enum dp_verdict go_on(struct io *io, struct dp_now tn)
 		return dp_layout_done(dp, op, io->news_err, tn);
 	case NEWS_APPEND:
 		return dp_append_done(dp, op, io->news_err, io->news_off, tn);
+	case NEWS_KILLED:
+		io->killing = false;
+		if (!io->news_err) {
+			fuse_ops_saw_mode(io->t->d->cfg.fuse, op->ino, 0);
+			/* The kernel does not know that the mode has changed. */
+			fuse_ops_inval_attr(io->t->d->cfg.fuse, op->ino);
+			return dp_begin(dp, op, tn);
+		}
+		op->result = io->news_err;
+		break;
 	case NEWS_ENDED:
 		break;
 	}
@@ -514,7 +539,9 @@ static void reply(struct datapath *d, const struct effect *e)
 
 	if (!io)
 		return;
-	if (io->op.state == DP_ST_ASK)
+	if (io->killing)
+		news(io, NEWS_KILLED, e->reply->err, 0);
+	else if (io->op.state == DP_ST_ASK)
 		news(io, NEWS_LAYOUT, e->reply->err, 0);
 	else if (io->op.state == DP_ST_APPEND)
 		news(io, NEWS_APPEND, e->reply->err, e->reply->off);
@@ -600,6 +627,10 @@ bool datapath_io_interrupt(struct datapath *d, uint64_t unique)
 		struct event ev = {.type = EV_CANCEL, .tag = tag_of(io)};
 
 		switch (io->op.state) {
+		case DP_ST_NEW:
+			if (io->killing)
+				d->cfg.post(d->cfg.ctx, &ev);
+			break;
 		case DP_ST_ASK:
 		case DP_ST_APPEND:
 		case DP_ST_CORE:

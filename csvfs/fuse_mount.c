@@ -25,6 +25,7 @@
 struct inval {
 	struct list link;
 	uint64_t ino;
+	bool attr_only;
 	char name[NAME_BYTES_MAX + 1];
 };
 
@@ -49,7 +50,8 @@ static void *inval_main(void *arg)
 			(void)fuse_lowlevel_notify_inval_entry(
 				f->se, fuse_ops_nodeid(f, v->ino), v->name, strlen(v->name));
 		else
-			(void)fuse_lowlevel_notify_inval_inode(f->se, fuse_ops_nodeid(f, v->ino), 0, 0);
+			(void)fuse_lowlevel_notify_inval_inode(
+				f->se, fuse_ops_nodeid(f, v->ino), v->attr_only ? -1 : 0, 0);
 		free(v);
 		pthread_mutex_lock(&f->inval_lock);
 	}
@@ -57,19 +59,30 @@ static void *inval_main(void *arg)
 	return NULL;
 }
 
-void fuse_ops_inval(struct fuse_ops *f, uint64_t ino, const char *name)
+static void inval(struct fuse_ops *f, uint64_t ino, const char *name, bool attr_only)
 {
 	struct inval *v = calloc(1, sizeof(*v));
 
 	if (!v)
 		return; /* nothing is cached for long where this is needed */
 	v->ino = ino;
+	v->attr_only = attr_only;
 	if (name)
 		snprintf(v->name, sizeof(v->name), "%s", name);
 	pthread_mutex_lock(&f->inval_lock);
 	list_add_tail(&v->link, &f->invals);
 	pthread_cond_signal(&f->inval_more);
 	pthread_mutex_unlock(&f->inval_lock);
+}
+
+void fuse_ops_inval(struct fuse_ops *f, uint64_t ino, const char *name)
+{
+	inval(f, ino, name, false);
+}
+
+void fuse_ops_inval_attr(struct fuse_ops *f, uint64_t ino)
+{
+	inval(f, ino, NULL, true);
 }
 
 /* ------------------------------------------------------------------ mount */
@@ -85,7 +98,8 @@ void fuse_mount_init(void *userdata, struct fuse_conn_info *conn)
 	conn->time_gran = 1;
 	conn->want |= conn->capable &
 		      (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
-			      FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_AUTO_INVAL_DATA);
+			      FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_AUTO_INVAL_DATA |
+			      FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
 	/* Locks of one node only, kept by the kernel: see fuse_ops.h. */
 	conn->want &= ~(unsigned)(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_SPLICE_READ |
 				  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |

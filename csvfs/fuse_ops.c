@@ -553,10 +553,34 @@ static struct timespec ts_of(int64_t ns)
 	return (struct timespec){.tv_sec = s, .tv_nsec = rest};
 }
 
-static void stat_of(const struct fuse_ops *f, struct stat *st, const struct fs_attr *a)
+static uint64_t *plain_slot(const struct fuse_ops *f, uint64_t ino)
+{
+	return (uint64_t *)(uintptr_t)&f->plain[(ino ^ ino >> 13) % PLAIN_SLOTS];
+}
+
+bool fuse_ops_is_plain(const struct fuse_ops *f, uint64_t ino)
+{
+	return __atomic_load_n(plain_slot(f, ino), __ATOMIC_RELAXED) == ino;
+}
+
+void fuse_ops_saw_mode(struct fuse_ops *f, uint64_t ino, uint32_t mode)
+{
+	uint64_t *slot = plain_slot(f, ino), was = ino;
+	bool plain = !(mode & S_ISUID) && (mode & (S_ISGID | S_IXGRP)) != (S_ISGID | S_IXGRP);
+
+	if (plain)
+		__atomic_store_n(slot, ino, __ATOMIC_RELAXED);
+	else
+		(void)__atomic_compare_exchange_n(
+			slot, &was, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+static void stat_of(struct fuse_ops *f, struct stat *st, const struct fs_attr *a)
 {
 	int64_t touched_ns = f->hooks.touched_ns(f->hooks.ctx, a->ino);
 
+	if (S_ISREG(a->mode))
+		fuse_ops_saw_mode(f, a->ino, a->mode);
 	memset(st, 0, sizeof(*st));
 	st->st_ino = a->ino;
 	st->st_mode = a->mode;
@@ -578,7 +602,7 @@ static double timeout_of(const struct fuse_ops *f)
 	return f->cfg.cache ? CACHE_SECONDS : 0;
 }
 
-static void entry_of(const struct fuse_ops *f, struct fuse_entry_param *e, const struct fs_attr *a)
+static void entry_of(struct fuse_ops *f, struct fuse_entry_param *e, const struct fs_attr *a)
 {
 	memset(e, 0, sizeof(*e));
 	e->ino = fuse_ops_nodeid(f, a->ino);

@@ -45,6 +45,9 @@ void fuse_ops_reply(struct fuse_ops *f, uint64_t tag, const struct fs_reply *rp)
 /* FX_INVAL: queued for a thread of its own. */
 void fuse_ops_inval(struct fuse_ops *f, uint64_t ino, const char *name);
 
+/* The same of its attributes alone; its pages stay. */
+void fuse_ops_inval_attr(struct fuse_ops *f, uint64_t ino);
+
 /* Requests that the core has not answered yet. */
 uint32_t fuse_ops_pending(struct fuse_ops *f);
 
@@ -62,6 +65,13 @@ int fuse_ops_fd(struct fuse_ops *f);
 void fuse_ops_process(struct fuse_ops *f, void *bytes, size_t len);
 
 uint64_t fuse_ops_root(const struct fuse_ops *f);
+
+/*
+ * Whether the file is known to have neither setuid nor setgid, which a write by others than root must
+ * take away. Learnt from every answer that shows its mode.
+ */
+bool fuse_ops_is_plain(const struct fuse_ops *f, uint64_t ino);
+void fuse_ops_saw_mode(struct fuse_ops *f, uint64_t ino, uint32_t mode);
 
 /* What the answers of other requests need to know of the data path. NULL: nothing is to know. */
 struct fuse_ops_hooks {

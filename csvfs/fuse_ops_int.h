@@ -9,6 +9,8 @@
 #include "csvfs/base/list.h"
 #include "csvfs/fuse_ops.h"
 
+#define PLAIN_SLOTS 8192u
+
 struct frq; /* a request that the core has */
 
 struct fuse_ops {
@@ -17,6 +19,8 @@ struct fuse_ops {
 	char *mountpoint;
 	struct fuse_session *se;
 	bool in_init, kernel_mmap; /* of the thread that processes INIT, alone at that time */
+	/* Files seen without setuid and setgid, by a hash of their number. Atomic, each by itself. */
+	uint64_t plain[PLAIN_SLOTS];
 
 	pthread_mutex_t lock;
 	struct frq **table;

@@ -439,6 +439,33 @@ static void waiting_process_can_be_killed(void **state)
 	stop(c);
 }
 
+/* Only root may write to a setuid program and leave it one. */
+static void write_by_a_user_takes_setuid_away(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c = start(&cfg);
+	struct stat st;
+	int status;
+	pid_t pid;
+
+	assert_int_equal(chmod(dir, 0755) | chmod(file, 06777), 0);
+	for (int i = 0; i < 2; i++) {
+		pid = fork();
+		if (!pid) {
+			int fd = open(file, O_RDWR);
+
+			if (i && (setgid(4711) || setuid(4711)))
+				_exit(2);
+			_exit(write(fd, "x", 1) != 1 || write(fd, "y", 1) != 1);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFEXITED(status) && !WEXITSTATUS(status));
+		assert_int_equal(stat(file, &st), 0);
+		assert_int_equal(st.st_mode & 07777, i ? 0777 : 06777);
+	}
+	stop(c);
+}
+
 static void failing_medium_is_an_error_of_that_write_alone(void **state)
 {
 	struct fakecore_config cfg = config();
@@ -524,6 +551,7 @@ int main(void)
 		T(times_of_writes_in_place_show_at_once),
 		T(direct_writes_of_one_file_run_side_by_side),
 		T(waiting_process_can_be_killed),
+		T(write_by_a_user_takes_setuid_away),
 		T(failing_medium_is_an_error_of_that_write_alone),
 		T(names_and_statfs_pass_through),
 		T(writers_that_meet_in_blocks_do_not_harm_each_other),
