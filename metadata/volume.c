@@ -765,6 +765,7 @@ void vol_check(const struct vol *v)
 	{
 		csv_assert(b->journal_seq >= seq && b->journal_seq >= v->journal.tail.seq);
 		csv_assert(b->journal_lsn <= v->lsn_durable);
+		csv_assert(list_empty(&b->lru)); /* only the journal has it: not to be evicted */
 		seq = b->journal_seq;
 		needed++;
 	}

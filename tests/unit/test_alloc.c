@@ -178,6 +178,25 @@ static void two_growing_files_do_not_interleave(void **state)
 	lun_free(l);
 }
 
+static void writers_keep_out_of_each_others_windows(void **state)
+{
+	struct lun *l = lun_new(256u << 20, 65536);
+	uint64_t end[3] = {0};
+	uint32_t breaks = 0;
+
+	/* A MiB at a time, in turn: what follows is free for its writer the next time. */
+	for (uint32_t i = 0; i < 3 * 32; i++) {
+		struct take k = {end[i % 3], 100 + i % 3, 16, 0, 0, 0};
+
+		assert_int_equal(lun_op(l, take_op, &k), 0);
+		if (end[i % 3] && k.start != end[i % 3])
+			breaks++;
+		end[i % 3] = k.start + k.got;
+	}
+	assert_in_range(breaks, 0, 3 * 16);
+	lun_free(l);
+}
+
 static void a_large_request_gets_an_aligned_run(void **state)
 {
 	struct lun *l = lun_new(256u << 20, 65536);
@@ -455,6 +474,7 @@ int main(void)
 		cmocka_unit_test(what_is_taken_and_given_back_adds_up),
 		cmocka_unit_test(an_undone_operation_leaves_the_index_as_it_was),
 		cmocka_unit_test(two_growing_files_do_not_interleave),
+		cmocka_unit_test(writers_keep_out_of_each_others_windows),
 		cmocka_unit_test(a_large_request_gets_an_aligned_run),
 		cmocka_unit_test(freed_clusters_wait_for_their_commit),
 		cmocka_unit_test(a_full_volume_waits_for_what_is_being_freed),

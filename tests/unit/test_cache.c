@@ -146,6 +146,26 @@ static void what_is_not_in_its_place_is_never_evicted(void **state)
 	lun_free(l);
 }
 
+static void undone_it_still_must_not_be_evicted(void **state)
+{
+	struct lun *l = lun_new(64u << 20, 65536);
+	struct help_put p = {0, 1, 0};
+	struct block *b;
+
+	assert_int_equal(lun_op(l, help_put, &p), 0);
+	b = cache_find(l->v, p.blkno);
+	assert_true(b->journal_seq && list_empty(&b->lru));
+	p.fail = -EEXIST;
+	assert_int_equal(lun_op(l, help_put, &p), -EEXIST);
+	assert_true(b->journal_seq && list_empty(&b->lru));
+	lun_settle(l);
+	assert_true(!b->journal_seq && !list_empty(&b->lru));
+	p.fail = -EEXIST;
+	assert_int_equal(lun_op(l, help_put, &p), -EEXIST);
+	assert_false(list_empty(&b->lru));
+	lun_free(l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -156,6 +176,7 @@ int main(void)
 		cmocka_unit_test(a_damaged_block_fails_its_request_alone),
 		cmocka_unit_test(a_block_in_another_ones_place_is_refused),
 		cmocka_unit_test(what_is_not_in_its_place_is_never_evicted),
+		cmocka_unit_test(undone_it_still_must_not_be_evicted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -398,20 +398,36 @@ static void edit_record(struct lun *l, uint64_t at, void (*edit)(struct disk_jre
 	lun_poke(l, ring_block(l, at), r);
 }
 
-static void to_claim(struct disk_jrec *r)
+/* The image is sound, says that it belongs there, and so does the record. */
+static void aim(struct lun *l, uint64_t at, uint64_t blkno)
 {
-	r->image[0].blkno = le64_of(1);
+	struct disk_header *h = (struct disk_header *)lun_peek(l, ring_block(l, at + 1));
+	struct disk_jrec *r;
+	uint32_t crc;
+
+	h->blkno = le64_of(blkno);
+	verify_seal(h);
+	crc = crc32c(0, h, BLOCK_SIZE);
+	lun_poke(l, ring_block(l, at + 1), h);
+	r = (struct disk_jrec *)lun_peek(l, ring_block(l, at));
+	r->image[0].blkno = le64_of(blkno);
+	r->image[0].crc = le32_of(crc);
+	verify_seal(r);
+	lun_poke(l, ring_block(l, at), r);
 }
 
 static void an_image_of_what_is_not_metadata_freezes(void **state)
 {
-	struct help_put p;
-	uint64_t at[4];
-	struct lun *l = three(&p, at);
+	for (int i = 0; i < 4; i++) {
+		struct help_put p;
+		uint64_t at[4];
+		struct lun *l = three(&p, at);
+		uint64_t bad[4] = {1, ring_block(l, 7), l->dev.bytes / BLOCK_SIZE - 1, 1ull << 50};
 
-	edit_record(l, at[2], to_claim);
-	freezes(l, VOL_DAMAGED);
-	lun_free(l);
+		aim(l, at[2], bad[i]);
+		freezes(l, VOL_DAMAGED);
+		lun_free(l);
+	}
 }
 
 static void older(struct disk_jrec *r)

@@ -115,6 +115,32 @@ static void pointers_out_of_the_volume_are_damage_not_a_crash(void **state)
 	help_free(h);
 }
 
+static int get_as_tree(struct txn *t, void *arg)
+{
+	struct block *b;
+
+	return txn_get(t, ((struct help_put *)arg)->blkno, MAGIC_TREE, OWNER_ANY, &b);
+}
+
+static int get_as_anothers(struct txn *t, void *arg)
+{
+	struct block *b;
+
+	return txn_get(t, ((struct help_put *)arg)->blkno, HELP_MAGIC, HELP_OWNER + 8, &b);
+}
+
+static void a_block_of_another_type_or_owner_is_damage(void **state)
+{
+	struct help *h = help_new(64u << 20, 65536);
+	struct help_put p = {0, 1, 0};
+
+	assert_int_equal(run_sync_op(h->rs, help_put, &p), 0);
+	assert_int_equal(run_sync_op(h->rs, get_as_tree, &p), -EUCLEAN);
+	assert_int_equal(run_sync_op(h->rs, get_as_anothers, &p), -EUCLEAN);
+	assert_int_equal(run_sync_op(h->rs, help_get, &p), 0);
+	help_free(h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -123,6 +149,7 @@ int main(void)
 		cmocka_unit_test(a_failed_operation_leaves_no_trace),
 		cmocka_unit_test(a_freed_block_is_gone_and_can_be_had_again),
 		cmocka_unit_test(made_and_freed_in_one_operation_is_balanced),
+		cmocka_unit_test(a_block_of_another_type_or_owner_is_damage),
 		cmocka_unit_test(pointers_out_of_the_volume_are_damage_not_a_crash),
 	};
 
