@@ -98,6 +98,9 @@ int inode_make_root(struct txn *t)
 		return err;
 	root.d->nlink = le32_of(2);
 	root.d->parent = le64_of(root.ino);
+	/* No request asks for it: its times are those of the volume. */
+	root.d->atime_ns = root.d->mtime_ns = txn_super(t)->created_ns;
+	root.d->ctime_ns = root.d->btime_ns = txn_super(t)->created_ns;
 	txn_super_dirty(t)->root_ino = le64_of(root.ino);
 	return 0;
 }

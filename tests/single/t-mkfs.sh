@@ -45,6 +45,7 @@ rm -f v.img
 uuid=01234567-89ab-4def-8123-456789abcdef
 mkfs.csvfs -C alpha -L vms -U $uuid -c 16K -j 8M -s 64M v.img >out
 grep -q "$uuid" out && grep -q alpha out && grep -q vms out || fail "summary: $(cat out)"
+csvdb v.img path / | grep -qE '^mtime_ns .*\(20' || fail "the root directory has no times"
 csvdb v.img sb >out
 grep -qE "^uuid +$uuid" out || fail "uuid"
 grep -qE '^cluster_bytes +16384' out || fail "cluster size"
