@@ -9,8 +9,12 @@
  * What the page cache has is read at once; what would wait for the disk (a read that is not cached,
  * a flush) is done by a worker thread, so that the owner's loop never waits.
  *
- * Lock order: images_lock before image.lock. The fields of struct file_bdev belong to the owner's
- * thread, but for `ended`, which image.lock protects.
+ * A flush has nothing to do when no write has ended since the last one began; and flushes that wait
+ * for one another are one. A journal commit flushes before its record and again after it, most often
+ * with no data written in between: half of all fdatasync calls are saved.
+ *
+ * Lock order: images_lock before image.lock; sync_lock is taken alone. The fields of struct
+ * file_bdev belong to the owner's thread, but for `ended`, which image.lock protects.
  */
 #include "csvfs/bdev.h"
 
@@ -56,9 +60,16 @@ struct image {
 	bool stop;
 	/*
 	 * A flush failed: the kernel has dropped what it could not write and tells it only once. So
-	 * no later flush of this open file may succeed.
+	 * no later flush of this open file may succeed. sync_lock
 	 */
 	bool lost;
+	/*
+	 * A write is counted when it has ended, never before: what is in the page cache only in part
+	 * must not be taken for flushed. What an earlier csvfs left in the page cache counts as one.
+	 */
+	_Atomic uint64_t written;
+	pthread_mutex_t sync_lock; /* held by who flushes */
+	uint64_t synced; /* value of `written` that the last flush began with; sync_lock */
 };
 
 struct file_bdev {
@@ -129,19 +140,33 @@ static int move(int fd, const struct bdev_req *r, int flags)
 
 static enum lun_status sync_image(struct image *im, const char **text)
 {
+	uint64_t written;
 	bool lost;
 
-	if (fdatasync(im->fd)) {
-		pthread_mutex_lock(&im->lock);
-		im->lost = true;
-		pthread_mutex_unlock(&im->lock);
+	pthread_mutex_lock(&im->sync_lock);
+	written = im->written;
+	if (!im->lost && written != im->synced) {
+		if (fdatasync(im->fd))
+			im->lost = true;
+		im->synced = written;
 	}
-	pthread_mutex_lock(&im->lock);
 	lost = im->lost;
-	pthread_mutex_unlock(&im->lock);
+	pthread_mutex_unlock(&im->sync_lock);
 	if (lost)
 		*text = "a flush of the image failed: what was written may be lost";
 	return lost ? LUN_UNKNOWN : LUN_OK;
+}
+
+/* Nothing to flush, and that is known without waiting. */
+static bool is_synced(struct image *im)
+{
+	bool synced;
+
+	if (pthread_mutex_trylock(&im->sync_lock))
+		return false;
+	synced = !im->lost && im->written == im->synced;
+	pthread_mutex_unlock(&im->sync_lock);
+	return synced;
 }
 
 static enum lun_status do_blocking(struct image *im, struct bdev_req *r, const char **text)
@@ -159,6 +184,7 @@ static enum lun_status do_blocking(struct image *im, struct bdev_req *r, const c
 		if (fallocate(im->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)r->cmd.off,
 			    (off_t)r->cmd.len))
 			err = errno;
+		im->written++;
 		if (err == EOPNOTSUPP)
 			return LUN_UNSUPPORTED;
 		break;
@@ -260,12 +286,17 @@ static void begin(struct file_bdev *fb, struct bdev_req *r)
 		break;
 	case LUN_WRITE:
 		err = move(fb->im->fd, r, 0);
+		fb->im->written++; /* if it failed, too: a part of it may be there */
 		if (!err && r->cmd.fua) {
 			hand_over(fb, r);
 			return;
 		}
 		break;
 	case LUN_FLUSH:
+		if (is_synced(fb->im))
+			break;
+		hand_over(fb, r);
+		return;
 	case LUN_UNMAP:
 		hand_over(fb, r);
 		return;
@@ -358,6 +389,7 @@ static void image_put(struct image *im)
 		pthread_join(im->thread[i], NULL);
 	close(im->fd);
 	pthread_cond_destroy(&im->more);
+	pthread_mutex_destroy(&im->sync_lock);
 	pthread_mutex_destroy(&im->lock);
 	free(im);
 }
@@ -429,7 +461,9 @@ static int image_open(
 		.ino = st.st_ino,
 		.fd = fd,
 		.readonly = cfg->readonly,
-		.nolock = cfg->nolock};
+		.nolock = cfg->nolock,
+		.written = 1};
+	pthread_mutex_init(&im->sync_lock, NULL);
 	pthread_mutex_init(&im->lock, NULL);
 	pthread_cond_init(&im->more, NULL);
 	list_init(&im->queue);
