@@ -128,6 +128,7 @@ struct running {
 	struct list blocks;
 	uint32_t count;	 /* on the list, */
 	uint32_t forgot; /* of those: freed, without an image */
+	bool flush;	 /* it may say that data is written: see J3 */
 	struct list waiters; /* requests that wait until it is durable */
 };
 

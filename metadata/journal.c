@@ -2,7 +2,7 @@
 /*
  * journal.c - group commit: the running transaction becomes durable as a whole.
  *
- *   IDLE --journal_start()--> FLUSH (the LUN has a write cache) --flush_done()--> WRITE
+ *   IDLE --journal_start()--> FLUSH (J3, the LUN has a write cache) --flush_done()--> WRITE
  *   IDLE --journal_start()--> WRITE --last write_done()--> IDLE, durable
  *
  * Invariants
@@ -10,8 +10,9 @@
  *      of the journal there is never a later transaction that was acknowledged.
  *  J2. The images are sealed and copied when the commit starts; operations may change the cached
  *      blocks while it is in flight.
- *  J3. Data that was on the LUN before a commit started is durable before its records are written
- *      (flush first): an extent never becomes WRITTEN before what was written there.
+ *  J3. Data that was on the LUN before a request that speaks of it was executed (LAYOUT_COMMIT) is
+ *      durable before the records are written: flush first. So an extent never becomes WRITTEN
+ *      before what was written there.
  *  J4. Blocks in [tail, head) of the ring are not overwritten; head - tail never exceeds the ring.
  *      The tail used here is the one of the newest *durable* journal head.
  *  J5. An operation is admitted only if the running transaction with its worst case still fits: so a
@@ -297,6 +298,7 @@ static bool collect(struct vol *v)
 static void journal_start(struct vol *v)
 {
 	struct journal *j = &v->journal;
+	bool flush = v->cfg.write_cache && v->run.flush;
 
 	csv_assert(!j->lsn && j->commit_count == 0);
 	j->lsn = v->run.lsn;
@@ -307,13 +309,14 @@ static void journal_start(struct vol *v)
 	v->run.lsn++;
 	v->run.count = 0;
 	v->run.forgot = 0;
+	v->run.flush = false;
 	list_splice_tail(&v->run.waiters, &j->waiters);
 	j->head.seq += j->records;
 	j->head.lsn++;
 	for (uint32_t i = 0; i < j->records; i++)
 		j->head.at += j->record_blocks[i];
 	csv_assert(journal_used(v) <= j->blocks); /* J4, by J5 */
-	if (!v->cfg.write_cache) {
+	if (!flush) {
 		send_records(v);
 		return;
 	}
