@@ -240,10 +240,18 @@ static bool grant_one(struct lease_table *t, struct lease_ino *li, uint32_t idx,
 			*err = lease_own(t, li, idx, e->off, e->len);
 			return *err == 0;
 		}
+		/*
+		 * Partly its own: cut where that changes. What it owns it may have first-written a moment
+		 * ago, so it must never be told that it is a hole.
+		 */
 		other = owned_at(li, e->off, e->len);
-		if (other && other->idx == idx && other->off <= e->off &&
-			other->off + other->len >= e->off + e->len)
+		if (other && other->off <= e->off) {
+			if (other->off + other->len < e->off + e->len)
+				e->len = other->off + other->len - e->off;
 			return true;
+		}
+		if (other)
+			e->len = other->off - e->off;
 		e->state = EXT_HOLE;
 		e->lun_off = 0;
 	}

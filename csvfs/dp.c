@@ -75,6 +75,7 @@ static struct dp_file *file_get(struct dp *dp, uint64_t ino)
 		list_init(&f->waiting);
 		list_init(&f->asking);
 		list_init(&f->drained);
+		list_init(&f->tlink);
 	}
 	return f;
 }
@@ -326,14 +327,19 @@ enum dp_verdict dp_begin(struct dp *dp, struct dp_op *op, struct dp_now now)
 
 /* ------------------------------------------------------------------ completion */
 
-static void note_touched(struct dp_file *f, struct dp_op *op, struct dp_now now)
+/* Told at once, then at most every DP_TOUCH_NS: the last one within that time. */
+static void note_touched(struct dp *dp, struct dp_file *f, struct dp_op *op, struct dp_now now)
 {
-	f->touched = true;
 	f->touched_wall_ns = now.wall_ns;
-	if (f->told_ns && now.now_ns - f->told_ns < DP_TOUCH_NS)
+	if (f->touched)
 		return;
+	if (f->told_ns && now.now_ns - f->told_ns < DP_TOUCH_NS) {
+		f->touched = true;
+		f->touch_due_ns = now.now_ns + DP_TOUCH_NS;
+		list_add_tail(&f->tlink, &dp->touched);
+		return;
+	}
 	f->told_ns = now.now_ns;
-	f->touched = false;
 	op->note_touched = true;
 }
 
@@ -359,7 +365,17 @@ static enum dp_verdict written(struct dp *dp, struct dp_op *op, struct dp_now no
 		return DP_COMMIT;
 	}
 	if (!op->first)
-		note_touched(f, op, now);
+		note_touched(dp, f, op, now);
+	if (op->dsync) {
+		/*
+		 * In place and durable, but an earlier first write may have made the place, and that it is
+		 * written may not be committed: without that it reads as zero after a crash (invariant 16).
+		 */
+		op->range.size = 0;
+		op->range.mtime_ns = 0;
+		set_state(dp, op, DP_ST_COMMIT);
+		return DP_COMMIT;
+	}
 	return end(dp, op, (int32_t)op->len);
 }
 
@@ -495,6 +511,20 @@ bool dp_cancel(struct dp *dp, struct dp_op *op)
 	return true;
 }
 
+static void touches_fall_due(struct dp *dp, uint64_t now_ns)
+{
+	struct dp_file *f;
+
+	while (!list_empty(&dp->touched)) {
+		f = list_first_entry(&dp->touched, struct dp_file, tlink);
+		if (f->touch_due_ns > now_ns)
+			return;
+		f->told_ns = now_ns;
+		list_del(&f->tlink);
+		list_add_tail(&f->tlink, &dp->due);
+	}
+}
+
 struct dp_op *dp_next_ready(struct dp *dp, uint64_t now_ns)
 {
 	struct dp_op *op;
@@ -506,6 +536,7 @@ struct dp_op *dp_next_ready(struct dp *dp, uint64_t now_ns)
 		set_state(dp, o, DP_ST_READY);
 		list_add_tail(&o->link, &dp->ready);
 	}
+	touches_fall_due(dp, now_ns);
 	if (list_empty(&dp->ready))
 		return NULL;
 	op = list_first_entry(&dp->ready, struct dp_op, link);
@@ -517,8 +548,10 @@ uint64_t dp_deadline(const struct dp *dp)
 {
 	uint64_t first = NEVER;
 
-	if (!list_empty(&dp->ready))
+	if (!list_empty(&dp->ready) || !list_empty(&dp->due))
 		return 0;
+	if (!list_empty(&dp->touched))
+		first = list_first_entry(&dp->touched, struct dp_file, tlink)->touch_due_ns;
 	list_for_each_entry(o, &dp->later, struct dp_op, link) {
 		if (o->not_before_ns < first)
 			first = o->not_before_ns;
@@ -618,15 +651,27 @@ bool dp_op_event(struct dp_op *op, struct event *ev)
 	return true;
 }
 
+/* The file may be gone afterwards. */
+static void tell_touched(struct dp *dp, struct dp_file *f, struct event *ev)
+{
+	f->touched = false;
+	list_del(&f->tlink);
+	event_touched(ev, f->lf.ino, f->touched_wall_ns);
+	file_put(dp, f);
+}
+
 bool dp_next_event(struct dp *dp, struct event *ev)
 {
 	struct dp_file *f;
 
+	if (!list_empty(&dp->due)) {
+		tell_touched(dp, list_first_entry(&dp->due, struct dp_file, tlink), ev);
+		return true;
+	}
 	if (!list_empty(&dp->drained)) {
 		f = list_first_entry(&dp->drained, struct dp_file, drained);
 		if (f->touched) {
-			f->touched = false;
-			event_touched(ev, f->lf.ino, f->touched_wall_ns);
+			tell_touched(dp, f, ev);
 			return true;
 		}
 		memset(ev, 0, sizeof(*ev));
@@ -649,9 +694,7 @@ bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev)
 
 	if (!f || !f->touched)
 		return false;
-	f->touched = false;
-	event_touched(ev, ino, f->touched_wall_ns);
-	file_put(dp, f);
+	tell_touched(dp, f, ev);
 	return true;
 }
 
@@ -716,6 +759,8 @@ struct dp *dp_create(const struct dp_config *cfg)
 	list_init(&dp->ready);
 	list_init(&dp->later);
 	list_init(&dp->drained);
+	list_init(&dp->touched);
+	list_init(&dp->due);
 	if (layout_init(&dp->layout, cfg->mem, cfg->cluster_bytes, sizeof(struct dp_file))) {
 		mem_free(cfg->mem, dp, sizeof(*dp));
 		return NULL;
@@ -773,6 +818,7 @@ static void check_inside(const struct dp_file *f, uint32_t *direct)
 	csv_assert(inside == f->inside_count);
 	csv_assert(exclusive == f->exclusive_count);
 	csv_assert(list_empty(&f->drained) || (f->lf.closed && !inside));
+	csv_assert(f->touched == !list_empty(&f->tlink));
 }
 
 static void check_waiting(const struct dp_file *f)

@@ -35,7 +35,7 @@
  *     is not answered: DP_HANDOVER.
  *  7. Outcomes on the own path: RETRY is submitted again for up to DP_RETRY_NS; MEDIUM is EIO;
  *     NOSPACE is ENOSPC; anything else is handed over as unknown. Never an error for a lost path.
- *  8. A write that extends the file, or must be durable and cannot be made so by FUA alone, ends with
+ *  8. A write that extends the file, or must be durable, ends with
  *     DP_COMMIT: EV_COMMIT, answered on FX_BLOCK_DONE. EV_WRITTEN of what it first-wrote comes before.
  *
  * Events: after each call that gave a verdict or applied an effect, before any other thread calls dp (so
@@ -207,9 +207,9 @@ enum dp_verdict dp_append_done(
  */
 bool dp_cancel(struct dp *dp, struct dp_op *op);
 
-/* An op to go on with, by dp_begin(); NULL: none now. */
+/* An op to go on with, by dp_begin(); NULL: none now. What time has made due is in dp_next_event() then. */
 struct dp_op *dp_next_ready(struct dp *dp, uint64_t now_ns);
-/* When dp_next_ready() will have one without anything else happening; NEVER. */
+/* When to call dp_next_ready() and dp_next_event() though nothing else has happened; NEVER. */
 uint64_t dp_deadline(const struct dp *dp);
 
 /* ---- effects of the core. -ENOMEM, -EINVAL: not recorded; who asked gets that error. */
@@ -222,7 +222,7 @@ void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns);
 
 /* EV_WRITTEN, EV_TOUCHED of op, type and payload only. False: no more. */
 bool dp_op_event(struct dp_op *op, struct event *ev);
-/* EV_DRAINED of what has drained; before it EV_TOUCHED of that file. False: no more. */
+/* EV_TOUCHED that is due; EV_DRAINED, and before it EV_TOUCHED of that file. False: no more. */
 bool dp_next_event(struct dp *dp, struct event *ev);
 
 /*

@@ -14,8 +14,10 @@ struct dp_file {
 	uint32_t op_count;	/* ops that name this file */
 	uint32_t inside_count, exclusive_count, lock_waiters, ask_count;
 	bool put_failed;	/* an answer could not be recorded */
-	bool touched;		/* written in place, not told yet */
+	bool touched;		/* written in place, not told yet; in dp.touched or dp.due */
 	int64_t touched_wall_ns;
+	uint64_t touch_due_ns;	/* to be told then */
+	struct list tlink;
 	uint64_t told_ns;	/* when EV_TOUCHED was last given */
 };
 
@@ -30,6 +32,8 @@ struct dp {
 	struct list ready;	/* ops */
 	struct list later;	/* ops, any order: few */
 	struct list drained;	/* files */
+	struct list touched;	/* files, by tlink, in order of touch_due_ns */
+	struct list due;	/* of those, the ones that dp_next_event() tells now */
 };
 
 /* What a plan came to. */

@@ -177,6 +177,19 @@ void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct ef
 	effects_add(fx, FX_PATH_CLOSE, 0);
 }
 
+bool io_path_look(struct io_path *p, uint32_t *since)
+{
+	if (p->st != PST_UP || !p->reservations)
+		return false;
+	*since = p->looks;
+	/* One that is under way began before now: its answer proves less. */
+	if (p->tag)
+		*since = p->looks + 1;
+	else
+		p->look_ns = 0;
+	return true;
+}
+
 void io_path_announced(struct io_path *p, struct effects *fx)
 {
 	csv_assert(p->st == PST_ANNOUNCE);
@@ -260,7 +273,7 @@ static void on_look(struct io_path *p, const struct event *ev, struct effects *f
 {
 	uint64_t ours = io_path_key(p->node, p->incarnation);
 
-	p->look_ns = ev->now_ns + LOOK_NS;
+	p->look_ns = ev->now_ns + (ev->lun.status == LUN_RETRY ? RETRY_STEP_NS : LOOK_NS);
 	if (ev->lun.status == LUN_RETRY || !p->reservations)
 		return;
 	if (ev->lun.status != LUN_OK) {
@@ -268,8 +281,10 @@ static void on_look(struct io_path *p, const struct event *ev, struct effects *f
 		return;
 	}
 	for (uint32_t i = 0; i < ev->lun.key_count; i++) {
-		if (ev->lun.keys[i] == ours)
+		if (ev->lun.keys[i] == ours) {
+			p->looks++;
 			return;
+		}
 	}
 	p->key_gone = true;
 	io_path_lose(p, "our registration was taken away: fenced by another node", ev->now_ns, fx);

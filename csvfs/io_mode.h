@@ -58,6 +58,7 @@ struct io_path {
 	uint64_t tag, tag_count;
 	uint64_t retry_at_ns, retry_ns;
 	uint64_t settle_until_ns;
+	uint32_t looks;	  /* how often our registration was seen to be there, while UP */
 	uint64_t look_ns; /* when the registrations are looked at again */
 	uint64_t first_loss_ns, lost_ns;
 	uint32_t losses, retries;
@@ -79,6 +80,12 @@ uint64_t io_path_deadline(const struct io_path *p);
 
 /* The core saw by itself that the path is of no use (a conflict, an unknown outcome). */
 void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct effects *fx);
+
+/*
+ * Is our registration still there? Known when `looks` > *since, or the path is UP no longer. False: not
+ * to be known now.
+ */
+bool io_path_look(struct io_path *p, uint32_t *since);
 
 /* Every member knows the incarnation now: it may be registered. */
 void io_path_announced(struct io_path *p, struct effects *fx);

@@ -278,6 +278,17 @@ static void on_cancel(struct node *n, uint64_t tag, struct effects *fx)
 /* ------------------------------------------------------------------ sessions */
 
 static void session_notes(struct node *n, struct effects *fx);
+static void evicted(struct node *n, bool in_session, struct effects *fx);
+
+void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx)
+{
+	if (!n->served_epoch || epoch <= n->served_epoch + 1)
+		return;
+	trace(n->trace, TRACE_ERROR, "epoch %lu, we were served in %lu last: our layouts are void", epoch,
+		n->served_epoch);
+	evicted(n, true, fx);
+	n->served_epoch = 0;
+}
 
 /*
  * Our rights have ended: what was not committed is lost, and a later fsync says so. We start over with
@@ -324,6 +335,7 @@ static void on_message(struct node *n, struct session *s, const struct msg *m, u
 		if (s == n->coord && n->reclaim == RECLAIM_SENT) {
 			n->reclaim = RECLAIM_SERVED;
 			n->standing = true;
+			n->served_epoch = n->coord_epoch;
 			client_serve_remote(n->client, s);
 			trace(n->trace, TRACE_INFO, "node %u serves us, epoch %lu", s->peer,
 				n->coord_epoch);
@@ -379,9 +391,11 @@ static void session_notes(struct node *n, struct effects *fx)
 
 	while ((note = sessions_note(n->sessions, &s)) != SESSION_NOTE_NONE) {
 		if (note == SESSION_NOTE_UP && s == n->coord) {
-			n->reclaim = RECLAIM_SENDING;
+			n->reclaim = io_path_look(&n->path, &n->reclaim_look) ? RECLAIM_LOOKING :
+									       RECLAIM_SENDING;
 			n->reclaim_at = NULL;
 			n->reclaim_count = 0;
+			node_reclaim_epoch(n, n->coord_epoch, fx);
 		} else if (note == SESSION_NOTE_UP && !s->outgoing) {
 			struct peer *p = node_peer(n, s->peer);
 
@@ -418,6 +432,10 @@ static void reclaim_send(struct node *n, struct effects *fx)
 	struct msg m = {0};
 	struct file *f = n->reclaim_at;
 
+	/* If our registration is gone we were given up, and path_step() forgets what we hold. */
+	if (n->reclaim == RECLAIM_LOOKING &&
+		(n->path.st != PST_UP || n->path.looks > n->reclaim_look) && !n->path.key_gone)
+		n->reclaim = RECLAIM_SENDING;
 	if (n->reclaim != RECLAIM_SENDING || n->coord->state != SESSION_UP)
 		return;
 	for (f = node_file_next(n, f); f; f = node_file_next(n, f)) {

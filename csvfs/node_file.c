@@ -316,6 +316,7 @@ void node_file_commit(struct node *n, const struct event *ev, struct effects *fx
 		e->block.err = f ? -ENOMEM : -ESTALE;
 		return;
 	}
+	/* size 0: only to be told that what was first-written before is committed. */
 	if (ev->range.size > f->size)
 		f->size = ev->range.size;
 	if (ev->range.mtime_ns > f->mtime_ns)

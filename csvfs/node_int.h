@@ -107,7 +107,7 @@ struct nflush {
 
 enum io_mode { IO_PAUSED, IO_DIRECT, IO_BLOCK_REDIRECTED };
 
-enum reclaim_st { RECLAIM_NONE, RECLAIM_SENDING, RECLAIM_SENT, RECLAIM_SERVED };
+enum reclaim_st { RECLAIM_NONE, RECLAIM_LOOKING, RECLAIM_SENDING, RECLAIM_SENT, RECLAIM_SERVED };
 
 enum stop_st { STOP_NO, STOP_FILES, STOP_TAKEOVER, STOP_HOLDER, STOP_UNREGISTER, STOP_EXIT };
 
@@ -147,7 +147,8 @@ struct node {
 	uint64_t coord_epoch;
 	enum reclaim_st reclaim;
 	struct file *reclaim_at;
-	uint32_t reclaim_count;
+	uint32_t reclaim_count, reclaim_look;
+	uint64_t served_epoch; /* in which we were served last; 0: never */
 	bool ever_served;
 	bool standing; /* a coordinator serves or served us, and nothing has put that in doubt since */
 	uint32_t evictions;
@@ -183,6 +184,8 @@ struct node {
 /* node.c */
 void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs_request *rq,
 	struct effects *fx);
+/* Before layouts are reclaimed in `epoch`: forgets them if others may have had two terms since. */
+void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx);
 void node_reply_err(struct node *n, uint64_t tag, int32_t err, struct effects *fx);
 void node_answer(struct node *n, uint64_t wire_tag, const struct fs_reqid *id, struct fs_reply *rp,
 	struct effects *fx);

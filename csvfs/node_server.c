@@ -690,6 +690,7 @@ static void serve_node(struct node *n, struct peer *p, struct effects *fx)
 	if (p->node == n->cfg.node) {
 		p->served = true;
 		n->serving_local = n->standing = true;
+		n->served_epoch = takeover_epoch(n->tk);
 		client_serve_local(n->client);
 		trace(n->trace, TRACE_INFO, "we serve, epoch %lu", takeover_epoch(n->tk));
 		return;
@@ -748,13 +749,14 @@ static void reclaim_self(struct node *n, struct effects *fx)
 	struct file *f = NULL;
 
 	csv_assert(p);
+	node_reclaim_epoch(n, takeover_epoch(n->tk), fx);
 	while ((f = node_file_next(n, f))) {
 		struct lease_ino *li = f->st == FILE_OPENING ? NULL : lease_get(&n->leases, f->ino);
 
 		if (!li)
 			continue;
 		li->open_mask |= BIT(peer_idx(n, p));
-		if (f->layout != LAYOUT_NONE) {
+		if (f->layout != LAYOUT_NONE && !f->voided) {
 			li->holder_mask |= BIT(peer_idx(n, p));
 			li->blank_mask |= BIT(peer_idx(n, p));
 		}
@@ -874,8 +876,12 @@ static void entitle_members(struct node *n)
 
 	for (uint32_t i = 0; i < v->count; i++) {
 		const struct member_node *m = member_find(&n->member, v->nodes[i]);
-		struct peer *p = m ? peer_get(n, m->node, m->state.life) : NULL;
+		struct peer *p;
 
+		/* One that is silent may have been given up long ago and not know it yet. */
+		if (!m || !m->answered)
+			continue;
+		p = peer_get(n, m->node, m->state.life);
 		if (p)
 			p->entitled = true;
 	}

@@ -506,7 +506,7 @@ static enum dp_verdict sync_write(struct fixture *x, struct dp_op *op, uint64_t 
 	return dp_begin(x->dp, op, x->now);
 }
 
-static void sync_write_in_place_is_durable_by_fua_alone(void **state)
+static void sync_write_in_place_waits_for_older_first_writes_to_be_committed(void **state)
 {
 	struct fixture *x = *state;
 	struct dp_op op;
@@ -515,7 +515,11 @@ static void sync_write_in_place_is_durable_by_fua_alone(void **state)
 	put(x, 1, 1, EXT_UNWRITTEN, 2 * CS);
 	assert_int_equal(sync_write(x, &op, 0, false), DP_SUBMIT);
 	assert_true(op.io_fua);
-	assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
+	/* The place may have been first-written a moment ago: nothing new to commit, but to be told. */
+	assert_int_equal(done(x, &op, LUN_OK), DP_COMMIT);
+	assert_int_equal(op.range.size, 0);
+	assert_int_equal(op.range.len, 0);
+	assert_int_equal(block_done(x, &op, 0), DP_DONE);
 	/* O_SYNC: the time of change, too. */
 	assert_int_equal(sync_write(x, &op, 0, true), DP_SUBMIT);
 	assert_int_equal(done(x, &op, LUN_OK), DP_COMMIT);
@@ -545,6 +549,17 @@ static void touched_is_told_once_a_second_and_the_last_is_kept(void **state)
 	assert_int_equal(ev.type, EV_TOUCHED);
 	assert_true(ev.range.ino == INO && ev.range.mtime_ns == 1002);
 	assert_false(dp_take_touched(x->dp, INO, &ev));
+	/* Nothing more is written: the last one is told when its time has come. */
+	assert_int_equal(go(x, &op, true, 0, 4096), DP_SUBMIT);
+	assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
+	assert_false(dp_op_event(&op, &ev));
+	assert_null(dp_next_ready(x->dp, x->now.now_ns));
+	assert_false(dp_next_event(x->dp, &ev));
+	x->now.now_ns = dp_deadline(x->dp);
+	assert_null(dp_next_ready(x->dp, x->now.now_ns));
+	assert_true(dp_next_event(x->dp, &ev));
+	assert_int_equal(ev.type, EV_TOUCHED);
+	assert_true(dp_deadline(x->dp) == NEVER);
 	x->now.now_ns += DP_TOUCH_NS;
 	assert_int_equal(go(x, &op, true, 0, 4096), DP_SUBMIT);
 	assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
@@ -863,7 +878,7 @@ int main(void)
 		T(plain_writes_do_not_wait_for_each_other),
 		T(who_waits_for_a_lock_is_not_overtaken),
 		T(write_that_extends_is_answered_when_committed),
-		T(sync_write_in_place_is_durable_by_fua_alone),
+		T(sync_write_in_place_waits_for_older_first_writes_to_be_committed),
 		T(touched_is_told_once_a_second_and_the_last_is_kept),
 		T(append_learns_its_place_from_the_coordinator),
 		T(closed_file_lets_nobody_in_and_is_drained_when_the_last_is_answered),

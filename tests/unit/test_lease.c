@@ -90,6 +90,26 @@ static void what_others_own_behind_the_asked_range_is_cut_off(void **state)
 	lease_reset(t);
 }
 
+static void what_a_node_owns_is_never_called_a_hole_to_it(void **state)
+{
+	struct lease_ino *li = lease_get(t, 7);
+	struct fs_extent e[1] = {ext(0, 8 * C, EXT_UNWRITTEN)};
+	uint32_t n = 1;
+
+	/* It owns clusters 2 and 3, and may have first-written them; it reads at 0. */
+	assert_int_equal(lease_own(t, li, 1, 2 * C, 2 * C), 0);
+	assert_int_equal(lease_grant(t, li, 1, false, 0, C, e, &n), 0);
+	assert_int_equal(n, 1);
+	assert_int_equal(e[0].state, EXT_HOLE);
+	assert_int_equal(e[0].len, 2 * C);
+	e[0] = ext(2 * C, 6 * C, EXT_UNWRITTEN);
+	n = 1;
+	assert_int_equal(lease_grant(t, li, 1, false, 2 * C, C, e, &n), 0);
+	assert_int_equal(e[0].state, EXT_UNWRITTEN);
+	assert_int_equal(e[0].len, 2 * C);
+	lease_reset(t);
+}
+
 static void a_commit_ends_ownership_of_its_range_only(void **state)
 {
 	struct lease_ino *li = lease_get(t, 7);
@@ -159,6 +179,7 @@ int main(void)
 		cmocka_unit_test_setup(
 			a_reader_is_told_zeros_and_must_be_asked_before_the_first_write, setup),
 		cmocka_unit_test_setup(what_others_own_behind_the_asked_range_is_cut_off, setup),
+		cmocka_unit_test_setup(what_a_node_owns_is_never_called_a_hole_to_it, setup),
 		cmocka_unit_test_setup(a_commit_ends_ownership_of_its_range_only, setup),
 		cmocka_unit_test_setup(ranges_agree_with_a_map_of_owners, setup),
 		cmocka_unit_test_setup(opens_are_per_node, setup),
