@@ -294,7 +294,6 @@ int xattr_set(
 	if (!err && (flags & XATTR_CREATE))
 		return -EEXIST;
 	if (!err) {
-		cookie = a.cookie;
 		err = take_away(in, &a);
 		if (err)
 			return err;

@@ -504,6 +504,8 @@ int alloc_clusters(
 int alloc_free_clusters(struct txn *t, uint64_t start, uint32_t count)
 {
 	FAKE_ASSERT(count > 0);
+	/* One group at a time: the work of one call has a bound. */
+	FAKE_ASSERT(start / GROUP_CLUSTERS == (start + count - 1) / GROUP_CLUSTERS);
 	fake_mark(start, count, false);
 	fake_log(UNDO_UNCLUSTERS, start, count, 0, 0);
 	fake_space_clusters(start, count);

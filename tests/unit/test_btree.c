@@ -334,6 +334,26 @@ static void hundred_thousand_records_come_and_go_in_any_order(void **state)
 	fill_and_empty(true, 2, 100003);
 }
 
+/* Nodes that become empty one after the other, at either end: neighbours are too full to merge with. */
+static void full_nodes_are_freed_as_they_become_empty(void **state)
+{
+	struct fixture f;
+	uint8_t value[16] = {1};
+	const uint32_t n = 60000;
+
+	for (uint32_t from_end = 0; from_end < 2; from_end++) {
+		fixture_init(&f, true, TREE_EXTENTS);
+		for (uint32_t i = 0; i < n; i++)
+			assert_int_equal(change(&f, INSERT, i, value, sizeof(value)), 0);
+		for (uint32_t i = 0; i < n; i++) {
+			assert_int_equal(change(&f, DELETE, from_end ? n - 1 - i : i, NULL, 0), 0);
+			if (i % 500 == 0)
+				assert_int_equal(check_tree(&f), n - 1 - i);
+		}
+		assert_int_equal(check_tree(&f), 0);
+	}
+}
+
 static void one_change_touches_few_blocks(void **state)
 {
 	struct fixture f;
@@ -418,6 +438,7 @@ int main(void)
 		cmocka_unit_test(random_changes_match_a_sorted_array),
 		cmocka_unit_test(fault_at_every_block_and_allocation_leaves_nothing_behind),
 		cmocka_unit_test(hundred_thousand_records_come_and_go_in_any_order),
+		cmocka_unit_test(full_nodes_are_freed_as_they_become_empty),
 		cmocka_unit_test(one_change_touches_few_blocks),
 		cmocka_unit_test(wrong_child_is_damage_and_never_followed),
 	};

@@ -796,6 +796,89 @@ static void unlinked_file_lives_until_its_last_close(void **state)
 	assert_int_equal(le64_get(fake.super.orphan_root), 0);
 }
 
+static void nothing_is_lost_when_a_tree_finds_no_block_for_what_was_allocated(void **state)
+{
+	uint64_t a = create(root, "a"), b = create(root, "b");
+	uint32_t failed = 0;
+
+	run.faults = false;
+	/* Holes of one cluster each on the LUN, so that each allocation is an extent. */
+	do_write(b, 0, 200 * CLUSTER);
+	for (uint64_t c = 0; c < 200; c += 2)
+		assert_int_equal(do_fallocate(b, c * CLUSTER, CLUSTER,
+					 FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
+			0);
+	fake.cluster_hint = FAKE_CLUSTER_FIRST;
+	do_write(a, 0, 12 * CLUSTER);
+	for (uint32_t n = 1; n < 20; n++) {
+		fake.fail_alloc = n;
+		/* No cluster: what was got is enough. No block for the tree: all is undone. */
+		if (do_layout(a, 12 * CLUSTER, 9 * CLUSTER, FS_LAYOUT_WRITE))
+			failed++;
+		fake.fail_alloc = 0;
+		check_volume();
+		assert_int_equal(do_size(a, 12 * CLUSTER), 0);
+		check_volume();
+	}
+	assert_int_equal(failed, 1);
+}
+
+static void full_volume_can_be_emptied(void **state)
+{
+	uint64_t f, g = create(root, "g"), h = create(root, "h");
+
+	run.faults = false;
+	f = scattered("f", 6000);
+	do_write(h, 0, 100 * CLUSTER);
+	fake.blocks_limit = fake.blocks_used; /* from here on only of the reserve */
+	assert_int_equal(do_setxattr(g, "user.a", "v", 1, 0), -ENOSPC);
+	run_set_open(g, true);
+	assert_int_equal(do_name(FS_UNLINK, root, "g"), 0);
+	/* A hole, and a state: more extents than before. */
+	for (uint64_t c = 1; c < 100; c += 2)
+		assert_int_equal(do_fallocate(h, c * CLUSTER, CLUSTER,
+					 FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
+			0);
+	assert_int_equal(do_size(f, CLUSTER), 0);
+	assert_int_equal(do_name(FS_UNLINK, root, "f"), 0);
+	assert_int_equal(do_name(FS_UNLINK, root, "h"), 0);
+	run_background();
+	run_set_open(g, false);
+	assert_int_equal(do_name(FS_FREE_ORPHAN, g, ""), 0);
+	assert_int_equal(fake.clusters_used, 0);
+	assert_int_equal(fake.blocks_used, 0);
+}
+
+static void what_was_written_is_committed_on_a_full_volume(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	run.faults = false;
+	assert_int_equal(do_fallocate(f, 0, 1000 * CLUSTER, 0), 0);
+	fake.blocks_limit = 1;
+	for (uint64_t c = 0; c < 1000; c += 2)
+		assert_int_equal(do_commit(f, c * CLUSTER, CLUSTER, 0), 0);
+	assert_int_equal(state_at(f, 500 * CLUSTER), EXT_WRITTEN);
+	assert_int_equal(state_at(f, 501 * CLUSTER), EXT_UNWRITTEN);
+}
+
+static void commit_of_everything_goes_in_steps(void **state)
+{
+	const uint64_t n = 20000;
+	uint64_t f = create(root, "f");
+
+	run.faults = false;
+	for (uint64_t i = 0; i < n; i++)
+		assert_int_equal(do_layout(f, 2 * i * CLUSTER, 1, FS_LAYOUT_WRITE), 0);
+	run.steps = 0;
+	assert_int_equal(do_commit(f, 0, 2 * n * CLUSTER, 2 * n * CLUSTER), 0);
+	assert_true(run.steps > 1);
+	assert_int_equal(attr_of(f).size, 2 * n * CLUSTER);
+	for (uint64_t i = 0; i < n; i += 777)
+		assert_int_equal(state_at(f, 2 * i * CLUSTER), EXT_WRITTEN);
+	assert_int_equal(state_at(f, 2 * (n - 1) * CLUSTER), EXT_WRITTEN);
+}
+
 static void append_gives_each_its_own_room(void **state)
 {
 	uint64_t f = create(root, "f");
@@ -824,6 +907,11 @@ static void fallocate_gives_space_that_reads_as_zero(void **state)
 	assert_int_equal(attr_of(f).blocks * 512, 5 * CLUSTER);
 	assert_int_equal(do_size(f, 3 * CLUSTER), 0);
 	assert_int_equal(attr_of(f).blocks * 512, 3 * CLUSTER);
+	/* It went with the end of the file, and what is ahead of a writer now goes at close. */
+	do_write(f, 3 * CLUSTER, 4 * CLUSTER);
+	assert_true(attr_of(f).blocks * 512 > 7 * CLUSTER);
+	assert_int_equal(do_name(FS_CLOSE, f, ""), 0);
+	assert_int_equal(attr_of(f).blocks * 512, 7 * CLUSTER);
 	assert_int_equal(do_fallocate(f, 0, 0, 0), -EINVAL);
 	assert_int_equal(do_fallocate(f, 0, 1, FALLOC_FL_COLLAPSE_RANGE), -EOPNOTSUPP);
 	assert_int_equal(do_fallocate(f, 0, 1, FALLOC_FL_PUNCH_HOLE), -EOPNOTSUPP);
@@ -1045,6 +1133,10 @@ int main(void)
 		T(large_file_is_unlinked_at_once_and_freed_later),
 		T(truncated_large_file_can_be_unlinked_meanwhile),
 		T(unlinked_file_lives_until_its_last_close),
+		T(nothing_is_lost_when_a_tree_finds_no_block_for_what_was_allocated),
+		T(full_volume_can_be_emptied),
+		T(what_was_written_is_committed_on_a_full_volume),
+		T(commit_of_everything_goes_in_steps),
 		T(append_gives_each_its_own_room),
 		T(fallocate_gives_space_that_reads_as_zero),
 		T(fallocate_of_a_fragmented_volume_goes_in_steps),
