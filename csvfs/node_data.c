@@ -185,6 +185,9 @@ static void served_free(struct node *n, struct served *v, struct effects *fx)
 
 	if (p && p->blocks)
 		p->blocks--;
+	/* Rule 8 of node_server.c: somebody may have waited for it. */
+	if (p && !p->blocks && !p->served)
+		n->leases_changed = true;
 	if (v->data)
 		effects_add(fx, FX_DATA_FREE, 0)->data = v->data;
 	list_del(&v->link);

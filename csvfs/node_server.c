@@ -18,6 +18,8 @@
  *     over (reads need no registration), or when it has told that it forgot them (rule 7).
  *  7. Layouts can be reclaimed by who was a member when we took over and has not been given up since.
  *     Others were out of sight when what they held may have been given away: theirs are void.
+ *  8. A file is opened only when no write of a node that is gone is in flight here on its behalf: whoever
+ *     restarts what ran there opens its disk first, and nothing old may land in it (invariant 9).
  *  6. Replies leave when the engine says durable. A reply whose session is gone is dropped: the node
  *     asks again, and the reply cache answers.
  */
@@ -224,7 +226,7 @@ static bool wants_exclusive(const struct fs_request *rq)
 
 static bool wants_lease(const struct fs_request *rq)
 {
-	return rq->op == FS_LAYOUT_GET || wants_exclusive(rq);
+	return rq->op == FS_LAYOUT_GET || rq->op == FS_OPEN || wants_exclusive(rq);
 }
 
 static void engine(struct node *n, struct sreq *s)
@@ -248,11 +250,36 @@ static void look(struct node *n, struct sreq *s)
 	vol_submit(n->vol, &s->vr);
 }
 
+/* A node that is gone has writes in flight here that we do for it. */
+static bool writes_of_the_dead(const struct node *n)
+{
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		if (n->peers[i].node && n->peers[i].blocks && !n->peers[i].served)
+			return true;
+	}
+	return false;
+}
+
+static void submit_open(struct node *n, struct lease_ino *li, struct sreq *s)
+{
+	s->was_open = li->open_mask & BIT(s->idx);
+	/* Before the engine looks: an unlink that runs meanwhile must find it open. */
+	li->open_mask |= BIT(s->idx);
+	list_del(&s->waiting);
+	engine(n, s);
+}
+
 /* True: the request has left the queue of its inode. */
 static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, struct effects *fx)
 {
 	uint64_t mask;
 
+	if (s->vr.rq.op == FS_OPEN) {
+		if (writes_of_the_dead(n))
+			return false;
+		submit_open(n, li, s);
+		return true;
+	}
 	if (li->exclusive)
 		return false;
 	if (s->exclusive) {
@@ -365,15 +392,6 @@ static void serve(struct node *n, struct sreq *s, struct effects *fx)
 		return;
 	}
 	switch (rq->op) {
-	case FS_OPEN:
-		li = lease_find(&n->leases, rq->ino);
-		s->was_open = li && (li->open_mask & BIT(s->idx));
-		/* Before the engine looks: an unlink that runs meanwhile must find it open. */
-		if (lease_set_open(&n->leases, rq->ino, s->idx, true)) {
-			finish(n, s, -ENOMEM, fx);
-			return;
-		}
-		break;
 	case FS_CLOSE:
 		serve_close(n, s, fx);
 		return;

@@ -626,6 +626,11 @@ static void down(struct sim *s, struct snode *n, bool silently)
 {
 	if (!n->up)
 		return;
+	/* What a peer is doing for it ends there, whenever that is. */
+	list_for_each_entry(o, &n->ops, struct sop, link) {
+		if (o->handle)
+			load_op_redirected(o->arg);
+	}
 	lun_node_died(s, n);
 	net_node_died(s, n, silently);
 	load_node_down(s, n);

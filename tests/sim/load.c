@@ -64,7 +64,7 @@ struct client {
 	uint64_t version;
 	uint32_t file, first, count;
 	uint64_t id;
-	bool reading, dsync;
+	bool reading, dsync, redirected;
 	uint8_t buf[IO_SECTORS_MAX * SECTOR];
 	struct fs_request rq;
 	const char *what;
@@ -429,6 +429,7 @@ static void do_io(struct client *c)
 	struct sim *s = c->s;
 	struct load *l = s->load;
 
+	c->redirected = false;
 	c->start_ns = s->now_ns;
 	c->what = c->reading ? "read" : "write";
 	c->dsync = s->plan.san_loss || chance(s, 20);
@@ -604,12 +605,17 @@ void load_node_down(struct sim *s, struct snode *n)
 
 				for (uint32_t j = 0; j < x->count; j++) {
 					if (x->e[j].id == c->id && x->e[j].end == NEVER)
-						x->e[j].node = n->id;
+						x->e[j].node = c->redirected ? 0 : n->id;
 				}
 			}
 		}
 		c->alive = false;
 	}
+}
+
+void load_op_redirected(void *arg)
+{
+	((struct client *)arg)->redirected = true;
 }
 
 bool load_idle(const struct sim *s)

@@ -235,6 +235,7 @@ void load_node_down(struct sim *s, struct snode *n);
 void load_node_evicted(struct sim *s, struct snode *n);
 /* Commands of that node's earlier lives and paths can no longer land. */
 void load_node_drained(struct sim *s, uint32_t node);
+void load_op_redirected(void *arg);
 bool load_idle(const struct sim *s);
 void load_stop(struct sim *s);
 void load_say_stuck(struct sim *s);
