@@ -33,7 +33,7 @@ static struct {
 	uint64_t only_seed, only_point;
 	uint32_t only_variant;
 	bool only;
-} opt = {.seeds = 40, .actions = 12, .variants = 6, .every = 1, .first = 1};
+} opt = {.seeds = 32, .actions = 12, .variants = 6, .every = 1, .first = 1};
 
 static struct {
 	struct world *main, *model, *again;
@@ -324,6 +324,8 @@ static void script_run(uint64_t seed)
 		/* Time passes, so that a checkpoint begins: in between, and while all is quiet. */
 		if (quiet == 20 || prng_below(&s->prng, 12) == 0)
 			run.main->now_ns += 2 * NS_PER_SEC;
+		if (prng_below(&s->prng, 5) == 0)
+			world_evict(run.main);
 		if (quiet)
 			quiet--;
 		else

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "csvfs/base/assert.h"
+#include "metadata/engine.h"
 
 #define REGION_BYTES (24u << 20)
 
@@ -169,6 +170,12 @@ bool world_complete(struct world *w)
 	w->completions++;
 	vol_lun_done(w->vol, &ev, w->fx);
 	return true;
+}
+
+void world_evict(struct world *w)
+{
+	while (!list_empty(&w->vol->cache.lru))
+		cache_drop(w->vol, list_first_entry(&w->vol->cache.lru, struct block, lru));
 }
 
 void world_abandon(struct world *w)

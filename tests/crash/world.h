@@ -47,6 +47,8 @@ void world_open(struct world *w, struct disk *d);
 void world_step(struct world *w);
 /* One command ends; false: none is in flight. */
 bool world_complete(struct world *w);
+/* Blocks that may be evicted are: what follows must read them again, and waits. */
+void world_evict(struct world *w);
 /* The engine is left as it is; what is in flight ends without an effect. */
 void world_abandon(struct world *w);
 /* Until there is nothing to do but wait. With `later`: not even that. */
