@@ -500,6 +500,7 @@ void datapath_io_run(struct dthread *t)
 
 	pthread_mutex_lock(&d->lock);
 	return_ready(d, tn.now_ns);
+	post_events(d);
 	while (!list_empty(&t->returned)) {
 		io = list_first_entry(&t->returned, struct io, link);
 		list_del(&io->link);

@@ -516,7 +516,7 @@ struct fakecore *fakecore_start(const struct fakecore_config *cfg)
 	struct fuse_ops_config fc = {.mountpoint = cfg->mountpoint, .fsname = "fake",
 		.root_ino = FAKE_ROOT, .cache = cfg->standalone, .post = post, .ctx = c};
 	struct datapath_config dc = {.threads = cfg->threads, .cluster_bytes = cfg->cluster_bytes,
-		.standalone = cfg->standalone, .post = post, .on_path = on_path,
+		.standalone = cfg->standalone, .answer_ns = cfg->answer_ms * NS_PER_MS, .post = post, .on_path = on_path,
 		.on_unmount = on_unmount, .ctx = c};
 	char text[256] = "";
 

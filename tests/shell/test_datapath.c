@@ -439,6 +439,39 @@ static void waiting_process_can_be_killed(void **state)
 	stop(c);
 }
 
+/* A LUN that says nothing any more is noticed; what it was asked goes another way. */
+static void silent_lun_is_a_lost_path_and_no_error(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c;
+	struct datapath_stats st;
+	char stall[128], fault[160], buf[4096] = "x";
+	struct timespec t0, t1;
+	int fd;
+
+	snprintf(stall, sizeof(stall), "%s/stall", dir);
+	snprintf(fault, sizeof(fault), "stall=%s", stall);
+	cfg.fault = fault;
+	cfg.answer_ms = 300;
+	c = start(&cfg);
+	fd = open(file, O_RDWR);
+	assert_int_equal(pwrite(fd, buf, 4096, 0), 4096);
+	close(open(stall, O_CREAT | O_WRONLY, 0600));
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	assert_int_equal(pwrite(fd, buf, 4096, 4096), 4096);
+	assert_int_equal(pread(fd, buf, 4096, 0), 4096);
+	clock_gettime(CLOCK_MONOTONIC, &t1);
+	assert_int_equal(buf[0], 'x');
+	assert_true((t1.tv_sec - t0.tv_sec) * 1000 + (t1.tv_nsec - t0.tv_nsec) / 1000000 < 3000);
+	unlink(stall);
+	fakecore_stats(c, &st);
+	assert_true(st.core_writes >= 1);
+	assert_true(st.longest_ns > 300 * NS_PER_MS && st.longest_ns < 3 * NS_PER_SEC);
+	assert_int_equal(st.direct_writes, 1);
+	close(fd);
+	stop(c);
+}
+
 /* Only root may write to a setuid program and leave it one. */
 static void write_by_a_user_takes_setuid_away(void **state)
 {
@@ -551,6 +584,7 @@ int main(void)
 		T(times_of_writes_in_place_show_at_once),
 		T(direct_writes_of_one_file_run_side_by_side),
 		T(waiting_process_can_be_killed),
+		T(silent_lun_is_a_lost_path_and_no_error),
 		T(write_by_a_user_takes_setuid_away),
 		T(failing_medium_is_an_error_of_that_write_alone),
 		T(names_and_statfs_pass_through),

@@ -278,7 +278,7 @@ static void ended(struct sim *s, struct mop *m)
 
 	assert_int_equal(op->state, DP_ST_ENDED);
 	/* A lost path is never an error (invariant 12). */
-	if (op->result < 0 && op->result != -EINTR)
+	if (op->result < 0 && op->result != -EINTR && op->result != -ENOSPC)
 		assert_true(op->result == -EIO && !s->no_errors);
 	if (op->write) {
 		s->writes++;
@@ -404,6 +404,10 @@ static void grant(struct sim *s, struct mop *m)
 	struct message *x = msg(s, m->op.state == DP_ST_APPEND ? M_APPEND : M_GRANT, m);
 	uint64_t first = m->op.need_off / CS, last = (m->op.need_off + m->op.need_len - 1) / CS;
 
+	if (x->type == M_APPEND && s->size + m->op.len > FILE_BYTES) {
+		x->err = -ENOSPC; /* the test's file is no larger */
+		return;
+	}
 	if (x->type == M_APPEND) {
 		x->off = s->size;
 		x->size = s->size;
@@ -532,9 +536,11 @@ static void listen(struct sim *s)
 	case M_APPEND:
 		if (m->begun != x->begun)
 			break;
-		m->op.off = x->off;
-		oracle_placed(s, m);
-		act(s, m, dp_append_done(s->dp, &m->op, 0, x->off, s->now));
+		if (!x->err) {
+			m->op.off = x->off;
+			oracle_placed(s, m);
+		}
+		act(s, m, dp_append_done(s->dp, &m->op, x->err, x->off, s->now));
 		break;
 	case M_RECALL:
 		dp_layout_close(s->dp, INO);
