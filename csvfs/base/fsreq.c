@@ -3,7 +3,7 @@
 
 bool fs_op_needs_slot(enum fs_op op)
 {
-	return op >= FS_SETATTR && op <= FS_FALLOCATE;
+	return (op >= FS_SETATTR && op <= FS_FALLOCATE) || op == FS_APPEND;
 }
 
 const char *fs_op_name(enum fs_op op)

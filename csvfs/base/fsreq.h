@@ -49,7 +49,8 @@ enum fs_op {
 	FS_LAYOUT_GET = 42,    /* ino, off, len, flags = FS_LAYOUT_* -> extents, attr */
 	FS_LAYOUT_COMMIT = 43, /* ino, extents = ranges first-written; attr.size = at least, mtime */
 	FS_LAYOUT_RETURN = 44, /* ino: the layout is given back, all of it (answer to a recall) */
-	FS_APPEND = 45,	       /* ino, len -> off: room of len at the end of the file */
+	/* ino, len -> off: room of len at the end of the file. Twice would leave a gap: takes a slot. */
+	FS_APPEND = 45,
 
 	/* Not from a kernel: the coordinator asks its own metadata engine. */
 	FS_FREE_ORPHAN = 60, /* ino: nobody has it open any more; free it if it has no link */
