@@ -5,7 +5,7 @@
  *   rawlun URL read|write random|sequential BLOCK-BYTES DEPTH MILLISECONDS FIRST-BYTE REGION-BYTES
  *
  * Keeps DEPTH commands outstanding in a region of the LUN for that long, and prints how many bytes
- * moved in a second. One session, one thread, one poll loop; an answer is followed by the next
+ * a second were moved, and how many in all. One session, one thread, one poll loop; an answer is followed by the next
  * command at once. This is what the rest is a fraction of, so it does as little as can be done.
  * A write overwrites what is there.
  */
@@ -29,7 +29,8 @@ struct run {
 	bool write, random;
 	uint32_t lba_bytes, block_bytes, depth, outstanding;
 	uint64_t first_bytes, blocks; /* of the region */
-	uint64_t next, seed, done;
+	uint64_t next, seed;
+	uint64_t done, late; /* answered in time, and after the end */
 	uint64_t end_ns;
 };
 
@@ -94,11 +95,13 @@ static void answered(struct iscsi_context *ctx, int status, void *data, void *pr
 		die("command", iscsi_get_error(ctx));
 	scsi_free_scsi_task(data);
 	r->outstanding--;
-	/* Those that are under way when the time is over are waited for, but do not count. */
-	if (now_ns() < r->end_ns) {
-		r->done++;
-		send_one(s);
+	/* Those that are under way when the time is over are waited for, but not counted as speed. */
+	if (now_ns() >= r->end_ns) {
+		r->late++;
+		return;
 	}
+	r->done++;
+	send_one(s);
 }
 
 static void login(struct run *r, const char *url_text)
@@ -180,7 +183,9 @@ int main(int argc, char **argv)
 	}
 	while (r.outstanding)
 		serve(&r);
-	printf("%.0f\n", (double)r.done * r.block_bytes * 1e9 / (double)(r.end_ns - start_ns));
+	printf("%.0f %" PRIu64 "\n",
+		(double)r.done * r.block_bytes * 1e9 / (double)(r.end_ns - start_ns),
+		(r.done + r.late) * r.block_bytes);
 	iscsi_logout_sync(r.ctx);
 	iscsi_destroy_context(r.ctx);
 	for (uint32_t i = 0; i < r.depth; i++)
