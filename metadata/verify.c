@@ -85,6 +85,15 @@ enum problem verify_header(const void *block, uint32_t magic, const uint8_t uuid
 
 /* ------------------------------------------------------------------ by type */
 
+/* Bits of a word, added up in pairs, nibbles, bytes. */
+static uint32_t bits_of(uint64_t w)
+{
+	w -= w >> 1 & 0x5555555555555555ull;
+	w = (w & 0x3333333333333333ull) + (w >> 2 & 0x3333333333333333ull);
+	w = (w + (w >> 4)) & 0x0f0f0f0f0f0f0f0full;
+	return (uint32_t)(w * 0x0101010101010101ull >> 56);
+}
+
 static uint32_t bits_set(const uint8_t *map, uint32_t bytes)
 {
 	uint32_t n = 0;
@@ -93,7 +102,7 @@ static uint32_t bits_set(const uint8_t *map, uint32_t bytes)
 		uint64_t w;
 
 		memcpy(&w, map + i, 8);
-		n += (uint32_t)__builtin_popcountll(w);
+		n += bits_of(w);
 	}
 	return n;
 }

@@ -93,86 +93,68 @@ static void request_write(const struct script *s, const struct actor *a, enum wh
 	rq->attr.mtime_ns = n->time_ns;
 }
 
-static void request(const struct script *s, struct actor *a, enum which w, struct fs_request *rq)
+/* What names a new or an old entry. */
+static void request_name(const struct script *s, const struct actor *a, enum which w,
+	struct fs_request *rq)
 {
+	static const enum fs_op ops[] = {
+		[ACT_MKNOD] = FS_MKNOD, [ACT_MKDIR] = FS_MKDIR, [ACT_SYMLINK] = FS_SYMLINK,
+		[ACT_LINK] = FS_LINK, [ACT_UNLINK] = FS_UNLINK, [ACT_RMDIR] = FS_RMDIR,
+		[ACT_RENAME] = FS_RENAME};
 	const struct action *n = &a->now;
 
+	rq->op = ops[n->act];
+	name_of(a, n->slot, rq->name);
+	if (n->act <= ACT_SYMLINK)
+		rq->ino = ino(s, n->dir, w);
+	else if (n->act == ACT_LINK)
+		rq->ino = ino(s, n->node, w);
+	else
+		rq->ino = ino(s, a->entry[n->slot].dir, w);
+	rq->ino2 = ino(s, n->dir, w);
+	if (n->act == ACT_RENAME)
+		name_of(a, n->slot2, rq->name2);
+	if (n->act == ACT_SYMLINK)
+		rq->data_len = n->value % 2 ? 30 : 3000;
+	rq->mode = n->act == ACT_MKDIR ? S_IFDIR | 0755 : S_IFREG | 0644;
+}
+
+static void request_inode(const struct script *s, const struct actor *a, enum which w,
+	struct fs_request *rq)
+{
+	static const enum fs_op ops[] = {
+		[ACT_CHMOD] = FS_SETATTR, [ACT_TRUNCATE] = FS_SETATTR, [ACT_SETXATTR] = FS_SETXATTR,
+		[ACT_REMOVEXATTR] = FS_REMOVEXATTR, [ACT_FALLOCATE] = FS_FALLOCATE,
+		[ACT_PUNCH] = FS_FALLOCATE};
+	const struct action *n = &a->now;
+
+	rq->op = ops[n->act];
+	rq->ino = ino(s, n->node, w);
+	rq->off = n->off;
+	rq->len = n->len;
+	rq->valid = n->act == ACT_CHMOD ? FS_SET_MODE : n->act == ACT_TRUNCATE ? FS_SET_SIZE : 0;
+	rq->attr.mode = 0600 | (n->value & 077);
+	rq->attr.size = n->off;
+	(void)strcpy(rq->name, "user.x");
+	if (n->act == ACT_SETXATTR)
+		rq->data_len = xattr_bytes(n);
+	if (n->act == ACT_PUNCH)
+		rq->flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+}
+
+static void request(const struct script *s, struct actor *a, enum which w, struct fs_request *rq)
+{
 	memset(rq, 0, sizeof(*rq));
-	rq->time_ns = n->time_ns;
+	rq->time_ns = a->now.time_ns;
 	rq->cred = (struct fs_cred){1000, 100, 022};
 	rq->id.node = 7;
-	name_of(a, n->slot, rq->name);
-	rq->ino = ino(s, n->dir, w);
 	rq->data = a->room;
-	switch (n->act) {
-	case ACT_MKNOD:
-		rq->op = FS_MKNOD;
-		rq->mode = S_IFREG | 0644;
-		break;
-	case ACT_MKDIR:
-		rq->op = FS_MKDIR;
-		rq->mode = S_IFDIR | 0755;
-		break;
-	case ACT_SYMLINK:
-		rq->op = FS_SYMLINK;
-		rq->data_len = n->value % 2 ? 30 : 3000;
-		break;
-	case ACT_LINK:
-		rq->op = FS_LINK;
-		rq->ino = ino(s, n->node, w);
-		rq->ino2 = ino(s, n->dir, w);
-		break;
-	case ACT_UNLINK:
-		rq->op = FS_UNLINK;
-		rq->ino = ino(s, a->entry[n->slot].dir, w);
-		break;
-	case ACT_RMDIR:
-		rq->op = FS_RMDIR;
-		rq->ino = ino(s, a->entry[n->slot].dir, w);
-		break;
-	case ACT_RENAME:
-		rq->op = FS_RENAME;
-		rq->ino = ino(s, a->entry[n->slot].dir, w);
-		rq->ino2 = ino(s, n->dir, w);
-		name_of(a, n->slot2, rq->name2);
-		break;
-	case ACT_CHMOD:
-		rq->op = FS_SETATTR;
-		rq->ino = ino(s, n->node, w);
-		rq->valid = FS_SET_MODE;
-		rq->attr.mode = 0600 | (n->value & 077);
-		break;
-	case ACT_TRUNCATE:
-		rq->op = FS_SETATTR;
-		rq->ino = ino(s, n->node, w);
-		rq->valid = FS_SET_SIZE;
-		rq->attr.size = n->off;
-		break;
-	case ACT_SETXATTR:
-		rq->op = FS_SETXATTR;
-		rq->ino = ino(s, n->node, w);
-		(void)strcpy(rq->name, "user.x");
-		rq->data_len = xattr_bytes(n);
-		break;
-	case ACT_REMOVEXATTR:
-		rq->op = FS_REMOVEXATTR;
-		rq->ino = ino(s, n->node, w);
-		(void)strcpy(rq->name, "user.x");
-		break;
-	case ACT_WRITE:
+	if (a->now.act <= ACT_RENAME)
+		request_name(s, a, w, rq);
+	else if (a->now.act == ACT_WRITE)
 		request_write(s, a, w, rq);
-		break;
-	case ACT_FALLOCATE:
-	case ACT_PUNCH:
-		rq->op = FS_FALLOCATE;
-		rq->ino = ino(s, n->node, w);
-		rq->off = n->off;
-		rq->len = n->len;
-		rq->flags = n->act == ACT_PUNCH ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE : 0;
-		break;
-	case ACT_COUNT:
-		break;
-	}
+	else
+		request_inode(s, a, w, rq);
 	if (!fs_op_needs_slot(rq->op))
 		return;
 	rq->id.slot = a->id + 1;
