@@ -54,6 +54,9 @@ static void split(struct sim *s)
 		return;
 	s->partitions++;
 	sim_log(s, "PARTITION");
+	/* Whoever is on the smaller side is given up, with what it had not synced. */
+	for (uint32_t i = 1; i <= s->plan.nodes; i++)
+		load_node_evicted(s, &s->n[i]);
 	cluster_change(s);
 	sim_at(s, s->now_ns + 500 * MS + draw(s, 12000) * MS, join_sides, NULL);
 }
@@ -73,6 +76,7 @@ static void pause_node(struct sim *s, struct snode *n)
 	/* Longer than the token: the others go on without it, and it learns of that when it wakes. */
 	if (t > 1500 * MS) {
 		n->side = 7;
+		load_node_evicted(s, n);
 		sim_at(s, s->now_ns + 1 * SEC, token_lost, NULL);
 		sim_at(s, n->paused_until, join_sides, NULL);
 	}
