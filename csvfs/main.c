@@ -149,7 +149,8 @@ static bool prepare(struct daemon *d, char *text, size_t text_bytes)
 		if (!join_cluster(d, text, text_bytes))
 			return false;
 	} else {
-		if (probe_alone(&bc, c->fsname, &d->volume, text, text_bytes))
+		if (probe_alone(&bc, c->fsname, &d->volume, text, text_bytes) ||
+			probe_open(&bc, c->fsname, &d->volume, text, text_bytes))
 			return false;
 		stay_alone(d);
 	}

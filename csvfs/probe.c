@@ -9,6 +9,8 @@
 
 #include "csvfs/base/claim.h"
 #include "csvfs/bdev_sync.h"
+#include "metadata/ops.h"
+#include "metadata/run_sync.h"
 #include "metadata/verify.h"
 
 #define LOGIN_MS 15000
@@ -183,5 +185,57 @@ int probe_alone(const struct bdev_config *cfg, const char *name, const struct pr
 	}
 out:
 	bdev_sync_close(s);
+	return err;
+}
+
+/* ------------------------------------------------------------------ can it be opened? */
+
+static int dev_read(void *ctx, uint64_t off, void *buf, uint64_t len)
+{
+	return bdev_sync_read(ctx, off, buf, len);
+}
+
+static int dev_write(void *ctx, uint64_t off, const void *buf, uint64_t len, bool fua)
+{
+	(void)ctx, (void)off, (void)buf, (void)len, (void)fua;
+	return -EROFS;
+}
+
+static int dev_flush(void *ctx)
+{
+	(void)ctx;
+	return 0;
+}
+
+int probe_open(const struct bdev_config *cfg, const char *name, const struct probe *p, char *text,
+	size_t text_bytes)
+{
+	struct bdev_config c = *cfg;
+	struct bdev_sync *s;
+	struct run_sync *rs;
+	struct claim claim;
+	char why[256] = "neither claim block is valid";
+	int err;
+
+	c.session = BDEV_SESSION_RANDOM;
+	err = bdev_sync_open(&c, LOGIN_MS, &s, text, text_bytes);
+	if (err)
+		return err;
+	if (!read_claim(s, p->super.h.uuid, &claim))
+		err = -EUCLEAN;
+	else
+		err = run_sync_open(
+			&(struct run_sync_config){.dev = &(struct sync_dev){s, p->info.lun_bytes,
+							  dev_read, dev_write, dev_flush},
+				.ops = &metadata_ops,
+				.readonly = true},
+			&rs, why);
+	if (!err)
+		(void)run_sync_close(rs); /* nothing was written */
+	bdev_sync_close(s);
+	if (err != -EUCLEAN)
+		return 0; /* a journal to be replayed, or an error that the mount will meet itself */
+	snprintf(text, text_bytes, "%s: damaged: %s%s", name, why,
+		strstr(why, "fsck.csvfs") ? "" : "; run fsck.csvfs");
 	return err;
 }

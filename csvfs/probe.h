@@ -21,6 +21,14 @@ int probe_alone(const struct bdev_config *cfg, const char *name, const struct pr
 	size_t text_bytes);
 
 /*
+ * Of a volume that nobody uses: -EUCLEAN and a line of text if it is too damaged to be opened. So
+ * that is said before anything on it is changed, be it only the claim. What a journal that is not
+ * empty may repair is not judged here.
+ */
+int probe_open(const struct bdev_config *cfg, const char *name, const struct probe *p, char *text,
+	size_t text_bytes);
+
+/*
  * Opens, reads, closes. 0, or a negative errno and a line of text. cfg: as the
  * mount will use it, but for the session. `name`: of the volume, for people.
  */
