@@ -1,0 +1,207 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# timeout: 300
+# A volume with a flipped byte, in each type of block; and what else csvfs must refuse. Each time one
+# clear line, nothing changed on the volume, no crash and no hang; or, where only a part is
+# concerned, an error for that part, and all else works.
+# usage: t-bad.sh [BUILD]
+set -eu
+build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
+dir=$(mktemp -d)
+PATH=$build:$build/csvfs:$PATH
+opts=ctl=$dir/s,log=$dir/log,pidfile=$dir/pid
+cd "$dir"
+mkdir mnt mnt2
+name=setup
+
+cleanup() {
+	umount -l mnt 2>/dev/null || true
+	[ ! -s pid ] || kill -9 "$(cat pid)" 2>/dev/null || true
+	cd /
+	rm -rf "$dir"
+}
+trap cleanup EXIT
+fail() {
+	echo "FAILED: $name: $*"
+	tail -n 20 log 2>/dev/null || true
+	exit 1
+}
+mount_it() { timeout 30 csvfs "$1" mnt -o "$opts" >out 2>&1 || fail "cannot mount: $? $(cat out)"; }
+unmount() {
+	timeout 30 umount mnt || fail "cannot unmount"
+	for _ in $(seq 400); do
+		[ -e pid ] || return 0
+		sleep 0.05
+	done
+	fail "csvfs does not end"
+}
+# refused STATUS TEXT VOLUME MORE...: VOLUME is not mounted, in one line with TEXT, and is unchanged
+refused() {
+	local status=$1 text=$2 rc=0 before
+	shift 2
+	[ ! -f "$1" ] || before=$(sha256sum <"$1")
+	timeout 60 csvfs "$@" >out 2>&1 || rc=$?
+	[ $rc = "$status" ] || fail "exit status $rc, not $status: $(cat out)"
+	grep -qF -- "$text" out || fail "does not say '$text': $(cat out)"
+	[ "$(wc -l <out)" = 1 ] || fail "says more than one line: $(cat out)"
+	[ ! -f "$1" ] || [ "$before" = "$(sha256sum <"$1")" ] || fail "the image was changed"
+	! grep -q " $dir/mnt2 " /proc/mounts || fail "something is mounted"
+	printf '%-26s refused: %s\n' "$name" "$(sed "s#$dir/##g" out | cut -c1-110)"
+}
+
+# ---- a volume with each type of block
+mkfs.csvfs -q -s 64M good.img
+mount_it good.img
+mkdir mnt/big mnt/small
+for i in $(seq 300); do echo "$i" >"mnt/big/a-name-that-takes-some-room-$i"; done
+echo text >mnt/file
+ln -s "$(head -c 1000 /dev/zero | tr '\0' x)" mnt/small/link
+echo text >mnt/small/attr
+setfattr -n user.a -v "$(head -c 3000 /dev/zero | tr '\0' y)" mnt/small/attr
+for i in $(seq 0 2 160); do dd if=/dev/zero of=mnt/frag bs=64k seek="$i" count=1 conv=notrunc status=none; done
+# which blocks of inodes each of the things to look at needs
+things="file big/a-name-that-takes-some-room-7 small/attr frag small/link getfattr big"
+for p in file big/a-name-that-takes-some-room-7 small/attr frag small/link big small .; do
+	echo "$p $(($(stat -c %i "mnt/$p") / 8))"
+done >inodes
+ino_of() { stat -c %i "mnt/$1"; }
+frag=$(ino_of frag) attr=$(ino_of small/attr) bigdir=$(ino_of big)
+unmount
+fsck.csvfs -n good.img >out || fail "$(cat out)"
+# type of a block, and who owns it
+at_types() { # at_types MAGIC: blocks behind the fixed areas that have it
+	LC_ALL=C grep -abo "$1" good.img | awk -F: -v s="$data" '$1 % 4096 == 0 && $1 / 4096 >= s {print $1 / 4096}'
+}
+data=$(csvdb good.img sb | awk '$1 == "data_start" {print $2}')
+tree_of() { csvdb good.img inode "$1" | awk '$1 == "0:" && $2 == "block" {print $3; exit}'; }
+place_of() { csvdb good.img block "$1" | awk '$1 == "block" {print $2; exit}'; }
+xattr_blocks=$(at_types CSvX)
+chunks=$(at_types CSvC | while read -r b; do csvdb good.img block "$b" >b.txt 2>/dev/null && grep -q right b.txt && echo "$b"; done || true)
+
+flip() { # flip BLOCK [BYTE]: of v.img
+	local at=$(($1 * 4096 + ${2:-300})) was
+	was=$(od -An -tu1 -j $at -N 1 v.img)
+	printf '%b' "\\0$(printf %o $((was ^ 255)))" | dd of=v.img bs=1 seek=$at conv=notrunc status=none
+}
+flipped() { # flipped NAME BLOCK...
+	local b
+	name=$1
+	shift
+	cp --sparse=always good.img v.img
+	for b; do flip "$(place_of "$b")"; done
+	rm -f log
+}
+needs() { # needs BLOCK: the things that cannot do without this block of inodes
+	local t p
+	for t in $things; do
+		p=$t
+		[ "$t" != getfattr ] || p=small/attr
+		while :; do
+			if grep -qxF "$p $1" inodes; then
+				echo "$t"
+				break
+			fi
+			[ "$p" != . ] || break
+			p=$(dirname "$p")
+		done
+	done
+}
+look_at() {
+	case $1 in
+	getfattr) getfattr -n user.a mnt/small/attr ;;
+	small/link) readlink -v mnt/small/link ;;
+	big) ls mnt/big ;;
+	*) cat "mnt/$1" ;;
+	esac
+}
+export -f look_at
+# goes_on FINDING [BAD...]: it is mounted; of the things just BAD are in error; whatever else is asked
+# of csvfs ends, and csvfs lives. fsck then says FINDING, or nothing if it is "clean".
+goes_on() {
+	local finding=$1 t bad rc
+	shift
+	mount_it v.img
+	for t in $things; do
+		rc=0 bad=0
+		timeout 20 bash -c "look_at $t" >/dev/null 2>err || rc=$?
+		[[ " $* " != *" $t "* ]] || bad=1
+		[ $rc != 124 ] || fail "$t hangs"
+		[ $((rc != 0)) = $bad ] || fail "$t: status $rc, $(cat err)"
+		[ $rc = 0 ] || grep -qE 'Structure needs cleaning|Input/output' err || fail "$t: $(cat err)"
+	done
+	# changes may fail now, but must end
+	rc=0
+	timeout 20 sh -c 'echo new >mnt/new && sync mnt/new && rm mnt/new && mkdir mnt/n; rm -rf mnt/big; rm -f mnt/frag' \
+		>/dev/null 2>&1 || rc=$?
+	[ $rc != 124 ] || fail "changes hang"
+	kill -0 "$(cat pid)" || fail "csvfs is gone"
+	! grep -qiE 'assert|signal [0-9]' log || fail "csvfs crashed"
+	unmount
+	rc=0
+	timeout 60 fsck.csvfs -n v.img >out 2>&1 || rc=$?
+	if [ "$finding" = clean ]; then
+		[ $rc = 0 ] || fail "fsck: $rc $(cat out)"
+	else
+		[ $rc = 4 ] && grep -q "$finding" out || fail "fsck: $rc, not 4 and $finding: $(cat out)"
+	fi
+	bad=${*:-nothing}
+	[ "$bad" != "$things" ] || bad=everything
+	printf '%-26s mounted, in error: %s; fsck: %s\n' "$name" "$bad" "$finding"
+}
+# shellcheck disable=SC2086
+{
+	flipped superblock sb
+	goes_on clean
+	flipped "superblock's copy" sb2
+	goes_on clean
+	flipped "all superblocks" sb sb2 last
+	refused 32 "superblock is damaged" v.img mnt2
+	flipped claim claim
+	goes_on clean
+	flipped "other claim" claim2
+	goes_on clean
+	flipped "both claims" claim claim2
+	refused 32 "neither claim block is valid" v.img mnt2
+	flipped "reply cache" reply:0
+	refused 32 "header-crc: block" v.img mnt2
+	flipped summary summary:0
+	refused 32 "header-crc: block" v.img mnt2
+	flipped "journal head" journal:0
+	goes_on clean
+	flipped "other journal head" journal:1
+	goes_on clean
+	flipped "both journal heads" journal:0 journal:1
+	refused 32 "journal-head" v.img mnt2
+	flipped group group:0
+	goes_on header-crc $things
+	for b in $chunks; do
+		if csvdb good.img block "$b" | grep -qE '^is_inode +1'; then
+			flipped "chunk of inodes" "$b"
+			goes_on header-crc $things
+		else
+			flipped "chunk of metadata" "$b"
+			goes_on header-crc
+		fi
+	done
+	for b in $(cut -d' ' -f2 inodes | sort -u); do
+		flipped "inodes, block $b" "$b"
+		goes_on header-crc $(needs "$b")
+	done
+	flipped "tree of a directory" "$(tree_of "$bigdir")"
+	goes_on header-crc big/a-name-that-takes-some-room-7 big
+	flipped "tree of extents" "$(tree_of "$frag")"
+	goes_on header-crc frag
+	flipped "tree of xattrs" "$(csvdb good.img inode "$attr" | awk '$1 == "xattr_root" {print $2}')"
+	goes_on header-crc getfattr
+	for b in $xattr_blocks; do
+		flipped "long value" "$b"
+		if csvdb good.img block "$b" | grep -qE "^owner +$attr$"; then
+			name="value of an xattr"
+			goes_on header-crc getfattr
+		else
+			name="text of a symlink"
+			goes_on header-crc small/link
+		fi
+	done
+}
+echo ok
