@@ -205,6 +205,12 @@ bool node_server_lun_done(struct node *n, const struct event *ev, struct effects
 void node_server_session_down(struct node *n, struct session *s);
 bool node_server_admits(struct node *n, uint32_t node, uint64_t life);
 struct peer *node_peer(struct node *n, uint32_t node);
+/* node_peers.c */
+struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life);
+void node_peers_serve(struct node *n, struct peer *p, struct effects *fx);
+void node_peers_reclaim_self(struct node *n, struct effects *fx);
+void node_peers_timers(struct node *n, struct effects *fx);
+void node_peers_departed(struct node *n, struct effects *fx);
 void node_server_check(const struct node *n);
 
 /* node_data.c: block I/O of this node, and that of others which it serves; mode and gate */

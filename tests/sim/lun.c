@@ -168,9 +168,9 @@ static void drained(struct sim *s, uint64_t key)
 static void abort_commands(struct sim *s, struct sim_nexus *of)
 {
 	list_for_each_entry(c, &s->lun.commands, struct lun_cmd_state, link) {
-		if (c->done || (of && c->nexus != of))
+		/* What has not arrived is not there to be ended: it meets the reservation when it comes. */
+		if (c->done || c->lost || !c->checked || (of && c->nexus != of))
 			continue;
-		c->checked = false;
 		/* A reset waits for writes that are being carried out, as tgt does. */
 		if (!of && c->cmd.op == LUN_WRITE)
 			do_write(s, c);

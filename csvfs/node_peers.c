@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node_peers.c - the coordinator's side: which nodes are served, what they reclaim, who is given up.
+ * The rules are at the head of node_server.c (1, 5, 7).
+ */
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/node_int.h"
+
+#define BIT(idx) (1ull << (idx))
+
+static uint32_t peer_idx(const struct node *n, const struct peer *p)
+{
+	return (uint32_t)(p - n->peers);
+}
+
+struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life)
+{
+	struct peer *p = node_peer(n, node);
+
+	if (!p)
+		p = node_peer(n, 0);
+	if (p && (p->node != node || p->life != life)) {
+		uint32_t blocks = p->node == node ? p->blocks : 0;
+
+		memset(p, 0, sizeof(*p));
+		p->node = node;
+		p->life = life;
+		p->blocks = blocks;
+	}
+	return p;
+}
+
+/* Recalls that a lost session took with it. */
+static void recall_again(struct node *n, struct peer *p, struct effects *fx)
+{
+	uint32_t idx = peer_idx(n, p);
+	struct session *to = session_from(n->sessions, p->node);
+
+	for (struct lease_ino *li = lease_next_of(&n->leases, idx, 0); li && to;
+		li = lease_next_of(&n->leases, idx, li->ino)) {
+		struct msg m = {.type = MSG_RECALL, .recall = {.ino = li->ino}};
+
+		if (li->recall_mask & BIT(idx))
+			(void)session_send(to, &m, 0, 0, fx);
+	}
+}
+
+bool node_server_admits(struct node *n, uint32_t node, uint64_t life)
+{
+	const struct member_node *m = member_find(&n->member, node);
+	struct peer *p = node_peer(n, node);
+
+	if (!m || !m->member || m->state.life != life)
+		return false;
+	return !(p && p->life == life && p->evicting);
+}
+
+static void drop_rights(struct node *n, uint32_t idx, bool opens)
+{
+	struct lease_ino *li = lease_next_of(&n->leases, idx, 0), *next;
+
+	for (; li; li = next) {
+		next = lease_next_of(&n->leases, idx, li->ino);
+		lease_return(&n->leases, li, idx);
+		if (opens)
+			li->open_mask &= ~BIT(idx);
+		lease_put(&n->leases, li);
+	}
+	n->leases_changed = true;
+}
+
+void node_server_reclaim(struct node *n, struct session *s, const struct msg *m, struct effects *fx)
+{
+	struct peer *p;
+	struct lease_ino *li;
+	int err = 0;
+
+	if (!takeover_mine(n->tk) || s->outgoing)
+		return;
+	p = node_peer_get(n, s->peer, s->peer_life);
+	if (!p)
+		return;
+	if (p->reclaim_new) {
+		p->reclaim_new = p->claims = false;
+		drop_rights(n, peer_idx(n, p), true);
+	}
+	p->claims |= m->reclaim.holder;
+	li = lease_get(&n->leases, m->reclaim.ino);
+	if (!li)
+		return;
+	if (m->reclaim.open)
+		li->open_mask |= BIT(peer_idx(n, p));
+	if (m->reclaim.holder)
+		li->holder_mask |= BIT(peer_idx(n, p));
+	if (m->reclaim.holder && m->reclaim.blank)
+		li->blank_mask |= BIT(peer_idx(n, p));
+	for (uint32_t i = 0; i < m->reclaim.range_count && !err; i++)
+		err = lease_own(&n->leases, li, peer_idx(n, p), m->reclaim.ranges[i].off,
+			m->reclaim.ranges[i].len);
+	if (err) {
+		trace(n->trace, TRACE_ERROR, "node %u reclaims a range of ino %lx that is another's",
+			s->peer, m->reclaim.ino);
+		takeover_fence_node(n->tk, s->peer, "reclaimed what is another's");
+	}
+	lease_put(&n->leases, li);
+}
+
+void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
+{
+	struct session *s = session_from(n->sessions, p->node);
+	struct msg m = {.type = MSG_SERVE};
+
+	/* What it asked for over its last session must have ended before it may ask again. */
+	if (p->served || !p->reclaimed || p->blocks || takeover_state(n->tk) != TK_SERVE)
+		return;
+	if (p->node == n->cfg.node) {
+		p->served = true;
+		n->serving_local = n->standing = true;
+		n->served_epoch = takeover_epoch(n->tk);
+		client_serve_local(n->client);
+		trace(n->trace, TRACE_INFO, "we serve, epoch %lu", takeover_epoch(n->tk));
+		return;
+	}
+	if (!s || !session_send(s, &m, 0, 0, fx))
+		return;
+	p->served = true;
+	recall_again(n, p, fx);
+}
+
+void node_server_reclaim_end(struct node *n, struct session *s, struct effects *fx)
+{
+	struct peer *p;
+
+	if (!takeover_mine(n->tk) || s->outgoing)
+		return;
+	p = node_peer_get(n, s->peer, s->peer_life);
+	if (!p) {
+		session_drop(s, "more nodes than a volume can have", fx);
+		return;
+	}
+	if (p->reclaim_new) {
+		p->reclaim_new = p->claims = false;
+		drop_rights(n, peer_idx(n, p), true);
+	}
+	if (p->claims && !p->entitled) {
+		/* Rule 7. */
+		trace(n->trace, TRACE_ERROR, "node %u reclaims layouts, but was not with us -> void",
+			p->node);
+		drop_rights(n, peer_idx(n, p), true);
+		p->reclaim_new = true;
+		(void)session_send(s, &(struct msg){.type = MSG_VOID}, 0, 0, fx);
+		return;
+	}
+	p->reclaimed = p->entitled = true;
+	p->evicted_ns = 0;
+	takeover_reclaimed(n->tk, p->node);
+	n->again = true;
+	node_peers_serve(n, p, fx);
+}
+
+void node_server_session_down(struct node *n, struct session *s)
+{
+	struct peer *p = node_peer(n, s->peer);
+
+	if (p && !session_from(n->sessions, s->peer)) {
+		p->reclaimed = p->served = false;
+		p->reclaim_new = true;
+	}
+}
+
+/* Our own rights, told to ourselves. */
+void node_peers_reclaim_self(struct node *n, struct effects *fx)
+{
+	struct peer *p = node_peer_get(n, n->cfg.node, n->cfg.life);
+	struct file *f = NULL;
+
+	csv_assert(p);
+	node_reclaim_epoch(n, takeover_epoch(n->tk), fx);
+	while ((f = node_file_next(n, f))) {
+		struct lease_ino *li = f->st == FILE_OPENING ? NULL : lease_get(&n->leases, f->ino);
+
+		if (!li)
+			continue;
+		li->open_mask |= BIT(peer_idx(n, p));
+		if (f->layout != LAYOUT_NONE && !f->voided) {
+			li->holder_mask |= BIT(peer_idx(n, p));
+			li->blank_mask |= BIT(peer_idx(n, p));
+		}
+		list_for_each_entry(r, &f->owned, struct frange, link)
+			(void)lease_own(&n->leases, li, peer_idx(n, p), r->off, r->len);
+	}
+	p->reclaimed = p->entitled = true;
+	takeover_reclaimed(n->tk, n->cfg.node);
+	n->again = true;
+}
+
+/* Rule 5. */
+static void evict(struct node *n, struct peer *p, struct effects *fx)
+{
+	struct session *s = session_from(n->sessions, p->node);
+
+	if (p->evicting || p->evicted_ns)
+		return;
+	trace(n->trace, TRACE_ERROR, "node %u did not answer a recall in %lu s -> fence it", p->node,
+		n->cfg.recall_ns / NS_PER_SEC);
+	p->evicting = true;
+	p->evicted_ns = n->now_ns + n->cfg.lease_ns + NS_PER_SEC;
+	p->served = p->reclaimed = p->entitled = false;
+	takeover_fence_node(n->tk, p->node, "it did not answer a recall");
+	if (s)
+		session_drop(s, "you did not answer a recall: you are fenced", fx);
+}
+
+void node_peers_timers(struct node *n, struct effects *fx)
+{
+	if (n->now_ns < n->recall_deadline_ns)
+		return;
+	n->recall_deadline_ns = NEVER;
+	for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
+		list_for_each_entry(li, &n->leases.bucket[b], struct lease_ino, hash) {
+			if (n->now_ns < li->recall_deadline_ns) {
+				if (li->recall_deadline_ns < n->recall_deadline_ns)
+					n->recall_deadline_ns = li->recall_deadline_ns;
+				continue;
+			}
+			li->recall_deadline_ns = n->now_ns + n->cfg.recall_ns;
+			for (uint32_t i = 0; i < NODES_MAX; i++) {
+				const struct member_node *m;
+
+				if (!(li->recall_mask & BIT(i)) || n->peers[i].node == n->cfg.node)
+					continue;
+				/* Without a path it writes nothing: it waits for one, and so do we. */
+				m = member_find(&n->member, n->peers[i].node);
+				if (m && m->member && m->state.path != MPATH_OK)
+					continue;
+				evict(n, &n->peers[i], fx);
+			}
+			if (li->recall_deadline_ns < n->recall_deadline_ns)
+				n->recall_deadline_ns = li->recall_deadline_ns;
+		}
+	}
+}
+
+/* A node that left: its rights end when it is fenced (if it was unclean) and its lease is over. */
+void node_peers_departed(struct node *n, struct effects *fx)
+{
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		struct peer *p = &n->peers[i];
+		const struct member_node *m;
+
+		if (!p->node || p->node == n->cfg.node)
+			continue;
+		m = member_find(&n->member, p->node);
+		if (p->evicting && !member_victim_pending(&n->member, p->node))
+			p->evicting = false;
+		if (m && m->member && m->state.life == p->life && !p->evicted_ns)
+			continue;
+		if (!p->evicted_ns) {
+			/* Who left without a word is on the fence list from that very step on. */
+			bool clean = !member_victim_pending(&n->member, p->node);
+
+			p->served = p->reclaimed = p->entitled = false;
+			p->evicting = true;
+			p->evicted_ns = n->now_ns + (clean ? 0 : n->cfg.lease_ns + NS_PER_SEC);
+		}
+		if (p->evicting || n->now_ns < p->evicted_ns ||
+			member_victim_pending(&n->member, p->node) || p->blocks)
+			continue;
+		trace(n->trace, TRACE_INFO, "rights of node %u end", p->node);
+		drop_rights(n, i, true);
+		memset(p, 0, sizeof(*p));
+	}
+}
