@@ -17,8 +17,9 @@
  *  3. Invariant 6 at a cluster that is cut: bytes of a WRITTEN cluster behind the file's end are
  *     zero. So who shrinks a file to the middle of a cluster zeroes the rest of that cluster on the
  *     LUN first (as far as it is WRITTEN), and who punches or zeroes a range zeroes the parts of
- *     clusters at its two ends; here only whole clusters are freed or made UNWRITTEN. Of a first
- *     write every byte of the cluster that is not data is zero.
+ *     clusters at its two ends, and says FS_EDGES_ZEROED: without, a range that ends within a WRITTEN
+ *     cluster before the end of the file is refused (EOPNOTSUPP). Here only whole clusters are freed
+ *     or made UNWRITTEN. Of a first write every byte of the cluster that is not data is zero.
  *  4. LSEEK counts UNWRITTEN as data: a node may have written there and not committed yet.
  *  5. FS_LAYOUT_GET answers with pieces without a gap from the cluster of `off` on, as many as there
  *     is room for; holes are pieces too. With FS_LAYOUT_WRITE it succeeds when the cluster of

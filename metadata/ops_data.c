@@ -319,6 +319,33 @@ static void whole_clusters(
 		*to = div_up(end, cluster_bytes);
 }
 
+/* Cluster `at` is covered in part, and it holds data: only who can write to the LUN can zero that. */
+static int check_edge(const struct inode *in, uint64_t at)
+{
+	uint64_t cluster_bytes = ops_cluster_bytes(in->t);
+	struct extent e;
+	int err;
+
+	if (at % cluster_bytes == 0 || at >= le64_get(in->d->size))
+		return 0;
+	err = extent_at(in, at / cluster_bytes, &e);
+	if (err)
+		return err;
+	return e.state == EXT_HOLE || e.state == EXT_UNWRITTEN ? 0 : -EOPNOTSUPP;
+}
+
+static int check_edges(const struct inode *in, const struct vol_req *r)
+{
+	const struct fs_request *rq = &r->rq;
+	int err;
+
+	if (r->step || (rq->valid & FS_EDGES_ZEROED) ||
+		!(rq->flags & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)))
+		return 0;
+	err = check_edge(in, rq->off);
+	return err ? err : check_edge(in, rq->off + rq->len);
+}
+
 static int punch(const struct inode *in, const struct fs_request *rq)
 {
 	uint64_t from, to;
@@ -387,6 +414,9 @@ int op_fallocate(struct txn *t, struct vol_req *r)
 	err = ops_data_file(t, rq->ino, &in);
 	if (err)
 		return err == -EISDIR ? -ENODEV : err;
+	err = check_edges(&in, r);
+	if (err)
+		return err;
 	if (rq->flags & FALLOC_FL_PUNCH_HOLE)
 		err = punch(&in, rq);
 	else

@@ -67,6 +67,12 @@ enum fs_op {
 #define FS_SET_CTIME (1u << 6)
 #define FS_SET_KILL_SUID (1u << 7) /* clear setuid/setgid as chown(2) and write(2) do */
 
+/*
+ * FALLOCATE with PUNCH_HOLE or ZERO_RANGE: whoever asks has zeroed on the LUN what the range covers of
+ * clusters that it does not cover whole. Without, such a range is refused where they are WRITTEN.
+ */
+#define FS_EDGES_ZEROED (1u << 8)
+
 #define FS_LAYOUT_WRITE (1u << 0) /* allocate what is a hole; hand out the right to first-write */
 
 /* True for what must be executed at most once and so takes a slot of the reply cache. */

@@ -195,6 +195,7 @@ static inline int do_fallocate(uint64_t ino, uint64_t off, uint64_t len, uint32_
 	q->off = off;
 	q->len = len;
 	q->flags = flags;
+	q->valid = FS_EDGES_ZEROED;
 	return run_request();
 }
 

@@ -954,6 +954,37 @@ static void punch_frees_whole_clusters(void **state)
 	assert_int_equal(fake.clusters_used, 0);
 }
 
+static void range_that_cuts_written_clusters_needs_somebody_to_zero_them(void **state)
+{
+	const uint32_t punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	static const struct {
+		uint64_t off, len;
+		int err;
+	} cases[] = {
+		{CLUSTER, CLUSTER, 0},
+		{CLUSTER + 1, CLUSTER - 1, -EOPNOTSUPP},
+		{CLUSTER, CLUSTER - 1, -EOPNOTSUPP},
+		{1, 2, -EOPNOTSUPP},
+		{3 * CLUSTER, CLUSTER + 5, 0},	   /* behind the end */
+		{2 * CLUSTER + 7, 9 * CLUSTER, -EOPNOTSUPP},
+		{6 * CLUSTER + 7, 9 * CLUSTER, 0}, /* unwritten, and a hole */
+	};
+
+	for (unsigned int i = 0; i < 14; i++) {
+		uint64_t f = create(root, "f");
+		struct fs_request *q;
+
+		do_write(f, 0, 3 * CLUSTER + 100);
+		assert_int_equal(do_fallocate(f, 6 * CLUSTER, CLUSTER, FALLOC_FL_KEEP_SIZE), 0);
+		q = rq(FS_FALLOCATE, f, NULL);
+		q->flags = i % 2 ? punch : FALLOC_FL_ZERO_RANGE;
+		q->off = cases[i / 2].off;
+		q->len = cases[i / 2].len;
+		assert_int_equal(run_request(), cases[i / 2].err);
+		assert_int_equal(do_name(FS_UNLINK, root, "f"), 0);
+	}
+}
+
 static void zero_range_makes_whole_clusters_unwritten(void **state)
 {
 	uint64_t f = create(root, "f");
@@ -1141,6 +1172,7 @@ int main(void)
 		T(fallocate_gives_space_that_reads_as_zero),
 		T(fallocate_of_a_fragmented_volume_goes_in_steps),
 		T(punch_frees_whole_clusters),
+		T(range_that_cuts_written_clusters_needs_somebody_to_zero_them),
 		T(zero_range_makes_whole_clusters_unwritten),
 		T(lseek_finds_data_and_holes),
 		T(mode_and_access_list_stay_in_step),
