@@ -87,11 +87,12 @@ static int read_super(
 		free(head);
 		return err;
 	}
-	for (size_t i = 0; i < 3 && blocks > 4; i++) {
+	for (size_t i = 0; i < 3; i++) {
 		_Alignas(BLOCK_SIZE) uint8_t block[BLOCK_SIZE];
 		enum problem problem;
 
-		if (bdev_sync_read(s, places[i] * BLOCK_SIZE, block, BLOCK_SIZE))
+		if (places[i] >= blocks ||
+			bdev_sync_read(s, places[i] * BLOCK_SIZE, block, BLOCK_SIZE))
 			continue; /* a place that cannot be read: that is what the copies are for */
 		problem = verify_super(block, places[i], p->info.lun_bytes, &rep);
 		if (problem == PROBLEM_NONE) {

@@ -68,12 +68,11 @@ ino_of() { stat -c %i "mnt/$1"; }
 frag=$(ino_of frag) attr=$(ino_of small/attr) bigdir=$(ino_of big)
 unmount
 fsck.csvfs -n good.img >out || fail "$(cat out)"
-# type of a block, and who owns it
 at_types() { # at_types MAGIC: blocks behind the fixed areas that have it
 	LC_ALL=C grep -abo "$1" good.img | awk -F: -v s="$data" '$1 % 4096 == 0 && $1 / 4096 >= s {print $1 / 4096}'
 }
 data=$(csvdb good.img sb | awk '$1 == "data_start" {print $2}')
-tree_of() { csvdb good.img inode "$1" | awk '$1 == "0:" && $2 == "block" {print $3; exit}'; }
+trees_of() { csvdb good.img inode "$1" | awk '$2 == "block" {print $3}'; }
 place_of() { csvdb good.img block "$1" | awk '$1 == "block" {print $2; exit}'; }
 xattr_blocks=$(at_types CSvX)
 chunks=$(at_types CSvC | while read -r b; do csvdb good.img block "$b" >b.txt 2>/dev/null && grep -q right b.txt && echo "$b"; done || true)
@@ -187,9 +186,9 @@ goes_on() {
 		flipped "inodes, block $b" "$b"
 		goes_on header-crc $(needs "$b")
 	done
-	flipped "tree of a directory" "$(tree_of "$bigdir")"
+	flipped "trees of a directory" $(trees_of "$bigdir")
 	goes_on header-crc big/a-name-that-takes-some-room-7 big
-	flipped "tree of extents" "$(tree_of "$frag")"
+	flipped "tree of extents" $(trees_of "$frag")
 	goes_on header-crc frag
 	flipped "tree of xattrs" "$(csvdb good.img inode "$attr" | awk '$1 == "xattr_root" {print $2}')"
 	goes_on header-crc getfattr
@@ -204,4 +203,84 @@ goes_on() {
 		fi
 	done
 }
+
+# ---- the journal of a volume that was not unmounted in order
+name="journal record"
+cp --sparse=always good.img dirty.img
+mount_it dirty.img
+for i in $(seq 30); do echo "$i" >"mnt/later-$i"; done
+sync mnt/later-30
+kill -9 "$(cat pid)"
+umount -l mnt
+rm -f pid
+cp --sparse=always dirty.img good.img
+# the record that replay begins with; what follows it can then not be reached
+tail_at=$(csvdb good.img journal | awk '$1 == "head" && $4 > best {best = $4; for (i = 1; i <= NF; i++) if ($i == "at") at = $(i + 1)} END {print at + 0}')
+for part in 0 1; do # its head, an image in it
+	name="journal record, block $part"
+	flipped "$name" "journal:$((2 + tail_at + part))"
+	rc=0
+	timeout 60 csvfs v.img mnt -o "$opts" >out 2>&1 || rc=$?
+	case $rc in
+	0)
+		# it looks like a record that was being written when the power went
+		[ "$(timeout 20 cat mnt/file)" = text ] || fail "an older file is gone"
+		unmount
+		timeout 60 fsck.csvfs -n v.img >out || fail "fsck: $(cat out)"
+		printf '%-26s mounted, as it was before that record; fsck: clean\n' "$name"
+		;;
+	32)
+		grep -qE 'damaged.*journal' out || fail "does not say what is wrong: $(cat out)"
+		[ "$(wc -l <out)" = 1 ] || fail "says more than one line: $(cat out)"
+		printf '%-26s refused: %s\n' "$name" "$(sed "s#$dir/##g" out | cut -c1-110)"
+		;;
+	*) fail "exit status $rc: $(cat out)" ;;
+	esac
+done
+
+# ---- no volume, not this one, not now
+name="mounted already"
+cp --sparse=always dirty.img v.img
+mount_it v.img
+rc=0
+timeout 60 csvfs v.img mnt2 -o "ctl=$dir/s2" >out 2>&1 || rc=$?
+[ $rc = 32 ] && grep -q "in use by another csvfs" out && [ "$(wc -l <out)" = 1 ] || fail "$rc $(cat out)"
+printf '%-26s refused: %s\n' "$name" "$(sed "s#$dir/##g" out)"
+for tool in "mkfs.csvfs -f v.img" "fsck.csvfs -y v.img" "csvdb v.img set sb version 9"; do
+	! timeout 60 $tool >out 2>&1 || fail "$tool works on a mounted image"
+	grep -q "in use" out || fail "$tool: $(cat out)"
+done
+[ "$(cat mnt/later-30)" = 30 ] || fail "the refused mount has harmed the first"
+unmount
+fsck.csvfs -n v.img >out || fail "fsck: $(cat out)"
+name="truncated image"
+cp --sparse=always v.img t.img
+truncate -s 50M t.img
+refused 32 "truncated" t.img mnt2
+truncate -s 6000 t.img
+refused 32 "truncated" t.img mnt2
+name="not a csvfs volume"
+head -c 3000000 /dev/urandom >r.img
+refused 32 "not a csvfs volume" r.img mnt2
+truncate -s 20M z.img
+refused 32 "not a csvfs volume" z.img mnt2
+name="newer format"
+cp --sparse=always v.img n.img
+for p in sb sb2 last; do csvdb n.img set $p version 9; done
+refused 32 "newer csvfs" n.img mnt2
+name="wrong option"
+refused 1 "unknown option nocluter" v.img mnt2 -o nocluter
+refused 1 "io_timeout=soon" v.img mnt2 -o io_timeout=soon
+refused 1 "cache=1K" v.img mnt2 -o cache=1K
+name="no mount point"
+refused 1 "mount point nothere: No such file" v.img nothere
+name="no such image"
+refused 1 "No such file" nothere.img mnt2
+name="wrong URL"
+refused 32 "write iscsi://" iscsi://127.0.0.1/iqn.2026-11.x:y mnt2
+refused 32 "no connection" iscsi://127.0.0.1:9/iqn.2026-11.x:y/1 mnt2
+name="not in the cluster"
+rm -f c.img
+mkfs.csvfs -q -s 64M -C other c.img
+refused 32 "belongs to cluster other, " c.img mnt2
 echo ok
