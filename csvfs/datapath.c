@@ -252,12 +252,17 @@ static void serve(struct dthread *t, const struct epoll_event *evs, int n)
 	}
 }
 
+/* The data thread that runs. */
+static __thread struct dthread *self;
+
 static void *thread_main(void *arg)
 {
 	struct dthread *t = arg;
 	struct datapath *d = t->d;
 	struct epoll_event evs[4];
 	int n;
+
+	self = t;
 
 	while (!stopping(d)) {
 		datapath_session_poll(t);
@@ -287,6 +292,26 @@ static void settle(void *ctx, uint64_t ino)
 	if (dp_take_touched(d->dp, ino, &ev))
 		d->cfg.post(d->cfg.ctx, &ev);
 	pthread_mutex_unlock(&d->lock);
+}
+
+static void zero(void *ctx, uint64_t ino, uint64_t off, uint32_t len,
+	void (*done)(void *arg, int err), void *arg)
+{
+	struct io *io = datapath_io_get(self, DATAPATH_OWN);
+
+	(void)ctx;
+	if (!io) {
+		done(arg, -ENOMEM);
+		return;
+	}
+	io->done = done;
+	io->arg = arg;
+	io->op.write = io->op.zero = true;
+	io->op.ino = ino;
+	io->op.off = off;
+	io->op.len = len;
+	io->start_ns = bdev_now_ns();
+	datapath_io_begin(io);
 }
 
 static int64_t touched_ns(void *ctx, uint64_t ino)
@@ -398,7 +423,8 @@ static struct datapath *datapath_new(const struct datapath_config *cfg)
 int datapath_start(const struct datapath_config *cfg, struct datapath **out)
 {
 	struct datapath *d = datapath_new(cfg);
-	struct fuse_ops_hooks hooks = {.settle = settle, .touched_ns = touched_ns, .ctx = d};
+	struct fuse_ops_hooks hooks = {.settle = settle, .touched_ns = touched_ns, .zero = zero,
+		.cluster_bytes = cfg->cluster_bytes, .ctx = d};
 	int err;
 
 	*out = NULL;

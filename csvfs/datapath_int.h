@@ -31,6 +31,9 @@ struct io {
 	uint64_t start_ns;
 	bool via_core;	   /* a part of it went through the core */
 	bool killing;	   /* before it may begin, setuid and setgid must go */
+	/* Not a request of the kernel: who asked for it is told. */
+	void (*done)(void *arg, int err);
+	void *arg;
 	struct dbuf *data; /* of a write */
 	struct dbuf *img;  /* what the segments address */
 	struct list link;  /* free, returned */
@@ -98,6 +101,9 @@ struct datapath {
 	unsigned threads;
 	struct dthread t[DATAPATH_THREADS_MAX];
 };
+
+/* In place of the kernel's number of a request. */
+#define DATAPATH_OWN UINT64_MAX
 
 /* An I/O of the thread for that request of the kernel; NULL: no memory. */
 struct io *datapath_io_get(struct dthread *t, uint64_t unique);

@@ -83,6 +83,7 @@ struct io *datapath_io_get(struct dthread *t, uint64_t unique)
 	}
 	list_init(&io->link);
 	io->via_core = io->killing = false;
+	io->done = NULL;
 	io->data = io->img = NULL;
 	io->left = 0;
 	dp_op_init(&io->op);
@@ -154,7 +155,7 @@ static bool image_ready(struct io *io)
 		return false;
 	io->img->len = op->img_len;
 	if (op->write && op->bounce && op->io_write)
-		dp_fill(op, io->img->bytes, io->data->bytes);
+		dp_fill(op, io->img->bytes, io->data ? io->data->bytes : NULL);
 	return true;
 }
 
@@ -226,6 +227,15 @@ static void answer_write(struct io *io)
 
 static void answer(struct io *io)
 {
+	void (*done)(void *arg, int err) = io->done;
+	void *arg = io->arg;
+	int result = io->op.result;
+
+	if (done) {
+		datapath_io_put(io);
+		done(arg, result < 0 ? result : 0);
+		return;
+	}
 	if (io->op.write)
 		answer_write(io);
 	else
@@ -616,7 +626,7 @@ bool datapath_io_interrupt(struct datapath *d, uint64_t unique)
 
 	pthread_mutex_lock(&d->lock);
 	for (uint32_t i = 0; i < d->io_count && !io; i++) {
-		if (d->ios[i]->unique == unique)
+		if (d->ios[i]->unique == unique && unique != DATAPATH_OWN)
 			io = d->ios[i];
 	}
 	if (io && dp_cancel(d->dp, &io->op)) {

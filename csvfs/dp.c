@@ -715,7 +715,10 @@ void dp_fill(const struct dp_op *op, void *image, const void *data)
 		memset(img + op->zeros[i].buf_off, 0, op->zeros[i].len);
 	if (!op->write)
 		return;
-	memcpy(img + op->skip, data, op->len);
+	if (op->zero)
+		memset(img + op->skip, 0, op->len);
+	else
+		memcpy(img + op->skip, data, op->len);
 }
 
 static int badness(enum lun_status s)

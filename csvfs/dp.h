@@ -37,6 +37,8 @@
  *     NOSPACE is ENOSPC; anything else is handed over as unknown. Never an error for a lost path.
  *  8. A write that extends the file, or must be durable, ends with
  *     DP_COMMIT: EV_COMMIT, answered on FX_BLOCK_DONE. EV_WRITTEN of what it first-wrote comes before.
+ *  9. Punching a hole, fallocate(2), frees whole clusters; the parts of clusters at its two ends are written
+ *     with zeros before (op.zero, each within one cluster). That changes no size and fills no hole.
  *
  * Events: after each call that gave a verdict or applied an effect, before any other thread calls dp (so
  * under the lock that guards it), post in this order: what dp_op_event() gives until it says false;
@@ -113,6 +115,7 @@ struct dp_op {
 	bool append;	/* O_APPEND: off is found by FS_APPEND */
 	bool sync;	/* O_SYNC: data and all attributes durable when answered */
 	bool dsync;	/* O_DSYNC: data, and what is needed to read it again */
+	bool zero;	/* write zeros where it is not zero yet, up to the end of the file (rule 9) */
 	void *owner;	/* the caller's */
 
 	int32_t result; /* DP_DONE: bytes, or a negative errno */
@@ -233,7 +236,7 @@ bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev);
 /* Its time, for this node's own stat; 0: there is none. */
 int64_t dp_touched_ns(struct dp *dp, uint64_t ino);
 
-/* Zero ranges of an image; for a write also its data. */
+/* Zero ranges of an image; for a write also its data (none: op->zero). */
 void dp_fill(const struct dp_op *op, void *image, const void *data);
 
 /* The outcome of two commands of one I/O together. */

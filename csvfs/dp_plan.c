@@ -177,7 +177,7 @@ static void make_image(struct dp *dp, struct dp_file *f, struct dp_op *op)
 	op->img_off = a;
 	op->img_len = (uint32_t)(b - a);
 	op->skip = (uint32_t)(op->off - a);
-	op->bounce = a < op->off || b > end;
+	op->bounce = op->zero || a < op->off || b > end;
 	if (head_new && a < op->off)
 		add_zero(op, a, op->off);
 	if (tail_new && b > end)
@@ -202,6 +202,26 @@ void dp_plan_map_write(struct dp_op *op)
 	op->seg_count = 0;
 	op->io_write = true;
 	map_segs(op->file, op, op->img_off, op->img_off + op->img_len);
+}
+
+/* Rule 9. PLAN_IO: there is something to be written; the op ends with the file then. */
+static enum plan plan_zero(struct dp *dp, struct dp_file *f, struct dp_op *op)
+{
+	uint64_t end = op->off + op->len;
+	bool sure = op->asked || dp->cfg.sole_node;
+	struct fs_extent e;
+
+	csv_assert(op->off / dp->cfg.cluster_bytes == (end - 1) / dp->cfg.cluster_bytes);
+	op->result = 0;
+	if (!f->lf.size_known || (end > f->lf.size && !op->asked))
+		return need(op, op->off, end, false);
+	if (op->off >= f->lf.size)
+		return PLAN_NOTHING;
+	if (end > f->lf.size)
+		op->len = (uint32_t)(f->lf.size - op->off);
+	if (!layout_at(&f->lf, op->off, &e, NULL) || (e.state == EXT_HOLE && !sure))
+		return need(op, op->off, end, false);
+	return e.state == EXT_HOLE || e.state == EXT_UNWRITTEN ? PLAN_NOTHING : PLAN_IO;
 }
 
 static enum plan plan_write(struct dp *dp, struct dp_file *f, struct dp_op *op)
@@ -231,8 +251,17 @@ static enum plan plan_write(struct dp *dp, struct dp_file *f, struct dp_op *op)
 
 enum plan dp_plan(struct dp *dp, struct dp_op *op)
 {
+	enum plan p;
+
 	op->seg_count = op->zero_count = 0;
 	op->first = op->edges = op->bounce = op->io_write = op->io_unknown = false;
 	op->exclusive = false;
-	return op->write ? plan_write(dp, op->file, op) : plan_read(dp, op->file, op);
+	if (!op->write)
+		return plan_read(dp, op->file, op);
+	if (op->zero) {
+		p = plan_zero(dp, op->file, op);
+		if (p != PLAN_IO)
+			return p;
+	}
+	return plan_write(dp, op->file, op);
 }

@@ -176,12 +176,23 @@ static int64_t no_touched(void *ctx, uint64_t ino)
 	return 0;
 }
 
+static void no_zero(void *ctx, uint64_t ino, uint64_t off, uint32_t len,
+	void (*done)(void *arg, int err), void *arg)
+{
+	(void)ctx;
+	(void)ino;
+	(void)off;
+	(void)len;
+	done(arg, -EIO);
+}
+
 void fuse_ops_set_hooks(struct fuse_ops *f, const struct fuse_ops_hooks *h)
 {
 	if (h)
 		f->hooks = *h;
 	else
-		f->hooks = (struct fuse_ops_hooks){.settle = no_settle, .touched_ns = no_touched};
+		f->hooks = (struct fuse_ops_hooks){.settle = no_settle,
+			.touched_ns = no_touched, .zero = no_zero};
 }
 
 /* A comma in the name of an image would end the option. */

@@ -29,6 +29,12 @@ struct frq {
 	size_t size;	      /* READDIR, GETXATTR, LISTXATTR: room of the kernel */
 	uint32_t idx, gen;
 	bool open_dot;	      /* LOOKUP of ".": by inode number */
+	/* FALLOCATE: parts of clusters to be written with zeros before */
+	uint32_t part_count, part_at;
+	struct {
+		uint64_t off;
+		uint32_t len;
+	} part[2];
 	void *data;
 	struct list link;     /* free */
 };
@@ -513,6 +519,45 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 		frq_post(ops_of(req), q);
 }
 
+static void add_part(struct frq *q, uint64_t off, uint64_t end)
+{
+	if (off >= end)
+		return;
+	q->part[q->part_count].off = off;
+	q->part[q->part_count++].len = (uint32_t)(end - off);
+}
+
+/* What the engine leaves alone of a range that shall become zero: it works in whole clusters. */
+static void find_parts(struct frq *q, uint64_t cs)
+{
+	uint64_t off = q->rq.off, end = off + q->rq.len;
+	uint64_t first = (off + cs - 1) & ~(cs - 1), last = end & ~(cs - 1);
+
+	q->part_count = q->part_at = 0;
+	if (end < off)
+		return; /* the engine says what is wrong with it */
+	if (first > last) {
+		add_part(q, off, end);
+		return;
+	}
+	add_part(q, off, first);
+	add_part(q, last, end);
+}
+
+static void next_part(void *arg, int err)
+{
+	struct frq *q = arg;
+	struct fuse_ops *f = ops_of(q->req);
+	uint32_t i = q->part_at++;
+
+	if (err < 0)
+		frq_fail(q, -err);
+	else if (i < q->part_count)
+		f->hooks.zero(f->hooks.ctx, q->rq.ino, q->part[i].off, q->part[i].len, next_part, q);
+	else
+		frq_post(f, q);
+}
+
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 	struct fuse_file_info *fi)
 {
@@ -524,7 +569,13 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 	q->rq.flags = (uint32_t)mode;
 	q->rq.off = (uint64_t)off;
 	q->rq.len = (uint64_t)len;
-	frq_post(ops_of(req), q);
+	if (!(mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))) {
+		frq_post(ops_of(req), q);
+		return;
+	}
+	q->rq.valid = FS_EDGES_ZEROED;
+	find_parts(q, ops_of(req)->hooks.cluster_bytes);
+	next_part(q, 0);
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,

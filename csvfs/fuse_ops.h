@@ -79,6 +79,13 @@ struct fuse_ops_hooks {
 	void (*settle)(void *ctx, uint64_t ino);
 	/* Time of the newest write that it has not heard of; 0: none. */
 	int64_t (*touched_ns)(void *ctx, uint64_t ino);
+	/*
+	 * Writes zeros to [off, off + len), which lies in one cluster, as far as the file reaches; done()
+	 * is called by the same thread. Only from within fuse_ops_process() and done().
+	 */
+	void (*zero)(void *ctx, uint64_t ino, uint64_t off, uint32_t len,
+		void (*done)(void *arg, int err), void *arg);
+	uint32_t cluster_bytes;
 	void *ctx;
 };
 void fuse_ops_set_hooks(struct fuse_ops *f, const struct fuse_ops_hooks *h);

@@ -285,6 +285,59 @@ static void second_first_write_of_a_cluster_waits_and_overwrites(void **state)
 	forget(x);
 }
 
+/* The parts of clusters at the ends of a hole that is punched. */
+static void zeroing_changes_no_size_and_fills_no_hole(void **state)
+{
+	struct fixture *x = *state;
+	uint8_t img[1024];
+	struct dp_op op;
+
+	put(x, 0, 1, EXT_WRITTEN, CS - 100);
+	put(x, 1, 1, EXT_UNWRITTEN, CS - 100);
+	for (int i = 0; i < 4; i++) {
+		dp_op_init(&op);
+		op.ino = INO;
+		op.write = op.zero = true;
+		op.off = i == 0 ? 1000 : i == 1 ? CS - 150 : (uint64_t)CS * (i - 1) + 5;
+		op.len = i == 0 ? 100 : 150;
+		switch (i) {
+		case 0:
+			assert_int_equal(dp_begin(x->dp, &op, x->now), DP_SUBMIT);
+			assert_false(op.io_write);
+			assert_int_equal(done(x, &op, LUN_OK), DP_SUBMIT);
+			memset(img, 0xee, sizeof(img));
+			dp_fill(&op, img, NULL);
+			assert_int_equal(img[op.skip - 1], 0xee);
+			assert_int_equal(img[op.skip] | img[op.skip + 99], 0);
+			assert_int_equal(img[op.skip + 100], 0xee);
+			assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
+			assert_int_equal(op.result, 100);
+			break;
+		case 1: /* only up to the end, as it is now */
+			assert_int_equal(dp_begin(x->dp, &op, x->now), DP_NEED_LAYOUT);
+			assert_false(op.need_write);
+			assert_int_equal(dp_layout_done(x->dp, &op, 0, x->now), DP_SUBMIT);
+			assert_int_equal(op.len, 50);
+			assert_int_equal(done(x, &op, LUN_OK), DP_SUBMIT);
+			assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
+			dp_layout_size(x->dp, INO, 3 * CS);
+			break;
+		case 2: /* unwritten: it is zero */
+			assert_int_equal(dp_begin(x->dp, &op, x->now), DP_DONE);
+			assert_int_equal(op.result, 0);
+			put(x, 2, 1, EXT_HOLE, 3 * CS);
+			break;
+		case 3: /* a hole, if it still is one */
+			assert_int_equal(dp_begin(x->dp, &op, x->now), DP_NEED_LAYOUT);
+			assert_false(op.need_write);
+			assert_int_equal(dp_layout_done(x->dp, &op, 0, x->now), DP_DONE);
+			assert_int_equal(op.result, 0);
+			break;
+		}
+	}
+	forget(x);
+}
+
 static void failed_first_write_leaves_the_cluster_unwritten(void **state)
 {
 	struct fixture *x = *state;
@@ -869,6 +922,7 @@ int main(void)
 		T(answer_that_never_brings_the_byte_ends),
 		T(first_write_writes_whole_clusters),
 		T(second_first_write_of_a_cluster_waits_and_overwrites),
+		T(zeroing_changes_no_size_and_fills_no_hole),
 		T(failed_first_write_leaves_the_cluster_unwritten),
 		T(unknown_first_write_keeps_its_lock_until_the_core_has_an_answer),
 		T(write_to_a_hole_or_shared_space_asks_for_space),

@@ -284,7 +284,7 @@ static void ended(struct sim *s, struct mop *m)
 		s->writes++;
 		if (m->placed)
 			oracle_written(s, m, op->result >= 0);
-		if (op->result >= 0)
+		if (op->result >= 0 && !(op->zero && op->result == 0))
 			assert_int_equal(op->result, op->len);
 	} else if (op->result >= 0) {
 		s->reads++;
@@ -363,6 +363,11 @@ static void begin(struct sim *s, struct mop *m)
 	op->sync = rnd(s, 20) == 0;
 	op->dsync = op->sync || rnd(s, 20) == 0;
 	m->value = 1 + (uint64_t)(m - s->ops) * 5 + rnd(s, 5); /* nobody else's now */
+	if (op->write && !op->append && rnd(s, 12) == 0) {
+		op->zero = true;
+		m->value = 0;
+		op->len = (uint32_t)(1 + rnd(s, CS - op->off % CS));
+	}
 	m->zombie = false;
 	m->begun = ++s->begun;
 	memset(m->data, (int)m->value, op->len);
