@@ -33,7 +33,7 @@ struct vio {
 	uint64_t blkno, blocks;
 	void *buf;
 	uint64_t at_ns; /* VIO_LATER */
-	/* Reads: any status. Writes and flushes: only success, all else freezes the volume. */
+	/* LUN_OK; of a read LUN_MEDIUM too. All else is repeated, or freezes the volume. */
 	void (*done)(struct vol *v, struct vio *io, enum lun_status st);
 	void *arg;
 };
@@ -92,6 +92,34 @@ void cache_drop(struct vol *v, struct block *b);
 void cache_settle(struct vol *v, struct block *b);
 /* How many blocks an operation could get now. */
 uint32_t cache_room(const struct vol *v);
+
+/* ------------------------------------------------------------------ fetch.c */
+
+#define FETCH_RUNS 16u
+#define FETCH_BLOCKS_MAX 16u
+
+/* A read of several neighbours at once. */
+struct fetch_run {
+	uint64_t number; /* of this read; 0: not in use */
+	uint64_t first;
+	uint32_t count;
+	uint8_t *buf; /* FETCH_BLOCKS_MAX blocks; NULL: never used */
+};
+
+struct fetch {
+	struct fetch_run run[FETCH_RUNS];
+	uint32_t blocks; /* read at once; 1: no neighbours */
+	uint64_t number;
+};
+
+void fetch_create(struct vol *v);
+void fetch_destroy(struct vol *v);
+/* No read is in flight any more. */
+void fetch_reset(struct vol *v);
+/* Can there be a metadata block of the cache at this number? */
+bool fetch_may_read(const struct vol *v, uint64_t blkno);
+/* The block is not in the cache: -EAGAIN, the operation waits for it; or an error. */
+int fetch_block(struct txn *t, uint64_t blkno);
 
 /* ------------------------------------------------------------------ txn.c */
 
@@ -367,6 +395,7 @@ struct vol {
 
 	struct vios vio;
 	struct cache cache;
+	struct fetch fetch;
 	struct txn txn;
 	struct running run;
 	struct journal journal;

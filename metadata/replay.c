@@ -40,12 +40,9 @@ void replay_free(struct vol *v)
 /* A read of several blocks for this phase; a failure freezes: without it nobody can go on. */
 static void read_done(struct vol *v, struct vio *io, enum lun_status st)
 {
-	if (st == LUN_MEDIUM)
+	if (st != LUN_OK)
 		vol_freeze(v, VOL_DAMAGED, "%s: journal or metadata block %llu cannot be read",
 			problem_name(PROBLEM_MEDIUM), (unsigned long long)io->blkno);
-	else if (st != LUN_OK)
-		vol_freeze(v, VOL_LOST_PATH, "block %llu cannot be read: the LUN does not answer",
-			(unsigned long long)io->blkno);
 	v->replay.pending--;
 }
 
@@ -58,7 +55,7 @@ static void phase_read(struct vol *v, uint64_t blkno, uint64_t blocks, uint8_t *
 /* What is to be overwritten need not be readable. */
 static void place_done(struct vol *v, struct vio *io, enum lun_status st)
 {
-	if (st == LUN_MEDIUM) {
+	if (st != LUN_OK) {
 		memset(io->buf, 0, io->blocks * BLOCK_SIZE);
 		st = LUN_OK;
 	}

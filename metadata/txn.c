@@ -80,60 +80,6 @@ int txn_wait_room(struct txn *t)
 
 /* ------------------------------------------------------------------ what an operation calls */
 
-static void read_done(struct vol *v, struct vio *io, enum lun_status st)
-{
-	struct block *b = io->arg;
-	struct verify_report rep = {PROBLEM_NONE, 0, 0};
-
-	if (st != LUN_OK) {
-		b->err = -EIO;
-		trace(v->cfg.trace, TRACE_ERROR, "%s: block %llu cannot be read",
-			problem_name(PROBLEM_MEDIUM), (unsigned long long)b->blkno);
-	} else if (verify_block(b->data, 0, b->blkno, v->geo, &rep) != PROBLEM_NONE) {
-		b->err = -EUCLEAN;
-		trace(v->cfg.trace, TRACE_ERROR, "%s: block %llu: found %llx, expected %llx",
-			problem_name(rep.problem), (unsigned long long)b->blkno,
-			(unsigned long long)rep.found, (unsigned long long)rep.expected);
-	}
-	b->state = b->err ? BLOCK_BAD : BLOCK_VALID;
-	b->magic = le32_get(((struct disk_header *)b->data)->magic);
-	cache_settle(v, b);
-	vol_wake(v, b);
-	vol_unstall(v);
-}
-
-/* A block in the place where only fixed areas are: never read through a pointer that says so. */
-static bool may_read(const struct vol *v, uint64_t blkno)
-{
-	uint64_t first = le64_get(v->geo->journal_start);
-
-	if (blkno >= le64_get(v->geo->block_count))
-		return false;
-	return blkno < first || blkno >= first + le64_get(v->geo->journal_blocks);
-}
-
-static int start_read(struct txn *t, uint64_t blkno)
-{
-	struct vol *v = t->v;
-	struct block *b;
-
-	if (!may_read(v, blkno))
-		return txn_damaged(t, PROBLEM_BLKNO_RANGE, blkno, 0, blkno,
-			le64_get(v->geo->block_count));
-	v->cache.misses++;
-	/* Room is kept for what must never wait: the journal and the checkpoint. */
-	if (!vio_room(v, VIO_MAX / 2))
-		return txn_wait_room(t);
-	b = cache_add(v, blkno);
-	if (!b)
-		return txn_wait_room(t);
-	b->state = BLOCK_READING;
-	vio_send(v, LUN_READ, blkno, 1, b->data, read_done, b);
-	t->wait = WAIT_BLOCK;
-	t->wait_block = b;
-	return -EAGAIN;
-}
-
 static int not_valid(struct txn *t, struct block *b)
 {
 	int err = b->err;
@@ -162,7 +108,7 @@ int txn_get(struct txn *t, uint64_t blkno, uint32_t magic, uint64_t owner, struc
 	const struct disk_header *h;
 
 	if (!b)
-		return start_read(t, blkno);
+		return fetch_block(t, blkno);
 	if (b->state != BLOCK_VALID)
 		return not_valid(t, b);
 	if (b->flags & BLK_FORGOTTEN)
@@ -219,7 +165,7 @@ int txn_new(struct txn *t, uint64_t blkno, uint32_t magic, uint64_t owner, struc
 	struct block *b = cache_find(v, blkno);
 	bool made, counted;
 
-	csv_assert(may_read(v, blkno));
+	csv_assert(fetch_may_read(v, blkno));
 	if (b && b->state == BLOCK_READING)
 		return not_valid(t, b);
 	if (b && b->state == BLOCK_BAD) {

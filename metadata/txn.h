@@ -41,6 +41,7 @@ struct block {
 	uint64_t journal_lsn; /* lsn */
 	uint64_t journal_at;  /* and where in the journal; journal_seq 0: in its place */
 	uint64_t op, changed_op; /* last operation that used it, that changed it */
+	uint64_t fetch;	      /* BLOCK_READING: number of the read that fills it */
 	int32_t err;	      /* BLOCK_BAD */
 	uint32_t magic;
 	uint8_t state, flags;

@@ -9,6 +9,8 @@
  *  2. LUN_RETRY means "not executed": sent again, a bounded number of times. A read of unknown
  *     outcome is sent again too. A write or flush of unknown outcome is never repeated: it freezes
  *     the volume, since only fencing and replay can tell what happened.
+ *  3. Only a medium error is the fault of one block, and one request's error. All else is the way to
+ *     the LUN: frozen, so that the request is asked again where there is one (invariant 12).
  */
 #include "metadata/engine.h"
 
@@ -133,9 +135,9 @@ static void repeat_later(struct vol *v, struct vio *io)
 }
 
 /* Rule 2: what could not be written, nobody may believe to be written. */
-static void write_failed(struct vol *v, const struct vio *io, enum lun_status st)
+static void failed(struct vol *v, const struct vio *io, enum lun_status st)
 {
-	const char *what = io->op == LUN_FLUSH ? "flush" : "write";
+	const char *what = io->op == LUN_FLUSH ? "flush" : io->op == LUN_READ ? "read" : "write";
 	unsigned long long blkno = io->blkno;
 
 	switch (st) {
@@ -185,10 +187,10 @@ void vio_done(struct vol *v, const struct event *ev)
 	/* A device that does not know SYNCHRONIZE CACHE has no cache to lose. */
 	if (io->op == LUN_FLUSH && st == LUN_UNSUPPORTED)
 		st = LUN_OK;
-	if (st != LUN_OK && io->op != LUN_READ)
-		write_failed(v, io, st);
-	else
+	if (st == LUN_OK || (st == LUN_MEDIUM && io->op == LUN_READ))
 		io->done(v, io, st);
+	else
+		failed(v, io, st);
 	vio_free(v, io);
 }
 

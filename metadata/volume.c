@@ -264,12 +264,13 @@ static void open_read_done(struct vol *v, struct vio *io, enum lun_status st)
 	v->open_pending--;
 	if (st == LUN_OK)
 		return;
-	if (st == LUN_MEDIUM && v->open <= OPEN_SUPERS) {
+	/* Of superblocks there are others. */
+	if (v->open <= OPEN_SUPERS) {
 		memset(io->buf, 0, io->blocks * BLOCK_SIZE);
 		return;
 	}
-	vol_freeze(v, st == LUN_MEDIUM ? VOL_DAMAGED : VOL_LOST_PATH,
-		"blocks from %llu on cannot be read", (unsigned long long)io->blkno);
+	vol_freeze(v, VOL_DAMAGED, "%s: blocks from %llu on cannot be read",
+		problem_name(PROBLEM_MEDIUM), (unsigned long long)io->blkno);
 }
 
 static void open_read(struct vol *v, uint64_t blkno, uint64_t blocks, uint8_t *buf)
@@ -288,6 +289,7 @@ static void open_problem(struct vol *v, const struct verify_report *rep, uint64_
 static void open_begin(struct vol *v)
 {
 	cache_reset(v);
+	fetch_reset(v);
 	list_init(&v->run.blocks);
 	v->run.count = 0;
 	v->run.forgot = 0;
@@ -586,6 +588,7 @@ struct vol *vol_create(const struct vol_config *cfg)
 		vol_destroy(v);
 		return NULL;
 	}
+	fetch_create(v);
 	return v;
 }
 
@@ -599,6 +602,7 @@ void vol_destroy(struct vol *v)
 	ckpt_destroy(v);
 	journal_destroy(v);
 	txn_destroy(v);
+	fetch_destroy(v);
 	cache_destroy(v);
 	vio_destroy(v);
 	mem_free(m, v->geo, BLOCK_SIZE);

@@ -9,7 +9,7 @@
 #include "csvfs/base/assert.h"
 #include "metadata/engine.h"
 
-#define REGION_BYTES (24u << 20)
+#define REGION_BYTES (40u << 20)
 
 bool world_traces;
 
@@ -28,7 +28,7 @@ static void make_vol(struct world *w, uint64_t bytes)
 		.mem = &w->mem,
 		.ops = w->ops,
 		.trace = &trace_to,
-		.cache_bytes = 4u << 20,
+		.cache_bytes = 16u << 20,
 		.lun_bytes = bytes,
 		.write_cache = w->write_cache,
 	};

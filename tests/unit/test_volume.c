@@ -117,6 +117,29 @@ static void a_read_of_unknown_outcome_is_sent_again(void **state)
 	lun_free(l);
 }
 
+static void a_lost_path_is_no_error_of_the_request(void **state)
+{
+	struct help_put p;
+	struct lun *l = one(&p);
+	struct vol_req r;
+
+	lun_crash(l);
+	lun_open(l);
+	lun_submit(l, &r, help_get, &p);
+	while (vol_state(l->v) == VOL_READY) {
+		lun_answer(l, 0, LUN_UNKNOWN);
+		l->now_ns += NS_PER_SEC;
+		lun_step(l);
+	}
+	/* Invariant 12: it is asked again where there is a path. */
+	assert_int_equal(vol_reason(l->v), VOL_LOST_PATH);
+	assert_null(lun_done(l));
+	vol_abandon(l->v);
+	assert_ptr_equal(lun_done(l), &r);
+	assert_int_equal(r.reply.err, -ECONNRESET);
+	lun_free(l);
+}
+
 static void a_target_without_flush_is_one_without_cache(void **state)
 {
 	struct help_put p;
@@ -783,6 +806,7 @@ int main(void)
 		cmocka_unit_test(a_command_that_is_refused_for_ever_freezes),
 		cmocka_unit_test(a_bad_end_of_a_write_freezes_with_its_reason),
 		cmocka_unit_test(a_read_of_unknown_outcome_is_sent_again),
+		cmocka_unit_test(a_lost_path_is_no_error_of_the_request),
 		cmocka_unit_test(a_target_without_flush_is_one_without_cache),
 		cmocka_unit_test(a_new_life_waits_for_the_commands_of_the_old_one),
 		cmocka_unit_test(requests_come_back_from_wherever_they_waited),
