@@ -346,6 +346,15 @@ void takeover_stand(struct takeover *t, const char *why)
 	takeover_enter(t, TK_STAND);
 }
 
+void takeover_fenced_outside(struct takeover *t)
+{
+	if (t->lost_split || !member_view(t->m)->halved)
+		return;
+	trace(t->cfg.trace, TRACE_WARN, "fenced by the other half: it coordinates");
+	t->lost_split = true;
+	t->view_count = member_view(t->m)->count;
+}
+
 /* Nobody coordinates in an agreed view: is it us who should? */
 static void elect(struct takeover *t)
 {

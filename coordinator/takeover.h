@@ -140,6 +140,12 @@ int takeover_move(struct takeover *t, uint32_t target, struct effects *fx);
  */
 void takeover_fence_node(struct takeover *t, uint32_t node, const char *reason);
 
+/*
+ * Our key was taken away, and nobody of our view says that it did it: in half of a cluster that was the
+ * other half, which coordinates now (TK_FROZEN).
+ */
+void takeover_fenced_outside(struct takeover *t);
+
 /* Leave in order: hand over if others can, else mark the claim CLEAN. Ends in TK_STOPPED. */
 void takeover_stop(struct takeover *t);
 

@@ -262,6 +262,7 @@ static void on_keys(struct io_path *p, const struct event *ev, struct effects *f
 		enter(p, PST_PREEMPT, fx);
 	} else if (p->unfenced && p->st == PST_KEYS) {
 		/* Its key is gone, but nobody told us that its commands have ended. */
+		p->stolen = true;
 		enter(p, PST_DRAIN, fx);
 	} else {
 		p->unfenced = 0;

@@ -51,6 +51,7 @@ struct io_path {
 	struct prng rng;
 	uint32_t node;
 	bool reservations;
+	bool stolen;   /* our lost login's key was gone, and no member says it fenced it; the owner clears it */
 	bool key_gone; /* somebody took our registration away: what we hold is void; the owner clears it */
 	enum path_st st;
 	uint32_t incarnation; /* of the present login; 0: none */

@@ -554,6 +554,10 @@ static void path_step(struct node *n, struct effects *fx)
 	/* Others may go on without us: only a coordinator can say that what we hold is still ours. */
 	if (tk == TK_IDLE || tk == TK_LOST || tk == TK_FROZEN)
 		n->standing = false;
+	if (n->path.stolen) {
+		n->path.stolen = false;
+		takeover_fenced_outside(n->tk);
+	}
 	if (n->path.key_gone) {
 		n->path.key_gone = false;
 		evicted(n, false, fx);
