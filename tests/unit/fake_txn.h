@@ -72,16 +72,18 @@ struct txn {
 
 	uint32_t gets, allocs, fail_get, fail_alloc;
 	uint32_t dirtied, dirtied_max, gets_max;
-	uint64_t space[TXN_OP_BLOCKS]; /* chunk headers, groups, summaries that the operation changed */
+	uint64_t space
+		[TXN_OP_BLOCKS]; /* chunk headers, groups, summaries that the operation changed */
 	uint32_t kicks;
 	uint32_t room_cost, room_asked; /* txn_room() says so much less each time it is asked */
 	uint32_t blocks_limit; /* tree and value blocks that exist; 0: no limit */
-	uint32_t run_max;      /* longest run alloc_clusters gives */
+	uint32_t run_max; /* longest run alloc_clusters gives */
 	bool (*is_open)(void *ctx, uint64_t ino);
 	void *ctx;
 	uint32_t damages;
 	bool quiet;
-	void (*verify)(const struct block *b); /* of each block that a successful operation changed */
+	void (*verify)(
+		const struct block *b); /* of each block that a successful operation changed */
 };
 
 static struct txn fake;
@@ -205,7 +207,8 @@ static inline void fake_mark(uint64_t start, uint64_t count, bool used)
 
 static inline void fake_revert(const struct fake_undo *u)
 {
-	struct fake_block *f = fake.block[fake_index(u->what <= UNDO_UNSLOT ? u->a : FAKE_FIRST_BLOCK)];
+	struct fake_block *f =
+		fake.block[fake_index(u->what <= UNDO_UNSLOT ? u->a : FAKE_FIRST_BLOCK)];
 
 	switch (u->what) {
 	case UNDO_ALLOC:
@@ -219,7 +222,7 @@ static inline void fake_revert(const struct fake_undo *u)
 		fake.blocks_used++;
 		break;
 	case UNDO_SLOT:
-		f->slots &= (uint8_t)~(1u << u->b);
+		f->slots &= (uint8_t) ~(1u << u->b);
 		f->used = f->slots;
 		fake.inodes_used--;
 		break;
@@ -456,7 +459,7 @@ int alloc_free_inode(struct txn *t, uint64_t ino)
 	struct fake_block *f = t->block[fake_index(INO_BLOCK(ino))];
 
 	FAKE_ASSERT(f && f->slots & (1u << INO_SLOT(ino)));
-	f->slots &= (uint8_t)~(1u << INO_SLOT(ino));
+	f->slots &= (uint8_t) ~(1u << INO_SLOT(ino));
 	f->used = f->slots; /* an empty block is given back */
 	t->inodes_used--;
 	fake_log(UNDO_UNSLOT, INO_BLOCK(ino), INO_SLOT(ino), 0, 0);

@@ -46,9 +46,14 @@ static int run_request(void)
 
 static inline void engine_open(void)
 {
-	struct run_sync_config cfg = {.dev = &engine.dev, .ops = &metadata_ops,
-		.cache_bytes = engine.cache_bytes, .mem_bytes = 128u << 20, .steal = true,
-		.write_cache = true, .trace = &engine_trace, .ino_is_open = run_is_open};
+	struct run_sync_config cfg = {.dev = &engine.dev,
+		.ops = &metadata_ops,
+		.cache_bytes = engine.cache_bytes,
+		.mem_bytes = 128u << 20,
+		.steal = true,
+		.write_cache = true,
+		.trace = &engine_trace,
+		.ino_is_open = run_is_open};
 	char why[256] = "";
 
 	if (run_sync_open(&cfg, &engine.rs, why))
@@ -83,8 +88,8 @@ static inline void engine_check(struct check_report *rep)
 
 static inline uint64_t engine_mkfs(uint64_t bytes, uint64_t cache_bytes)
 {
-	struct image_params p = {.cluster_bytes = CLUSTER, .uuid = {7}, .dir_hash_key = {9},
-		.time_ns = 1};
+	struct image_params p = {
+		.cluster_bytes = CLUSTER, .uuid = {7}, .dir_hash_key = {9}, .time_ns = 1};
 	char why[256] = "";
 
 	memset(&run, 0, sizeof(run));

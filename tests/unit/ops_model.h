@@ -294,7 +294,10 @@ static void m_make(void)
 		expected = -ENOENT;
 	else if (m_find(dir, name))
 		expected = -EEXIST;
-	rq(S_ISDIR(mode) ? FS_MKDIR : S_ISLNK(mode) ? FS_SYMLINK : FS_MKNOD, m.n[dir].ino, name)
+	rq(S_ISDIR(mode)	? FS_MKDIR
+		: S_ISLNK(mode) ? FS_SYMLINK
+				: FS_MKNOD,
+		m.n[dir].ino, name)
 		->mode = mode;
 	run.r.rq.cred.uid = m_rand(3);
 	run.r.rq.cred.gid = m_rand(3);
@@ -306,8 +309,12 @@ static void m_make(void)
 	if (!m_expect(run_request(), expected))
 		return;
 	n = &m.n[slot];
-	*n = (struct m_node){.used = true, .ino = run.r.reply.attr.ino, .mode = mode,
-		.uid = run.r.rq.cred.uid, .gid = run.r.rq.cred.gid, .nlink = 1};
+	*n = (struct m_node){.used = true,
+		.ino = run.r.reply.attr.ino,
+		.mode = mode,
+		.uid = run.r.rq.cred.uid,
+		.gid = run.r.rq.cred.gid,
+		.nlink = 1};
 	if (S_ISDIR(mode)) {
 		n->nlink = 2;
 		n->parent = dir;
@@ -517,8 +524,7 @@ static void m_adopt(struct m_node *n, uint64_t from)
 		for (uint32_t i = 0; i < run.r.reply.extent_count; i++) {
 			for (uint64_t c = 0; c < run.extents[i].len / CLUSTER; c++, off++) {
 				assert_true(off < M_MAP);
-				if (n->state[off] != EXT_HOLE ||
-					run.extents[i].state == EXT_HOLE)
+				if (n->state[off] != EXT_HOLE || run.extents[i].state == EXT_HOLE)
 					continue;
 				assert_true(off >= from);
 				assert_int_equal(run.extents[i].state, EXT_UNWRITTEN);
@@ -700,7 +706,8 @@ static void m_open_close(void)
 	if (S_ISREG(n->mode)) {
 		uint64_t end = (n->size + CLUSTER - 1) / CLUSTER;
 
-		assert_int_equal(do_layout(n->ino, end * CLUSTER, M_MAP * CLUSTER - end * CLUSTER, 0), 0);
+		assert_int_equal(
+			do_layout(n->ino, end * CLUSTER, M_MAP * CLUSTER - end * CLUSTER, 0), 0);
 		if (run.r.reply.extent_count == 1 && run.extents[0].state == EXT_HOLE)
 			m_cut(n, end, M_MAP);
 	}

@@ -90,7 +90,8 @@ static inline struct fs_request *rq(enum fs_op op, uint64_t ino, const char *nam
 
 /* ---- the most used requests */
 
-static inline int do_make(enum fs_op op, uint64_t dir, const char *name, uint32_t mode, uint64_t *ino)
+static inline int do_make(
+	enum fs_op op, uint64_t dir, const char *name, uint32_t mode, uint64_t *ino)
 {
 	int err;
 

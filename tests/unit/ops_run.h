@@ -170,10 +170,10 @@ static inline uint64_t walk_tree(struct walk *w, struct tree *tr)
 	assert_int_equal(err, -ENOENT);
 	w->blocks += nodes;
 	if (tr->holder)
-		assert_int_equal(
-			nodes, le64_get(((struct disk_inode *)(tr->root -
-					 offsetof(struct disk_inode, area)))
-						->tree_blocks));
+		assert_int_equal(nodes,
+			le64_get((
+				(struct disk_inode *)(tr->root - offsetof(struct disk_inode, area)))
+					 ->tree_blocks));
 	return n;
 }
 
@@ -217,7 +217,8 @@ static inline void check_volume(void)
 			if (!(fake.block[i]->slots & (1u << s)))
 				continue;
 			assert_int_equal(
-				inode_get_freeing(&fake, INO_MAKE(fake.block[i]->b.blkno, s), &in), 0);
+				inode_get_freeing(&fake, INO_MAKE(fake.block[i]->b.blkno, s), &in),
+				0);
 			walk_inode(&w, &in);
 		}
 	}

@@ -232,7 +232,8 @@ static int change_with_faults(
 	return change(f, what, key, v, len);
 }
 
-static void random_changes(bool inlined, uint32_t max_len, uint32_t steps, uint64_t seed, bool faults)
+static void random_changes(
+	bool inlined, uint32_t max_len, uint32_t steps, uint64_t seed, bool faults)
 {
 	struct prng p = {seed};
 	struct model *m = calloc(1, sizeof(*m));
@@ -361,7 +362,8 @@ static void one_change_touches_few_blocks(void **state)
 
 	fixture_init(&f, true, TREE_EXTENTS);
 	for (uint32_t i = 0; i < 100000; i++)
-		assert_int_equal(change(&f, INSERT, (uint64_t)i * 2654435761u % 1000003, value, 16), 0);
+		assert_int_equal(
+			change(&f, INSERT, (uint64_t)i * 2654435761u % 1000003, value, 16), 0);
 	/* Three levels below the inode: a path, three splits, and the allocator's blocks. */
 	assert_true(fake.gets_max <= 8);
 	assert_true(fake.dirtied_max <= 12);

@@ -182,7 +182,8 @@ static void symlink_that_cannot_be_is_refused(void **state)
 {
 #define LINK()                                                                                     \
 	(memset(in->area, 0, sizeof(in->area)), memcpy(in->area, "target", 6),                     \
-		in->mode = le32_of(S_IFLNK | 0777), in->clusters = le64_of(0), in->size = le64_of(6))
+		in->mode = le32_of(S_IFLNK | 0777), in->clusters = le64_of(0),                     \
+		in->size = le64_of(6))
 	setup(NULL);
 	LINK();
 	assert_int_equal(verify(), PROBLEM_NONE);

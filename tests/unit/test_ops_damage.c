@@ -81,7 +81,8 @@ static void fill(void)
 			assert_int_equal(do_setxattr(ino, "user.b", target, 10, 0), 0);
 		if (i % 5 == 0) {
 			snprintf(name, sizeof(name), "l%u", i);
-			assert_int_equal(do_symlink(dirs[rnd(DIRS)], name, target, 1 + rnd(4095)), 0);
+			assert_int_equal(
+				do_symlink(dirs[rnd(DIRS)], name, target, 1 + rnd(4095)), 0);
 			keep(run.r.reply.attr.ino);
 		}
 	}
@@ -149,40 +150,68 @@ static uint64_t some_ino(void)
 	return inos[rnd(ino_count)];
 }
 
-static void some_request(void)
+static int name_request(uint64_t ino, uint64_t ino2, uint32_t what)
 {
-	uint64_t ino = some_ino(), ino2 = some_ino(), off = rnd(1000) * CLUSTER;
 	char name[32], name2[32];
-	int err;
 
 	snprintf(name, sizeof(name), rnd(2) ? "d%u" : "many %u", rnd(20));
 	snprintf(name2, sizeof(name2), rnd(2) ? "d%u" : "x%u", rnd(20));
-	switch (rnd(20)) {
-	case 0: err = do_name(FS_LOOKUP, ino, name); break;
-	case 1: err = do_name(FS_READDIR, ino, ""); break;
-	case 2: err = do_make(FS_CREATE, ino, name2, 0644, NULL); break;
-	case 3: err = do_make(FS_MKDIR, ino, name2, 0755, NULL); break;
-	case 4: err = do_symlink(ino, name2, run.data, 3000); break;
-	case 5: err = do_link(ino, ino2, name2); break;
-	case 6: err = do_name(FS_UNLINK, ino, name); break;
-	case 7: err = do_name(FS_RMDIR, ino, name); break;
-	case 8: err = do_rename(ino, name, ino2, name2, rnd(3)); break;
-	case 9: err = do_size(ino, off); break;
-	case 10: err = do_layout(ino, off, 1 + rnd(40) * CLUSTER, FS_LAYOUT_WRITE); break;
-	case 11: err = do_layout(ino, off, CLUSTER * 1000, 0); break;
-	case 12: err = do_commit(ino, off, CLUSTER * (1 + rnd(300)), off); break;
-	case 13: err = do_fallocate(ino, off, 1 + rnd(40) * CLUSTER, FALLOC_FL_ZERO_RANGE); break;
-	case 14:
-		err = do_fallocate(
-			ino, off, 1 + rnd(400) * CLUSTER, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
-		break;
-	case 15: err = do_name(FS_GETXATTR, ino, rnd(2) ? "user.a" : "user.b"); break;
-	case 16: err = do_setxattr(ino, rnd(2) ? "user.a" : "user.c", run.data, rnd(9000), 0); break;
-	case 17: err = do_name(FS_REMOVEXATTR, ino, rnd(2) ? "user.a" : "user.b"); break;
-	case 18: err = do_name(FS_READLINK, ino, ""); break;
-	case 19: err = do_name(rnd(2) ? FS_FREE_ORPHAN : FS_CLOSE, rnd(2) ? ino : 0, ""); break;
-	default: err = 0; break;
+	switch (what) {
+	case 0:
+		return do_name(FS_LOOKUP, ino, name);
+	case 1:
+		return do_name(FS_READDIR, ino, "");
+	case 2:
+		return do_make(FS_CREATE, ino, name2, 0644, NULL);
+	case 3:
+		return do_make(FS_MKDIR, ino, name2, 0755, NULL);
+	case 4:
+		return do_symlink(ino, name2, run.data, 3000);
+	case 5:
+		return do_link(ino, ino2, name2);
+	case 6:
+		return do_name(FS_UNLINK, ino, name);
+	case 7:
+		return do_name(FS_RMDIR, ino, name);
+	case 8:
+		return do_rename(ino, name, ino2, name2, rnd(3));
 	}
+	return do_name(FS_READLINK, ino, "");
+}
+
+static int file_request(uint64_t ino, uint32_t what)
+{
+	uint64_t off = rnd(1000) * CLUSTER;
+
+	switch (what) {
+	case 0:
+		return do_size(ino, off);
+	case 1:
+		return do_layout(ino, off, 1 + rnd(40) * CLUSTER, FS_LAYOUT_WRITE);
+	case 2:
+		return do_layout(ino, off, CLUSTER * 1000, 0);
+	case 3:
+		return do_commit(ino, off, CLUSTER * (1 + rnd(300)), off);
+	case 4:
+		return do_fallocate(ino, off, 1 + rnd(40) * CLUSTER, FALLOC_FL_ZERO_RANGE);
+	case 5:
+		return do_fallocate(ino, off, 1 + rnd(400) * CLUSTER,
+			FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+	case 6:
+		return do_name(FS_GETXATTR, ino, rnd(2) ? "user.a" : "user.b");
+	case 7:
+		return do_setxattr(ino, rnd(2) ? "user.a" : "user.c", run.data, rnd(9000), 0);
+	case 8:
+		return do_name(FS_REMOVEXATTR, ino, rnd(2) ? "user.a" : "user.b");
+	}
+	return do_name(rnd(2) ? FS_FREE_ORPHAN : FS_CLOSE, rnd(2) ? ino : 0, "");
+}
+
+static void some_request(void)
+{
+	uint64_t ino = some_ino();
+	int err = rnd(2) ? name_request(ino, some_ino(), rnd(10)) : file_request(ino, rnd(10));
+
 	if (err == -EUCLEAN)
 		refused++;
 	else

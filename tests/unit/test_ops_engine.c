@@ -175,8 +175,11 @@ static int cut_flush(void *ctx)
 /* Opens, lets the background work until the power goes. False: it was closed in order. */
 static bool go_on_for(uint32_t writes)
 {
-	struct run_sync_config cfg = {.dev = &engine.dev, .ops = &metadata_ops,
-		.cache_bytes = 4 << 20, .steal = true, .write_cache = true,
+	struct run_sync_config cfg = {.dev = &engine.dev,
+		.ops = &metadata_ops,
+		.cache_bytes = 4 << 20,
+		.steal = true,
+		.write_cache = true,
 		.ino_is_open = run_is_open};
 
 	bool cut = true;
@@ -203,7 +206,8 @@ static void many_extents_are_freed_in_the_background_through_crashes(void **stat
 	a = create(root, "a");
 	b = create(root, "b");
 	for (uint64_t i = 0; i < n; i++) {
-		assert_int_equal(do_layout(i % 2 ? a : b, (2 * i + i / 7) * CLUSTER, 1, FS_LAYOUT_WRITE), 0);
+		assert_int_equal(
+			do_layout(i % 2 ? a : b, (2 * i + i / 7) * CLUSTER, 1, FS_LAYOUT_WRITE), 0);
 	}
 	assert_int_equal(do_size(a, 2 * n * CLUSTER), 0);
 	engine_check(&rep);

@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Operations on layouts, sizes and space one by one, and how files end. */
+#include "tests/unit/ops_fixture.h"
+
+/* ------------------------------------------------------------------ layouts and space */
+
+static void first_write_gets_space_and_commit_makes_it_written(void **state)
+{
+	uint64_t f = create(root, "f"), version;
+
+	assert_int_equal(do_layout(f, 100, 10, 0), 0);
+	assert_int_equal(run.r.reply.extent_count, 1);
+	assert_int_equal(run.extents[0].state, EXT_HOLE);
+	assert_int_equal(run.extents[0].len, CLUSTER);
+	assert_int_equal(do_layout(f, 100, 10, FS_LAYOUT_WRITE), 0);
+	version = run.r.reply.attr.version;
+	assert_int_equal(run.extents[0].state, EXT_UNWRITTEN);
+	assert_int_equal(run.extents[0].off, 0);
+	assert_true(run.extents[0].lun_off >= FAKE_CLUSTER_FIRST * CLUSTER);
+	assert_int_equal(attr_of(f).size, 0);
+	assert_int_equal(attr_of(f).blocks, CLUSTER / 512);
+
+	assert_int_equal(do_commit(f, 0, CLUSTER, 110), 0);
+	assert_int_equal(attr_of(f).size, 110);
+	assert_int_equal(attr_of(f).mtime_ns, 77);
+	assert_int_equal(state_at(f, 0), EXT_WRITTEN);
+	/* Twice does no harm, over a hole neither; a smaller size does not shrink. */
+	assert_int_equal(do_commit(f, 0, 10 * CLUSTER, 50), 0);
+	assert_int_equal(attr_of(f).size, 110);
+	assert_int_equal(state_at(f, CLUSTER), EXT_HOLE);
+	assert_int_equal(attr_of(f).version, version);
+	assert_int_equal(do_commit(f, 1, CLUSTER, 0), -EINVAL);
+	assert_int_equal(do_layout(root, 0, 1, 0), -EISDIR);
+	assert_int_equal(do_layout(f, 0, 0, 0), -EINVAL);
+}
+
+static void commit_of_other_clusters_than_are_there_now_is_ignored(void **state)
+{
+	uint64_t f = create(root, "f");
+	struct fs_extent x;
+	struct fs_request *q;
+
+	assert_int_equal(do_layout(f, 0, 1, FS_LAYOUT_WRITE), 0);
+	x = run.extents[0];
+	x.len = CLUSTER;
+	x.lun_off += CLUSTER;
+	q = rq(FS_LAYOUT_COMMIT, f, NULL);
+	q->extents = &x;
+	q->extent_count = 1;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(state_at(f, 0), EXT_UNWRITTEN);
+	x.lun_off -= CLUSTER;
+	q = rq(FS_LAYOUT_COMMIT, f, NULL);
+	q->extents = &x;
+	q->extent_count = 1;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(state_at(f, 0), EXT_WRITTEN);
+}
+
+static void streaming_writer_gets_one_extent_and_space_ahead(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	run.faults = false;
+	for (uint64_t off = 0; off < 64 << 20; off += CLUSTER)
+		do_write(f, off, CLUSTER);
+	assert_int_equal(do_layout(f, 0, 64 << 20, 0), 0);
+	assert_int_equal(run.extents[0].state, EXT_WRITTEN);
+	assert_int_equal(run.extents[0].len, 64 << 20);
+	assert_true(attr_of(f).blocks * 512 <= 192 << 20);
+	/* What is ahead goes when nobody has it open any more, and not before. */
+	run_set_open(f, true);
+	assert_int_equal(do_name(FS_CLOSE, f, ""), 0);
+	assert_true(attr_of(f).blocks * 512 > 64 << 20);
+	run_set_open(f, false);
+	assert_int_equal(do_name(FS_CLOSE, f, ""), 0);
+	run_background();
+	assert_int_equal(attr_of(f).blocks * 512, 64 << 20);
+	assert_int_equal(attr_of(f).size, 64 << 20);
+}
+
+static void scattered_writers_get_nothing_ahead(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	/* Not even when their sizes are not committed yet. */
+	for (uint64_t off = 40; off < 400; off += 7)
+		assert_int_equal(do_layout(f, off * CLUSTER, CLUSTER, FS_LAYOUT_WRITE), 0);
+	assert_int_equal(attr_of(f).blocks * 512, (400 - 40 + 6) / 7 * CLUSTER);
+}
+
+static void small_file_takes_one_cluster(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	do_write(f, 0, 5000);
+	assert_int_equal(attr_of(f).blocks * 512, CLUSTER);
+}
+
+static void no_space_is_said_only_when_nothing_was_got(void **state)
+{
+	uint64_t f = create(root, "f"), g = create(root, "g");
+
+	run.faults = false;
+	fake.cluster_count = FAKE_CLUSTER_FIRST + 4;
+	do_write(g, 0, 2 * CLUSTER);
+	assert_int_equal(do_layout(f, 0, 10 * CLUSTER, FS_LAYOUT_WRITE), 0);
+	assert_int_equal(run.extents[0].len, 2 * CLUSTER);
+	assert_int_equal(run.extents[1].state, EXT_HOLE);
+	assert_int_equal(do_layout(f, 2 * CLUSTER, 8 * CLUSTER, FS_LAYOUT_WRITE), -ENOSPC);
+	assert_int_equal(do_layout(f, CLUSTER, 8 * CLUSTER, FS_LAYOUT_WRITE), 0);
+	assert_int_equal(do_fallocate(f, 0, 3 * CLUSTER, 0), -ENOSPC);
+	assert_int_equal(do_name(FS_UNLINK, root, "g"), 0);
+	assert_int_equal(do_layout(f, 2 * CLUSTER, CLUSTER, FS_LAYOUT_WRITE), 0);
+}
+
+static void shrinking_frees_what_is_behind_the_end(void **state)
+{
+	uint64_t f = create(root, "f"), version;
+
+	do_write(f, 0, 10 * CLUSTER);
+	version = attr_of(f).version;
+	assert_int_equal(do_size(f, 2 * CLUSTER + 1), 0);
+	assert_int_equal(attr_of(f).blocks * 512, 3 * CLUSTER);
+	assert_true(attr_of(f).version > version);
+	assert_int_equal(do_size(f, 9 * CLUSTER), 0);
+	assert_int_equal(state_at(f, 2 * CLUSTER), EXT_WRITTEN);
+	assert_int_equal(state_at(f, 3 * CLUSTER), EXT_HOLE);
+	assert_int_equal(do_size(f, 0), 0);
+	assert_int_equal(fake.clusters_used, 0);
+}
+
+/* A file of n extents: every second cluster of it. */
+static uint64_t scattered(const char *name, uint32_t n)
+{
+	uint64_t f = create(root, name);
+	bool faults = run.faults;
+
+	run.faults = false;
+	for (uint64_t i = 0; i < n; i++) {
+		assert_int_equal(do_layout(f, 2 * i * CLUSTER, 1, FS_LAYOUT_WRITE), 0);
+		assert_int_equal(do_commit(f, 2 * i * CLUSTER, CLUSTER, 2 * i * CLUSTER + 1), 0);
+		fake.cluster_hint = FAKE_CLUSTER_FIRST + i * 61 % 50000;
+	}
+	run.faults = faults;
+	return f;
+}
+
+static void large_truncate_takes_effect_at_once_and_space_comes_back_later(void **state)
+{
+	uint64_t f, left;
+
+	fake.run_max = 1;
+	f = scattered("f", 6000);
+	run.steps = 0;
+	run.faults = false;
+	assert_int_equal(do_size(f, CLUSTER), 0);
+	assert_int_equal(run.steps, 1);
+	assert_int_equal(attr_of(f).size, CLUSTER);
+	left = fake.clusters_used;
+	assert_true(left > 1);
+	check_volume();
+	/* Others are not held up. */
+	run.steps = 0;
+	create(root, "g");
+	assert_int_equal(run.steps, 1);
+	/* Whoever makes the file grow sees none of the old extents. */
+	assert_int_equal(do_size(f, 12000 * CLUSTER), 0);
+	assert_int_equal(fake.clusters_used, 1);
+	assert_int_equal(state_at(f, 2000 * CLUSTER), EXT_HOLE);
+	assert_int_equal(run_background(), 0);
+	assert_int_equal(le64_get(fake.super.intent_root), 0);
+}
+
+static void large_file_is_unlinked_at_once_and_freed_later(void **state)
+{
+	uint64_t f, steps;
+
+	fake.run_max = 1;
+	f = scattered("f", 6000);
+	run.faults = true;
+	assert_int_equal(do_name(FS_UNLINK, root, "f"), 0);
+	assert_true(fake.clusters_used > 0);
+	assert_int_equal(do_getattr(f), -ESTALE);
+	assert_int_equal(do_name(FS_LOOKUP, f, "."), -ESTALE);
+	check_volume();
+	assert_true(fake.kicks > 0);
+	steps = run_background();
+	assert_true(steps >= 5 && steps < 100);
+	assert_int_equal(fake.clusters_used, 0);
+	assert_int_equal(fake.blocks_used, 0);
+	assert_int_equal(fake.inodes_used, 1);
+}
+
+static void truncated_large_file_can_be_unlinked_meanwhile(void **state)
+{
+	uint64_t f;
+
+	run.faults = false;
+	f = scattered("f", 6000);
+	assert_int_equal(do_size(f, 1), 0);
+	assert_true(le64_get(fake.super.intent_root) != 0);
+	run_set_open(f, true);
+	assert_int_equal(do_name(FS_UNLINK, root, "f"), 0);
+	assert_int_equal(attr_of(f).nlink, 0);
+	run_set_open(f, false);
+	assert_int_equal(do_name(FS_FREE_ORPHAN, f, ""), 0);
+	run_background();
+	assert_int_equal(fake.inodes_used, 1);
+	assert_int_equal(fake.blocks_used, 0);
+}
+
+static void unlinked_file_lives_until_its_last_close(void **state)
+{
+	uint64_t f = create(root, "f"), g = create(root, "g");
+
+	do_write(f, 0, CLUSTER);
+	run_set_open(f, true);
+	run_set_open(g, true);
+	assert_int_equal(do_name(FS_UNLINK, root, "f"), 0);
+	assert_int_equal(do_rename(root, "g", root, "h", 0), 0);
+	create(root, "i");
+	assert_int_equal(do_rename(root, "i", root, "h", 0), 0);
+	assert_int_equal(attr_of(f).nlink, 0);
+	assert_int_equal(attr_of(f).size, CLUSTER);
+	do_write(f, CLUSTER, CLUSTER);
+	assert_int_equal(do_link(f, root, "again"), -ENOENT);
+	/* Asked too early: it stays. */
+	assert_int_equal(do_name(FS_FREE_ORPHAN, f, ""), 0);
+	assert_int_equal(attr_of(f).nlink, 0);
+	check_volume();
+	/* After a crash only f is found to be open still. */
+	run_set_open(g, false);
+	rq(FS_FREE_ORPHAN, 0, NULL);
+	run.faults = false;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(run.r.reply.off, g);
+	rq(FS_FREE_ORPHAN, 0, NULL);
+	assert_int_equal(run_request(), -ENOENT);
+	assert_int_equal(do_getattr(g), -ESTALE);
+	run_set_open(f, false);
+	assert_int_equal(do_name(FS_CLOSE, f, ""), 0);
+	assert_int_equal(do_getattr(f), -ESTALE);
+	assert_int_equal(do_name(FS_FREE_ORPHAN, f, ""), 0);
+	assert_int_equal(fake.clusters_used, 0);
+	assert_int_equal(le64_get(fake.super.orphan_root), 0);
+}
+
+static void nothing_is_lost_when_a_tree_finds_no_block_for_what_was_allocated(void **state)
+{
+	uint64_t a = create(root, "a"), b = create(root, "b");
+	uint32_t failed = 0;
+
+	run.faults = false;
+	/* Holes of one cluster each on the LUN, so that each allocation is an extent. */
+	do_write(b, 0, 200 * CLUSTER);
+	for (uint64_t c = 0; c < 200; c += 2)
+		assert_int_equal(do_fallocate(b, c * CLUSTER, CLUSTER,
+					 FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
+			0);
+	fake.cluster_hint = FAKE_CLUSTER_FIRST;
+	do_write(a, 0, 12 * CLUSTER);
+	for (uint32_t n = 1; n < 20; n++) {
+		fake.fail_alloc = n;
+		/* No cluster: what was got is enough. No block for the tree: all is undone. */
+		if (do_layout(a, 12 * CLUSTER, 9 * CLUSTER, FS_LAYOUT_WRITE))
+			failed++;
+		fake.fail_alloc = 0;
+		check_volume();
+		assert_int_equal(do_size(a, 12 * CLUSTER), 0);
+		check_volume();
+	}
+	assert_int_equal(failed, 1);
+}
+
+static void full_volume_can_be_emptied(void **state)
+{
+	uint64_t f, g = create(root, "g"), h = create(root, "h");
+
+	run.faults = false;
+	f = scattered("f", 6000);
+	do_write(h, 0, 100 * CLUSTER);
+	fake.blocks_limit = fake.blocks_used; /* from here on only of the reserve */
+	assert_int_equal(do_setxattr(g, "user.a", "v", 1, 0), -ENOSPC);
+	run_set_open(g, true);
+	assert_int_equal(do_name(FS_UNLINK, root, "g"), 0);
+	/* A hole, and a state: more extents than before. */
+	for (uint64_t c = 1; c < 100; c += 2)
+		assert_int_equal(do_fallocate(h, c * CLUSTER, CLUSTER,
+					 FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
+			0);
+	assert_int_equal(do_size(f, CLUSTER), 0);
+	assert_int_equal(do_name(FS_UNLINK, root, "f"), 0);
+	assert_int_equal(do_name(FS_UNLINK, root, "h"), 0);
+	run_background();
+	run_set_open(g, false);
+	assert_int_equal(do_name(FS_FREE_ORPHAN, g, ""), 0);
+	assert_int_equal(fake.clusters_used, 0);
+	assert_int_equal(fake.blocks_used, 0);
+}
+
+static void what_was_written_is_committed_on_a_full_volume(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	run.faults = false;
+	assert_int_equal(do_fallocate(f, 0, 1000 * CLUSTER, 0), 0);
+	fake.blocks_limit = 1;
+	for (uint64_t c = 0; c < 1000; c += 2)
+		assert_int_equal(do_commit(f, c * CLUSTER, CLUSTER, 0), 0);
+	assert_int_equal(state_at(f, 500 * CLUSTER), EXT_WRITTEN);
+	assert_int_equal(state_at(f, 501 * CLUSTER), EXT_UNWRITTEN);
+}
+
+static void commit_of_everything_goes_in_steps(void **state)
+{
+	const uint64_t n = 20000;
+	uint64_t f = create(root, "f");
+
+	run.faults = false;
+	for (uint64_t i = 0; i < n; i++)
+		assert_int_equal(do_layout(f, 2 * i * CLUSTER, 1, FS_LAYOUT_WRITE), 0);
+	run.steps = 0;
+	assert_int_equal(do_commit(f, 0, 2 * n * CLUSTER, 2 * n * CLUSTER), 0);
+	assert_true(run.steps > 1);
+	assert_int_equal(attr_of(f).size, 2 * n * CLUSTER);
+	for (uint64_t i = 0; i < n; i += 777)
+		assert_int_equal(state_at(f, 2 * i * CLUSTER), EXT_WRITTEN);
+	assert_int_equal(state_at(f, 2 * (n - 1) * CLUSTER), EXT_WRITTEN);
+}
+
+static void append_gives_each_its_own_room(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	for (uint64_t i = 0; i < 5; i++) {
+		rq(FS_APPEND, f, NULL)->len = 1000;
+		assert_int_equal(run_request(), 0);
+		assert_int_equal(run.r.reply.off, i * 1000);
+		assert_int_equal(run.r.reply.attr.size, i * 1000 + 1000);
+	}
+}
+
+static void fallocate_gives_space_that_reads_as_zero(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	assert_int_equal(do_fallocate(f, 100, 3 * CLUSTER, 0), 0);
+	assert_int_equal(attr_of(f).size, 3 * CLUSTER + 100);
+	assert_int_equal(attr_of(f).blocks * 512, 4 * CLUSTER);
+	assert_int_equal(state_at(f, 0), EXT_UNWRITTEN);
+	assert_int_equal(do_fallocate(f, 8 * CLUSTER, CLUSTER, FALLOC_FL_KEEP_SIZE), 0);
+	assert_int_equal(attr_of(f).size, 3 * CLUSTER + 100);
+	assert_int_equal(attr_of(f).blocks * 512, 5 * CLUSTER);
+	/* That was asked for: it stays at close. */
+	assert_int_equal(do_name(FS_CLOSE, f, ""), 0);
+	assert_int_equal(attr_of(f).blocks * 512, 5 * CLUSTER);
+	assert_int_equal(do_size(f, 3 * CLUSTER), 0);
+	assert_int_equal(attr_of(f).blocks * 512, 3 * CLUSTER);
+	/* It went with the end of the file, and what is ahead of a writer now goes at close. */
+	do_write(f, 3 * CLUSTER, 4 * CLUSTER);
+	assert_true(attr_of(f).blocks * 512 > 7 * CLUSTER);
+	assert_int_equal(do_name(FS_CLOSE, f, ""), 0);
+	assert_int_equal(attr_of(f).blocks * 512, 7 * CLUSTER);
+	assert_int_equal(do_fallocate(f, 0, 0, 0), -EINVAL);
+	assert_int_equal(do_fallocate(f, 0, 1, FALLOC_FL_COLLAPSE_RANGE), -EOPNOTSUPP);
+	assert_int_equal(do_fallocate(f, 0, 1, FALLOC_FL_PUNCH_HOLE), -EOPNOTSUPP);
+	assert_int_equal(do_fallocate(f, FILE_BYTES_MAX, 1, 0), -EFBIG);
+	assert_int_equal(do_fallocate(root, 0, 1, 0), -ENODEV);
+}
+
+static void fallocate_of_a_fragmented_volume_goes_in_steps(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	fake.run_max = 1;
+	run.faults = false;
+	run.steps = 0;
+	assert_int_equal(do_fallocate(f, 0, 5000 * CLUSTER, 0), 0);
+	assert_true(run.steps > 50);
+	assert_int_equal(attr_of(f).size, 5000 * CLUSTER);
+	assert_int_equal(attr_of(f).blocks * 512, 5000 * CLUSTER);
+	/* More than there is: refused before anything is taken. */
+	assert_int_equal(do_fallocate(f, 0, 70000 * CLUSTER, 0), -ENOSPC);
+	assert_int_equal(fake.clusters_used, 5000);
+}
+
+static void punch_frees_whole_clusters(void **state)
+{
+	const uint32_t punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	uint64_t f = create(root, "f");
+
+	do_write(f, 0, 10 * CLUSTER);
+	assert_int_equal(do_fallocate(f, CLUSTER + 1, 3 * CLUSTER, punch), 0);
+	assert_int_equal(state_at(f, CLUSTER), EXT_WRITTEN);
+	assert_int_equal(state_at(f, 2 * CLUSTER), EXT_HOLE);
+	assert_int_equal(state_at(f, 3 * CLUSTER), EXT_HOLE);
+	assert_int_equal(state_at(f, 4 * CLUSTER), EXT_WRITTEN);
+	assert_int_equal(attr_of(f).blocks * 512, 8 * CLUSTER);
+	assert_int_equal(attr_of(f).size, 10 * CLUSTER);
+	assert_int_equal(do_fallocate(f, 9 * CLUSTER + 5, CLUSTER, punch), 0);
+	assert_int_equal(state_at(f, 9 * CLUSTER), EXT_WRITTEN);
+	assert_int_equal(do_fallocate(f, 0, FILE_BYTES_MAX, punch), 0);
+	assert_int_equal(fake.clusters_used, 0);
+}
+
+static void range_that_cuts_written_clusters_needs_somebody_to_zero_them(void **state)
+{
+	const uint32_t punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	static const struct {
+		uint64_t off, len;
+		int err;
+	} cases[] = {
+		{CLUSTER, CLUSTER, 0}, {CLUSTER + 1, CLUSTER - 1, -EOPNOTSUPP},
+		{CLUSTER, CLUSTER - 1, -EOPNOTSUPP}, {1, 2, -EOPNOTSUPP},
+		{3 * CLUSTER, CLUSTER + 5, 0}, /* behind the end */
+		{2 * CLUSTER + 7, 9 * CLUSTER, -EOPNOTSUPP},
+		{6 * CLUSTER + 7, 9 * CLUSTER, 0}, /* unwritten, and a hole */
+	};
+
+	for (unsigned int i = 0; i < 14; i++) {
+		uint64_t f = create(root, "f");
+		struct fs_request *q;
+
+		do_write(f, 0, 3 * CLUSTER + 100);
+		assert_int_equal(do_fallocate(f, 6 * CLUSTER, CLUSTER, FALLOC_FL_KEEP_SIZE), 0);
+		q = rq(FS_FALLOCATE, f, NULL);
+		q->flags = i % 2 ? punch : FALLOC_FL_ZERO_RANGE;
+		q->off = cases[i / 2].off;
+		q->len = cases[i / 2].len;
+		assert_int_equal(run_request(), cases[i / 2].err);
+		assert_int_equal(do_name(FS_UNLINK, root, "f"), 0);
+	}
+}
+
+static void zero_range_makes_whole_clusters_unwritten(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	do_write(f, 0, 4 * CLUSTER);
+	assert_int_equal(do_fallocate(f, 1, 6 * CLUSTER, FALLOC_FL_ZERO_RANGE), 0);
+	assert_int_equal(state_at(f, 0), EXT_WRITTEN);
+	assert_int_equal(state_at(f, CLUSTER), EXT_UNWRITTEN);
+	assert_int_equal(state_at(f, 6 * CLUSTER), EXT_UNWRITTEN);
+	assert_int_equal(attr_of(f).size, 6 * CLUSTER + 1);
+	assert_int_equal(do_layout(f, CLUSTER, CLUSTER, 0), 0);
+	assert_int_equal(run.extents[0].len, 6 * CLUSTER); /* one extent again */
+}
+
+static int seek(uint64_t ino, uint64_t off, uint32_t whence)
+{
+	rq(FS_LSEEK, ino, NULL)->off = off;
+	run.r.rq.flags = whence;
+	return run_request();
+}
+
+static void lseek_finds_data_and_holes(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	assert_int_equal(seek(f, 0, SEEK_DATA), -ENXIO);
+	do_write(f, 2 * CLUSTER, CLUSTER);
+	assert_int_equal(do_name(FS_CLOSE, f, ""), 0); /* nothing is ahead */
+	assert_int_equal(do_size(f, 10 * CLUSTER), 0);
+	assert_int_equal(seek(f, 5, SEEK_DATA), 0);
+	assert_int_equal(run.r.reply.off, 2 * CLUSTER);
+	assert_int_equal(seek(f, 5, SEEK_HOLE), 0);
+	assert_int_equal(run.r.reply.off, 5);
+	assert_int_equal(seek(f, 2 * CLUSTER + 7, SEEK_DATA), 0);
+	assert_int_equal(run.r.reply.off, 2 * CLUSTER + 7);
+	assert_int_equal(seek(f, 2 * CLUSTER + 7, SEEK_HOLE), 0);
+	assert_int_equal(run.r.reply.off, 3 * CLUSTER);
+	assert_int_equal(seek(f, 3 * CLUSTER, SEEK_DATA), -ENXIO);
+	assert_int_equal(seek(f, 10 * CLUSTER, SEEK_HOLE), -ENXIO);
+	assert_int_equal(seek(f, 0, 0), -EINVAL);
+	do_write(f, 9 * CLUSTER, CLUSTER);
+	assert_int_equal(seek(f, 9 * CLUSTER, SEEK_HOLE), 0);
+	assert_int_equal(run.r.reply.off, 10 * CLUSTER);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(first_write_gets_space_and_commit_makes_it_written),
+		T(commit_of_other_clusters_than_are_there_now_is_ignored),
+		T(streaming_writer_gets_one_extent_and_space_ahead),
+		T(scattered_writers_get_nothing_ahead),
+		T(small_file_takes_one_cluster),
+		T(no_space_is_said_only_when_nothing_was_got),
+		T(shrinking_frees_what_is_behind_the_end),
+		T(large_truncate_takes_effect_at_once_and_space_comes_back_later),
+		T(large_file_is_unlinked_at_once_and_freed_later),
+		T(truncated_large_file_can_be_unlinked_meanwhile),
+		T(unlinked_file_lives_until_its_last_close),
+		T(nothing_is_lost_when_a_tree_finds_no_block_for_what_was_allocated),
+		T(full_volume_can_be_emptied),
+		T(what_was_written_is_committed_on_a_full_volume),
+		T(commit_of_everything_goes_in_steps),
+		T(append_gives_each_its_own_room),
+		T(fallocate_gives_space_that_reads_as_zero),
+		T(fallocate_of_a_fragmented_volume_goes_in_steps),
+		T(punch_frees_whole_clusters),
+		T(range_that_cuts_written_clusters_needs_somebody_to_zero_them),
+		T(zero_range_makes_whole_clusters_unwritten),
+		T(lseek_finds_data_and_holes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
