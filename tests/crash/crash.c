@@ -303,6 +303,7 @@ static void script_run(uint64_t seed)
 	disk_reset(run.main_disk, NULL);
 	disk_reset(run.model_disk, NULL);
 	run.main->prng.s = seed;
+	run.main->small = run.again->small = seed % 2;
 	run.main->write_cache = run.main_disk->cache = run.again->write_cache = seed % 8 != 7;
 	run.child->cache = run.grandchild->cache = run.main_disk->cache;
 	run.main->vol = run.model->vol = run.again->vol = NULL;

@@ -28,7 +28,7 @@ static void make_vol(struct world *w, uint64_t bytes)
 		.mem = &w->mem,
 		.ops = w->ops,
 		.trace = &trace_to,
-		.cache_bytes = 16u << 20,
+		.cache_bytes = w->small ? 4u << 20 : 16u << 20,
 		.lun_bytes = bytes,
 		.write_cache = w->write_cache,
 	};
