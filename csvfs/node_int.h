@@ -57,6 +57,7 @@ struct sreq {
 	enum sreq_stage stage;
 	uint32_t node, idx;
 	bool local, exclusive, was_open, drop;
+	bool sweep; /* our own: frees an orphan */
 	uint64_t wire_tag;
 	struct fs_reqid id;
 	uint64_t new_size; /* a truncation */
@@ -172,6 +173,8 @@ struct node {
 	struct list sreqs, served;
 	uint64_t recall_deadline_ns;
 	bool leases_changed;
+	bool orphans_left; /* to be swept in this term */
+	uint64_t orphan_off;
 
 	enum stop_st stop;
 	bool again; /* a module was told something that another one acts on: step again, now */

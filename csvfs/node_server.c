@@ -565,9 +565,37 @@ static void unexclusive(struct node *n, struct sreq *s, struct effects *fx)
 	pump_and_put(n, s->vr.rq.ino, fx);
 }
 
+/*
+ * Files without a name that nobody has reclaimed: their nodes are gone, and so are they. One after the
+ * other, once all members have reclaimed.
+ */
+static void sweep_orphans(struct node *n)
+{
+	struct sreq *s = mem_alloc(n->mem, sizeof(*s));
+
+	n->orphans_left = false;
+	if (!s)
+		return; /* they stay on the list for the next coordinator */
+	list_add_tail(&s->link, &n->sreqs);
+	list_init(&s->waiting);
+	s->drop = s->sweep = true;
+	s->vr.owner = s;
+	s->vr.rq.op = FS_FREE_ORPHAN;
+	s->vr.rq.off = n->orphan_off;
+	s->vr.rq.time_ns = n->wall_ns;
+	engine(n, s);
+}
+
 static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 {
 	struct fs_reply *rp = &s->vr.reply;
+
+	if (s->sweep) {
+		n->orphans_left = !rp->err;
+		n->orphan_off = rp->off;
+		sreq_free(n, s);
+		return;
+	}
 
 	if (s->stage == SREQ_LOOK) {
 		looked(n, s, fx);
@@ -658,6 +686,8 @@ static void open_volume(struct node *n, struct effects *fx)
 		return;
 	}
 	n->stats.takeovers++;
+	n->orphans_left = true;
+	n->orphan_off = 0;
 	entitle_members(n);
 	vol_open(n->vol, takeover_epoch(n->tk), fx);
 }
@@ -780,6 +810,8 @@ void node_server_step(struct node *n, struct effects *fx)
 		}
 	}
 	if (st == TK_SERVE) {
+		if (n->orphans_left)
+			sweep_orphans(n);
 		node_peers_departed(n, fx);
 		node_peers_timers(n, fx);
 	}
