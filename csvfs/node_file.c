@@ -606,21 +606,41 @@ void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_reques
 	e->layout.extents = rp->extents;
 }
 
+/*
+ * At once, not when drained: what is inside was planned on extents that may be another's by now. The data
+ * path plans it anew when it comes back, whatever became of it.
+ */
+static void forget_layout(struct node *n, struct file *f, struct effects *fx)
+{
+	struct effect *e = effects_add(fx, FX_LAYOUT_DROP, 0);
+
+	e->layout.ino = f->ino;
+	if (!list_empty(&f->dirty) || !list_empty(&f->flying)) {
+		trace(n->trace, TRACE_ERROR, "first writes of ino %lx were not committed, and are lost",
+			f->ino);
+		f->lost = true;
+	}
+	ranges_clear(n, &f->dirty);
+	ranges_clear(n, &f->owned);
+	f->recalled = false;
+	if (f->st == FILE_OPEN) {
+		f->layout = LAYOUT_NONE;
+		return;
+	}
+	/* On its way out, with nothing inside: the close that is to come, or was sent, ends it. */
+	f->voided = true;
+	if (f->layout == LAYOUT_RETURNING)
+		return;
+	f->layout = LAYOUT_COMMITTING;
+	commit_pump(n, f, fx);
+	layout_advance(n, f, fx);
+}
+
 void node_file_forget_layouts(struct node *n, struct effects *fx)
 {
 	for (struct file *f = node_file_next(n, NULL); f; f = node_file_next(n, f)) {
-		if (f->layout == LAYOUT_NONE)
-			continue;
-		if (!list_empty(&f->dirty) || !list_empty(&f->flying)) {
-			trace(n->trace, TRACE_ERROR,
-				"lease lost: first writes of ino %lx were not committed", f->ino);
-			f->lost = true;
-		}
-		ranges_clear(n, &f->dirty);
-		ranges_clear(n, &f->owned);
-		f->voided = true;
-		if (f->layout == LAYOUT_KEPT)
-			layout_close_gate(n, f, fx);
+		if (f->layout != LAYOUT_NONE)
+			forget_layout(n, f, fx);
 	}
 }
 

@@ -71,6 +71,38 @@ static void drop_rights(struct node *n, uint32_t idx, bool opens)
 	n->leases_changed = true;
 }
 
+/*
+ * A node says in each session anew what it has. Until it has said all, what we knew before stands, too:
+ * between two of its messages nobody may be granted what it is about to name.
+ */
+static void begin_reclaim(struct node *n, struct peer *p)
+{
+	uint32_t idx = peer_idx(n, p);
+	struct lease_ino *li = p->reclaim_new ? lease_next_of(&n->leases, idx, 0) : NULL;
+
+	if (p->reclaim_new)
+		p->claims = false;
+	p->reclaim_new = false;
+	for (; li; li = lease_next_of(&n->leases, idx, li->ino))
+		li->reclaim_mask &= ~BIT(idx);
+}
+
+static void end_reclaim(struct node *n, struct peer *p)
+{
+	uint32_t idx = peer_idx(n, p);
+	struct lease_ino *li = lease_next_of(&n->leases, idx, 0), *next;
+
+	for (; li; li = next) {
+		next = lease_next_of(&n->leases, idx, li->ino);
+		if (li->reclaim_mask & BIT(idx))
+			continue;
+		lease_return(&n->leases, li, idx);
+		li->open_mask &= ~BIT(idx);
+		lease_put(&n->leases, li);
+	}
+	n->leases_changed = true;
+}
+
 void node_server_reclaim(struct node *n, struct session *s, const struct msg *m, struct effects *fx)
 {
 	struct peer *p;
@@ -82,14 +114,14 @@ void node_server_reclaim(struct node *n, struct session *s, const struct msg *m,
 	p = node_peer_get(n, s->peer, s->peer_life);
 	if (!p)
 		return;
-	if (p->reclaim_new) {
-		p->reclaim_new = p->claims = false;
-		drop_rights(n, peer_idx(n, p), true);
-	}
+	begin_reclaim(n, p);
 	p->claims |= m->reclaim.holder;
 	li = lease_get(&n->leases, m->reclaim.ino);
 	if (!li)
 		return;
+	li->reclaim_mask |= BIT(peer_idx(n, p));
+	if (!m->reclaim.holder)
+		lease_return(&n->leases, li, peer_idx(n, p));
 	if (m->reclaim.open)
 		li->open_mask |= BIT(peer_idx(n, p));
 	if (m->reclaim.holder)
@@ -140,10 +172,7 @@ void node_server_reclaim_end(struct node *n, struct session *s, struct effects *
 		session_drop(s, "more nodes than a volume can have", fx);
 		return;
 	}
-	if (p->reclaim_new) {
-		p->reclaim_new = p->claims = false;
-		drop_rights(n, peer_idx(n, p), true);
-	}
+	begin_reclaim(n, p);
 	if (p->claims && !p->entitled) {
 		/* Rule 7. */
 		trace(n->trace, TRACE_ERROR, "node %u reclaims layouts, but was not with us -> void",
@@ -153,6 +182,7 @@ void node_server_reclaim_end(struct node *n, struct session *s, struct effects *
 		(void)session_send(s, &(struct msg){.type = MSG_VOID}, 0, 0, fx);
 		return;
 	}
+	end_reclaim(n, p);
 	p->reclaimed = p->entitled = true;
 	p->evicted_ns = 0;
 	takeover_reclaimed(n->tk, p->node);
