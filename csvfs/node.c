@@ -308,8 +308,6 @@ static void evicted(struct node *n, bool in_session, struct effects *fx)
 static void on_message(struct node *n, struct session *s, const struct msg *m, uint64_t data,
 	struct effects *fx)
 {
-	struct msg out = {0};
-
 	switch (m->type) {
 	case MSG_REQUEST:
 		node_server_request(n, s->peer, false, m->tag, &m->request, fx);
@@ -370,7 +368,6 @@ static void on_message(struct node *n, struct session *s, const struct msg *m, u
 		break;
 	}
 	/* Nothing here asks for it: whoever sends it speaks another dialect. */
-	(void)out;
 	session_drop(s, "a message that this version does not expect", fx);
 	if (data)
 		effects_add(fx, FX_DATA_FREE, 0)->data = data;
