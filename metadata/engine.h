@@ -171,6 +171,8 @@ int txn_wait_room(struct txn *t);
 
 /* ------------------------------------------------------------------ journal.c */
 
+#define JOURNAL_RECORDS_MAX 4u /* of one transaction */
+
 enum journal_state { JOURNAL_IDLE, JOURNAL_FLUSH, JOURNAL_WRITE };
 
 struct journal_pos {
@@ -184,7 +186,7 @@ struct journal {
 	uint64_t start;	 /* first block of the ring */
 	uint64_t blocks; /* of the ring */
 	uint32_t txn_max; /* blocks in one transaction */
-	uint8_t *bufs[4];
+	uint8_t *bufs[JOURNAL_RECORDS_MAX];
 	uint32_t buf_count;
 	struct journal_pos head; /* where the next commit goes */
 	struct journal_pos durable; /* behind the last durable record */
@@ -197,7 +199,7 @@ struct journal {
 	struct block **commit; /* txn_max + TXN_OP_BLOCKS */
 	uint32_t commit_count;
 	uint32_t records, writes;
-	uint32_t record_blocks[4]; /* of each: with its header */
+	uint32_t record_blocks[JOURNAL_RECORDS_MAX]; /* of each: with its header */
 	struct list waiters;
 };
 

@@ -22,7 +22,7 @@
 #include "metadata/engine.h"
 
 #define RECORD_BYTES ((JREC_IMAGES_MAX + 1) * BLOCK_SIZE)
-#define RECORDS_MAX 4u
+#define RECORDS_MAX JOURNAL_RECORDS_MAX
 
 int journal_create(struct vol *v)
 {

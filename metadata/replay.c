@@ -299,6 +299,16 @@ static void scan(struct vol *v)
 
 /* ------------------------------------------------------------------ behind the gap */
 
+/* Blocks of the longest transaction that this ring admits (journal_reset()). */
+static uint64_t longest(const struct vol *v)
+{
+	uint64_t records = JOURNAL_RECORDS_MAX;
+
+	while (records > 1 && records * JREC_IMAGES_MAX > v->journal.blocks / 4)
+		records--;
+	return records * (JREC_IMAGES_MAX + 1);
+}
+
 /* The torn transaction is the last that was begun: so no later one stands within its length. */
 static void beyond(struct vol *v)
 {
@@ -319,7 +329,7 @@ static void beyond(struct vol *v)
 		}
 	}
 	r->window += r->window_blocks;
-	if (r->window_blocks && r->window < r->end.at + 5 * WINDOW) {
+	if (r->window_blocks && r->window <= r->end.at + longest(v)) {
 		read_window(v);
 		return;
 	}

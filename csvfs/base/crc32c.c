@@ -38,7 +38,45 @@ __attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(
 	return crc;
 }
 
-static int have_sse42(void)
+/*
+ * The instruction answers after 3 cycles and can begin every cycle: three thirds of a block at once.
+ * What a third makes is then moved over the bytes behind it: a product modulo the polynomial, with
+ * x^(8 n - 33) for n bytes (33: the instruction gives 32, a product of reflected numbers 1).
+ */
+#define THIRD 1360u
+#define OVER_ONE 0x3f70cc6fu
+#define OVER_TWO 0x5aa1f3cfu
+
+__attribute__((target("sse4.2,pclmul"))) static uint64_t crc32c_moved(uint64_t crc, uint32_t by)
+{
+	typedef long long v2 __attribute__((vector_size(16)));
+	const v2 a = {(long long)crc, 0}, b = {by, 0};
+	const v2 product = __builtin_ia32_pclmulqdq128(a, b, 0);
+
+	return __builtin_ia32_crc32di(0, (uint64_t)product[0]);
+}
+
+__attribute__((target("sse4.2,pclmul"))) static uint32_t crc32c_thirds(
+	uint32_t crc, const uint8_t *p, size_t n)
+{
+	for (; n >= 3 * THIRD; n -= 3 * THIRD, p += 3 * THIRD) {
+		uint64_t a = crc, b = 0, c = 0, v[3];
+
+		for (size_t i = 0; i < THIRD; i += 8) {
+			memcpy(&v[0], p + i, 8);
+			memcpy(&v[1], p + THIRD + i, 8);
+			memcpy(&v[2], p + 2 * THIRD + i, 8);
+			a = __builtin_ia32_crc32di(a, v[0]);
+			b = __builtin_ia32_crc32di(b, v[1]);
+			c = __builtin_ia32_crc32di(c, v[2]);
+		}
+		crc = (uint32_t)(crc32c_moved(a, OVER_TWO) ^ crc32c_moved(b, OVER_ONE) ^ c);
+	}
+	return crc32c_sse42(crc, p, n);
+}
+
+/* 0: none; 1: the instruction for the checksum; 2: that for products, too. */
+static int instructions(void)
 {
 	unsigned a = 1, b, c = 0, d;
 
@@ -57,7 +95,9 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t length_bytes)
 	static int sse42 = -1;
 
 	if (sse42 < 0)
-		sse42 = have_sse42();
+		sse42 = instructions();
+	if (sse42 == 2)
+		return ~crc32c_thirds(crc, p, length_bytes);
 	if (sse42)
 		return ~crc32c_sse42(crc, p, length_bytes);
 #endif

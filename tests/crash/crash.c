@@ -69,6 +69,11 @@ static int check_read(void *ctx, uint64_t off, void *buf, uint32_t len)
 	return 0;
 }
 
+static const void *check_at(void *ctx, uint64_t off)
+{
+	return disk_at(ctx, off);
+}
+
 static void on_problem(void *ctx, const struct check_problem *p)
 {
 	char text[256];
@@ -81,7 +86,7 @@ static void on_problem(void *ctx, const struct check_problem *p)
 
 static bool check(struct disk *d, const char *when)
 {
-	struct check_dev dev = {.ctx = d, .read = check_read, .bytes = VOLUME_BYTES};
+	struct check_dev dev = {.ctx = d, .read = check_read, .at = check_at, .bytes = VOLUME_BYTES};
 	struct check_options o = {.on_problem = on_problem};
 	struct check_report rep;
 	struct mem mem;

@@ -62,6 +62,11 @@ static const uint8_t *seen(const struct disk *d, uint32_t page)
 	return d->view[page] ? d->view[page] : survived(d, page);
 }
 
+const void *disk_at(const struct disk *d, uint64_t off)
+{
+	return seen(d, (uint32_t)(off / DISK_PAGE));
+}
+
 void disk_read(const struct disk *d, uint64_t off, void *buf, uint64_t len)
 {
 	uint8_t *p = buf;

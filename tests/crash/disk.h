@@ -43,6 +43,8 @@ void disk_free(struct disk *d);
 /* Empty, over `under`. */
 void disk_reset(struct disk *d, const struct disk *under);
 
+/* The page that holds this byte, as a read gets it; valid until the disk changes. */
+const void *disk_at(const struct disk *d, uint64_t off);
 void disk_read(const struct disk *d, uint64_t off, void *buf, uint64_t len);
 /* A write is sent; the handle stays valid until the next flush or loss of power. */
 uint64_t disk_send(struct disk *d, uint64_t off, const void *buf, uint32_t len, bool fua);

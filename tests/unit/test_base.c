@@ -11,6 +11,7 @@
 #include "csvfs/base/crc32c.h"
 #include "csvfs/base/cursor.h"
 #include "csvfs/base/mem.h"
+#include "csvfs/base/prng.h"
 #include "csvfs/base/trace.h"
 
 static void crc_is_castagnoli(void **state)
@@ -21,6 +22,23 @@ static void crc_is_castagnoli(void **state)
 	assert_int_equal(crc32c(0, "123456789", 9), 0xe3069283);
 	assert_int_equal(crc32c(0, zeros, 32), 0x8a9136aa);
 	assert_int_equal(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283);
+}
+
+/* Long ones are taken in thirds, short ones are not: both ways must give the same. */
+static void crc_of_any_length_is_that_of_its_parts(void **state)
+{
+	static uint8_t data[10000];
+	struct prng r = {7};
+
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)prng_below(&r, 256);
+	for (size_t n = 4000; n < sizeof(data); n += 37) {
+		uint32_t parts = 0;
+
+		for (size_t at = 0; at < n; at += 1000)
+			parts = crc32c(parts, data + at, n - at < 1000 ? n - at : 1000);
+		assert_int_equal(crc32c(0, data, n), parts);
+	}
 }
 
 static void cursor_remembers_an_overrun(void **state)
@@ -90,6 +108,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(crc_is_castagnoli),
+		cmocka_unit_test(crc_of_any_length_is_that_of_its_parts),
 		cmocka_unit_test(cursor_remembers_an_overrun),
 		cmocka_unit_test(memory_ends_with_null_and_comes_back),
 		cmocka_unit_test(claim_survives_the_disk_and_no_flipped_bit),

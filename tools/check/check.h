@@ -30,6 +30,8 @@
 struct check_dev {
 	void *ctx;
 	int (*read)(void *ctx, uint64_t off, void *buf, uint32_t len);
+	/* May be NULL. Of a device in memory: where the block stands, valid during the check. */
+	const void *(*at)(void *ctx, uint64_t off);
 	uint64_t bytes;
 	/* Only for a repair; durable when it returns. NULL: nothing is ever written. */
 	int (*write)(void *ctx, uint64_t off, const void *buf, uint32_t len);

@@ -13,6 +13,9 @@ int ck_read_init(struct check *c)
 	for (uint32_t i = 0; i < CK_LINES; i++) {
 		c->line[i] = mem_alloc(c->o->mem, CK_LINE_BYTES);
 		c->line_at[i] = UINT64_MAX;
+		if (c->dev->at)
+			continue;
+		c->line[i] = mem_alloc(c->o->mem, CK_LINE_BYTES);
 		if (!c->line[i])
 			return -ENOMEM;
 	}
@@ -46,6 +49,8 @@ const void *ck_read_raw(struct check *c, uint64_t blkno, uint64_t ino)
 
 	if (blkno >= c->dev->bytes / BLOCK_SIZE)
 		return NULL;
+	if (c->dev->at)
+		return c->dev->at(c->dev->ctx, blkno * BLOCK_SIZE);
 	if (c->line_at[i] == number)
 		return c->line[i] + blkno % LINE_BLOCKS * BLOCK_SIZE;
 	if (len > c->dev->bytes - number * CK_LINE_BYTES)
