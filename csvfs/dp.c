@@ -32,7 +32,7 @@ static bool move_ok(enum dp_state from, enum dp_state to)
 		[DP_ST_LATER] = S(READY),
 		[DP_ST_IO] = S(IO) | S(CORE) | S(LATER) | S(COMMIT) | S(ENDED) | S(NEW),
 		[DP_ST_CORE] = S(IO) | S(CORE) | S(COMMIT) | S(ENDED) | S(NEW),
-		[DP_ST_COMMIT] = S(ENDED),
+		[DP_ST_COMMIT] = S(ENDED) | S(NEW),
 		[DP_ST_ENDED] = 0,
 	};
 #undef S
@@ -437,11 +437,17 @@ enum dp_verdict dp_done(struct dp *dp, struct dp_op *op, enum lun_status status,
 	return enter(dp, op, true, now);
 }
 
-static enum dp_verdict committed(struct dp *dp, struct dp_op *op, int err)
+/*
+ * If the layout went away meanwhile, what was first-written is lost with it (node_file.c says so to an
+ * fsync of what was acknowledged before; this write was not): it is written again.
+ */
+static enum dp_verdict committed(struct dp *dp, struct dp_op *op, int err, struct dp_now now)
 {
 	struct layout_file *lf = &op->file->lf;
 
-	if (!err && op->drops == lf->drops && lf->size_known && lf->size < op->range.size)
+	if (!err && op->drops != lf->drops)
+		return replan(dp, op, now);
+	if (!err && lf->size_known && lf->size < op->range.size)
 		lf->size = op->range.size;
 	return end(dp, op, err ? err : (int32_t)op->len);
 }
@@ -451,7 +457,7 @@ enum dp_verdict dp_block_done(struct dp *dp, struct dp_op *op, int err, struct d
 	csv_assert(op->inside);
 	csv_assert(err <= 0);
 	if (op->state == DP_ST_COMMIT)
-		return committed(dp, op, err);
+		return committed(dp, op, err, now);
 	csv_assert(op->state == DP_ST_CORE);
 	if (err)
 		return end(dp, op, err);

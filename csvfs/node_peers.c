@@ -279,10 +279,12 @@ void node_peers_departed(struct node *n, struct effects *fx)
 	for (unsigned i = 0; i < NODES_MAX; i++) {
 		struct peer *p = &n->peers[i];
 		const struct member_node *m;
+		struct session *from;
 
 		if (!p->node || p->node == n->cfg.node)
 			continue;
 		m = member_find(&n->member, p->node);
+		from = session_from(n->sessions, p->node);
 		if (p->evicting && !member_victim_pending(&n->member, p->node))
 			p->evicting = false;
 		if (m && m->member && m->state.life == p->life && !p->evicted_ns)
@@ -294,6 +296,13 @@ void node_peers_departed(struct node *n, struct effects *fx)
 			p->served = p->reclaimed = p->entitled = false;
 			p->evicting = true;
 			p->evicted_ns = n->now_ns + (clean ? 0 : n->cfg.lease_ns + NS_PER_SEC);
+			/*
+			 * It may not have seen that it left, and believe itself served: it starts over in
+			 * a new session, and is served when it is a member again.
+			 */
+			if (from && from->peer_life == p->life)
+				session_drop(from, "you are no member now", fx);
+			n->again = true;
 		}
 		if (p->evicting || n->now_ns < p->evicted_ns ||
 			member_victim_pending(&n->member, p->node) || p->blocks)

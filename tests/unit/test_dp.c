@@ -752,6 +752,25 @@ static void after_the_lease_nothing_is_submitted_and_no_read_answered(void **sta
 }
 
 /* The lease was lost with what it covered: space that was ours then may be another's now. */
+/* The layout is lost while a first write waits for its commit, and the data with it. */
+static void layout_dropped_under_a_commit_makes_the_write_run_again(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op op;
+
+	put(x, 0, 1, EXT_UNWRITTEN, CS);
+	assert_int_equal(sync_write(x, &op, 0, false), DP_SUBMIT);
+	assert_int_equal(done(x, &op, LUN_OK), DP_COMMIT);
+	dp_layout_drop(x->dp, INO);
+	assert_int_equal(block_done(x, &op, 0), DP_NEED_LAYOUT);
+	put(x, 0, 1, EXT_UNWRITTEN, 3 * CS);
+	assert_int_equal(dp_layout_done(x->dp, &op, 0, x->now), DP_SUBMIT);
+	assert_int_equal(done(x, &op, LUN_OK), DP_COMMIT);
+	assert_int_equal(block_done(x, &op, 0), DP_DONE);
+	assert_int_equal(op.result, 4096);
+	forget(x);
+}
+
 static void layout_dropped_under_an_io_makes_it_planned_anew(void **state)
 {
 	struct fixture *x = *state;
@@ -941,6 +960,7 @@ int main(void)
 		T(closed_volume_hands_over_and_is_drained_when_no_direct_io_is_left),
 		T(after_the_lease_nothing_is_submitted_and_no_read_answered),
 		T(layout_dropped_under_an_io_makes_it_planned_anew),
+		T(layout_dropped_under_a_commit_makes_the_write_run_again),
 		T(outcome_that_does_not_settle_it_is_handed_over_as_unknown),
 		T(worst_outcome_of_several_commands_counts),
 		T(busy_lun_is_tried_again_with_pauses_and_handed_over_in_the_end),
