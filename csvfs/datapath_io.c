@@ -317,7 +317,7 @@ static void post_request(struct io *io, enum fs_op what)
 	} else {
 		io->rq.off = op->need_off;
 		io->rq.len = op->need_len;
-		io->rq.flags = op->need_write ? FS_LAYOUT_WRITE : 0;
+		io->rq.flags = FS_LAYOUT_AROUND | (op->need_write ? FS_LAYOUT_WRITE : 0);
 	}
 	d->cfg.post(d->cfg.ctx, &ev);
 }

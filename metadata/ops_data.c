@@ -124,6 +124,56 @@ static int put_layout(const struct inode *in, uint64_t off, uint64_t to, struct 
 	return err == -ENOENT ? 0 : err;
 }
 
+/* Extents n - 1 and n of a reply are one, if they are one on the LUN. */
+static void join(struct fs_reply *rp, uint32_t n)
+{
+	struct fs_extent *x = &rp->extents[n - 1];
+
+	if (x->state != x[1].state || x->lun_off + x->len != x[1].lun_off)
+		return;
+	x->len += x[1].len;
+	rp->extent_count--;
+	memmove(x + 1, x + 2, (rp->extent_count - n) * sizeof(*x));
+}
+
+/*
+ * FS_LAYOUT_AROUND: the written extents that end where the reply begins, as far as there is room. Who reads
+ * and writes a disk image here and there would ask again for each place before the first one; and while a
+ * coordinator is replaced there is nobody to ask. Only written space: it is everybody's to know.
+ */
+static int put_before(const struct inode *in, uint64_t off, struct fs_reply *rp)
+{
+	struct fs_extent before[EXTENTS_PER_REPLY], *x = before + EXTENTS_PER_REPLY;
+	uint64_t cluster_bytes = ops_cluster_bytes(in->t);
+	uint32_t n = 0, room = rp->extent_room - rp->extent_count;
+	struct extent e;
+	int err;
+
+	if (!rp->extent_count)
+		return 0;
+	if (room > EXTENTS_PER_REPLY)
+		room = EXTENTS_PER_REPLY;
+	for (; off > 0 && n < room; off = e.off, n++) {
+		err = extent_at(in, off - 1, &e);
+		if (err)
+			return err;
+		if (e.state != EXT_WRITTEN)
+			break;
+		*--x = (struct fs_extent){
+			.off = e.off * cluster_bytes,
+			.len = (off - e.off) * cluster_bytes,
+			.lun_off = e.start * cluster_bytes,
+			.state = e.state,
+		};
+	}
+	memmove(rp->extents + n, rp->extents, rp->extent_count * sizeof(*x));
+	memcpy(rp->extents, x, n * sizeof(*x));
+	rp->extent_count += n;
+	if (n)
+		join(rp, n);
+	return 0;
+}
+
 static int allocate_for_write(const struct inode *in, const struct fs_request *rq)
 {
 	uint64_t cluster_bytes = ops_cluster_bytes(in->t), done, end;
@@ -156,6 +206,8 @@ int op_layout_get(struct txn *t, struct vol_req *r)
 	if (!err)
 		err = put_layout(&in, rq->off / cluster_bytes,
 			div_up(rq->off + rq->len, cluster_bytes), &r->reply);
+	if (!err && (rq->flags & FS_LAYOUT_AROUND))
+		err = put_before(&in, rq->off / cluster_bytes, &r->reply);
 	if (!err)
 		inode_attr(&in, &r->reply.attr);
 	return err;

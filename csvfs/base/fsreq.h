@@ -74,6 +74,7 @@ enum fs_op {
 #define FS_EDGES_ZEROED (1u << 8)
 
 #define FS_LAYOUT_WRITE (1u << 0) /* allocate what is a hole; hand out the right to first-write */
+#define FS_LAYOUT_AROUND (1u << 1) /* the reply may begin before off: with written extents up to there */
 
 /* True for what must be executed at most once and so takes a slot of the reply cache. */
 bool fs_op_needs_slot(enum fs_op op);

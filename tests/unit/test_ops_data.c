@@ -57,6 +57,69 @@ static void commit_of_other_clusters_than_are_there_now_is_ignored(void **state)
 	assert_int_equal(state_at(f, 0), EXT_WRITTEN);
 }
 
+/* What a reply with FS_LAYOUT_AROUND shows: no gap, the asked place in it, and written space before it. */
+static void check_around(uint64_t off, uint64_t first)
+{
+	uint64_t at = first;
+
+	assert_int_equal(run.extents[0].off, first);
+	for (uint32_t i = 0; i < run.r.reply.extent_count; i++) {
+		assert_int_equal(run.extents[i].off, at);
+		at += run.extents[i].len;
+		if (at <= off)
+			assert_int_equal(run.extents[i].state, EXT_WRITTEN);
+	}
+	assert_true(at > off);
+}
+
+static void layout_around_begins_with_the_written_space_before(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	/* Clusters 0 to 2 WRITTEN, 3 a hole, 4 to 9 WRITTEN, 10 UNWRITTEN, 11 WRITTEN. */
+	assert_int_equal(do_layout(f, 0, 3 * CLUSTER, FS_LAYOUT_WRITE), 0);
+	assert_int_equal(do_commit(f, 0, 3 * CLUSTER, 3 * CLUSTER), 0);
+	assert_int_equal(do_layout(f, 4 * CLUSTER, 8 * CLUSTER, FS_LAYOUT_WRITE), 0);
+	assert_int_equal(do_commit(f, 4 * CLUSTER, 6 * CLUSTER, 10 * CLUSTER), 0);
+	assert_int_equal(do_commit(f, 11 * CLUSTER, CLUSTER, 12 * CLUSTER), 0);
+
+	assert_int_equal(do_layout(f, 8 * CLUSTER, 1, 0), 0);
+	assert_int_equal(run.extents[0].off, 8 * CLUSTER);
+	assert_int_equal(do_layout(f, 8 * CLUSTER, 1, FS_LAYOUT_AROUND), 0);
+	check_around(8 * CLUSTER, 4 * CLUSTER);
+	/* One extent on the LUN is one in the reply. */
+	assert_int_equal(run.extents[0].len, 6 * CLUSTER);
+	assert_int_equal(do_layout(f, 2 * CLUSTER, 1, FS_LAYOUT_AROUND), 0);
+	check_around(2 * CLUSTER, 0);
+	/* Holes and unwritten space are not for everybody to know: they are not told unasked. */
+	assert_int_equal(do_layout(f, 4 * CLUSTER, 1, FS_LAYOUT_AROUND), 0);
+	check_around(4 * CLUSTER, 4 * CLUSTER);
+	assert_int_equal(do_layout(f, 11 * CLUSTER, 1, FS_LAYOUT_AROUND), 0);
+	check_around(11 * CLUSTER, 11 * CLUSTER);
+	assert_int_equal(do_layout(f, 0, 1, FS_LAYOUT_AROUND), 0);
+	check_around(0, 0);
+}
+
+/* A random writer's file: many extents, and a reply that has no room for all of them. */
+static void layout_around_keeps_to_the_room_of_the_reply(void **state)
+{
+	uint64_t f = create(root, "f"), n = 3 * EXTENT_ROOM;
+
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t at = i * 7 % n * CLUSTER; /* in an order that joins nothing */
+
+		assert_int_equal(do_layout(f, at, 1, FS_LAYOUT_WRITE), 0);
+		assert_int_equal(do_commit(f, at, CLUSTER, at + CLUSTER), 0);
+	}
+	for (uint64_t i = 0; i < n; i++) {
+		assert_int_equal(do_layout(f, i * CLUSTER, 1, FS_LAYOUT_AROUND), 0);
+		assert_true(run.r.reply.extent_count <= EXTENT_ROOM);
+		check_around(i * CLUSTER, run.extents[0].off);
+		if (n - i < EXTENT_ROOM / 2)
+			assert_true(run.extents[0].off < i * CLUSTER);
+	}
+}
+
 static void streaming_writer_gets_one_extent_and_space_ahead(void **state)
 {
 	uint64_t f = create(root, "f");
@@ -484,6 +547,8 @@ int main(void)
 		T(first_write_gets_space_and_commit_makes_it_written),
 		T(commit_of_other_clusters_than_are_there_now_is_ignored),
 		T(streaming_writer_gets_one_extent_and_space_ahead),
+		T(layout_around_begins_with_the_written_space_before),
+		T(layout_around_keeps_to_the_room_of_the_reply),
 		T(scattered_writers_get_nothing_ahead),
 		T(small_file_takes_one_cluster),
 		T(no_space_is_said_only_when_nothing_was_got),
