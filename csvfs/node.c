@@ -577,7 +577,8 @@ static void exit_now(struct node *n, int32_t err, const char *text, struct effec
 	if (n->exited)
 		return;
 	n->exited = true;
-	trace_format(n->exit_text, sizeof(n->exit_text), "%s", text);
+	if (text != n->exit_text)
+		trace_format(n->exit_text, sizeof(n->exit_text), "%s", text);
 	e = effects_add(fx, FX_EXIT, 0);
 	e->net.err = err;
 	e->net.bytes = n->exit_text;
@@ -617,9 +618,27 @@ static void stop_one(struct node *n, struct effects *fx)
 			n->stop = STOP_EXIT;
 		return;
 	case STOP_EXIT:
-		exit_now(n, 0, "unmounted", fx);
+		if (n->exit_err)
+			exit_now(n, n->exit_err, n->exit_text, fx);
+		else
+			exit_now(n, 0, "unmounted", fx);
 		return;
 	}
+}
+
+/*
+ * The mount is not done yet, and the coordinator and we do not accept each other's certificates: no repeat
+ * will help, and an administrator waits for an answer. Once we have been served it is an outage like any
+ * other: applications wait for whoever repairs it.
+ */
+static void refuse_mount(struct node *n)
+{
+	if (n->ever_served || n->stop != STOP_NO || !n->coord || !n->coord->distrusted)
+		return;
+	n->exit_err = -EACCES;
+	trace_format(n->exit_text, sizeof(n->exit_text), "%s", n->coord->why);
+	n->stop = STOP_FILES;
+	n->stop_at_ns = n->now_ns;
 }
 
 static void stop_step(struct node *n, struct effects *fx)
@@ -821,6 +840,7 @@ static void advance(struct node *n, struct effects *fx)
 	node_data_step(n, fx);
 	client_step(n->client, n->now_ns, fx);
 	expire_held(n, fx);
+	refuse_mount(n);
 	stop_step(n, fx);
 	if (!n->ever_served && client_served(n->client))
 		n->ever_served = true;

@@ -179,7 +179,8 @@ struct node {
 	enum stop_st stop;
 	bool again; /* a module was told something that another one acts on: step again, now */
 	uint64_t stop_tag, stop_at_ns;
-	char exit_text[160];
+	char exit_text[224];
+	int32_t exit_err; /* leaving because the mount failed; exit_text says why */
 	bool exited, unregistered;
 	struct node_stats stats;
 };

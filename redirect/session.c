@@ -381,6 +381,7 @@ static void session_up(struct session *s, const struct msg *m)
 	s->lease_ns = 0;
 	s->retry_wait_ns = SESSION_RETRY_MIN_NS;
 	s->why[0] = 0;
+	s->distrusted = false;
 	session_move(s, SESSION_UP);
 	s->note_up = true;
 	ss->notes++;
@@ -605,9 +606,10 @@ const struct msg *sessions_event(
 	}
 	s = session_of_conn(ss, ev->net.conn);
 	if (ev->type == EV_NET_DOWN) {
-		if (s)
+		if (s) {
+			s->distrusted = ev->net.distrust;
 			session_down(s, ev->net.reason);
-		else if (ev->net.conn & ACCEPTED_BIT)
+		} else if (ev->net.conn & ACCEPTED_BIT)
 			stranger(ss, ev->net.reason);
 		return NULL;
 	}

@@ -79,6 +79,7 @@ struct session {
 	char addr[ADDR_MAX];
 	uint16_t port;
 	char why[192]; /* why it is not up, for an administrator */
+	bool distrusted; /* ... it ended last because a certificate was refused, here or there */
 	void *owner; /* the caller's: what it knows of this peer */
 
 	/* session.c's own */

@@ -88,7 +88,7 @@ static void verify_text(
 		X509_verify_cert_error_string(error));
 }
 
-void tls_error_text(
+bool tls_error_text(
 	const struct tls_peer *p, const char *pki_dir, int ssl_error, char *text, size_t text_bytes)
 {
 	const char *who = p->name[0] ? p->name : p->expect[0] ? p->expect : p->where;
@@ -97,15 +97,15 @@ void tls_error_text(
 	if (p->verify_error) {
 		verify_text(p->verify_error, p->verify_name[0] ? p->verify_name : who, pki_dir,
 			text, text_bytes);
-		return;
+		return true;
 	}
 	if (ssl_error == SSL_ERROR_SYSCALL && saved) {
 		snprintf(text, text_bytes, "%s: %s", who, strerror(saved));
-		return;
+		return false;
 	}
 	if (ssl_error == SSL_ERROR_ZERO_RETURN || ssl_error == SSL_ERROR_SYSCALL) {
 		snprintf(text, text_bytes, "%s closed the connection", who);
-		return;
+		return false;
 	}
 	switch (ERR_GET_REASON(ERR_peek_last_error())) {
 	case SSL_R_TLSV1_ALERT_UNKNOWN_CA:
@@ -114,27 +114,28 @@ void tls_error_text(
 			"%s refuses our certificate: it is not signed by the CA that %s trusts "
 			"(%s/ca.crt)",
 			who, who, pki_dir);
-		return;
+		return true;
 	case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED:
 		snprintf(text, text_bytes,
 			"%s says that our certificate has expired: make a new one with 'csvctl pki "
 			"node "
 			"--force'",
 			who);
-		return;
+		return true;
 	case SSL_R_UNEXPECTED_EOF_WHILE_READING:
 		snprintf(text, text_bytes, "%s closed the connection", who);
-		return;
+		return false;
 	case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
 		snprintf(text, text_bytes, "%s has shown no certificate", who);
-		return;
+		return false;
 	case SSL_R_WRONG_VERSION_NUMBER:
 	case SSL_R_HTTP_REQUEST:
 	case SSL_R_UNSUPPORTED_PROTOCOL:
 		snprintf(text, text_bytes, "%s does not speak TLS 1.3", who);
-		return;
+		return false;
 	}
 	snprintf(text, text_bytes, "%s: TLS: %s", who, ssl_says());
+	return false;
 }
 
 /* ------------------------------------------------------------------ our own */

@@ -30,8 +30,11 @@ int tls_cert_context(const char *pki_dir, SSL_CTX **ctx, char name[NODE_NAME_MAX
 /* The CN of a certificate; false: it has none that could be a node's name. */
 bool tls_cert_name(X509 *cert, char name[NODE_NAME_MAX]);
 
-/* Why an SSL call failed: ssl_error is what SSL_get_error() said; errno and the error queue as it left them. */
-void tls_error_text(const struct tls_peer *p, const char *pki_dir, int ssl_error, char *text,
+/*
+ * Why an SSL call failed: ssl_error is what SSL_get_error() said; errno and the error queue as it left them.
+ * True: one side does not accept the other's certificate, so that connecting again will not help.
+ */
+bool tls_error_text(const struct tls_peer *p, const char *pki_dir, int ssl_error, char *text,
 	size_t text_bytes);
 
 #endif

@@ -39,7 +39,7 @@ static void count(uint64_t *counter, uint64_t n)
 /* ------------------------------------------------------------------ events to the core */
 
 static void deliver_state(
-	struct tls *t, enum ev_type type, const struct conn *c, const char *reason)
+	struct tls *t, enum ev_type type, const struct conn *c, const char *reason, bool distrust)
 {
 	struct event ev = {.type = type};
 
@@ -49,6 +49,7 @@ static void deliver_state(
 	else
 		snprintf(ev.net.reason, sizeof(ev.net.reason), "%.*s",
 			(int)sizeof(ev.net.reason) - 1, reason);
+	ev.net.distrust = distrust;
 	t->cfg.deliver(t->cfg.ctx, &ev);
 }
 
@@ -144,7 +145,7 @@ static void conn_fail(struct tls *t, struct conn *c, const char *fmt, ...)
 	if (c->state != CONN_UP)
 		count(&t->stats.refused, 1);
 	if (c->state != CONN_LINGER)
-		deliver_state(t, EV_NET_DOWN, c, reason);
+		deliver_state(t, EV_NET_DOWN, c, reason, c->distrust);
 	conn_free(t, c);
 }
 
@@ -164,14 +165,14 @@ static void conn_fail_ssl(struct tls *t, struct conn *c, int ssl_error)
 {
 	char text[TLS_TEXT_MAX];
 
-	tls_error_text(&c->peer, t->pki_dir, ssl_error, text, sizeof(text));
+	c->distrust = tls_error_text(&c->peer, t->pki_dir, ssl_error, text, sizeof(text));
 	if (c->state != CONN_HANDSHAKE) {
 		conn_fail(t, c, "%s", text);
 		return;
 	}
 	/* OpenSSL has sent an alert that says why: let it arrive. */
 	count(&t->stats.refused, 1);
-	deliver_state(t, EV_NET_DOWN, c, text);
+	deliver_state(t, EV_NET_DOWN, c, text, c->distrust);
 	if (c->accepted)
 		t->handshakes--;
 	linger_begin(t, c);
@@ -248,7 +249,7 @@ static void conn_up(struct tls *t, struct conn *c)
 	c->deadline_ms = 0;
 	c->want_write = false;
 	count(&t->stats.accepted, c->accepted);
-	deliver_state(t, EV_NET_UP, c, NULL);
+	deliver_state(t, EV_NET_UP, c, NULL, false);
 }
 
 static void handshake(struct tls *t, struct conn *c)
@@ -331,7 +332,7 @@ void tls_conn_connect(struct tls *t, uint64_t id, const char *addr, uint16_t por
 	if (!c) {
 		struct conn none = {.id = id};
 
-		deliver_state(t, EV_NET_DOWN, &none, "too many connections here");
+		deliver_state(t, EV_NET_DOWN, &none, "too many connections here", false);
 		return;
 	}
 	snprintf(c->peer.where, sizeof(c->peer.where), "%s:%u", addr, port);

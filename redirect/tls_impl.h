@@ -35,6 +35,7 @@ struct conn {
 	int fd;
 	SSL *ssl;
 	bool accepted;
+	bool distrust; /* a certificate was refused, here or there */
 	uint32_t events; /* what epoll watches for */
 	bool want_write; /* OpenSSL cannot go on before the socket takes more */
 	bool again; /* a budget ran out: go on without waiting */

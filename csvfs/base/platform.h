@@ -178,6 +178,7 @@ struct event {
 			uint64_t conn;
 			char name[NODE_NAME_MAX]; /* EV_NET_UP */
 			char reason[192];	  /* EV_NET_DOWN */
+			bool distrust; /* EV_NET_DOWN: a certificate was refused, here or there */
 			const void *bytes;	  /* EV_NET_MSG: one whole frame, without its data */
 			uint32_t len;
 			uint64_t data; /* handle of the frame's data */

@@ -419,14 +419,18 @@ static void a_node_of_another_ca_is_refused_with_a_reason_on_both_sides(void **s
 	assert_non_null(
 		strstr(ev.net.reason, "certificate of n2 is not signed by this cluster's CA ("));
 	assert_non_null(strstr(ev.net.reason, "/n1/ca.crt)"));
+	assert_true(ev.net.distrust);
 	ev = expect(&s, EV_NET_DOWN);
 	assert_non_null(strstr(ev.net.reason, "refuses our certificate"));
+	assert_true(ev.net.distrust);
 	/* It connects to us, and checks nothing about us: it has our CA, but its old certificate. */
 	tls_connect(s.tls, 2, "127.0.0.1", tls_port(a.tls), "n1");
 	ev = expect(&s, EV_NET_DOWN);
 	assert_non_null(strstr(ev.net.reason, "certificate of n1 is not signed"));
+	assert_true(ev.net.distrust);
 	ev = expect(&a, EV_NET_DOWN);
 	assert_non_null(strstr(ev.net.reason, "127.0.0.1 refuses our certificate"));
+	assert_true(ev.net.distrust);
 	end_stop(&a);
 	end_stop(&s);
 }
