@@ -258,8 +258,12 @@ static int serve(struct daemon *d)
 	log_line(err ? TRACE_ERROR : TRACE_INFO, "end: %s", text);
 	if (d->cfg.pidfile && d->mounted)
 		(void)unlink(d->cfg.pidfile);
-	if ((err && d->parent_fd < 0) || !d->mounted)
-		return complain(EXIT_MOUNT, text);
+	if ((err && d->parent_fd < 0) || !d->mounted) {
+		char whole[1024];
+
+		snprintf(whole, sizeof(whole), "%s: %s", d->cfg.fsname, text);
+		return complain(EXIT_MOUNT, whole);
+	}
 	return err ? EXIT_MOUNT : 0;
 }
 

@@ -626,19 +626,15 @@ static void stop_one(struct node *n, struct effects *fx)
 	}
 }
 
-/*
- * The mount is not done yet, and the coordinator and we do not accept each other's certificates: no repeat
- * will help, and an administrator waits for an answer. Once we have been served it is an outage like any
- * other: applications wait for whoever repairs it.
- */
-static void refuse_mount(struct node *n)
+void node_refuse_mount(struct node *n, int32_t err, const char *text)
 {
-	if (n->ever_served || n->stop != STOP_NO || !n->coord || !n->coord->distrusted)
+	if (n->ever_served || n->stop != STOP_NO)
 		return;
-	n->exit_err = -EACCES;
-	trace_format(n->exit_text, sizeof(n->exit_text), "%s", n->coord->why);
+	n->exit_err = err;
+	trace_format(n->exit_text, sizeof(n->exit_text), "%s", text);
 	n->stop = STOP_FILES;
 	n->stop_at_ns = n->now_ns;
+	n->again = true;
 }
 
 static void stop_step(struct node *n, struct effects *fx)
@@ -840,7 +836,8 @@ static void advance(struct node *n, struct effects *fx)
 	node_data_step(n, fx);
 	client_step(n->client, n->now_ns, fx);
 	expire_held(n, fx);
-	refuse_mount(n);
+	if (n->coord && n->coord->distrusted)
+		node_refuse_mount(n, -EACCES, n->coord->why);
 	stop_step(n, fx);
 	if (!n->ever_served && client_served(n->client))
 		n->ever_served = true;

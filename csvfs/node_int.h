@@ -190,6 +190,12 @@ void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs
 	struct effects *fx);
 /* Before layouts are reclaimed in `epoch`: forgets them if others may have had two terms since. */
 void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx);
+/*
+ * The mount is not done yet, an administrator waits for an answer, and no repeat would help: leave in
+ * order, with that error. Nothing once we have been served: that is an outage then, which applications
+ * wait out.
+ */
+void node_refuse_mount(struct node *n, int32_t err, const char *text);
 void node_reply_err(struct node *n, uint64_t tag, int32_t err, struct effects *fx);
 void node_answer(struct node *n, uint64_t wire_tag, const struct fs_reqid *id, struct fs_reply *rp,
 	struct effects *fx);

@@ -757,6 +757,14 @@ static void drain_step(struct node *n, struct effects *fx)
 	}
 }
 
+static void refuse_damaged(struct node *n)
+{
+	char text[sizeof(n->exit_text)];
+
+	trace_format(text, sizeof(text), "damaged: %s", vol_error(n->vol));
+	node_refuse_mount(n, -EUCLEAN, text);
+}
+
 static void run_engine(struct node *n, struct effects *fx)
 {
 	enum vol_state was = vol_state(n->vol);
@@ -774,6 +782,8 @@ static void run_engine(struct node *n, struct effects *fx)
 			n->again = true;
 		if (was != VOL_FROZEN)
 			trace(n->trace, TRACE_ERROR, "the volume is frozen: %s", vol_error(n->vol));
+		if (vol_reason(n->vol) == VOL_DAMAGED)
+			refuse_damaged(n);
 		takeover_volume_failed(n->tk, vol_error(n->vol));
 	}
 }
