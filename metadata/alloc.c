@@ -14,6 +14,8 @@
  *      behind the transaction that freed them: until then a replay could write images there.
  *  A3. The index entry of a group equals its entry in the summary block of the running transaction.
  *  A4. Clusters from reserve_start on are never given to data.
+ *  A5. Data breaks up no free chunk while fewer are left than the metadata of all free clusters could
+ *      need: it uses what is broken up already. So a volume full of holes can still make files.
  */
 #include "metadata/alloc.h"
 
@@ -35,7 +37,7 @@ void alloc_bits_fill(uint8_t *map, uint32_t from, uint32_t count, bool on)
 		if (on)
 			map[i >> 3] |= (uint8_t)(1u << (i & 7));
 		else
-			map[i >> 3] &= (uint8_t)~(1u << (i & 7));
+			map[i >> 3] &= (uint8_t) ~(1u << (i & 7));
 		i++;
 	}
 }
@@ -55,14 +57,6 @@ uint32_t alloc_bits_next(const uint8_t *map, uint32_t from, uint32_t end, bool o
 		i++;
 	}
 	return end;
-}
-
-static bool bits_any(const uint8_t *map, uint32_t bytes)
-{
-	for (uint32_t i = 0; i < bytes; i++)
-		if (map[i])
-			return true;
-	return false;
 }
 
 /* ------------------------------------------------------------------ the overlay */
@@ -182,6 +176,57 @@ bool alloc_pending(const struct txn *t)
 	return older(&a->pending_chunks, t->op) || older(&a->pending_data, t->op);
 }
 
+/* ------------------------------------------------------------------ free chunks (A5) */
+
+/* Chunks of group g that lie in front of the reserve. */
+static uint32_t chunks_for_data(const struct alloc *a, uint32_t g)
+{
+	uint64_t first = (uint64_t)g * a->group_chunks, end = a->reserve_start / a->chunk_clusters;
+
+	if (first >= end)
+		return 0;
+	return end - first < a->group_chunks ? (uint32_t)(end - first) : a->group_chunks;
+}
+
+bool alloc_chunk_is_whole(const struct alloc *a, const struct disk_group *d, uint32_t c)
+{
+	uint32_t bit = c * a->chunk_clusters, end = bit + a->chunk_clusters;
+
+	return alloc_bits_next(d->used, bit, end, true) == end;
+}
+
+static void whole_set(struct alloc *a, uint32_t g, uint32_t whole)
+{
+	a->whole += whole - (uint64_t)a->groups[g].whole;
+	a->groups[g].whole = (uint16_t)whole;
+}
+
+void alloc_whole_count(struct alloc *a, uint32_t g, const struct disk_group *d)
+{
+	uint32_t end = chunks_for_data(a, g), whole = 0;
+
+	for (uint32_t c = 0; c < end; c++)
+		whole += alloc_chunk_is_whole(a, d, c);
+	whole_set(a, g, whole);
+}
+
+/* Nobody has looked at the group's block: as many as there can be. */
+static void whole_guess(struct alloc *a, uint32_t g)
+{
+	uint32_t most = a->groups[g].free / a->chunk_clusters, end = chunks_for_data(a, g);
+
+	whole_set(a, g, most < end ? most : end);
+}
+
+uint64_t alloc_whole_to_spare(const struct alloc *a)
+{
+	uint64_t reserve = a->clusters - a->reserve_start;
+	uint64_t free = a->free > reserve ? a->free - reserve : 0;
+	uint64_t keep = free * META_PER_FILE / CHUNK_SIZE;
+
+	return a->whole > keep ? a->whole - keep : 0;
+}
+
 /* ------------------------------------------------------------------ index, summary, group blocks */
 
 static void index_set(struct vol *v, uint32_t g, uint32_t free, uint32_t flags)
@@ -208,6 +253,7 @@ void alloc_load(struct vol *v, uint32_t i, const struct disk_summary *s)
 		if (g >= a->group_count)
 			return;
 		index_set(v, g, le16_get(s->e[k].free_clusters), le16_get(s->e[k].flags));
+		whole_guess(a, g);
 	}
 }
 
@@ -254,6 +300,11 @@ void alloc_undo(struct txn *t)
 		csv_assert(b);
 		e = &((struct disk_summary *)b->data)->e[g % SUMMARY_PER_BLOCK];
 		index_set(v, g, le16_get(e->free_clusters), le16_get(e->flags));
+		b = cache_find(v, le64_get(v->geo->group_start) + g);
+		if (b && b->state == BLOCK_VALID && (v->alloc.groups[g].flags & SUMMARY_INIT))
+			alloc_whole_count(&v->alloc, g, (const struct disk_group *)b->data);
+		else
+			whole_guess(&v->alloc, g);
 	}
 	t->touched_count = 0;
 	unpend_op(v, &v->alloc.pending_data, t->op);
@@ -272,8 +323,7 @@ int alloc_group_get(struct txn *t, uint32_t g, struct block **out)
 		return txn_get(t, blkno, MAGIC_GROUP, 0, out);
 	/* mkfs writes every group that is not whole. */
 	if (free != GROUP_CLUSTERS)
-		return txn_damaged(
-			t, PROBLEM_SUMMARY_LOST_GROUP, blkno, 0, free, GROUP_CLUSTERS);
+		return txn_damaged(t, PROBLEM_SUMMARY_LOST_GROUP, blkno, 0, free, GROUP_CLUSTERS);
 	err = txn_new(t, blkno, MAGIC_GROUP, 0, out);
 	if (err)
 		return err;
@@ -286,6 +336,7 @@ int alloc_group_changed(struct txn *t, uint32_t g, const struct block *b)
 {
 	const struct disk_group *d = (const struct disk_group *)b->data;
 	uint32_t flags = SUMMARY_INIT;
+	int err;
 
 	for (uint32_t i = 0; i < GROUP_BITMAP_BYTES; i++) {
 		if (!d->meta_free[i])
@@ -295,7 +346,10 @@ int alloc_group_changed(struct txn *t, uint32_t g, const struct block *b)
 		if (d->meta_free[i] & ~d->inode[i])
 			flags |= SUMMARY_META_FREE;
 	}
-	return summary_set(t, g, le32_get(d->free_clusters), flags);
+	err = summary_set(t, g, le32_get(d->free_clusters), flags);
+	if (!err)
+		alloc_whole_count(&t->v->alloc, g, d);
+	return err;
 }
 
 void alloc_group_take(struct disk_group *d, uint32_t from, uint32_t count)
@@ -361,7 +415,8 @@ uint32_t alloc_find_group(const struct alloc *a, uint32_t from, uint32_t end, en
 
 /* ------------------------------------------------------------------ what may be taken in a group */
 
-static void mask_range(const struct alloc *a, uint32_t g, uint64_t start, uint64_t end, uint8_t *map)
+static void mask_range(
+	const struct alloc *a, uint32_t g, uint64_t start, uint64_t end, uint8_t *map)
 {
 	uint64_t lo = (uint64_t)g * GROUP_CLUSTERS, hi = lo + GROUP_CLUSTERS;
 
@@ -386,6 +441,11 @@ void alloc_group_mask(struct vol *v, uint32_t g, const struct disk_group *d, uin
 			map[i] |= o->bits[i];
 	if (mask & MASK_RESERVE)
 		mask_range(a, g, a->reserve_start, a->clusters, map);
+	if (mask & MASK_WHOLE)
+		for (uint32_t c = 0; c < a->group_chunks; c++)
+			if (alloc_chunk_is_whole(a, d, c))
+				alloc_bits_fill(
+					map, c * a->chunk_clusters, a->chunk_clusters, true);
 	if (!(mask & MASK_WINDOWS))
 		return;
 	for (uint32_t i = 0; i < ALLOC_WINDOWS; i++)
@@ -406,7 +466,8 @@ static uint32_t free_chunk_in(const struct alloc *a, const uint8_t *map, uint32_
 	for (uint32_t c = from; c < a->group_chunks; c++) {
 		uint32_t bit = c * a->chunk_clusters;
 
-		if (alloc_bits_next(map, bit, bit + a->chunk_clusters, true) == bit + a->chunk_clusters)
+		if (alloc_bits_next(map, bit, bit + a->chunk_clusters, true) ==
+			bit + a->chunk_clusters)
 			return c;
 	}
 	return a->group_chunks;
@@ -527,29 +588,18 @@ static int chunk_mark(struct txn *t, uint64_t chunk, bool has_free)
 	return alloc_group_changed(t, g, gb);
 }
 
-/*
- * An empty chunk goes back to data, unless it is the only one of its kind with room in its group:
- * so a file made and removed in turn does not make and free a chunk each time.
- */
+/* An empty chunk goes back to data. */
 static int chunk_free_if_empty(struct txn *t, uint64_t chunk)
 {
 	struct alloc *a = &t->v->alloc;
 	uint32_t g = chunk_group(a, chunk), c = (uint32_t)(chunk % a->group_chunks);
-	uint8_t others[GROUP_BITMAP_BYTES];
 	struct disk_group *d;
 	struct block *gb;
-	bool is_inode;
 	int err = alloc_group_get(t, g, &gb);
 
 	if (err)
 		return err;
 	d = (struct disk_group *)gb->data;
-	is_inode = alloc_bit(d->inode, c);
-	for (uint32_t i = 0; i < GROUP_BITMAP_BYTES; i++)
-		others[i] = (uint8_t)(d->meta_free[i] & (is_inode ? d->inode[i] : ~d->inode[i]));
-	alloc_bits_fill(others, c, 1, false);
-	if (!bits_any(others, GROUP_BITMAP_BYTES))
-		return 0;
 	txn_dirty(t, gb);
 	alloc_group_give(d, c * a->chunk_clusters, a->chunk_clusters);
 	alloc_bits_fill(d->meta, c, 1, false);
@@ -809,7 +859,7 @@ int alloc_free_inode(struct txn *t, uint64_t ino)
 	if (!slot || !(h->slots[at] >> slot & 1))
 		return txn_damaged(t, PROBLEM_INODE_SLOT, blkno, ino, h->slots[at], 1u << slot);
 	txn_dirty(t, b);
-	h->slots[at] &= (uint8_t)~(1u << slot);
+	h->slots[at] &= (uint8_t) ~(1u << slot);
 	if (!h->slots[at])
 		return give_block(t, b, blkno);
 	return chunk_mark(t, blkno / CHUNK_BLOCKS, true);
@@ -906,9 +956,13 @@ void alloc_check(const struct vol *v)
 	for (uint32_t s = 0; s < a->sum_count; s++)
 		free += a->sums[s].free;
 	csv_assert(free == a->free);
+	free = 0;
+	for (uint32_t g = 0; g < a->group_count; g++)
+		free += a->groups[g].whole;
+	csv_assert(free == a->whole);
 	/* A1, A2: nothing waits that need not. */
-	list_for_each_entry(p, &a->pending_data, struct alloc_pending, link)
+	list_for_each_entry (p, &a->pending_data, struct alloc_pending, link)
 		csv_assert(p->lsn > v->lsn_durable);
-	list_for_each_entry(p, &a->pending_chunks, struct alloc_pending, link)
+	list_for_each_entry (p, &a->pending_chunks, struct alloc_pending, link)
 		csv_assert(p->lsn >= v->journal.tail.lsn);
 }

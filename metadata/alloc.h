@@ -6,10 +6,14 @@
 #include "metadata/engine.h"
 
 #define HINT_NO_CHUNK (1u << 0) /* no free chunk was found here; cleared when something is freed */
-#define HINT_NO_DATA (1u << 1)	/* nothing at all for data */
+#define HINT_NO_DATA (1u << 1) /* nothing at all for data */
 
 #define MASK_WINDOWS (1u << 0) /* keep out of other writers' windows */
 #define MASK_RESERVE (1u << 1) /* keep out of the reserve */
+#define MASK_WHOLE (1u << 2) /* keep out of chunks that are free as a whole */
+
+/* What a file with a short name needs: an inode of 576 bytes, an entry in a tree that is 2/3 full. */
+#define META_PER_FILE 1024u
 
 enum want { WANT_DATA, WANT_CHUNK, WANT_META, WANT_INODE };
 
@@ -33,6 +37,11 @@ void alloc_group_give(struct disk_group *d, uint32_t from, uint32_t count);
 /* Bitmap of what must not be taken, by `who`. */
 void alloc_group_mask(struct vol *v, uint32_t g, const struct disk_group *d, uint64_t who,
 	unsigned mask, uint8_t map[GROUP_BITMAP_BYTES]);
+/* Free chunks of a group whose block was read, into the index. */
+void alloc_whole_count(struct alloc *a, uint32_t g, const struct disk_group *d);
+bool alloc_chunk_is_whole(const struct alloc *a, const struct disk_group *d, uint32_t c);
+/* A5: how many more may data break up? */
+uint64_t alloc_whole_to_spare(const struct alloc *a);
 /* Clusters freed by this operation, all in one group, are not to be used yet. */
 int alloc_pend(struct txn *t, uint64_t start, uint32_t count, bool chunk);
 

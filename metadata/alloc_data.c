@@ -4,7 +4,8 @@
  *
  * A writer that asks again goes on at its goal (behind the file's last extent), else in its window: a
  * free, 1 MiB-aligned range that others keep out of while they find space elsewhere. Windows are
- * only a preference, in memory: nothing is lost with them.
+ * only a preference, in memory: nothing is lost with them. Files below 1 MiB of one node share one window, so
+ * that they lie side by side and leave whole chunks free, which metadata needs (alloc.c, A5).
  */
 #include "metadata/alloc.h"
 
@@ -46,7 +47,22 @@ static void window_set(struct txn *t, uint64_t who, uint64_t start, uint64_t end
 
 /* ------------------------------------------------------------------ taking */
 
-static int take(struct txn *t, struct block *gb, const struct run *r, uint64_t *start, uint32_t *got)
+/* A5: the run ends before the first free chunk that must be left. */
+static void limit_run(const struct alloc *a, const struct disk_group *d, struct run *r)
+{
+	uint64_t spare = alloc_whole_to_spare(a);
+	uint32_t c = r->from / a->chunk_clusters;
+
+	for (; r->count && c * a->chunk_clusters < r->from + r->count; c++) {
+		if (!alloc_chunk_is_whole(a, d, c) || spare--)
+			continue;
+		r->count = c * a->chunk_clusters > r->from ? c * a->chunk_clusters - r->from : 0;
+		return;
+	}
+}
+
+static int take(
+	struct txn *t, struct block *gb, const struct run *r, uint64_t *start, uint32_t *got)
 {
 	txn_dirty(t, gb);
 	alloc_group_take((struct disk_group *)gb->data, r->from, r->count);
@@ -73,8 +89,8 @@ static int take_at(struct txn *t, uint64_t first, uint64_t end, uint64_t who, ui
 	err = alloc_group_get(t, r.group, &gb);
 	if (err)
 		return err;
-	alloc_group_mask(v, r.group, (struct disk_group *)gb->data, who,
-		MASK_WINDOWS | MASK_RESERVE, map);
+	alloc_group_mask(
+		v, r.group, (struct disk_group *)gb->data, who, MASK_WINDOWS | MASK_RESERVE, map);
 	if (alloc_bit(map, r.from))
 		return 0;
 	if (end > group_end)
@@ -83,11 +99,13 @@ static int take_at(struct txn *t, uint64_t first, uint64_t end, uint64_t who, ui
 		end = first + want;
 	stop = r.from + (uint32_t)(end - first);
 	r.count = alloc_bits_next(map, r.from, stop, true) - r.from;
-	return take(t, gb, &r, start, got);
+	limit_run(&v->alloc, (const struct disk_group *)gb->data, &r);
+	return r.count ? take(t, gb, &r, start, got) : 0;
 }
 
 /* The first free cluster of the writer's window, and what follows. */
-static int take_in_window(struct txn *t, uint64_t who, uint32_t want, uint64_t *start, uint32_t *got)
+static int take_in_window(
+	struct txn *t, uint64_t who, uint32_t want, uint64_t *start, uint32_t *got)
 {
 	struct vol *v = t->v;
 	struct alloc_window *w = window_of(&v->alloc, who);
@@ -105,7 +123,8 @@ static int take_in_window(struct txn *t, uint64_t who, uint32_t want, uint64_t *
 	err = alloc_group_get(t, g, &gb);
 	if (err)
 		return err;
-	alloc_group_mask(v, g, (struct disk_group *)gb->data, who, MASK_WINDOWS | MASK_RESERVE, map);
+	alloc_group_mask(
+		v, g, (struct disk_group *)gb->data, who, MASK_WINDOWS | MASK_RESERVE, map);
 	at = alloc_bits_next(map, lo, hi, false);
 	if (at == hi) {
 		w->end = 0;
@@ -162,10 +181,11 @@ static int search(struct txn *t, uint32_t from, uint32_t end, uint64_t who, unsi
 			if (err)
 				return err;
 			d = (const struct disk_group *)gb->data;
+			alloc_whole_count(a, g, d);
 		}
 		alloc_group_mask(v, g, d, who, mask, map);
 		best_run(a, map, len, &r);
-		if (!r.count && !(mask & MASK_WINDOWS))
+		if (!r.count && !(mask & (MASK_WINDOWS | MASK_WHOLE)))
 			a->groups[g].hints |= HINT_NO_DATA;
 		if (r.count > best->count)
 			*best = r;
@@ -177,8 +197,8 @@ static int search(struct txn *t, uint32_t from, uint32_t end, uint64_t who, unsi
 	return 0;
 }
 
-static int search_all(struct txn *t, uint32_t near, uint64_t who, unsigned mask, uint32_t len,
-	struct run *best)
+static int search_all(
+	struct txn *t, uint32_t near, uint64_t who, unsigned mask, uint32_t len, struct run *best)
 {
 	uint32_t budget = GROUPS_LOOKED_AT;
 	int err = search(t, near, t->v->alloc.group_count, who, mask, len, &budget, best);
@@ -202,19 +222,35 @@ static uint32_t window_clusters(const struct vol *v, uint32_t want)
 	return (uint32_t)(bytes / cluster);
 }
 
-static int take_new_window(struct txn *t, uint32_t near, uint64_t who, uint32_t want,
-	uint64_t *start, uint32_t *got)
+/*
+ * In chunks that others have broken up already if free ones are few (A5): none of them is left to data when
+ * metadata could need them all. Windows are only a preference: when space is short they count for nothing.
+ */
+static int search_best(struct txn *t, uint32_t near, uint64_t who, uint32_t len, struct run *r)
+{
+	const struct alloc *a = &t->v->alloc;
+	int err = 0;
+
+	for (unsigned windows = MASK_WINDOWS;; windows = 0) {
+		if (alloc_whole_to_spare(a))
+			err = search_all(t, near, who, windows | MASK_RESERVE, len, r);
+		if (!err && !r->count)
+			err = search_all(t, near, who, windows | MASK_RESERVE | MASK_WHOLE, len, r);
+		if (err || r->count || !windows)
+			return err;
+	}
+}
+
+static int take_new_window(
+	struct txn *t, uint32_t near, uint64_t who, uint32_t want, uint64_t *start, uint32_t *got)
 {
 	struct vol *v = t->v;
 	struct run r = {0, 0, 0};
 	uint32_t len = window_clusters(v, want);
 	struct block *gb;
 	uint64_t first;
-	int err = search_all(t, near, who, MASK_WINDOWS | MASK_RESERVE, len, &r);
+	int err = search_best(t, near, who, len, &r);
 
-	/* Space is short: windows are only a preference. */
-	if (!err && !r.count)
-		err = search_all(t, near, who, MASK_RESERVE, len, &r);
 	if (err)
 		return err;
 	if (!r.count)
@@ -222,6 +258,10 @@ static int take_new_window(struct txn *t, uint32_t near, uint64_t who, uint32_t 
 	err = alloc_group_get(t, r.group, &gb);
 	if (err)
 		return err;
+	/* Groups that were looked at had fewer free chunks than it seemed: then there is none to spare. */
+	limit_run(&v->alloc, (const struct disk_group *)gb->data, &r);
+	if (!r.count)
+		return take_new_window(t, near, who, want, start, got);
 	first = (uint64_t)r.group * GROUP_CLUSTERS + r.from;
 	window_set(t, who, first, first + (r.count < len ? r.count : len));
 	v->alloc.data_hint = r.group;
@@ -267,8 +307,8 @@ static int free_in_group(struct txn *t, uint32_t g, uint32_t from, uint32_t coun
 	d = (struct disk_group *)gb->data;
 	at = alloc_bits_next(d->used, from, from + count, false);
 	if (at < from + count)
-		return txn_damaged(t, PROBLEM_CLUSTER_NOT_MARKED, gb->blkno, 0,
-			first + (at - from), first);
+		return txn_damaged(
+			t, PROBLEM_CLUSTER_NOT_MARKED, gb->blkno, 0, first + (at - from), first);
 	at = alloc_bits_next(d->meta, from / a->chunk_clusters,
 		(from + count - 1) / a->chunk_clusters + 1, true);
 	if (at <= (from + count - 1) / a->chunk_clusters)

@@ -65,18 +65,18 @@ uint64_t vio_deadline(const struct vol *v);
 
 enum block_state { BLOCK_READING = 1, BLOCK_VALID, BLOCK_BAD };
 
-#define BLK_PINNED (1u << 0)	 /* never evicted: superblock, reply cache */
-#define BLK_RUNNING (1u << 1)	 /* on running.blocks */
+#define BLK_PINNED (1u << 0) /* never evicted: superblock, reply cache */
+#define BLK_RUNNING (1u << 1) /* on running.blocks */
 #define BLK_COMMITTING (1u << 2) /* its image is in the commit in flight */
-#define BLK_FORGOTTEN (1u << 3)	 /* freed: by the running transaction, or a committing one */
+#define BLK_FORGOTTEN (1u << 3) /* freed: by the running transaction, or a committing one */
 #define BLK_FORGETTING (1u << 4) /* freed by the commit in flight */
 
 struct cache {
 	struct block **buckets;
 	uint32_t mask;
 	uint32_t max, count; /* blocks; of those that exist */
-	uint32_t lru_count;  /* of those that may be evicted */
-	struct list lru;     /* coldest first */
+	uint32_t lru_count; /* of those that may be evicted */
+	struct list lru; /* coldest first */
 	struct block *spare; /* made, not used */
 	uint64_t hits, misses;
 };
@@ -154,9 +154,9 @@ struct txn {
 struct running {
 	uint64_t lsn;
 	struct list blocks;
-	uint32_t count;	 /* on the list, */
+	uint32_t count; /* on the list, */
 	uint32_t forgot; /* of those: freed, without an image */
-	bool flush;	 /* it may say that data is written: see J3 */
+	bool flush; /* it may say that data is written: see J3 */
 	struct list waiters; /* requests that wait until it is durable */
 };
 
@@ -183,7 +183,7 @@ struct journal_pos {
 
 struct journal {
 	enum journal_state state;
-	uint64_t start;	 /* first block of the ring */
+	uint64_t start; /* first block of the ring */
 	uint64_t blocks; /* of the ring */
 	uint32_t txn_max; /* blocks in one transaction */
 	uint8_t *bufs[JOURNAL_RECORDS_MAX];
@@ -191,7 +191,7 @@ struct journal {
 	struct journal_pos head; /* where the next commit goes */
 	struct journal_pos durable; /* behind the last durable record */
 	struct journal_pos tail; /* as in the newest durable journal head */
-	uint64_t head_count;	 /* of journal heads written */
+	uint64_t head_count; /* of journal heads written */
 	uint8_t *head_buf;
 	/* The commit in flight. */
 	uint64_t lsn; /* 0: none */
@@ -251,8 +251,8 @@ void pair_sort(struct pair *p, size_t n);
 
 enum replay_state {
 	REPLAY_OFF,
-	REPLAY_HEADS,  /* reads the two journal heads */
-	REPLAY_SCAN,   /* reads the run, verifies it whole */
+	REPLAY_HEADS, /* reads the two journal heads */
+	REPLAY_SCAN, /* reads the run, verifies it whole */
 	REPLAY_BEYOND, /* looks whether anything newer stands behind its end */
 	REPLAY_IMAGES, /* reads a batch of images and what is in their places */
 	REPLAY_WRITE,
@@ -267,16 +267,16 @@ struct replay {
 	struct disk_jhead head; /* that replay starts from */
 	struct journal_pos pos; /* record expected next */
 	struct journal_pos end; /* behind the last whole transaction */
-	uint64_t epoch;		/* of the last record */
-	bool in_txn;		/* the first record of the transaction was seen, not yet the last */
-	uint8_t *rec;		/* header of the record whose images are read */
-	uint32_t image;		/* image expected next; 0 .. count */
+	uint64_t epoch; /* of the last record */
+	bool in_txn; /* the first record of the transaction was seen, not yet the last */
+	uint8_t *rec; /* header of the record whose images are read */
+	uint32_t image; /* image expected next; 0 .. count */
 	bool in_rec;
-	uint64_t window;	/* ring position of the next block to read */
+	uint64_t window; /* ring position of the next block to read */
 	uint32_t window_blocks;
-	struct pair *map;	/* blkno, ring position */
+	struct pair *map; /* blkno, ring position */
 	size_t map_room, map_count, map_whole; /* entries; of whole transactions */
-	size_t next;		/* batch to apply */
+	size_t next; /* batch to apply */
 	uint32_t batch;
 	uint64_t applied, skipped;
 };
@@ -289,6 +289,7 @@ void replay_free(struct vol *v);
 
 struct alloc_group {
 	uint16_t free;
+	uint16_t whole; /* free chunks outside the reserve; of a group not looked at yet: at most */
 	uint8_t flags; /* SUMMARY_* */
 	uint8_t hints; /* HINT_* */
 };
@@ -328,8 +329,9 @@ struct alloc {
 	uint32_t group_count, sum_count;
 	uint32_t cluster_blocks, chunk_clusters, group_chunks;
 	uint64_t clusters, free, reserve_start;
+	uint64_t whole; /* sum over the groups */
 	uint64_t meta_hint, inode_hint; /* chunk used last; 0: none */
-	uint32_t data_hint;		/* group */
+	uint32_t data_hint; /* group */
 	struct list pending_data, pending_chunks;
 	struct alloc_overlay *overlay[ALLOC_OVERLAY_BUCKETS];
 	struct alloc_window windows[ALLOC_WINDOWS];
@@ -366,12 +368,12 @@ void reply_record(struct txn *t, struct vol_req *r);
 /* ------------------------------------------------------------------ volume.c */
 
 enum open_phase {
-	OPEN_WAIT,	/* commands of an earlier life are still with the driver */
-	OPEN_SUPER,	/* block 0 */
+	OPEN_WAIT, /* commands of an earlier life are still with the driver */
+	OPEN_SUPER, /* block 0 */
 	OPEN_SUPER_COPY, /* block 3 */
 	OPEN_SUPER_LAST, /* last block */
 	OPEN_REPLAY,
-	OPEN_SUPERS,	/* both superblocks again, into the cache */
+	OPEN_SUPERS, /* both superblocks again, into the cache */
 	OPEN_REPLIES,
 	OPEN_SUMMARY,
 	OPEN_ROOT, /* a new volume gets its root directory; a superblock is restored from its copy */
@@ -409,7 +411,7 @@ struct vol {
 	struct disk_super *geo; /* geometry, as read when opening: what never changes */
 	struct block *super, *super_copy;
 
-	struct list queue;   /* to run */
+	struct list queue; /* to run */
 	struct list stalled; /* wait for room: run again after a commit or checkpoint */
 	struct list done;
 	uint32_t waiting; /* requests on a block's list */

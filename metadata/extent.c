@@ -304,7 +304,17 @@ static int goal_for(const struct inode *in, uint64_t off, uint64_t *goal)
 	return 0;
 }
 
-int extent_fill(const struct inode *in, uint64_t from, uint64_t to, uint64_t who, uint32_t most,
+/* A file of less than a chunk shares a window with the other small ones of its node. No inode has the number 1. */
+static uint64_t window_for(const struct inode *in, uint32_t node, uint64_t want)
+{
+	uint64_t bytes = le32_get(txn_super(in->t)->cluster_bytes);
+
+	if ((le64_get(in->d->clusters) + want) * bytes < CHUNK_SIZE)
+		return (uint64_t)node << 48 | 1;
+	return (uint64_t)node << 48 ^ in->ino;
+}
+
+int extent_fill(const struct inode *in, uint64_t from, uint64_t to, uint32_t node, uint32_t most,
 	uint64_t *end)
 {
 	uint64_t goal, want;
@@ -325,7 +335,7 @@ int extent_fill(const struct inode *in, uint64_t from, uint64_t to, uint64_t who
 		if (err)
 			return err;
 		e = (struct extent){*end, 0, 0, EXT_UNWRITTEN};
-		err = alloc_clusters(in->t, goal, who,
+		err = alloc_clusters(in->t, goal, window_for(in, node, want),
 			(uint32_t)(want < GROUP_CLUSTERS ? want : GROUP_CLUSTERS), &e.start, &got);
 		if (err)
 			return err;

@@ -52,12 +52,12 @@ int extent_set_state(const struct inode *in, uint64_t off, uint64_t len, uint32_
 int extent_free(const struct inode *in, uint64_t from, uint64_t to);
 
 /*
- * Fills holes in [from, to) with UNWRITTEN space, for writer `who`. At most `most` allocations.
+ * Fills holes in [from, to) with UNWRITTEN space, for a writer on `node`. At most `most` allocations.
  * *end: all in [from, *end) has space now. 0 when *end == to; -EINPROGRESS: room or `most` used up;
  * -ENOSPC: no space for the cluster at *end; when *end > from, what was allocated is sound and the
  * operation may succeed with that. Any other error, and -ENOSPC with *end == from, must fail it.
  */
-int extent_fill(const struct inode *in, uint64_t from, uint64_t to, uint64_t who, uint32_t most,
+int extent_fill(const struct inode *in, uint64_t from, uint64_t to, uint32_t node, uint32_t most,
 	uint64_t *end);
 
 #endif

@@ -51,11 +51,6 @@ int ops_data_file(struct txn *t, uint64_t ino, struct inode *in)
 
 /* ------------------------------------------------------------------ layouts */
 
-static uint64_t writer_of(const struct fs_request *rq)
-{
-	return (uint64_t)rq->id.node << 48 ^ rq->ino;
-}
-
 /* A streaming writer: what comes before has space, and behind there is nothing, neither size nor space. */
 static int is_streaming(const struct inode *in, uint64_t off, uint64_t end, bool *yes)
 {
@@ -181,7 +176,7 @@ static int allocate_for_write(const struct inode *in, const struct fs_request *r
 	int err = ahead_of(in, rq->off, rq->off + rq->len, &end);
 
 	if (!err)
-		err = extent_fill(in, from, div_up(end, cluster_bytes), writer_of(rq),
+		err = extent_fill(in, from, div_up(end, cluster_bytes), rq->id.node,
 			ALLOCS_PER_LAYOUT, &done);
 	/* What was got is enough to begin with (ops.h, contract 5). */
 	if ((err == -ENOSPC || err == -EINPROGRESS) && done > from)
@@ -354,7 +349,7 @@ static int allocate_range(const struct inode *in, struct vol_req *r)
 
 	if (!err)
 		err = extent_fill(
-			in, step_from(r, from), to, writer_of(&r->rq), ALLOCS_PER_STEP, &done);
+			in, step_from(r, from), to, r->rq.id.node, ALLOCS_PER_STEP, &done);
 	return err == -EINPROGRESS ? step_done(r, from, done) : err;
 }
 

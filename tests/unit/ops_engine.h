@@ -86,10 +86,10 @@ static inline void engine_check(struct check_report *rep)
 	assert_int_equal(check_faults(rep), 0);
 }
 
-static inline uint64_t engine_mkfs(uint64_t bytes, uint64_t cache_bytes)
+static inline uint64_t engine_mkfs_of(uint32_t cluster, uint64_t bytes, uint64_t cache_bytes)
 {
 	struct image_params p = {
-		.cluster_bytes = CLUSTER, .uuid = {7}, .dir_hash_key = {9}, .time_ns = 1};
+		.cluster_bytes = cluster, .uuid = {7}, .dir_hash_key = {9}, .time_ns = 1};
 	char why[256] = "";
 
 	memset(&run, 0, sizeof(run));
@@ -101,6 +101,11 @@ static inline uint64_t engine_mkfs(uint64_t bytes, uint64_t cache_bytes)
 		fail_msg("%s", why);
 	engine_open();
 	return le64_get(vol_super(run_sync_vol(engine.rs))->root_ino);
+}
+
+static inline uint64_t engine_mkfs(uint64_t bytes, uint64_t cache_bytes)
+{
+	return engine_mkfs_of(CLUSTER, bytes, cache_bytes);
 }
 
 static inline void engine_end(void)
