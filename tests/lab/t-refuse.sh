@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# What a host of a real cluster must not mount: each time one clear line, status 32, nothing changed on the
+# LUN, no registration left there, no hang.
+# timeout: 120
+. "$(dirname "$0")/lib/test.sh"
+lab up --bare --nodes 2 --size 256M >/dev/null
+PATH=$CSVFS_BUILD:$PATH
+url=$(lab url) other=${CSVLAB_DIR:?}/elsewhere
+mkdir -p "$other" "$TMPDIR/mnt"
+csvctl pki init "$other/pki" --cluster csvlab >/dev/null
+for n in n1 n2; do csvctl pki node "$other/pki" $n "$other/$n" >/dev/null; done
+
+on() { timeout 60 "$LAB" exec n1 -- "$@"; }
+lun_sum() { sha256sum <"$CSVLAB_DIR"/san/lun*; }
+# refused WHAT TEXT ARGUMENTS...: of csvfs
+refused() {
+	local what=$1 text=$2 before rc=0
+	shift 2
+	before=$(lun_sum)
+	on csvfs "$@" >"$TMPDIR/out" 2>&1 || rc=$?
+	[ $rc = 32 ] || fail "$what: status $rc: $(cat "$TMPDIR/out")"
+	grep -qF -- "$text" "$TMPDIR/out" || fail "$what: does not say '$text': $(cat "$TMPDIR/out")"
+	[ "$(wc -l <"$TMPDIR/out")" = 1 ] || fail "$what: more than one line: $(cat "$TMPDIR/out")"
+	[ "$before" = "$(lun_sum)" ] || fail "$what: the LUN was changed"
+	! grep -q " $TMPDIR/mnt " /proc/mounts || fail "$what: mounted"
+	printf '%-32s %s\n' "$what" "$(sed "s#$url#URL#;s#$CSVLAB_DIR/##g" "$TMPDIR/out" | cut -c1-150)"
+}
+opts=pki=$other/n1,ctl=$TMPDIR/ctl
+
+refused "an empty LUN" "not a csvfs volume" "$url" "$TMPDIR/mnt" -o "$opts"
+refused "no such LUN" "LUN 7" "${url%/*}/7" "$TMPDIR/mnt" -o "$opts"
+refused "no such target" "not found" "${url%:*}:nobody/1" "$TMPDIR/mnt" -o "$opts"
+on mkfs.csvfs -q -C elsewhere "$url"
+refused "another cluster's volume" "belongs to cluster elsewhere, this node is in cluster csvlab" \
+	"$url" "$TMPDIR/mnt" -o "$opts"
+on mkfs.csvfs -q -f -C csvlab "$url"
+refused "no certificates" "$other/none" "$url" "$TMPDIR/mnt" -o "pki=$other/none,ctl=$TMPDIR/ctl"
+refused "another node's certificate" "n2" "$url" "$TMPDIR/mnt" -o "pki=$other/n2,ctl=$TMPDIR/ctl"
+on mkfs.csvfs -q -f "$url"
+on csvfs "$url" "$TMPDIR/mnt" -o "$opts,nocluster,pidfile=$TMPDIR/pid" || fail "cannot mount it alone"
+mkdir "$TMPDIR/mnt2"
+rc=0
+on csvfs "$url" "$TMPDIR/mnt2" -o "pki=$other/n1,ctl=$TMPDIR/ctl2" >"$TMPDIR/out" 2>&1 || rc=$?
+[ $rc = 32 ] && grep -q "mounted already, by" "$TMPDIR/out" || fail "a second mount: $rc $(cat "$TMPDIR/out")"
+printf '%-32s %s\n' "mounted already" "$(sed "s#$url#URL#" "$TMPDIR/out")"
+umount "$TMPDIR/mnt"
+within 20 test ! -e "$TMPDIR/pid" || fail "csvfs does not end"
+on fsck.csvfs -n "$url" || fail "fsck.csvfs finds something"
