@@ -81,7 +81,7 @@ static int instructions(void)
 	unsigned a = 1, b, c = 0, d;
 
 	__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-	return (c >> 20) & 1;
+	return (c >> 20) & 1 ? 1 + ((c >> 1) & 1) : 0;
 }
 #endif
 

@@ -11,7 +11,6 @@
 int ck_read_init(struct check *c)
 {
 	for (uint32_t i = 0; i < CK_LINES; i++) {
-		c->line[i] = mem_alloc(c->o->mem, CK_LINE_BYTES);
 		c->line_at[i] = UINT64_MAX;
 		if (c->dev->at)
 			continue;
