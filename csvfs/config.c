@@ -130,7 +130,10 @@ static bool read_chap(struct config *c, const char *path, char *text)
 	return true;
 }
 
-/* What mount(8), fstab and systemd pass that is not for csvfs, or is done by the kernel. */
+/*
+ * What mount(8), fstab and systemd pass that is not for csvfs, or is done by the kernel. For a remount
+ * mount(8) passes all that /proc/mounts shows, with what FUSE adds there.
+ */
 static bool is_generic(const char *name)
 {
 	static const char *const names[] = {"rw", "defaults", "auto", "noauto", "user", "nouser",
@@ -139,7 +142,7 @@ static bool is_generic(const char *name)
 		"async", "dirsync", "dev", "suid", "exec", "mand", "nomand", "iversion",
 		"noiversion", "silent", "loud", "context", "fscontext", "defcontext", "rootcontext",
 		"seclabel", "comment", "allow_other", "default_permissions", "uhelper", "helper",
-		"nosymfollow"};
+		"nosymfollow", "user_id", "group_id", "max_read"};
 
 	if (!strncmp(name, "x-", 2) || !strncmp(name, "X-", 2))
 		return true;
@@ -202,8 +205,12 @@ static int set_time(struct config *c, const char *name, const char *value)
 
 static bool set_value(struct config *c, const char *name, const char *value, char *text)
 {
-	unsigned long n = strtoul(value, NULL, 10);
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
 	int is_time;
+
+	if (*end)
+		n = 0; /* 12x is no number */
 
 	if (set_string(c, name, value))
 		return *value || fail(text, "option %s needs a value", name);

@@ -221,6 +221,21 @@ static void print_traffic(const char *s)
 			size_text(json_u64(s, rows[i].written), b));
 }
 
+/* The data path knows how long data waited, the core how long all that goes through it did. */
+static void print_waiting(const char *s)
+{
+	uint64_t longest = json_u64(s, "longest_stall_ms"),
+		 metadata = json_u64(s, "core_stall_ms.metadata"),
+		 data = json_u64(s, "core_stall_ms.data");
+	char a[32], b[32];
+
+	longest = metadata > longest ? metadata : longest;
+	longest = data > longest ? data : longest;
+	row("waiting", "%s metadata, %s data; longest stall %lu ms",
+		json_text(s, "held.metadata", "0", a, sizeof(a)),
+		json_text(s, "held.data", "0", b, sizeof(b)), longest);
+}
+
 static void print_state(const char *s)
 {
 	char a[256], b[256], c[64];
@@ -247,10 +262,7 @@ static void print_state(const char *s)
 		json_text(s, "ops.metadata", "0", a, sizeof(a)),
 		json_text(s, "ops.direct_reads", "0", b, sizeof(b)),
 		json_text(s, "ops.direct_writes", "0", c, sizeof(c)));
-	row("waiting", "%s metadata, %s data; longest stall %s ms",
-		json_text(s, "held.metadata", "0", a, sizeof(a)),
-		json_text(s, "held.data", "0", b, sizeof(b)),
-		json_text(s, "longest_stall_ms", "0", c, sizeof(c)));
+	print_waiting(s);
 }
 
 /* ------------------------------------------------------------------ commands */

@@ -51,6 +51,8 @@ refuses 1 "No such file" nothere.img mnt
 refuses 1 "mount point" v.img nothere
 refuses 1 "not a directory" v.img v.img
 refuses 1 "unknown option bogus" v.img mnt -o bogus
+refuses 1 "port=7660x" v.img mnt -o port=7660x
+refuses 1 "threads=2x" v.img mnt -o threads=2x
 refuses 32 "not an image file" /dev/null mnt
 truncate -s 0 e.img
 refuses 32 "empty" e.img mnt
@@ -145,5 +147,14 @@ umount -l mnt
 # ---- the mount helper
 "$build/csvfs/mount.csvfs" v.img mnt -o "rw,_netdev,x-systemd.after=a,$opts" || fail "mount.csvfs"
 [ -e mnt/a ] || fail "mount.csvfs mounted something else"
+# mount(8) gives the helper what /proc/mounts says of the mount, with what FUSE adds
+remount() {
+	"$build/csvfs/mount.csvfs" v.img mnt -o "$1,remount,$(awk -v m="$dir/mnt" '$2 == m {print $4}' /proc/mounts | sed 's/^r[wo],//')" ||
+		fail "cannot remount with $1"
+}
+remount ro
+! touch mnt/ro 2>/dev/null || fail "remounted with ro, and a file can be made"
+remount rw
+touch mnt/rw || fail "remounted with rw, and no file can be made"
 umount mnt
 gone
