@@ -16,6 +16,7 @@ struct disk *disk_new(uint64_t bytes)
 	d->view = calloc(d->pages, sizeof(*d->view));
 	d->touched = calloc(d->pages, sizeof(*d->touched));
 	d->completions = 1;
+	d->subsets_of = 3;
 	return d;
 }
 
@@ -116,6 +117,7 @@ uint64_t disk_send(struct disk *d, uint64_t off, const void *buf, uint32_t len, 
 		d->w = realloc(d->w, d->w_room * sizeof(*d->w));
 	}
 	w = &d->w[d->w_count++];
+	d->changes++;
 	*w = (struct disk_write){.off = off, .len = len, .fua = fua || !d->cache};
 	w->data = malloc(len);
 	memcpy(w->data, buf, len);
@@ -145,6 +147,7 @@ void disk_done(struct disk *d, uint64_t handle)
 			continue;
 		w->done = d->completions++;
 		w->must = w->fua;
+		d->changes += w->must;
 		put_all(d, d->view, w);
 		settle(d);
 		return;
@@ -160,8 +163,10 @@ uint64_t disk_flush(const struct disk *d)
 void disk_flushed(struct disk *d, uint64_t token)
 {
 	for (uint32_t i = 0; i < d->w_count; i++)
-		if (d->w[i].done && d->w[i].done < token)
+		if (d->w[i].done && d->w[i].done < token && !d->w[i].must) {
 			d->w[i].must = true;
+			d->changes++;
+		}
 	settle(d);
 }
 
@@ -179,52 +184,108 @@ uint32_t disk_loose(const struct disk *d)
 	return n;
 }
 
+/* Variants that cut a loose write. */
+static uint32_t cuts(const struct disk *d)
+{
+	uint32_t n = 0, others = disk_loose(d) > 1 ? 2 : 1;
+
+	for (uint32_t i = 0; d->tear_all && i < d->w_count; i++)
+		if (!d->w[i].must)
+			n += (d->w[i].len / DISK_SECTOR - 1) * 2 * others;
+	return n;
+}
+
+static uint32_t subsets(const struct disk *d)
+{
+	uint32_t n = disk_loose(d);
+
+	return n <= d->subsets_of ? 1u << n : 0;
+}
+
 uint32_t disk_variants(const struct disk *d, uint32_t most)
 {
 	uint32_t n = disk_loose(d), v;
 
 	if (n == 0)
 		return 1;
-	v = 2 + (n <= DISK_SUBSETS_OF ? 1u << n : 0) + 2 * n;
+	/* Of one, the subsets are none and all. */
+	v = 2 + (n > 1 ? subsets(d) : 0) + cuts(d) + 2 * n;
 	return v < most ? v : most;
 }
 
-/* Which sectors of a loose write survive: all, none, the first, the last, or any. */
-static bool lives(uint32_t how, uint32_t sector, uint32_t cut, struct prng *r)
+/* How a loose write survives: sectors from `from` up to `to`, or (any) some of those. */
+struct fate {
+	uint32_t from, to;
+	bool any;
+};
+
+static struct fate at_random(uint32_t sectors, struct prng *r)
 {
-	switch (how) {
-	case 0: return false;
-	case 1: return true;
-	case 2: return sector < cut;
-	case 3: return sector >= cut;
+	uint32_t cut = (uint32_t)prng_below(r, sectors + 1);
+
+	switch (prng_below(r, 5)) {
+	case 0: return (struct fate){0, 0, false};
+	case 1: return (struct fate){0, sectors, false};
+	case 2: return (struct fate){0, cut, false};
+	case 3: return (struct fate){cut, sectors, false};
 	}
-	return prng_below(r, 2);
+	return (struct fate){0, sectors, true};
+}
+
+/* Of loose write number k, with `sectors`; *cut: number of the cut, counted down over all writes. */
+static struct fate fate_of(
+	const struct disk *d, uint32_t k, uint32_t sectors, uint32_t v, uint32_t *cut, struct prng *r)
+{
+	uint32_t others = disk_loose(d) > 1 ? 2 : 1, mine = (sectors - 1) * 2 * others, c = *cut;
+
+	if (v < 2)
+		return (struct fate){0, v ? sectors : 0, false};
+	v -= 2;
+	if (disk_loose(d) > 1) {
+		if (v < subsets(d))
+			return (struct fate){0, v >> k & 1 ? sectors : 0, false};
+		v -= subsets(d);
+	}
+	if (v >= cuts(d))
+		return at_random(sectors, r);
+	*cut = c - mine;
+	if (c >= mine) /* another one is cut: unsigned, so also when it was before this one */
+		return (struct fate){0, v % others ? sectors : 0, false};
+	c /= others;
+	return c % 2 ? (struct fate){1 + c / 2, sectors, false} : (struct fate){0, 1 + c / 2, false};
 }
 
 void disk_crash(const struct disk *d, struct disk *out, uint32_t variant, uint64_t seed)
 {
-	uint32_t loose = disk_loose(d), k = 0;
-	bool subset = loose <= DISK_SUBSETS_OF && variant >= 2 && variant - 2 < 1u << loose;
+	uint32_t k = 0, cut = variant - 2 - (disk_loose(d) > 1 ? subsets(d) : 0);
 	struct prng r = {seed * 1000003 + variant};
 
 	disk_reset(out, d);
 	out->cache = d->cache;
 	for (uint32_t i = 0; i < d->w_count; i++) {
 		const struct disk_write *w = &d->w[i];
-		uint32_t sectors = w->len / DISK_SECTOR;
-		uint32_t cut = (uint32_t)prng_below(&r, sectors + 1);
-		uint32_t how = (uint32_t)prng_below(&r, 5);
+		struct fate f = {0, w->len / DISK_SECTOR, false};
 
-		if (w->must || variant == 1)
-			how = 1;
-		else if (variant == 0)
-			how = 0;
-		else if (subset)
-			how = (variant - 2) >> k & 1;
-		k += !w->must;
-		for (uint32_t s = 0; s < sectors; s++)
-			if (lives(how, s, cut, &r))
+		if (!w->must)
+			f = fate_of(d, k++, w->len / DISK_SECTOR, variant, &cut, &r);
+		for (uint32_t s = f.from; s < f.to; s++)
+			if (!f.any || prng_below(&r, 2))
 				put(out, out->safe, w->off + s * DISK_SECTOR,
 					w->data + s * DISK_SECTOR);
 	}
+}
+
+bool disk_land(const struct disk *from, struct disk *to, uint64_t lo, uint64_t hi)
+{
+	bool any = false;
+
+	for (uint32_t i = 0; i < from->w_count; i++) {
+		const struct disk_write *w = &from->w[i];
+
+		if (w->done || w->off < lo || w->off + w->len > hi)
+			continue;
+		disk_write_now(to, w->off, w->data, w->len);
+		any = true;
+	}
+	return any;
 }

@@ -36,6 +36,9 @@ struct disk {
 	struct disk_write *w; /* in the order they were sent, from first on */
 	uint32_t w_count, w_room;
 	uint64_t completions;
+	uint64_t changes; /* of what a loss of power can leave */
+	uint32_t subsets_of; /* loose writes, for every subset */
+	bool tear_all; /* every loose write at every sector */
 };
 
 struct disk *disk_new(uint64_t bytes);
@@ -58,11 +61,14 @@ void disk_write_now(struct disk *d, uint64_t off, const void *buf, uint32_t len)
 /* Writes that may or may not survive. */
 uint32_t disk_loose(const struct disk *d);
 
+/* What of this range was in flight when power failed lands now, whole. False: nothing was. */
+bool disk_land(const struct disk *from, struct disk *to, uint64_t lo, uint64_t hi);
+
 /*
  * `out` becomes what is there after a loss of power: variant 0: nothing loose survives, 1: all does;
- * then every subset, as long as there are few; then subsets at random, torn by sectors.
+ * then every subset, as long as there are few; then (tear_all) each loose write cut at each sector,
+ * its first or its last part surviving, of the others none or all; then subsets at random, torn.
  */
-#define DISK_SUBSETS_OF 3u /* loose writes, for every subset */
 void disk_crash(const struct disk *d, struct disk *out, uint32_t variant, uint64_t seed);
 /* Number of variants worth trying; `most` at most. */
 uint32_t disk_variants(const struct disk *d, uint32_t most);

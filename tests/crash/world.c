@@ -31,6 +31,7 @@ static void make_vol(struct world *w, uint64_t bytes)
 		.cache_bytes = w->small ? 4u << 20 : 16u << 20,
 		.lun_bytes = bytes,
 		.write_cache = w->write_cache,
+		.ino_is_open = w->ino_is_open,
 	};
 
 	mem_init(&w->mem, w->region, REGION_BYTES);
@@ -204,14 +205,9 @@ void world_settle(struct world *w, bool later)
 	} while (later && vol_state(w->vol) == VOL_READY && vol_deadline(w->vol) != NEVER);
 }
 
-int world_request(struct world *w, const struct fs_request *rq, struct fs_reply *reply)
+static int run_to_end(struct world *w, struct vol_req *r)
 {
-	struct vol_req r;
-
-	memset(&r, 0, sizeof(r));
-	r.rq = *rq;
-	r.reply = *reply;
-	vol_submit(w->vol, &r);
+	vol_submit(w->vol, r);
 	world_step(w);
 	while (!vol_next_done(w->vol)) {
 		if (vol_state(w->vol) == VOL_FROZEN || !world_complete(w)) {
@@ -220,8 +216,30 @@ int world_request(struct world *w, const struct fs_request *rq, struct fs_reply 
 		}
 		world_step(w);
 	}
+	return r->reply.err;
+}
+
+int world_request(struct world *w, const struct fs_request *rq, struct fs_reply *reply)
+{
+	struct vol_req r;
+	int err;
+
+	memset(&r, 0, sizeof(r));
+	r.rq = *rq;
+	r.reply = *reply;
+	err = run_to_end(w, &r);
 	*reply = r.reply;
-	return reply->err;
+	return err;
+}
+
+int world_call(struct world *w, int (*fn)(struct txn *t, void *arg), void *arg)
+{
+	struct vol_req r;
+
+	memset(&r, 0, sizeof(r));
+	r.call = fn;
+	r.arg = arg;
+	return run_to_end(w, &r);
 }
 
 /* ------------------------------------------------------------------ mkfs */

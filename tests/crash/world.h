@@ -37,6 +37,7 @@ struct world {
 	struct world_cmd cmd[WORLD_CMDS];
 	uint32_t cmd_count;
 	struct claim claim;
+	bool (*ino_is_open)(void *ctx, uint64_t ino); /* NULL: none is */
 };
 
 struct world *world_new(const struct vol_ops *ops, bool write_cache);
@@ -56,6 +57,9 @@ void world_abandon(struct world *w);
 void world_settle(struct world *w, bool later);
 /* Executes; reply->err. -EIO: the volume froze. */
 int world_request(struct world *w, const struct fs_request *rq, struct fs_reply *reply);
+
+/* Runs it as an operation, and waits until it is durable. */
+int world_call(struct world *w, int (*fn)(struct txn *t, void *arg), void *arg);
 
 /* A volume made by image_format() on the disk, with a root directory. */
 void world_mkfs(struct world *w, struct disk *d, uint32_t cluster_bytes);
