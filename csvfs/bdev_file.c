@@ -115,7 +115,11 @@ static int move(int fd, const struct bdev_req *r, int flags)
 	int count = r->iov ? r->iov_count : 1;
 	uint64_t off = r->cmd.off, skip = 0;
 	bool write = r->cmd.op == LUN_WRITE;
+	struct stat st;
 
+	/* Was cut while it is mounted: a write would let it grow again, with zeros for what is lost. */
+	if (write && (fstat(fd, &st) || (uint64_t)st.st_size < off + r->cmd.len))
+		return EIO;
 	for (int i = 0; i < count;) {
 		struct iovec one = {(uint8_t *)v[i].iov_base + skip, v[i].iov_len - skip};
 		/* The rest of an entry alone; else all that are left. */

@@ -334,7 +334,7 @@ static bool set_mountpoint(struct config *c, const char *path, char *text)
 
 	c->mountpoint = realpath(path, NULL);
 	err = c->mountpoint && !stat(c->mountpoint, &st) ? 0 : errno;
-	if (err == ENOTCONN)
+	if (err == ENOTCONN || err == ECONNABORTED) /* the second: it died while we asked */
 		return fail(text,
 			"mount point %s: a daemon that died is still mounted there; umount -l it",
 			path);

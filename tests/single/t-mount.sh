@@ -158,3 +158,17 @@ remount rw
 touch mnt/rw || fail "remounted with rw, and no file can be made"
 umount mnt
 gone
+
+# ---- an image that is cut while it is mounted does not grow again: errors, and the next look sees it
+mkfs.csvfs -q -s 64M cut.img
+timeout 30 csvfs cut.img mnt -o "$opts" || fail "cannot mount cut.img"
+yes text | head -c 40M >mnt/long || fail "cannot fill cut.img"
+sync mnt/long
+truncate -s 20M cut.img
+! timeout 30 cat mnt/long >/dev/null 2>&1 || fail "a read behind the end gives no error"
+! timeout 30 dd if=/dev/zero of=mnt/long bs=1M count=40 conv=notrunc,fsync 2>/dev/null ||
+	fail "a write behind the end gives no error"
+umount mnt
+gone
+[ "$(stat -c %s cut.img)" = 20971520 ] || fail "the image has grown again"
+refuses 32 "truncated" cut.img mnt
