@@ -94,9 +94,20 @@ void node_data_block(struct node *n, const struct event *ev, struct effects *fx)
 		block_done(ev->tag, -ENOMEM, fx);
 }
 
-void node_data_flush(struct node *n, struct fwait *w, struct effects *fx)
+/* To the queue of what waits for a way, ours or a peer's. */
+static void flush_queue(struct node *n, struct nflush *f, struct effects *fx)
 {
 	struct event ev = {.type = EV_BLOCK, .now_ns = n->now_ns, .wall_ns = n->wall_ns};
+
+	f->retry_ns = NEVER;
+	ev.tag = f->tag;
+	ev.block.flush = true;
+	if (client_block_submit(n->client, &ev))
+		flush_done(n, f, -ENOMEM, fx);
+}
+
+void node_data_flush(struct node *n, struct fwait *w, struct effects *fx)
+{
 	struct nflush *f = mem_alloc(n->mem, sizeof(*f));
 
 	if (!f) {
@@ -105,15 +116,8 @@ void node_data_flush(struct node *n, struct fwait *w, struct effects *fx)
 	}
 	f->wait = w;
 	f->tag = FLUSH_TAG | ++n->lun_count;
-	f->retry_ns = NEVER;
 	list_add_tail(&f->link, &n->flushes);
-	ev.tag = f->tag;
-	ev.block.flush = true;
-	if (client_block_submit(n->client, &ev)) {
-		list_del(&f->link);
-		mem_free(n->mem, f, sizeof(*f));
-		node_file_flush_done(n, w, -ENOMEM, fx);
-	}
+	flush_queue(n, f, fx);
 }
 
 static void flush_direct(struct node *n, struct nflush *f, struct effects *fx)
@@ -460,9 +464,14 @@ void node_data_step(struct node *n, struct effects *fx)
 			client_block_peer(n->client, NULL, 0);
 		break;
 	}
-	list_for_each_entry(f, &n->flushes, struct nflush, link) {
-		if (n->now_ns >= f->retry_ns && n->path.st == PST_UP)
+	list_for_each_entry_safe(f, tmp, &n->flushes, struct nflush, link) {
+		if (n->now_ns < f->retry_ns)
+			continue;
+		/* Its path is gone, and may be for long: a peer flushes as well. */
+		if (n->path.st == PST_UP)
 			flush_direct(n, f, fx);
+		else
+			flush_queue(n, f, fx);
 	}
 	take_flushes(n, from, fx);
 }
@@ -476,7 +485,7 @@ uint64_t node_data_deadline(const struct node *n)
 			d = v->retry_ns;
 	}
 	list_for_each_entry(f, &n->flushes, struct nflush, link) {
-		if (f->retry_ns < d && n->path.st == PST_UP)
+		if (f->retry_ns < d)
 			d = f->retry_ns;
 	}
 	if (n->gate == GATE_DIRECT && n->lease_ns < d)

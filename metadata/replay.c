@@ -459,7 +459,8 @@ static void images(struct vol *v)
 		return;
 	}
 	r->state = REPLAY_FLUSH;
-	if (v->cfg.write_cache && r->applied) {
+	/* What was in place may be there by a replay that ended before its flush. */
+	if (v->cfg.write_cache && (r->applied || r->skipped)) {
 		(void)vio_must(v, LUN_FLUSH, 0, 0, NULL, phase_done);
 		r->pending++;
 	}

@@ -534,6 +534,33 @@ static void replay_twice_is_replay_once(void **state)
 	assert_true(stop > 8);
 }
 
+/* What an interrupted replay wrote is in its place, and perhaps in the LUN's cache alone. */
+static void a_replay_that_finds_all_in_place_flushes_before_it_empties_the_journal(void **state)
+{
+	struct help_put p;
+	uint64_t at[4], flushes;
+	struct lun *l = three(&p, at);
+
+	lun_crash(l);
+	vol_open(l->v, ++l->epoch, l->fx);
+	lun_step(l);
+	while (lun_find(l, LUN_FLUSH) < 0)
+		lun_answer(l, 0, LUN_OK);
+	lun_crash(l);
+	flushes = l->sent[LUN_FLUSH];
+	vol_open(l->v, ++l->epoch, l->fx);
+	lun_step(l);
+	while (lun_find(l, LUN_WRITE) < 0) {
+		assert_true(l->count > 0);
+		lun_answer(l, 0, LUN_OK);
+	}
+	/* The first write is the head's: nothing else was left to do. */
+	assert_int_equal(l->sent[LUN_FLUSH], flushes + 1);
+	lun_run(l);
+	assert_int_equal(vol_state(l->v), VOL_READY);
+	lun_free(l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -560,6 +587,7 @@ int main(void)
 		cmocka_unit_test(a_damaged_block_in_its_place_is_overwritten),
 		cmocka_unit_test(a_block_in_its_place_that_cannot_be_read_is_overwritten),
 		cmocka_unit_test(replay_twice_is_replay_once),
+		cmocka_unit_test(a_replay_that_finds_all_in_place_flushes_before_it_empties_the_journal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
