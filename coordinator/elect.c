@@ -17,6 +17,15 @@ bool elect_able(const struct member *m, const struct member_node *n)
 	return n->answered && n->state.path == MPATH_OK && !is_victim(m, n);
 }
 
+bool elect_accused(const struct member *m, uint64_t epoch)
+{
+	for (uint32_t i = 0; i < m->node_count && epoch; i++)
+		if (m->nodes[i].answered && m->nodes[i].state.role == ROLE_CANDIDATE &&
+			m->nodes[i].state.against == epoch)
+			return true;
+	return false;
+}
+
 const struct member_node *elect_coordinator(const struct member *m)
 {
 	const struct member_node *best = NULL;
@@ -25,6 +34,8 @@ const struct member_node *elect_coordinator(const struct member *m)
 		const struct member_node *n = &m->nodes[i];
 
 		if (!n->answered || n->state.role < ROLE_RECOVERING)
+			continue;
+		if (elect_accused(m, n->state.epoch))
 			continue;
 		if (!best || n->state.epoch > best->state.epoch)
 			best = n;
@@ -51,9 +62,15 @@ uint32_t elect_others(const struct member *m, uint32_t node)
 {
 	uint32_t count = 0;
 
-	for (uint32_t i = 0; i < m->node_count; i++)
+	for (uint32_t i = 0; i < m->node_count; i++) {
+		const struct member_state *s = &m->nodes[i].state;
+
+		/* Who hangs withdraws no more: it is fenced. */
+		if (s->role >= ROLE_RECOVERING && elect_accused(m, s->epoch))
+			continue;
 		count += m->nodes[i].answered && m->nodes[i].node != node &&
-			 m->nodes[i].state.role >= ROLE_CANDIDATE;
+			 s->role >= ROLE_CANDIDATE;
+	}
 	return count;
 }
 

@@ -14,12 +14,18 @@
 
 #include "coordinator/member.h"
 
-/* Who has claimed: RECOVERING or more, answered; of several the highest epoch. NULL: nobody. */
+/* A CANDIDATE stands against this epoch: its coordinator hangs. */
+bool elect_accused(const struct member *m, uint64_t epoch);
+
+/*
+ * Who has claimed: RECOVERING or more, answered, and not accused; of several the highest epoch. NULL:
+ * nobody.
+ */
 const struct member_node *elect_coordinator(const struct member *m);
 
 /* The CANDIDATE that was delivered first in this view; NULL: none. */
 const struct member_node *elect_standing(const struct member *m);
-/* Members that are CANDIDATE or more, beside `node`. */
+/* Members that are CANDIDATE or more, beside `node` and who is accused. */
 uint32_t elect_others(const struct member *m, uint32_t node);
 
 /*

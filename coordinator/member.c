@@ -429,6 +429,7 @@ static void state_encode(const struct member *m, const struct member_state *s, s
 		cursor_put_u32(c, m->victims[i].incarnation);
 		cursor_put_u8(c, m->victims[i].dirty);
 	}
+	cursor_put_u64(c, s->against);
 }
 
 /* The list that follows the rest of a STATE. */
@@ -474,6 +475,7 @@ static bool state_decode(
 	get_text(c, s->name, sizeof(s->name));
 	get_text(c, s->addr, sizeof(s->addr));
 	list_decode(c, list);
+	s->against = cursor_u64(c);
 	if (!cursor_ok(c) || path > MPATH_CLEAN || role > ROLE_DRAINING)
 		return false;
 	if ((path == MPATH_NONE) != (s->incarnation == 0))
@@ -793,6 +795,15 @@ void member_set_role(
 	s->epoch = epoch;
 	s->handover = handover;
 	s->unfit = unfit;
+	m->publish = true;
+	m->changes++;
+}
+
+void member_set_against(struct member *m, uint64_t epoch)
+{
+	if (m->cfg.self.against == epoch)
+		return;
+	m->cfg.self.against = epoch;
 	m->publish = true;
 	m->changes++;
 }

@@ -60,6 +60,7 @@ struct member_state {
 	enum member_role role;
 	uint64_t epoch; /* the highest it knows; of RECOVERING and more: the one it claimed */
 	uint32_t handover; /* of a coordinator that gave up in order: who shall follow; 0: anyone */
+	uint64_t against; /* of a CANDIDATE: the epoch whose coordinator it says to hang; 0: none */
 	uint32_t load; /* volumes it coordinates */
 	bool unfit; /* tried to take over and could not: others first */
 	uint16_t port; /* of its redirect service */
@@ -147,6 +148,8 @@ void member_set_load(struct member *m, uint32_t load);
 /* For takeover.c only. */
 void member_set_role(
 	struct member *m, enum member_role role, uint64_t epoch, uint32_t handover, bool unfit);
+/* Goes with the role CANDIDATE: against the coordinator of that epoch, which hangs; 0: against nobody. */
+void member_set_against(struct member *m, uint64_t epoch);
 
 /*
  * Emits FX_CPG_SEND of our STATE if a view waits for it or it changed, FX_CPG_JOIN when corosync

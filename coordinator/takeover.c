@@ -44,7 +44,6 @@
 #include "coordinator/elect.h"
 #include "coordinator/takeover_priv.h"
 
-#define TAKEOVER_PATIENCE_NS (3 * NS_PER_SEC) /* the one who should stand does not: others do */
 #define STEPS_MAX 64
 
 #define TO(s) (1u << (s))
@@ -199,6 +198,7 @@ static void tell_role(struct takeover *t)
 	bool released = role == ROLE_NONE && t->handover && epoch == t->epoch;
 
 	member_set_role(t->m, role, epoch, released ? t->handover : 0, is_unfit(t));
+	member_set_against(t->m, role == ROLE_CANDIDATE && t->hung_node ? t->hung_epoch : 0);
 }
 
 void takeover_enter(struct takeover *t, enum takeover_state to)
@@ -210,6 +210,7 @@ void takeover_enter(struct takeover *t, enum takeover_state to)
 	t->deadline_ns = t->poll_ns = NEVER;
 	if (to != TK_FOLLOW)
 		t->following = 0;
+	takeover_hang_forget(t);
 	tell_role(t);
 }
 
@@ -317,6 +318,8 @@ static void follow(struct takeover *t, uint32_t node)
 	if (t->state != TK_FOLLOW || t->following != node) {
 		passive_move(t, TK_FOLLOW);
 		t->following = node;
+		t->hung_node = 0;
+		takeover_hang_forget(t);
 		if (!node)
 			t->deadline_ns = t->now_ns + TAKEOVER_PATIENCE_NS;
 		else
@@ -369,9 +372,11 @@ static void elect(struct takeover *t)
 		return; /* a look at the claim from FROZEN is under way */
 	} else if (ours) {
 		passive_move(t, TK_AGREE);
+		t->hung_node = 0;
 		takeover_stand(t, "nobody coordinates, we are to");
 	} else if (t->state == TK_FOLLOW && !t->following && t->now_ns >= t->deadline_ns &&
 		   takeover_path_works(t) && !t->unfit && !t->lost_split) {
+		t->hung_node = 0;
 		takeover_stand(t, "who should stand does not");
 	} else {
 		follow(t, 0);
@@ -413,6 +418,8 @@ static void passive(struct takeover *t)
 		return;
 	}
 	if (!told_everything(t))
+		return;
+	if (takeover_hang_stands(t))
 		return;
 	n = elect_coordinator(t->m);
 	if (!n)
@@ -499,10 +506,13 @@ static void run(struct takeover *t, struct effects *fx)
 		frozen(t, fx);
 		passive(t);
 		break;
+	case TK_FOLLOW:
+		takeover_hang_step(t, fx);
+		passive(t);
+		break;
 	case TK_IDLE:
 	case TK_AGREE:
 	case TK_HOLD:
-	case TK_FOLLOW:
 		passive(t);
 		break;
 	case TK_STAND:
@@ -567,6 +577,7 @@ uint64_t takeover_deadline(const struct takeover *t)
 	earlier(t, &at, member_deadline(t->m));
 	earlier(t, &at, fence_deadline(&t->fence));
 	earlier(t, &at, claim_io_deadline(&t->io));
+	earlier(t, &at, takeover_hang_deadline(t));
 	if (t->unfit)
 		earlier(t, &at, t->unfit_ns);
 	if (takeover_is_ours(t)) {
@@ -595,6 +606,8 @@ struct takeover *takeover_create(const struct takeover_config *cfg)
 	t->m = cfg->member;
 	t->mem = cfg->mem;
 	t->deadline_ns = t->poll_ns = NEVER;
+	t->hang.unheard_ns = NEVER;
+	takeover_hang_forget(t);
 	/* The fence's tags and the claim's never meet. */
 	fence_init(&t->fence, cfg->trace, cfg->tag_seed & ~(1ull << 54));
 	if (claim_io_init(&t->io, cfg->mem, cfg->uuid, cfg->tag_seed | (1ull << 54))) {

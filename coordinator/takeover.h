@@ -45,6 +45,11 @@
 #define TAKEOVER_WATCH_NS (CLAIM_BEAT_NS * 5 / 2)
 /* The loser of a split tries again when the winner's claim stood still so long. */
 #define TAKEOVER_FROZEN_NS (5 * CLAIM_BEAT_NS)
+/* A coordinator that hangs (takeover_hang.c): a follower looks at its claim after UNEASY without a word. */
+#define TAKEOVER_UNEASY_NS (1500 * NS_PER_MS)
+#define TAKEOVER_HUNG_NS (5 * NS_PER_SEC)
+#define TAKEOVER_STILL_NS (CLAIM_BEAT_NS * 7 / 4)
+#define TAKEOVER_LOOK_NS (500 * NS_PER_MS) /* from one look to the next; a slower one does not count */
 /* Who could not take over lets others try so long. */
 #define TAKEOVER_UNFIT_NS (15 * NS_PER_SEC)
 
@@ -133,6 +138,17 @@ void takeover_reclaimed(struct takeover *t, uint32_t node);
  * member, -ENODEV: it has no path, -EAGAIN: nobody serves just now, -EALREADY: it coordinates.
  */
 int takeover_move(struct takeover *t, uint32_t target, struct effects *fx);
+
+/*
+ * Every step, following: since when the coordinator has not been heard, by whatever way the node has to it.
+ * NEVER: there is none to be heard.
+ */
+void takeover_unheard(struct takeover *t, uint64_t since_ns);
+/*
+ * We took over from this node because it hung, and it has not spoken since; 0: nobody. It is fenced, not
+ * waited for, and holds nothing any more.
+ */
+uint32_t takeover_hung(const struct takeover *t);
 
 /*
  * On the coordinator: a node did not answer a recall, or broke the rules. Its present

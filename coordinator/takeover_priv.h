@@ -9,6 +9,19 @@
 #include "coordinator/claim_io.h"
 #include "coordinator/takeover.h"
 
+#define TAKEOVER_PATIENCE_NS (3 * NS_PER_SEC) /* the one who should stand does not: others do */
+
+/* takeover_hang.c: what a follower has seen of its coordinator's claim. */
+struct hang {
+	uint64_t unheard_ns; /* told by the node */
+	uint64_t since_ns; /* end of the first look that showed `seen`; NEVER: none did */
+	uint64_t still_ns; /* how long it stood still since */
+	uint64_t sent_ns, next_ns; /* a look: the one under way began, the next one is due */
+	uint64_t hung_ns; /* since when it is known to hang; NEVER: it is not */
+	bool reading;
+	struct claim seen;
+};
+
 struct takeover {
 	struct takeover_config cfg;
 	struct member *m;
@@ -36,6 +49,9 @@ struct takeover {
 	uint32_t moving_to; /* asked for */
 	uint32_t await_count; /* RECLAIM: who has not reclaimed yet */
 	uint32_t await[NODES_MAX];
+	struct hang hang;
+	uint32_t hung_node; /* we stand, or stood, against its epoch; 0: against nobody */
+	uint64_t hung_epoch;
 	bool fencing_all; /* the running fence: all but */
 	uint64_t step, lost_step; /* steps taken; the one that went to LOST */
 	uint64_t beat_sent_ns,
@@ -69,6 +85,13 @@ void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx);
 void takeover_fence_succeeded(struct takeover *t, struct effects *fx);
 /* Behind a file lock nobody needs to be fenced: the list is emptied. */
 void takeover_victims_forget(struct takeover *t);
+
+void takeover_hang_forget(struct takeover *t);
+/* In FOLLOW: looks, judges. */
+void takeover_hang_step(struct takeover *t, struct effects *fx);
+/* True: the coordinator hangs, and we stand. */
+bool takeover_hang_stands(struct takeover *t);
+uint64_t takeover_hang_deadline(const struct takeover *t);
 
 void takeover_candidate(struct takeover *t, struct effects *fx);
 void takeover_ours(struct takeover *t, struct effects *fx);

@@ -98,6 +98,8 @@ static bool ours_ends(struct takeover *t)
 		takeover_lose(t, "the coordinator is to be fenced");
 	else if (!v->quorate)
 		takeover_lose(t, "not quorate any more");
+	else if (elect_accused(t->m, t->epoch))
+		takeover_lose(t, "said to hang: another node takes over");
 	else if (other && other->node != takeover_self(t) && other->state.epoch > t->epoch)
 		takeover_lose(t, "another node coordinates a higher epoch");
 	return t->state == TK_LOST;
@@ -124,7 +126,7 @@ static void begin_reclaim(struct takeover *t)
 
 	t->await_count = 0;
 	for (uint32_t i = 0; i < v->count; i++)
-		if (member_find(t->m, v->nodes[i])->heard)
+		if (member_find(t->m, v->nodes[i])->heard && v->nodes[i] != takeover_hung(t))
 			t->await[t->await_count++] = v->nodes[i];
 	takeover_enter(t, TK_RECLAIM);
 	t->deadline_ns = t->now_ns + TAKEOVER_RECLAIM_NS;

@@ -268,6 +268,9 @@ static bool candidate_ends(struct takeover *t)
 	const struct member_view *v = member_view(t->m);
 	const struct member_node *other = elect_coordinator(t->m);
 
+	/* Until our own CANDIDATE is delivered the one that hangs still counts. */
+	if (other && t->hung_node && other->state.epoch == t->hung_epoch)
+		other = NULL;
 	if (!takeover_path_works(t) || member_own(t->m)->incarnation != t->incarnation) {
 		takeover_lose(t, member_was_fenced(t->m, t->incarnation)
 					 ? "fenced while a candidate"

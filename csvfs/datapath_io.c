@@ -292,6 +292,7 @@ static void post_block(struct io *io)
 	ev.block.write = op->io_write;
 	ev.block.fua = op->io_fua;
 	ev.block.unknown = op->io_unknown && op->io_write;
+	ev.block.rights = op->rights;
 	ev.block.ino = op->ino;
 	ev.block.seg_count = op->seg_count;
 	ev.block.segs = op->segs;
@@ -606,6 +607,7 @@ bool datapath_apply(struct datapath *d, const struct effect *e)
 		dp_layout_drop(d->dp, e->layout.ino);
 		break;
 	case FX_GATE:
+		dp_rights(d->dp, e->gate.rights);
 		dp_gate(d->dp, e->gate.gate, e->gate.lease_ns);
 		break;
 	default:

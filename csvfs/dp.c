@@ -225,6 +225,12 @@ static bool wants_fua(const struct dp_op *op)
 	return op->io_write && (op->sync || op->dsync);
 }
 
+/* What it was planned on is not known to be ours any more. */
+static bool is_void(const struct dp *dp, const struct dp_op *op)
+{
+	return op->drops != op->file->lf.drops || op->rights != dp->rights;
+}
+
 static enum dp_verdict enter(struct dp *dp, struct dp_op *op, bool unknown, struct dp_now now)
 {
 	struct dp_file *f = op->file;
@@ -232,6 +238,7 @@ static enum dp_verdict enter(struct dp *dp, struct dp_op *op, bool unknown, stru
 	if (!op->inside) {
 		op->inside = true;
 		op->drops = f->lf.drops;
+		op->rights = dp->rights;
 		list_add_tail(&op->ilink, &f->inside);
 		f->inside_count++;
 	}
@@ -318,7 +325,7 @@ enum dp_verdict dp_begin(struct dp *dp, struct dp_op *op, struct dp_now now)
 	if (op->state == DP_ST_NEW)
 		return begin_new(dp, op, now);
 	csv_assert(op->state == DP_ST_READY);
-	if (op->inside && op->drops == op->file->lf.drops)
+	if (op->inside && !is_void(dp, op))
 		return enter(dp, op, false, now);
 	if (op->inside)
 		leave(dp, op);
@@ -382,7 +389,7 @@ static enum dp_verdict written(struct dp *dp, struct dp_op *op, struct dp_now no
 static enum dp_verdict io_ok(struct dp *dp, struct dp_op *op, struct dp_now now)
 {
 	op->retries = 0;
-	if (op->drops != op->file->lf.drops)
+	if (is_void(dp, op))
 		return replan(dp, op, now);
 	if (!op->write)
 		return end(dp, op, op->result);
@@ -420,7 +427,7 @@ enum dp_verdict dp_done(struct dp *dp, struct dp_op *op, enum lun_status status,
 	case LUN_OK:
 		/* Rule 6: after the lease the space may have been another file's when it was read. */
 		if (!op->io_write && now.now_ns >= dp->lease_ns)
-			return enter(dp, op, true, now);
+			return enter(dp, op, false, now);
 		return io_ok(dp, op, now);
 	case LUN_RETRY:
 		return io_again(dp, op, now);
@@ -445,7 +452,7 @@ static enum dp_verdict committed(struct dp *dp, struct dp_op *op, int err, struc
 {
 	struct layout_file *lf = &op->file->lf;
 
-	if (!err && op->drops != lf->drops)
+	if (!err && is_void(dp, op))
 		return replan(dp, op, now);
 	if (!err && lf->size_known && lf->size < op->range.size)
 		lf->size = op->range.size;
@@ -467,7 +474,7 @@ enum dp_verdict dp_block_done(struct dp *dp, struct dp_op *op, int err, struct d
 enum dp_verdict dp_block_retry(struct dp *dp, struct dp_op *op, struct dp_now now)
 {
 	csv_assert(op->state == DP_ST_CORE);
-	if (op->drops != op->file->lf.drops)
+	if (is_void(dp, op))
 		return replan(dp, op, now);
 	return enter(dp, op, false, now);
 }
@@ -622,6 +629,11 @@ void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns)
 	dp->gate = gate;
 	dp->lease_ns = lease_ns;
 	dp->volume_drained = gate == GATE_CLOSED && !dp->direct_count;
+}
+
+void dp_rights(struct dp *dp, uint32_t rights)
+{
+	dp->rights = rights;
 }
 
 /* ------------------------------------------------------------------ events */

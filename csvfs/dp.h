@@ -29,7 +29,8 @@
  *  5. Gate of a file: an op is *inside* from its first DP_SUBMIT/DP_HANDOVER to DP_DONE, waiting for
  *     the core or for its commit included. DP_NEED_* and DP_WAIT are outside. Closed: nobody enters;
  *     EV_DRAINED(ino) when nobody is inside. If the layout is dropped all the same, those inside
- *     are planned anew when they come back, whatever their outcome.
+ *     are planned anew when they come back, whatever their outcome. What the core has of them it
+ *     gives back without doing it: it knows by op->rights what was planned before.
  *  6. Gate of the volume: GATE_DIRECT within the lease gives DP_SUBMIT, else DP_HANDOVER.
  *     EV_DRAINED(0) when it is closed and no DP_SUBMIT is in flight. A read that ends after the lease
  *     is not answered: DP_HANDOVER.
@@ -146,6 +147,7 @@ struct dp_op {
 	bool note_written, note_touched;
 	uint64_t seq;	 /* order of arrival */
 	uint64_t drops;	 /* of the file when planned */
+	uint32_t rights; /* of the node when it went inside: dp_rights() */
 	uint64_t lock_off, lock_end;
 	uint64_t img_off; /* in the file */
 	uint64_t retry_since_ns, not_before_ns;
@@ -222,6 +224,8 @@ void dp_layout_size(struct dp *dp, uint64_t ino, uint64_t size);
 void dp_layout_close(struct dp *dp, uint64_t ino);
 void dp_layout_drop(struct dp *dp, uint64_t ino);
 void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns);
+/* FX_GATE's number of the node's rights; before dp_gate(). EV_BLOCK carries op->rights. */
+void dp_rights(struct dp *dp, uint32_t rights);
 
 /* EV_WRITTEN, EV_TOUCHED of op, type and payload only. False: no more. */
 bool dp_op_event(struct dp_op *op, struct event *ev);

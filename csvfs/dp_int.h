@@ -26,6 +26,7 @@ struct dp {
 	struct layout layout;
 	enum gate gate;
 	uint64_t lease_ns;
+	uint32_t rights;
 	uint64_t seq;
 	uint32_t direct_count;	/* ops in IO */
 	bool volume_drained;	/* EV_DRAINED(0) is owed */

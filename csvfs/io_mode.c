@@ -182,7 +182,8 @@ bool io_path_look(struct io_path *p, uint32_t *since)
 	if (p->st != PST_UP || !p->reservations)
 		return false;
 	*since = p->looks;
-	/* One that is under way began before now: its answer proves less. */
+	/* One that is under way began before now: its answer proves less. The next one comes at once. */
+	p->look_again = p->tag != 0;
 	if (p->tag)
 		*since = p->looks + 1;
 	else
@@ -274,9 +275,11 @@ static void on_look(struct io_path *p, const struct event *ev, struct effects *f
 {
 	uint64_t ours = io_path_key(p->node, p->incarnation);
 
-	p->look_ns = ev->now_ns + (ev->lun.status == LUN_RETRY ? RETRY_STEP_NS : LOOK_NS);
+	p->look_ns = ev->now_ns + (ev->lun.status == LUN_RETRY ? RETRY_STEP_NS :
+					  p->look_again ? 0 : LOOK_NS);
 	if (ev->lun.status == LUN_RETRY || !p->reservations)
 		return;
+	p->look_again = false;
 	if (ev->lun.status != LUN_OK) {
 		io_path_lose(p, "the LUN does not tell its registrations", ev->now_ns, fx);
 		return;

@@ -60,6 +60,7 @@ struct io_path {
 	uint64_t retry_at_ns, retry_ns;
 	uint64_t settle_until_ns;
 	uint32_t looks;	  /* how often our registration was seen to be there, while UP */
+	bool look_again; /* somebody waits for one that begins after the present one */
 	uint64_t look_ns; /* when the registrations are looked at again */
 	uint64_t first_loss_ns, lost_ns;
 	uint32_t losses, retries;

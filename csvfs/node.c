@@ -297,6 +297,7 @@ void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx)
 static void evicted(struct node *n, bool in_session, struct effects *fx)
 {
 	n->evictions++;
+	n->voiding = true;
 	n->standing = false;
 	node_file_forget_layouts(n, fx);
 	if (n->coord && !in_session) {
@@ -491,8 +492,12 @@ static void follow(struct node *n, struct effects *fx)
 		n->coord = session_open(n->sessions, c.node, c.name, c.addr, c.port);
 		n->coord_node = c.node;
 		n->coord_epoch = c.epoch;
+		n->coord_heard_ns = n->now_ns;
 		n->reclaim = RECLAIM_NONE;
 	}
+	if (n->coord && n->coord->state == SESSION_UP && n->coord->heard_ns > n->coord_heard_ns)
+		n->coord_heard_ns = n->coord->heard_ns;
+	takeover_unheard(n->tk, n->coord ? n->coord_heard_ns : NEVER);
 	if (n->coord && session_lease_ns(n->coord) &&
 		session_lease_ns(n->coord) + n->cfg.lease_ns > n->lease_ns &&
 		n->reclaim == RECLAIM_SERVED)
@@ -815,10 +820,38 @@ static void expire_held(struct node *n, struct effects *fx)
 		node_data_expired(n, id, fx);
 }
 
+/*
+ * No step for so long: stopped, or the whole machine paused. Others may have gone on without us, and their
+ * word for it may still wait behind other events. Whoever took over has fenced us first: until the LUN has
+ * shown our registration nothing is answered from what we knew, and the data path (node_data.c, rule 5)
+ * has stopped by itself.
+ */
+static void woke(struct node *n)
+{
+	uint64_t gap = n->now_ns - n->stepped_ns;
+
+	n->stepped_ns = n->now_ns;
+	if (gap < NODE_AWAKE_NS || !io_path_look(&n->path, &n->unsure_look))
+		return;
+	if (!n->unsure)
+		trace(n->trace, TRACE_WARN, "slept for %lu ms -> looks whether we are still registered",
+			gap / NS_PER_MS);
+	n->unsure = true;
+}
+
+/* What is answered now was true when the LUN last showed us as one who may write. */
+static void sure(struct node *n)
+{
+	if (n->path.st != PST_UP || n->path.looks > n->unsure_look)
+		n->unsure = false;
+}
+
 static void advance(struct node *n, struct effects *fx)
 {
 	n->again = false;
 	path_step(n, fx);
+	if (n->unsure)
+		sure(n);
 	takeover_step(n->tk, n->now_ns, fx);
 	/* A state that takeover reached just now may want something of the path at once. */
 	path_step(n, fx);
@@ -834,7 +867,8 @@ static void advance(struct node *n, struct effects *fx)
 	node_server_step(n, fx);
 	node_file_step(n, n->now_ns, fx);
 	node_data_step(n, fx);
-	client_step(n->client, n->now_ns, fx);
+	if (!n->voiding)
+		client_step(n->client, n->now_ns, fx);
 	expire_held(n, fx);
 	if (n->coord && n->coord->distrusted)
 		node_refuse_mount(n, -EACCES, n->coord->why);
@@ -850,6 +884,7 @@ void node_step(struct node *n, const struct event *ev, struct effects *fx)
 	csv_assert(ev->now_ns >= n->now_ns);
 	effects_reset(fx);
 	n->now_ns = ev->now_ns;
+	woke(n);
 	n->wall_ns = ev->wall_ns;
 	n->sessions->now_ns = ev->now_ns;
 	member_event(&n->member, ev);
@@ -873,6 +908,8 @@ uint64_t node_deadline(const struct node *n)
 	d = least(d, node_file_deadline(n));
 	d = least(d, node_server_deadline(n));
 	d = least(d, node_data_deadline(n));
+	if (n->path.st == PST_UP && n->cfg.reservations)
+		d = least(d, n->stepped_ns + NODE_AWAKE_NS / 2);
 	if (n->again || n->reclaim == RECLAIM_SENDING || (n->stop == STOP_EXIT && !n->exited))
 		d = 0;
 	if (n->exited)
@@ -888,6 +925,16 @@ bool node_ready(const struct node *n)
 uint32_t node_evictions(const struct node *n)
 {
 	return n->evictions;
+}
+
+uint64_t node_epoch(const struct node *n)
+{
+	return takeover_epoch(n->tk);
+}
+
+bool node_coordinates(const struct node *n)
+{
+	return takeover_state(n->tk) == TK_SERVE;
 }
 
 void node_check(const struct node *n)

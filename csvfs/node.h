@@ -57,6 +57,10 @@ bool node_ready(const struct node *n);
 /* How often in this life others took this node's rights away: what it had not synced may be lost. */
 uint32_t node_evictions(const struct node *n);
 
+/* For tests and the simulator: the newest epoch that this node knows of, and whether it is its own. */
+uint64_t node_epoch(const struct node *n);
+bool node_coordinates(const struct node *n);
+
 /* Asserts every invariant that can be seen from one node. For tests and the simulator. */
 void node_check(const struct node *n);
 

@@ -17,6 +17,11 @@
  *  4. For another node we do block I/O only while it is a member that we serve, or it follows us, and our
  *     own path is UP. What fails here with an unknown outcome is answered only when our own lost
  *     incarnation is fenced: until then it might still land.
+ *  5. The data path submits and answers for NODE_AWAKE_NS after a step of ours, no longer: when the whole
+ *     daemon sleeps it is not us who could tell it to stop. After a sleep nothing goes on before the
+ *     LUN has shown that we were not fenced. (Writes need no such care: the target refuses them.)
+ *  6. When our rights were taken away, block I/O that was planned under them is not done any more, on no
+ *     path: its place may be another's. The data path plans it anew (FX_GATE's `rights`).
  */
 #include <errno.h>
 #include <string.h>
@@ -90,8 +95,24 @@ void node_data_block(struct node *n, const struct event *ev, struct effects *fx)
 	/* On a path that is up nothing ends so unless somebody took our registration away. */
 	if (ev->block.unknown && n->path.st == PST_UP)
 		io_path_lose(&n->path, "the LUN refused a write, or it was lost", n->now_ns, fx);
-	if (client_block_submit(n->client, ev))
+	/* Rule 6. */
+	if (ev->block.rights != n->evictions)
+		effects_add(fx, FX_BLOCK_RETRY, ev->tag);
+	else if (client_block_submit(n->client, ev))
 		block_done(ev->tag, -ENOMEM, fx);
+}
+
+/* Rule 6. Before anything is sent. */
+static void give_back_void(struct node *n, struct effects *fx)
+{
+	uint64_t tag;
+
+	while (n->voiding && effects_room(fx, 4, 4096)) {
+		n->voiding = client_block_next_void(n->client, &tag);
+		if (n->voiding)
+			effects_add(fx, FX_BLOCK_RETRY, tag);
+	}
+	n->again |= n->voiding;
 }
 
 /* To the queue of what waits for a way, ours or a peer's. */
@@ -285,6 +306,14 @@ static void served_done(struct node *n, struct served *v, const struct event *ev
 	v->lun_tag = 0;
 	if (ev->lun.data)
 		v->data = ev->lun.data;
+	/* Rule 5: read before we slept, perhaps another's by now. */
+	if (n->unsure && v->op == BLOCK_READ && ev->lun.status == LUN_OK) {
+		if (v->data)
+			effects_add(fx, FX_DATA_FREE, 0)->data = v->data;
+		v->data = 0;
+		v->retry_ns = n->now_ns + RETRY_NS;
+		return;
+	}
 	switch (ev->lun.status) {
 	case LUN_RETRY:
 		if (v->retries++ < RETRIES_MAX) {
@@ -403,18 +432,32 @@ static enum io_mode choose_mode(struct node *n, const char **why)
 	return IO_PAUSED;
 }
 
+/* Rule 5. Not with each step: that would be an effect for each event. */
+static uint64_t awake(struct node *n)
+{
+	if (!n->unsure && n->now_ns + NODE_AWAKE_NS / 2 >= n->awake_ns)
+		n->awake_ns = n->now_ns + NODE_AWAKE_NS;
+	return n->awake_ns;
+}
+
 static void set_gate(struct node *n, enum gate g, struct effects *fx)
 {
 	uint64_t lease = n->cfg.standalone && !n->cfg.reservations ? NEVER : n->lease_ns;
 	struct effect *e;
 
-	if (g == n->gate && (g == GATE_CLOSED || lease == n->gate_lease_ns))
+	if (n->cfg.reservations && g == GATE_DIRECT && awake(n) < lease)
+		lease = n->awake_ns;
+
+	if (g == n->gate && n->gate_rights == n->evictions &&
+		(g == GATE_CLOSED || lease == n->gate_lease_ns))
 		return;
+	n->gate_rights = n->evictions;
 	n->gate = g;
 	n->gate_lease_ns = lease;
 	e = effects_add(fx, FX_GATE, 0);
 	e->gate.gate = g;
 	e->gate.lease_ns = lease;
+	e->gate.rights = n->evictions;
 }
 
 static void set_mode(struct node *n, enum io_mode m, const char *why)
@@ -444,17 +487,22 @@ void node_data_step(struct node *n, struct effects *fx)
 	if (n->cfg.standalone && !n->cfg.reservations)
 		n->lease_ns = NEVER;
 	served_step(n, fx);
-	if (old_attempts_over(n))
+	give_back_void(n, fx);
+	if (old_attempts_over(n) && !n->voiding)
 		client_block_resend(n->client);
 	m = choose_mode(n, &why);
 	set_mode(n, m, why);
 	switch (m) {
 	case IO_DIRECT:
 		set_gate(n, GATE_DIRECT, fx);
-		give_back(n, fx);
+		/* While unsure the gate's time is over, and what is given back would come again at once. */
+		if (!n->unsure)
+			give_back(n, fx);
 		break;
 	case IO_BLOCK_REDIRECTED:
 		set_gate(n, GATE_CLOSED, fx);
+		if (n->voiding)
+			break;
 		if (client_block_session(n->client) != n->coord)
 			client_block_peer(n->client, n->coord, (uint32_t)n->cfg.life | 1);
 		break;
@@ -490,5 +538,8 @@ uint64_t node_data_deadline(const struct node *n)
 	}
 	if (n->gate == GATE_DIRECT && n->lease_ns < d)
 		d = n->lease_ns;
+	if (n->gate == GATE_DIRECT && n->cfg.reservations && !n->unsure &&
+		n->awake_ns - NODE_AWAKE_NS / 2 < d)
+		d = n->awake_ns - NODE_AWAKE_NS / 2;
 	return d;
 }

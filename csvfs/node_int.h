@@ -106,6 +106,12 @@ struct nflush {
 
 /* ------------------------------------------------------------------ */
 
+/*
+ * A step is taken at least every half of it. Less than the least time in which others can give away what we
+ * hold: corosync's token (1 s and more), then a fence.
+ */
+#define NODE_AWAKE_NS NS_PER_SEC
+
 enum io_mode { IO_PAUSED, IO_DIRECT, IO_BLOCK_REDIRECTED };
 
 enum reclaim_st { RECLAIM_NONE, RECLAIM_LOOKING, RECLAIM_SENDING, RECLAIM_SENT, RECLAIM_SERVED };
@@ -146,6 +152,7 @@ struct node {
 	uint32_t coord_node; /* outgoing session wanted to it; 0: none, or ourselves */
 	struct session *coord;
 	uint64_t coord_epoch;
+	uint64_t coord_heard_ns; /* the last word from it, or when we began to follow it */
 	enum reclaim_st reclaim;
 	struct file *reclaim_at;
 	uint32_t reclaim_count, reclaim_look;
@@ -160,6 +167,12 @@ struct node {
 	int64_t mode_since_ns;
 	enum gate gate;
 	uint64_t gate_lease_ns, lease_ns;
+	uint32_t gate_rights;
+	bool voiding; /* block I/O that was planned before we lost our rights goes back to the data path */
+	/* A node that slept knows nothing of what happened meanwhile (node.c, woke()). */
+	uint64_t stepped_ns, awake_ns; /* of the last step; until then the data path may believe in us */
+	bool unsure;
+	uint32_t unsure_look;
 	bool admin_pause, admin_redirect;
 	struct list flushes;
 	uint64_t lun_count;

@@ -273,6 +273,18 @@ void node_peers_timers(struct node *n, struct effects *fx)
 	}
 }
 
+/*
+ * Nothing that it began can end any more. Of another life of its node: this one is gone, but for what is on
+ * the fence list from that very step on. Of the same: without a path it reads nothing. That it has been
+ * fenced (before we saw it leave) says nothing of its reads.
+ */
+static bool left_cleanly(const struct node *n, const struct peer *p, const struct member_node *m)
+{
+	if (!m || m->state.life != p->life)
+		return !member_victim_pending(&n->member, p->node);
+	return m->state.path == MPATH_CLEAN || m->state.path == MPATH_NONE;
+}
+
 /* A node that left: its rights end when it is fenced (if it was unclean) and its lease is over. */
 void node_peers_departed(struct node *n, struct effects *fx)
 {
@@ -290,8 +302,7 @@ void node_peers_departed(struct node *n, struct effects *fx)
 		if (m && m->member && m->state.life == p->life && !p->evicted_ns)
 			continue;
 		if (!p->evicted_ns) {
-			/* Who left without a word is on the fence list from that very step on. */
-			bool clean = !member_victim_pending(&n->member, p->node);
+			bool clean = left_cleanly(n, p, m);
 
 			p->served = p->reclaimed = p->entitled = false;
 			p->evicting = true;

@@ -20,7 +20,8 @@
  *     Others were out of sight when what they held may have been given away: theirs are void.
  *  8. A file is opened only when no write of a node that is gone is in flight here on its behalf: whoever
  *     restarts what ran there opens its disk first, and nothing old may land in it (invariant 9).
- *  6. Replies leave when the engine says durable. A reply whose session is gone is dropped: the node
+ *  6. Replies leave when the engine says durable, and we know that we were not replaced while we slept
+ *     (node.c, woke()). A reply whose session is gone is dropped: the node
  *     asks again, and the reply cache answers.
  */
 #include <errno.h>
@@ -627,7 +628,8 @@ static void engine_replies(struct node *n, struct effects *fx)
 {
 	struct vol_req *vr;
 
-	while (n->vol && effects_room(fx, 80, 160u << 10) && (vr = vol_next_done(n->vol)))
+	while (n->vol && !n->unsure && effects_room(fx, 80, 160u << 10) &&
+		(vr = vol_next_done(n->vol)))
 		engine_done(n, vr->owner, fx);
 }
 
@@ -664,7 +666,7 @@ static void entitle_members(struct node *n)
 		struct peer *p;
 
 		/* One that is silent may have been given up long ago and not know it yet. */
-		if (!m || !m->answered)
+		if (!m || !m->answered || m->node == takeover_hung(n->tk))
 			continue;
 		p = node_peer_get(n, m->node, m->state.life);
 		if (p)

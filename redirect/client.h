@@ -139,6 +139,13 @@ enum client_block_result client_block_reply(struct client *c, struct session *s,
  */
 bool client_block_next_idle(struct client *c, uint64_t *tag);
 
+/*
+ * All that was planned is void: takes one I/O of file data none of whose pieces is SENT, UNKNOWN ones
+ * included; the caller emits FX_BLOCK_RETRY with *tag. It is done anew under rights that are given only when
+ * no older attempt can land (B1). False: there is none.
+ */
+bool client_block_next_void(struct client *c, uint64_t *tag);
+
 /* True: nothing of it had been sent (a read: or nothing is any more): forgotten, the caller answers -EINTR. */
 bool client_block_cancel(struct client *c, uint64_t tag);
 

@@ -389,6 +389,21 @@ bool client_block_next_idle(struct client *c, uint64_t *tag)
 	return false;
 }
 
+bool client_block_next_void(struct client *c, uint64_t *tag)
+{
+	list_for_each_entry_safe (io, tmp, &c->ios, struct client_io, link) {
+		bool answered = io->expired;
+
+		if (io->flush || io->count[CLIENT_PIECE_SENT])
+			continue;
+		*tag = io->tag;
+		io_free(c, io);
+		if (!answered)
+			return true;
+	}
+	return false;
+}
+
 bool client_block_cancel(struct client *c, uint64_t tag)
 {
 	list_for_each_entry (io, &c->ios, struct client_io, link) {

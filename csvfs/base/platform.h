@@ -187,6 +187,7 @@ struct event {
 		struct {
 			bool write, fua, flush;
 			bool unknown; /* a direct attempt was made and its outcome is unknown */
+			uint32_t rights; /* FX_GATE's, when it was planned */
 			uint64_t ino;
 			uint32_t seg_count;
 			const struct seg *segs;
@@ -218,7 +219,7 @@ enum fx_type {
 
 	FX_REPLY,	 /* tag, reply: ends EV_REQUEST */
 	FX_BLOCK_DONE,	 /* tag, status: ends EV_BLOCK, EV_COMMIT; err: 0 or a negative errno */
-	FX_BLOCK_RETRY,	 /* tag: ends EV_BLOCK: the gate is open, submit it yourself */
+	FX_BLOCK_RETRY,	 /* tag: ends EV_BLOCK: the gate is open, or the plan is void: see to it yourself */
 	FX_BLOCK_DATA,	 /* tag, blockdata: bytes read for a piece of EV_BLOCK; copy them to its buffer */
 
 	FX_LAYOUT_PUT,	 /* layout: what is known of a range of a file; replaces what was known there */
@@ -271,6 +272,8 @@ struct effect {
 		struct {
 			enum gate gate;
 			uint64_t lease_ns; /* no I/O is submitted or answered after this time */
+			/* Grows when all rights were lost at once: what was planned before is void. */
+			uint32_t rights;
 		} gate;
 		uint64_t data;
 	};

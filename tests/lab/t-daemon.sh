@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The coordinator's daemon is killed: another one takes over. Then a coordinator's daemon hangs for a
-# while and wakes up: nobody replaces it (it is still a member; a watchdog is yet to come), metadata
+# The coordinator's daemon is killed: another one takes over. Then a coordinator's daemon hangs for less
+# time than it takes to be given up (t-hang.sh: for more) and wakes up: nobody replaces it, metadata
 # waits for it, data does not, and no application sees an error.
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
@@ -18,7 +18,7 @@ for how in KILL STOP; do
 	lab kill "$hit" $how
 	for n in "${others[@]}"; do
 		if [ $how = STOP ]; then
-			sleep 4
+			sleep 3
 			lab kill "$hit" CONT
 		else
 			within 20 coordinator_is_other $n "$hit" || fail "$n follows $(state $n .coordinator)"

@@ -209,6 +209,7 @@ static void sop_handover(struct sim *s, struct sop *o)
 	ev.block.write = op->io_write;
 	ev.block.fua = op->io_fua;
 	ev.block.unknown = op->io_unknown;
+	ev.block.rights = op->rights;
 	ev.block.ino = op->ino;
 	ev.block.segs = op->segs;
 	ev.block.seg_count = op->seg_count;
@@ -467,6 +468,7 @@ static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 		dp_layout_drop(n->dp, e->layout.ino);
 		return;
 	case FX_GATE:
+		dp_rights(n->dp, e->gate.rights);
 		dp_gate(n->dp, e->gate.gate, e->gate.lease_ns);
 		return;
 	case FX_DATA_FREE:
@@ -531,6 +533,10 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 	}
 	if (n->up && n->life_nr == life)
 		after_dp(s, n);
+	if (s->plan.only_harmless && s->settled_epoch && !s->healing && n->up &&
+		node_epoch(n->core) > s->settled_epoch)
+		sim_fail(s, "a healthy coordinator has lost its epoch: %lu -> %lu", s->settled_epoch,
+			node_epoch(n->core));
 }
 
 /*

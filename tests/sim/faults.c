@@ -82,12 +82,103 @@ static void pause_node(struct sim *s, struct snode *n)
 	}
 }
 
+static struct snode *coordinator(struct sim *s)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		if (s->n[i].up && node_coordinates(s->n[i].core) && s->n[i].paused_until <= s->now_ns)
+			return &s->n[i];
+	}
+	return NULL;
+}
+
+/* The daemon is stopped, and its corosync is well: no view changes. */
+static void hang_node(struct sim *s, struct snode *n)
+{
+	uint64_t t = 100 * MS + draw(s, 25 * SEC);
+
+	if (s->plan.only_hangs) {
+		for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+			if (s->n[i].hangs_until > s->now_ns)
+				return;
+		}
+		t = 8 * SEC + draw(s, 17 * SEC);
+		/* It comes back, with another incarnation, and what it held is settled. */
+		n->hangs_until = s->now_ns + t + 30 * SEC;
+	}
+	s->hangs++;
+	sim_log(s, "node %u HANGS for %lu ms", n->id, t / MS);
+	n->paused_until = n->woke_ns = s->now_ns + t;
+}
+
+static void port_join(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	n->port_cut = false;
+	sim_log(s, "node %u: redirect port is back", n->id);
+}
+
+/* Parted and joined within moments: not everybody sees every view. */
+static void flap(struct sim *s)
+{
+	bool split = false;
+
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		s->n[i].side = (uint32_t)draw(s, 2);
+		split |= s->n[i].side != s->n[1].side;
+	}
+	if (!split)
+		return;
+	s->flaps++;
+	sim_log(s, "the network FLAPS");
+	for (uint32_t i = 1; i <= s->plan.nodes; i++)
+		load_node_evicted(s, &s->n[i]);
+	cluster_change(s);
+	sim_at(s, s->now_ns + draw(s, 300) * MS, join_sides, NULL);
+}
+
+static void rare_fault(struct sim *s, struct snode *n, uint64_t which)
+{
+	switch (which) {
+	case 0:
+		if (s->plan.hang && (s->plan.only_hangs || chance(s, 50)))
+			n = coordinator(s);
+		if (s->plan.hang && n && n->up && n->paused_until < s->now_ns)
+			hang_node(s, n);
+		return;
+	case 1:
+		if (s->plan.port_cut && !n->port_cut) {
+			s->port_cuts++;
+			sim_log(s, "node %u: redirect port CUT", n->id);
+			n->port_cut = true;
+			sim_at(s, s->now_ns + 500 * MS + draw(s, 20000) * MS, port_join, n);
+		}
+		return;
+	case 2:
+		if (s->plan.slow_lun && s->slow_until_ns < s->now_ns) {
+			s->slow_luns++;
+			s->slow_until_ns = s->now_ns + SEC + draw(s, 15) * SEC;
+			sim_log(s, "the LUN is SLOW until %lu us", s->slow_until_ns / 1000);
+		}
+		return;
+	case 3:
+		if (s->plan.flap)
+			flap(s);
+		return;
+	}
+}
+
 /* One fault, of a kind that this seed has. */
 static void fault(struct sim *s)
 {
 	struct snode *n = any(s);
+	uint64_t which = draw(s, 12);
 
-	switch (draw(s, 8)) {
+	if (which >= 8) {
+		rare_fault(s, n, which - 8);
+		return;
+	}
+	switch (which) {
 	case 0:
 		if (s->plan.crash && n->up && up_count(s) > 1) {
 			s->crashes++;
@@ -160,14 +251,15 @@ void faults_start(struct sim *s)
 void faults_heal(struct sim *s)
 {
 	s->healing = true;
+	s->slow_until_ns = 0;
 	sim_log(s, "---- everything heals");
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
 		struct snode *n = &s->n[i];
 
 		lun_restore(s, n);
 		n->side = 0;
-		if (n->paused_until > s->now_ns)
-			n->paused_until = n->woke_ns = s->now_ns;
+		n->port_cut = false;
+		sim_wake(s, n);
 		if (!n->up)
 			node_start(s, n);
 	}

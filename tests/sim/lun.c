@@ -102,7 +102,7 @@ static void deliver(struct sim *s, void *arg)
 		return;
 	}
 	if (n->paused_until > s->now_ns) {
-		sim_at(s, n->paused_until, deliver, c);
+		sim_at_node(s, n, n->paused_until, deliver, c);
 		return;
 	}
 	c->orphan = true; /* answered */
@@ -326,6 +326,8 @@ static void arrive(struct sim *s, void *arg)
 	struct lun_cmd_state *c = arg;
 	uint64_t hold = sim_delay(s, 20 * 1000, 5 * MS);
 
+	if (s->slow_until_ns > s->now_ns)
+		hold += draw(s, 3 * SEC);
 	if (c->done || c->lost) {
 		c->done |= c->orphan;
 		drop(c);

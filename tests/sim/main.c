@@ -213,10 +213,23 @@ static void draw_plan(struct sim *s)
 	p->late_writes = chance(s, 40) && !(forbidden & 64);
 	p->san_loss = chance(s, 20) && !(forbidden & 128);
 	p->net_break = chance(s, 40) && !(forbidden & 256);
+	p->hang = chance(s, 30) && !(forbidden & 512);
+	p->port_cut = chance(s, 25) && !(forbidden & 1024);
+	p->slow_lun = chance(s, 20) && !(forbidden & 2048);
+	p->flap = chance(s, 25) && !(forbidden & 4096);
 	p->safety_ns = 5 * SEC + draw(s, 40) * SEC;
 	p->clients = 1 + (uint32_t)draw(s, 3);
 	p->files = 1 + (uint32_t)draw(s, 4);
 	p->names = 1 + (uint32_t)draw(s, 6);
+	p->only_harmless = chance(s, 6);
+	p->only_hangs = !p->only_harmless && chance(s, 6) && p->hang;
+	if (!p->only_harmless && !p->only_hangs)
+		return;
+	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes =
+		p->san_loss = p->flap = false;
+	p->hang = p->only_hangs;
+	p->port_cut = p->slow_lun = p->net_break = p->only_harmless;
+	p->safety_ns += 60 * SEC;
 }
 
 static void run_until(struct sim *s, uint64_t t)
@@ -261,6 +274,10 @@ static void phases(struct sim *s)
 	for (uint32_t i = 1; i <= s->plan.nodes; i++)
 		node_start(s, &s->n[i]);
 	faults_start(s);
+	if (s->plan.only_harmless || s->plan.only_hangs) {
+		run_until(s, 2 * SEC);
+		s->settled_epoch = node_epoch(s->n[1].core);
+	}
 	if (dump_at_ns && dump_at_ns < s->plan.safety_ns) {
 		run_until(s, dump_at_ns);
 		load_say_stuck(s);
@@ -331,6 +348,12 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	totals->pauses += s->pauses;
 	totals->moves += s->moves;
 	totals->san_losses += s->san_losses;
+	totals->hangs += s->hangs;
+	totals->port_cuts += s->port_cuts;
+	totals->slow_luns += s->slow_luns;
+	totals->flaps += s->flaps;
+	if (s->stall_ns > totals->stall_ns)
+		totals->stall_ns = s->stall_ns;
 	totals->now_ns += s->now_ns;
 	load_destroy(s);
 	lun_destroy(s);
@@ -384,6 +407,12 @@ static void add_up(struct sim *t, const struct share *sh, uint64_t *done, uint64
 	t->pauses += sh->totals.pauses;
 	t->moves += sh->totals.moves;
 	t->san_losses += sh->totals.san_losses;
+	t->hangs += sh->totals.hangs;
+	t->port_cuts += sh->totals.port_cuts;
+	t->slow_luns += sh->totals.slow_luns;
+	t->flaps += sh->totals.flaps;
+	if (sh->totals.stall_ns > t->stall_ns)
+		t->stall_ns = sh->totals.stall_ns;
 }
 
 static int usage(void)
@@ -454,9 +483,10 @@ int main(int argc, char **argv)
 	sec = (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9;
 	printf("%lu seeds, %lu failed, %.1f s (%.0f a second); %lu virtual hours, %lu operations, "
 	       "%lu of data; %u crashes, %u paths lost, %u partitions, %u pauses, %u moves, "
-	       "%u SAN power losses\n", done, failed, sec, (double)done / sec,
+	       "%u SAN power losses, %u hangs (stall %.1f s), %u ports cut, %u slow LUNs, %u flaps\n", done, failed, sec, (double)done / sec,
 		totals->now_ns / SEC / 3600, totals->ops_done, totals->data_ops, totals->crashes,
 		totals->path_losses, totals->partitions, totals->pauses, totals->moves,
-		totals->san_losses);
+		totals->san_losses, totals->hangs, (double)totals->stall_ns / 1e9, totals->port_cuts,
+		totals->slow_luns, totals->flaps);
 	return failed != 0;
 }

@@ -51,6 +51,32 @@ static struct item pop(struct sim *s)
 	return top;
 }
 
+void sim_wake(struct sim *s, struct snode *n)
+{
+	struct item *old = s->heap;
+	uint32_t count = s->heap_count, waits = 0;
+	uint64_t until = n->paused_until;
+
+	if (until <= s->now_ns)
+		return;
+	n->paused_until = n->woke_ns = s->now_ns;
+	s->heap = NULL;
+	s->heap_count = s->heap_room = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t order = s->order;
+
+		if (old[i].node == n->id && old[i].at_ns == until) {
+			old[i].at_ns = s->now_ns;
+			waits++;
+		}
+		s->order = old[i].order;
+		push(s, old[i]);
+		s->order = order;
+	}
+	free(old);
+	sim_log(s, "node %u WAKES, %u things wait for it", n->id, waits);
+}
+
 bool sim_run_one(struct sim *s)
 {
 	struct item it;

@@ -47,6 +47,13 @@ struct sim_plan {
 	bool write_cache;	/* the LUN has a volatile cache */
 	bool abort_supported;	/* PREEMPT AND ABORT */
 	bool crash, daemon_kill, pause, path_loss, partition, move, late_writes, san_loss, net_break;
+	bool hang, port_cut, slow_lun, flap;
+	/*
+	 * Runs in which only some faults happen, so that more can be demanded. Harmless: the port cut, a
+	 * slow LUN, broken connections: nobody loses the epoch. Hangs: of the coordinator, one at a time:
+	 * the others wait for HANG_STALL_NS at most.
+	 */
+	bool only_harmless, only_hangs;
 	uint64_t safety_ns;
 	uint32_t clients;	/* per node */
 	uint32_t files, names;
@@ -107,6 +114,7 @@ struct snode {
 	uint64_t life_nr;     /* counts lives */
 	uint64_t paused_until;
 	uint64_t woke_ns; /* end of the last pause */
+	uint64_t hangs_until; /* only_hangs: and then some time to recover */
 	struct node *core;
 	struct mem mem, dp_mem;
 	void *region, *dp_region;
@@ -115,6 +123,7 @@ struct snode {
 	uint64_t timer_at;
 	struct sim_nexus *nexus;
 	bool path_cut;	      /* the way to the LUN is cut */
+	bool port_cut;	      /* its redirect port, to and from all others; corosync's network is well */
 	uint64_t path_ops;
 	uint64_t next_conn;
 	bool ready;
@@ -152,8 +161,14 @@ struct sim {
 	uint8_t uuid[16];
 	uint64_t root_ino;
 	uint32_t crashes, path_losses, partitions, pauses, moves, san_losses;
+	uint32_t hangs, port_cuts, slow_luns, flaps;
 	uint64_t ops_done, data_ops, takeovers;
+	uint64_t slow_until_ns; /* the LUN */
+	uint64_t settled_epoch; /* only_harmless: when all were served first; 0: not yet */
+	uint64_t stall_ns;	/* the longest that a request took on a node that did not hang */
 };
+
+#define HANG_STALL_NS (10 * SEC)
 
 /* Draws. */
 static inline uint64_t draw(struct sim *s, uint64_t n)
@@ -178,6 +193,8 @@ void sim_free(void *p);
 void sim_at(struct sim *s, uint64_t at_ns, sim_fn fn, void *arg);
 void sim_at_node(struct sim *s, struct snode *n, uint64_t at_ns, sim_fn fn, void *arg);
 bool sim_run_one(struct sim *s);
+/* A paused node goes on now; what happened to it meanwhile comes first, in its order. */
+void sim_wake(struct sim *s, struct snode *n);
 
 /* lun.c */
 void lun_create(struct sim *s);

@@ -45,6 +45,9 @@ struct lab_node {
 	bool up; /* the daemon runs */
 	bool path; /* its way to the LUN works */
 	bool paused; /* it gets nothing and says nothing */
+	bool port_cut; /* nobody hears it, nor it them, but over corosync */
+	uint32_t heard_node; /* whom it follows, and when it heard it last */
+	uint64_t heard_ns;
 	bool deaf; /* node.c's part is not played: nobody answers TK_OPEN, TK_RECLAIM, TK_DRAIN */
 	bool slow_close; /* the engine does not close */
 	bool gone; /* it has stopped in order */
@@ -477,6 +480,23 @@ static bool lab_act(struct lab *l, struct lab_node *n)
 	return entered;
 }
 
+/* What node.c knows by its session: is the coordinator that it follows heard? */
+static void lab_hear(struct lab *l, struct lab_node *n)
+{
+	struct takeover_coordinator c = takeover_coordinator(n->t);
+	const struct lab_node *o = &l->node[c.node];
+
+	if (takeover_state(n->t) != TK_FOLLOW || !c.node) {
+		n->heard_node = 0;
+		takeover_unheard(n->t, NEVER);
+		return;
+	}
+	if (n->heard_node != c.node || (o->up && !o->paused && !o->port_cut && !n->port_cut))
+		n->heard_ns = l->now_ns;
+	n->heard_node = c.node;
+	takeover_unheard(n->t, n->heard_ns);
+}
+
 static void lab_step_node(struct lab *l, struct lab_node *n, struct event *ev)
 {
 	ev->now_ns = l->now_ns;
@@ -499,6 +519,7 @@ static void lab_step_node(struct lab *l, struct lab_node *n, struct event *ev)
 		uint8_t *bytes;
 		bool more;
 
+		lab_hear(l, n);
 		takeover_step(n->t, l->now_ns, &lab_fx);
 		/*
 		 * lab_act() may step again, through a path that breaks: effects are carried out
@@ -587,7 +608,7 @@ static void lab_kill(struct lab *l, uint32_t id)
 	lab_tell_conf(l, n->part, false);
 }
 
-static void lab_split(struct lab *l, const uint32_t *part)
+static inline void lab_split(struct lab *l, const uint32_t *part)
 {
 	bool told[LAB_NODES + 1] = {false};
 
@@ -602,7 +623,7 @@ static void lab_split(struct lab *l, const uint32_t *part)
 		}
 }
 
-static void lab_path_set(struct lab *l, uint32_t id, bool up)
+static inline void lab_path_set(struct lab *l, uint32_t id, bool up)
 {
 	struct lab_node *n = &l->node[id];
 
@@ -796,7 +817,7 @@ static bool lab_settled(struct lab *l)
 	return true;
 }
 
-static bool lab_said(const struct lab *l, const char *text)
+static inline bool lab_said(const struct lab *l, const char *text)
 {
 	return strstr(l->log, text) != NULL;
 }

@@ -782,7 +782,7 @@ static void faults(uint64_t steps)
 		struct lab_node *n = &L.node[node];
 		uint32_t part[LAB_NODES];
 
-		switch (prng_below(&L.rng, 12)) {
+		switch (prng_below(&L.rng, 13)) {
 		case 0:
 			if (n->up)
 				lab_kill(&L, node);
@@ -823,6 +823,9 @@ static void faults(uint64_t steps)
 			if (n->up && prng_below(&L.rng, 3) == 0)
 				takeover_stop(n->t);
 			break;
+		case 12:
+			n->port_cut = !n->port_cut;
+			break;
 		}
 		lab_run(&L, lab_rand(&L, 0, prng_below(&L.rng, 4) ? 100 * MS : 6 * SEC), NULL);
 		CHECK(true);
@@ -834,7 +837,7 @@ static void heal(void)
 	L.hold_ns = 0;
 	join_all();
 	for (uint32_t i = 1; i <= L.count; i++) {
-		L.node[i].paused = false;
+		L.node[i].paused = L.node[i].port_cut = false;
 		lab_path_set(&L, i, true);
 		if (!L.node[i].up)
 			lab_start(&L, i);

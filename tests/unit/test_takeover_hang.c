@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A coordinator that hangs, on the small cluster of coord_lab.h: C is who coordinates, B and D are the
+ * others. What looks like it and is not, too.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/unit/coord_lab.h"
+
+static struct lab L;
+static uint32_t C, B, D;
+
+static void check(bool ok, const char *what, int line)
+{
+	if (ok && !L.late && !L.twice)
+		return;
+	fprintf(stderr, "%s\nline %d: %s%s%s\n", L.log, line, what, L.late ? "; a late write" : "",
+		L.twice ? "; an epoch opened twice" : "");
+	fail();
+}
+#define CHECK(e) check(e, #e, __LINE__)
+
+static enum takeover_state st(uint32_t node)
+{
+	return takeover_state(L.node[node].t);
+}
+
+static struct takeover *tk(uint32_t node)
+{
+	return L.node[node].t;
+}
+
+static void names(void)
+{
+	C = lab_serving(&L);
+	B = C == 1 ? 2 : 1;
+	D = 6 - B - C;
+}
+
+static void up_with(uint32_t count, uint64_t seed, bool abort_ok)
+{
+	lab_init(&L, count, seed);
+	L.abort_ok = abort_ok;
+	for (uint32_t i = 1; i <= count; i++)
+		lab_start(&L, i);
+	CHECK(lab_run(&L, 10 * SEC, lab_settled));
+	names();
+}
+
+static void up(uint32_t count)
+{
+	up_with(count, 42, true);
+}
+
+static enum takeover_state want_state;
+static uint32_t want_node;
+
+static bool is_in_state(struct lab *l)
+{
+	return l->node[want_node].up && takeover_state(l->node[want_node].t) == want_state;
+}
+
+static bool run_to(uint32_t node, enum takeover_state s)
+{
+	want_node = node;
+	want_state = s;
+	return lab_run(&L, 20 * SEC, is_in_state);
+}
+
+/* The one that hangs believes that it serves. */
+static bool one_beside_c_serves(struct lab *l)
+{
+	for (uint32_t i = 1; i <= l->count; i++)
+		if (i != C && takeover_state(l->node[i].t) == TK_SERVE)
+			return true;
+	return false;
+}
+
+static void coordinator_that_hangs_is_replaced_in_seconds_and_loses_gracefully(void **state)
+{
+	for (uint32_t count = 2; count <= 5; count++) {
+		uint64_t at;
+
+		up(count);
+		lab_run(&L, 3 * SEC, NULL);
+		L.node[C].paused = true; /* its corosync goes on: no view changes */
+		at = L.now_ns;
+		CHECK(lab_run(&L, 20 * SEC, one_beside_c_serves));
+		CHECK(L.now_ns - at >= TAKEOVER_HUNG_NS - SEC);
+		CHECK(L.now_ns - at < TAKEOVER_HUNG_NS + 2 * SEC);
+		CHECK(!L.reg[C]);
+		lab_run(&L, 20 * SEC, NULL);
+		L.node[C].paused = false;
+		CHECK(lab_run(&L, 10 * SEC, lab_settled));
+		CHECK(lab_serving(&L) != C);
+		lab_run(&L, 2 * SEC, NULL);
+		CHECK(L.reg[C]);
+	}
+}
+
+/* In any state: it has claimed, and its session and its claim go quiet. */
+static void coordinator_that_hangs_while_it_recovers_is_replaced(void **state)
+{
+	up(3);
+	L.node[B].deaf = L.node[D].deaf = true;
+	lab_kill(&L, C);
+	CHECK(run_to(B, TK_OPEN) || run_to(D, TK_OPEN));
+	want_node = st(B) == TK_OPEN ? B : D;
+	L.node[want_node].paused = true;
+	L.node[B + D - want_node].deaf = false;
+	CHECK(run_to(B + D - want_node, TK_SERVE));
+}
+
+static void port_that_is_cut_costs_a_healthy_coordinator_nothing(void **state)
+{
+	uint64_t epoch;
+
+	up(3);
+	epoch = takeover_epoch(tk(C));
+	L.node[C].port_cut = true;
+	lab_run(&L, 60 * SEC, NULL);
+	CHECK(lab_serving(&L) == C && takeover_epoch(tk(C)) == epoch);
+	CHECK(lab_settled(&L));
+}
+
+/* The claim beats late, and so late that it seems to stand still; but so do our looks at it. */
+static void slow_lun_costs_a_healthy_coordinator_nothing(void **state)
+{
+	uint64_t epoch;
+
+	up(3);
+	epoch = takeover_epoch(tk(C));
+	L.node[C].port_cut = true;
+	L.min_ns = 600 * MS;
+	L.max_ns = 4 * SEC;
+	lab_run(&L, 100 * SEC, NULL);
+	CHECK(lab_serving(&L) == C && takeover_epoch(tk(C)) == epoch);
+}
+
+static void coordinator_that_wakes_before_it_is_fenced_gives_up_by_itself(void **state)
+{
+	up(3);
+	lab_run(&L, SEC, NULL);
+	L.node[C].paused = true;
+	CHECK(run_to(B, TK_STAND));
+	CHECK(member_own(&L.node[B].m)->against == takeover_epoch(tk(C)));
+	L.node[C].paused = false;
+	CHECK(run_to(B, TK_SERVE));
+	CHECK(lab_run(&L, 10 * SEC, lab_settled));
+	CHECK(lab_serving(&L) == B);
+}
+
+/* The one who should stand hangs, too: the other one does not wait for it for ever. */
+static void two_that_hang_are_replaced_by_the_third(void **state)
+{
+	up(3);
+	lab_run(&L, SEC, NULL);
+	L.node[C].paused = L.node[B].paused = true;
+	CHECK(run_to(D, TK_SERVE));
+	L.node[C].paused = L.node[B].paused = false;
+	CHECK(lab_run(&L, 20 * SEC, lab_settled));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(coordinator_that_hangs_is_replaced_in_seconds_and_loses_gracefully),
+		cmocka_unit_test(coordinator_that_hangs_while_it_recovers_is_replaced),
+		cmocka_unit_test(port_that_is_cut_costs_a_healthy_coordinator_nothing),
+		cmocka_unit_test(slow_lun_costs_a_healthy_coordinator_nothing),
+		cmocka_unit_test(coordinator_that_wakes_before_it_is_fenced_gives_up_by_itself),
+		cmocka_unit_test(two_that_hang_are_replaced_by_the_third),
+	};
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	lab_drop(&L);
+	free(lab_fx.arena);
+	return failed;
+}
