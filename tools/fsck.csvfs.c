@@ -5,10 +5,12 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "metadata/ops.h"
 #include "metadata/run_sync.h"
@@ -20,12 +22,13 @@ enum {
 	EXIT_UNCORRECTED = 4,
 	EXIT_OPERATION = 8,
 	EXIT_USAGE = 16,
+	EXIT_CANCELLED = 32,
 };
 
 enum mode {
-	MODE_NO,     /* -n: nothing is written */
-	MODE_PREEN,  /* -p: what is safe without asking; a volume unmounted in order is not read */
-	MODE_YES,    /* -y */
+	MODE_NO, /* -n: nothing is written */
+	MODE_PREEN, /* -p: what is safe without asking; a volume unmounted in order is not read */
+	MODE_YES, /* -y: everything */
 };
 
 /* The check's memory: address space only, pages come as they are used. */
@@ -37,24 +40,31 @@ struct fsck {
 	enum mode mode;
 	bool force, verbose, json;
 	bool json_comma;
+	bool progress; /* shown: standard output is a terminal */
 	bool replayed;
 	unsigned long long repaired; /* blocks */
-	struct check_report rep;
+	uint64_t shown_ns;
+	enum check_phase phase;
+	struct check_report rep; /* of the first check */
 };
 
 static void usage(FILE *f)
 {
-	fprintf(f, "usage: fsck.csvfs [-n | -p | -y] [-f] [-v] [--json] [--initiator IQN] VOLUME\n"
-		   "  VOLUME            image file, or iscsi://[user%%secret@]host[:port]/target/lun\n"
-		   "  -n                check only, write nothing (the default)\n"
-		   "  -p, -a            replay the journal and repair, if needed; quick if nothing is to do\n"
-		   "  -y                as -p, but always check everything\n"
-		   "  -f                check a clean volume with -p too; with -n: even if it is mounted\n"
-		   "  -v                say what is done, show every problem\n"
-		   "  --json            result as JSON on standard output\n"
-		   "  --initiator IQN   iSCSI name to log in with\n"
-		   "  -V, -h            version, this help\n"
-		   "exit status: 0 clean, 1 corrected, 4 problems left, 8 cannot check, 16 usage\n");
+	fprintf(f,
+		"usage: fsck.csvfs [-n | -p | -y] [-f] [-v] [--json] [--initiator IQN] VOLUME\n"
+		"  VOLUME            image file, or iscsi://[user%%secret@]host[:port]/target/lun\n"
+		"  -n                check only, write nothing (the default)\n"
+		"  -p, -a            replay the journal, repair what loses nothing; quick if "
+		"nothing is to do\n"
+		"  -y                check everything, repair everything\n"
+		"  -f                check a clean volume with -p too; with -n: even if it is "
+		"mounted\n"
+		"  -v                say what is done, show every problem\n"
+		"  --json            result as JSON on standard output\n"
+		"  --initiator IQN   iSCSI name to log in with\n"
+		"  -V, -h            version, this help\n"
+		"exit status: 0 clean, 1 corrected, 4 problems left, 8 cannot check, 16 usage,\n"
+		"             32 cancelled\n");
 }
 
 /* ------------------------------------------------------------------ output */
@@ -73,14 +83,24 @@ static void json_string(const char *s)
 	putchar('"');
 }
 
+/* Takes the line of progress away again. */
+static void progress_end(struct fsck *f)
+{
+	if (f->shown_ns)
+		printf("\r\033[K");
+	f->shown_ns = 0;
+}
+
 static void on_problem(void *ctx, const struct check_problem *p)
 {
 	struct fsck *f = ctx;
 	char text[512];
 
 	check_problem_text(p, text, sizeof(text));
+	progress_end(f);
 	if (f->json) {
-		printf("%s\n    {\"problem\": \"%s\", \"severity\": \"%s\", \"block\": %llu, \"inode\": %llu, "
+		printf("%s\n    {\"problem\": \"%s\", \"severity\": \"%s\", \"block\": %llu, "
+		       "\"inode\": %llu, "
 		       "\"found\": %llu, \"want\": %llu, \"text\": ",
 			f->json_comma ? "," : "", problem_name(p->code),
 			severity_name(problem_severity(p->code)), (unsigned long long)p->blkno,
@@ -98,15 +118,31 @@ static void on_problem(void *ctx, const struct check_problem *p)
 			problem_name(p->code));
 }
 
+static const char *const passes[] = {"superblock and claim", "journal", "groups and chunks",
+	"inodes and extents", "directories", "orphans, intents, reply cache, link counts",
+	"space in use"};
+
 static void on_phase(void *ctx, enum check_phase phase)
 {
-	static const char *const names[] = {"superblock and claim", "journal", "groups and chunks",
-		"inodes and extents", "directories", "orphans, intents, reply cache, link counts",
-		"space in use"};
 	struct fsck *f = ctx;
 
+	progress_end(f);
+	f->phase = phase;
 	if (f->verbose && !f->json)
-		printf("checking %s\n", names[phase]);
+		printf("pass %d of %d: %s\n", (int)phase + 1, CHECK_COMPARE + 1, passes[phase]);
+}
+
+static void on_progress(void *ctx, uint64_t done, uint64_t total)
+{
+	struct fsck *f = ctx;
+	const uint64_t now_ns = bdev_now_ns();
+
+	if (!f->progress || now_ns < f->shown_ns + 200 * NS_PER_MS)
+		return;
+	f->shown_ns = now_ns;
+	printf("\rpass %d of %d: %s: %u %%\033[K", (int)f->phase + 1, CHECK_COMPARE + 1,
+		passes[f->phase], (unsigned)(total ? done * 100 / total : 100));
+	fflush(stdout);
 }
 
 static void print_counts(const struct fsck *f)
@@ -117,7 +153,8 @@ static void print_counts(const struct fsck *f)
 		f->v.name, (unsigned long long)r->files, (unsigned long long)r->directories,
 		(unsigned long long)r->symlinks, (unsigned long long)r->others,
 		(unsigned long long)r->orphans);
-	printf("%s: %llu clusters of data in %llu extents, %llu free; %llu metadata chunks, %llu blocks in use\n",
+	printf("%s: %llu clusters of data in %llu extents, %llu free; %llu metadata chunks, %llu "
+	       "blocks in use\n",
 		f->v.name, (unsigned long long)r->data_clusters, (unsigned long long)r->extents,
 		(unsigned long long)r->free_clusters, (unsigned long long)r->meta_chunks,
 		(unsigned long long)r->meta_blocks);
@@ -131,6 +168,9 @@ static void json_result(const struct fsck *f, int status)
 	printf("\n  ],\n  \"faults\": %llu,\n  \"repaired\": %llu,\n  \"replayed\": %s,\n",
 		(unsigned long long)check_faults(r), f->repaired,
 		r->replayed || f->replayed ? "true" : "false");
+	printf("  \"left\": %llu,\n  \"found_again\": %llu,\n  \"cleared\": %llu,\n",
+		(unsigned long long)r->left, (unsigned long long)r->found_again,
+		(unsigned long long)r->cleared);
 	printf("  \"uuid\": \"%s\",\n  \"files\": %llu,\n  \"directories\": %llu,\n",
 		tool_uuid_text(r->uuid, uuid), (unsigned long long)r->files,
 		(unsigned long long)r->directories);
@@ -151,23 +191,33 @@ static void text_result(const struct fsck *f)
 	if (faults)
 		printf("%s: %llu problem%s, %llu of them damage%s\n", f->v.name, faults,
 			faults == 1 ? "" : "s", (unsigned long long)r->by_severity[SEVERITY_DAMAGE],
-			r->repairable ? "; -y can repair this" : "");
-	else if (r->replayed)
+			f->mode == MODE_YES || !r->left ? ""
+			: r->repairable			? "; -p and -y can repair this"
+							: "; -y can repair this");
+	else if (r->replayed && !f->replayed)
 		printf("%s: clean (after replay of its journal)\n", f->v.name);
-	else if (f->repaired)
-		printf("%s: clean now, %llu blocks were written anew\n", f->v.name, f->repaired);
 	else
 		printf("%s: clean%s\n", f->v.name, f->replayed ? ", its journal was replayed" : "");
+	if (r->found_again)
+		printf("%s: %llu files and directories were put into /lost+found\n", f->v.name,
+			(unsigned long long)r->found_again);
+	if (r->cleared)
+		printf("%s: %llu inodes could not be saved\n", f->v.name,
+			(unsigned long long)r->cleared);
+	if (f->repaired && !r->left)
+		printf("%s: clean now, %llu blocks were written\n", f->v.name, f->repaired);
 }
 
 /* ------------------------------------------------------------------ work */
 
-/* One check of everything. `show`: print its problems. */
-static int check(struct fsck *f, bool show, bool repair)
+/* One check of everything, and a repair if the mode says so; the report is in *rep. */
+static int check(struct fsck *f, bool repair, struct check_report *rep)
 {
 	const struct check_dev dev = tool_check_dev(&f->v);
-	struct check_options o = {.on_problem = show ? on_problem : NULL,
-		.on_phase = on_phase, .ctx = f, .repair = repair};
+	struct check_options o = {.on_problem = on_problem,
+		.on_phase = on_phase,
+		.on_progress = on_progress,
+		.ctx = f};
 	struct mem mem;
 	void *base;
 	int err;
@@ -180,17 +230,24 @@ static int check(struct fsck *f, bool show, bool repair)
 	}
 	mem_init(&mem, base, CHECK_MEM_BYTES);
 	o.mem = &mem;
-	err = check_volume(&dev, &o, &f->rep);
+	err = repair ? check_repair(&dev, &o, f->mode == MODE_YES, rep)
+		     : check_volume(&dev, &o, rep);
 	munmap(base, CHECK_MEM_BYTES);
+	progress_end(f);
 	if (err == -ENOMEM) {
 		tool_error("%s: out of memory; nothing can be said about the volume", f->v.name);
 		return EXIT_OPERATION;
 	}
-	if (f->rep.count[PROBLEM_SUPER_NONE]) {
+	if (rep->count[PROBLEM_SUPER_NONE]) {
 		tool_error("%s: no csvfs volume is here", f->v.name);
 		return EXIT_OPERATION;
 	}
-	return err || check_faults(&f->rep) ? EXIT_UNCORRECTED : EXIT_CLEAN;
+	if (err == -EIO)
+		tool_error("%s: a write failed: the repair is not complete. Repair it again",
+			f->v.name);
+	if (!repair)
+		rep->left = check_faults(rep);
+	return err || rep->left ? EXIT_UNCORRECTED : EXIT_CLEAN;
 }
 
 /* Replays as a mount would, and empties the journal. False: it could not be done. */
@@ -231,26 +288,23 @@ static bool may_check(struct fsck *f, enum tool_use use, const char *text)
 	return false;
 }
 
-/* Check; if need be replay, repair, and check again. */
+/* Check; if need be replay, or repair, and check again. */
 static int check_and_mend(struct fsck *f, enum tool_use use)
 {
-	const bool mend = f->mode != MODE_NO;
-	/* Replay writes to the volume: not before it is known that it will be whole afterwards. */
-	int status = check(f, true, mend && use != TOOL_UNCLEAN);
+	struct check_report again;
+	int status = check(f, f->mode != MODE_NO, &f->rep);
 
-	if (!mend || status == EXIT_OPERATION)
+	if (f->mode == MODE_NO || status != EXIT_CLEAN)
 		return status;
-	if (use == TOOL_UNCLEAN && (status == EXIT_CLEAN || f->rep.repairable)) {
-		if (!replay(f))
-			return EXIT_OPERATION;
-		status = check(f, false, true);
-	}
 	f->repaired = f->rep.repaired;
-	if (f->repaired)
-		status = check(f, true, false);
-	if (status == EXIT_CLEAN && (f->repaired || f->replayed))
-		return EXIT_CORRECTED;
-	return status;
+	/* A sound volume is replayed as a mount would do it. */
+	if (!f->repaired && use == TOOL_UNCLEAN && !replay(f))
+		return EXIT_OPERATION;
+	if (!f->repaired && !f->replayed)
+		return EXIT_CLEAN;
+	status = check(f, false, &again);
+	f->rep.left = again.left;
+	return status == EXIT_CLEAN ? EXIT_CORRECTED : status;
 }
 
 static int run(struct fsck *f)
@@ -276,10 +330,17 @@ static int run(struct fsck *f)
 		json_result(f, status);
 	else if (status != EXIT_OPERATION)
 		text_result(f);
-	if (status == EXIT_UNCORRECTED && f->mode != MODE_NO)
-		tool_error("%s: repair of these problems is not available yet%s", f->v.name,
+	if (status == EXIT_UNCORRECTED && f->mode == MODE_YES)
+		tool_error("%s: this could not be repaired%s", f->v.name,
 			f->repaired || f->replayed ? "" : "; nothing was changed");
 	return status;
+}
+
+/* Nothing is held that needs to be put back: what a repair has begun to write, the next one goes on with. */
+static void cancelled(int sig)
+{
+	(void)sig;
+	_exit(EXIT_CANCELLED);
 }
 
 int main(int argc, char **argv)
@@ -336,6 +397,9 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return EXIT_USAGE;
 	}
+	f.progress = isatty(STDOUT_FILENO) && !f.json;
+	signal(SIGINT, cancelled);
+	signal(SIGTERM, cancelled);
 	flags = TOOL_WAIT | (f.mode == MODE_NO ? TOOL_READONLY : 0);
 	if (f.mode == MODE_NO && f.force)
 		flags |= TOOL_NOLOCK;

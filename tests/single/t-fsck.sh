@@ -148,13 +148,23 @@ says 'replayed'
 gives 0 fsck.csvfs -p v.img
 gives 0 fsck.csvfs -n v.img
 
-# -y does not pretend
+# a mode that is no mode: the directory is one by its tree
 cp good.img v.img
 csvdb v.img set $block "inode.mode[$slot]" 0177777
 cp v.img damaged.img
-gives 4 fsck.csvfs -y v.img
-says 'not available yet'
-cmp -s v.img damaged.img || fail "-y changed what it cannot repair"
+gives 4 fsck.csvfs -p -f v.img
+says '-y can repair'
+cmp -s v.img damaged.img || fail "-p repaired what is not safe"
+gives 1 fsck.csvfs -y v.img
+gives 0 fsck.csvfs -n v.img
+csvdb v.img path / >out
+says "$root"
+
+# progress, on a terminal only
+if command -v script >/dev/null; then
+	script -qec "fsck.csvfs -n v.img" /dev/null >out 2>&1 || fail "on a terminal: $(cat out)"
+	says 'pass 4 of 7'
+fi
 
 # an image that somebody holds is refused; -n -f looks all the same
 if command -v python3 >/dev/null; then

@@ -91,14 +91,15 @@ static int check_write(void *ctx, uint64_t off, const void *buf, uint32_t len)
 	return mem_write(ctx, off, buf, len, true);
 }
 
-static bool repair; /* what the next checks may do */
+static enum { NO_REPAIR, SAFE_REPAIR, FULL_REPAIR } repair; /* what the next checks may do */
+static int repair_err;
 
 /* Number of faults; the report is in rep. */
 static uint64_t check(void)
 {
 	const struct check_dev dev = {
 		.read = check_read, .bytes = VOLUME_BYTES, .write = check_write};
-	struct check_options o = {.on_problem = on_problem, .repair = repair};
+	struct check_options o = {.on_problem = on_problem};
 	struct mem mem;
 	int err;
 
@@ -106,6 +107,10 @@ static uint64_t check(void)
 	o.mem = &mem;
 	reads = 0;
 	first_problem[0] = 0;
+	if (repair) {
+		repair_err = check_repair(&dev, &o, repair == FULL_REPAIR, &rep);
+		return check_faults(&rep);
+	}
 	err = check_volume(&dev, &o, &rep);
 	assert_true(err == 0 || err == -EUCLEAN);
 	assert_true(err == 0 || rep.by_severity[SEVERITY_FATAL]);
@@ -196,7 +201,7 @@ static void allocate(uint64_t ino, uint64_t off, uint64_t len)
 static void open_volume(void)
 {
 	const struct run_sync_config cfg = {
-		.dev = &sync_dev, .ops = &metadata_ops, .ino_is_open = keep_open};
+		.dev = &sync_dev, .ops = &metadata_ops, .ino_is_open = keep_open, .steal = true};
 	char why[256] = "";
 
 	if (run_sync_open(&cfg, &rs, why))
@@ -255,7 +260,7 @@ static void restore(void)
 	memcpy(disk, sound, VOLUME_BYTES);
 }
 
-static void restore_block(uint64_t blkno)
+__attribute__((unused)) static void restore_block(uint64_t blkno)
 {
 	memcpy(disk + blkno * BLOCK_SIZE, sound + blkno * BLOCK_SIZE, BLOCK_SIZE);
 }
@@ -269,7 +274,7 @@ static const struct block_layout *layout_at(uint64_t blkno)
 }
 
 /* In use: the check reads it, so that a wrong checksum there is found. */
-static bool in_use(uint64_t blkno)
+__attribute__((unused)) static bool in_use(uint64_t blkno)
 {
 	bool found;
 
@@ -281,7 +286,7 @@ static bool in_use(uint64_t blkno)
 	return found;
 }
 
-static int setup(void **state)
+__attribute__((unused)) static int setup(void **state)
 {
 	region = aligned_alloc(4096, MEM_BYTES);
 	disk = aligned_alloc(4096, VOLUME_BYTES);
@@ -327,7 +332,7 @@ static uint8_t *entry(const char *name)
 	return NULL;
 }
 
-static uint64_t entry_ino(const char *name)
+__attribute__((unused)) static uint64_t entry_ino(const char *name)
 {
 	le64 v;
 

@@ -63,9 +63,9 @@ static void mends(unsigned round)
 {
 	const struct check_report before = rep;
 
-	repair = true;
+	repair = SAFE_REPAIR;
 	(void)check();
-	repair = false;
+	repair = NO_REPAIR;
 	if (!rep.repaired || check()) {
 		verbose = true;
 		(void)check();
@@ -99,6 +99,7 @@ static unsigned fuzz(unsigned n)
 			mends(i);
 			mended++;
 			restore();
+			continue;
 		}
 		for (uint32_t k = 0; k < count; k++)
 			restore_block(changed[k]);
@@ -147,9 +148,9 @@ static void nothing_is_written_when_something_is_lost(void **state)
 	restore();
 	disk[(uint64_t)INO_BLOCK(entry_ino("one")) * BLOCK_SIZE + 9] ^= 1;
 	memset(disk, 0, BLOCK_SIZE);
-	repair = true;
+	repair = SAFE_REPAIR;
 	assert_true(check() > 0);
-	repair = false;
+	repair = NO_REPAIR;
 	assert_false(rep.repairable);
 	assert_int_equal(rep.repaired, 0);
 	restore();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tools/check/internal.h"
+#include "tools/check/mend.h"
 
 static void phase(const struct check *c, enum check_phase p)
 {
@@ -23,6 +23,10 @@ static int run(struct check *c)
 	err = ck_journal(c);
 	if (err)
 		return err;
+	if (c->m) {
+		c->epoch_max = c->m->epoch;
+		c->lsn_max = c->m->lsn;
+	}
 	ck_super_after_replay(c);
 	c->rep->lsn = c->lsn_max;
 	phase(c, CHECK_SPACE);
@@ -49,9 +53,24 @@ static int run(struct check *c)
 		return err;
 	phase(c, CHECK_COMPARE);
 	err = ck_space_compare(c);
-	if (!err)
-		ck_repair(c);
+	c->rep->repairable = check_faults(c->rep) && !c->lost;
 	return err;
+}
+
+int ck_run(struct check *c, const struct check_dev *dev, const struct check_options *o,
+	struct check_report *rep)
+{
+	struct ck_mend *m = c->m;
+
+	memset(rep, 0, sizeof(*rep));
+	memset(c, 0, sizeof(*c));
+	c->m = m;
+	c->dev = dev;
+	c->o = o;
+	c->rep = rep;
+	c->epoch_max = NEVER;
+	c->lsn_max = NEVER;
+	return run(c);
 }
 
 int check_volume(
@@ -60,15 +79,10 @@ int check_volume(
 	struct check *c = mem_alloc(o->mem, sizeof(*c));
 	int err = -ENOMEM;
 
-	memset(rep, 0, sizeof(*rep));
-	if (c) {
-		c->dev = dev;
-		c->o = o;
-		c->rep = rep;
-		c->epoch_max = NEVER;
-		c->lsn_max = NEVER;
-		err = run(c);
-	}
+	if (c)
+		err = ck_run(c, dev, o, rep);
+	else
+		memset(rep, 0, sizeof(*rep));
 	if (err == -ENOMEM) {
 		rep->count[PROBLEM_CHECK_MEMORY]++;
 		rep->by_severity[SEVERITY_FATAL]++;

@@ -7,7 +7,7 @@
  * and counter should say, and compares. It shares the format's definitions with the engine, but none
  * of its code for trees, space and journal: what both would get wrong in the same way, neither finds.
  *
- * What follows from the rest (copies, bitmaps, counters) it can write anew: see repair.c.
+ * What is wrong it can repair: mend.h says how.
  *
  * Pure, as the core: it reads through a callback, takes all memory from one region, and never
  * stops at damage. A volume that was not unmounted in order is checked as it will be after replay:
@@ -64,20 +64,19 @@ struct check_options {
 	/* Both may be NULL. Called during check_volume(). */
 	void (*on_problem)(void *ctx, const struct check_problem *p);
 	void (*on_phase)(void *ctx, enum check_phase phase);
+	/* Of the phase: groups done, of how many. May be NULL. */
+	void (*on_progress)(void *ctx, uint64_t done, uint64_t total);
 	void *ctx;
-	/*
-	 * When the walk is done and report.repairable is true, write what repair.c can make anew. The
-	 * caller checks again afterwards: that says whether it is clean now.
-	 */
-	bool repair;
 };
 
 struct check_report {
 	uint64_t count[PROBLEM_COUNT];
 	uint64_t by_severity[SEVERITY_FATAL + 1];
 	bool replayed; /* the journal was needed and laid over the volume */
-	bool repairable; /* there are faults, and each follows from what is not damaged */
-	uint64_t repaired; /* blocks that were written */
+	bool repairable; /* there are faults, and each follows from what is not damaged: nothing is lost */
+	uint64_t repaired; /* blocks that a repair has written */
+	uint64_t left; /* faults that a repair could not mend: then nothing was written */
+	uint64_t found_again, cleared; /* inodes that went to lost+found; that could not be saved */
 	uint64_t epoch, lsn; /* of the claim; newest transaction seen */
 	uint8_t uuid[16];
 	uint64_t files, directories, symlinks, others, orphans;
@@ -92,6 +91,17 @@ struct check_report {
  */
 int check_volume(
 	const struct check_dev *dev, const struct check_options *o, struct check_report *rep);
+
+/*
+ * The same, and then everything that was found is put right; `all` false: only if nothing is lost by
+ * it (report.repairable). *rep is of the check before the repair, but for `repaired` and `left`. What
+ * is to be written is worked out in memory and checked there until it is clean; then it is written
+ * through the volume's journal. So power may fail at any time. 0, -EUCLEAN: a FATAL problem, nothing
+ * was written; -ENOMEM; -EIO: a write failed, the repair is not complete; -ENOSPC: faults are left,
+ * and nothing was written.
+ */
+int check_repair(const struct check_dev *dev, const struct check_options *o, bool all,
+	struct check_report *rep);
 
 /* Problems that are faults of the volume: all but notes. */
 uint64_t check_faults(const struct check_report *rep);

@@ -5,7 +5,7 @@
  */
 #include <sys/stat.h>
 
-#include "tools/check/internal.h"
+#include "tools/check/mend.h"
 
 /* ------------------------------------------------------------------ cookies */
 
@@ -87,8 +87,8 @@ static bool name_ok(const uint8_t *name, uint32_t len)
 }
 
 /* Equal names have one bucket, and a bucket's entries follow one another. */
-static bool name_is_new(struct check *c, struct entries *e, uint64_t bucket, const uint8_t *name,
-	uint32_t len)
+static bool name_is_new(
+	struct check *c, struct entries *e, uint64_t bucket, const uint8_t *name, uint32_t len)
 {
 	if (e->bucket != bucket)
 		e->names = 0;
@@ -104,6 +104,20 @@ static bool name_is_new(struct check *c, struct entries *e, uint64_t bucket, con
 	return true;
 }
 
+/* The directory's own word counts: the entry in its parent stays, when it comes to a repair. */
+static void second_parent(struct check *c, struct ck_walk *w, uint64_t ino, struct ck_inode *i)
+{
+	struct ck_inode *first = ck_inode(c, i->parent), *self = ck_inode(c, w->ino);
+
+	ck_report(c, PROBLEM_DIR_TWO_PARENTS, w->blkno, ino, w->ino, w->ino,
+		"has a second name: in directory");
+	self->flags |= CK_MEND_NAMES;
+	if (i->disk_parent != w->ino || ino == c->root_ino || !first)
+		return;
+	first->flags |= CK_MEND_NAMES;
+	i->parent = w->ino;
+}
+
 static void link_to(struct check *c, struct ck_walk *w, uint64_t ino, uint8_t type)
 {
 	struct ck_inode *self = ck_inode(c, w->ino), *i = ck_inode(c, ino);
@@ -111,17 +125,21 @@ static void link_to(struct check *c, struct ck_walk *w, uint64_t ino, uint8_t ty
 	if (!i || !i->type) {
 		ck_report(c, PROBLEM_DIRENT_INO, w->blkno, w->ino, ino, ino,
 			"entry names an inode that is not in use: inode");
+		if (c->m)
+			ck_missed_inode(c, ino);
 		return;
 	}
-	if (i->type != type)
-		ck_report(c, PROBLEM_DIRENT_TYPE, w->blkno, ino, type, i->type, "type in the entry");
+	if (i->type != type) {
+		ck_report(
+			c, PROBLEM_DIRENT_TYPE, w->blkno, ino, type, i->type, "type in the entry");
+		self->flags |= CK_MEND_NAMES;
+	}
 	i->links++;
 	if (i->type != S_IFDIR >> 12)
 		return;
 	self->subdirs++;
 	if (i->parent)
-		ck_report(c, PROBLEM_DIR_TWO_PARENTS, w->blkno, ino, w->ino, w->ino,
-			"has a second name: in directory");
+		second_parent(c, w, ino, i);
 	else
 		i->parent = w->ino;
 }
@@ -159,8 +177,8 @@ static int check_directory(struct check *c, uint64_t ino, struct ck_inode *i)
 {
 	const uint64_t blkno = INO_BLOCK(ino);
 	struct entries e = {0, 0, 0};
-	struct ck_walk w = {.kind = TREE_DIR, .ino = ino, .blkno = blkno, .record = dirent_record,
-		.ctx = &e};
+	struct ck_walk w = {
+		.kind = TREE_DIR, .ino = ino, .blkno = blkno, .record = dirent_record, .ctx = &e};
 	const struct disk_inode_block *b;
 	struct disk_inode d;
 	int err;
@@ -210,8 +228,8 @@ static void check_dir_links(struct check *c, uint64_t ino, struct ck_inode *i)
 	const uint64_t blkno = INO_BLOCK(ino);
 
 	if (!(i->flags & CK_DAMAGED) && i->nlink != 2 + i->subdirs)
-		CK_INODE_NUMBER(c, PROBLEM_INODE_NLINK, ino, nlink, i->nlink, 2 + i->subdirs,
-			"link count");
+		CK_INODE_NUMBER(
+			c, PROBLEM_INODE_NLINK, ino, nlink, i->nlink, 2 + i->subdirs, "link count");
 	if (i->disk_parent != i->parent)
 		ck_report(c, PROBLEM_INODE_PARENT, blkno, ino, i->disk_parent, i->parent, "parent");
 }
@@ -232,11 +250,13 @@ static void check_reached(struct check *c, uint64_t ino)
 			break;
 		at = i->parent;
 	}
-	if (i && (i->flags & CK_ON_PATH) && at != c->root_ino && i->parent)
+	if (i && (i->flags & CK_ON_PATH) && at != c->root_ino && i->parent) {
+		i->flags |= CK_LOOP;
 		ck_report(c, PROBLEM_DIR_LOOP, INO_BLOCK(at), at, i->parent, i->parent,
 			"contains itself: through directory");
+	}
 	for (i = ck_inode(c, ino); i && (i->flags & CK_ON_PATH); i = ck_inode(c, ino)) {
-		i->flags = (uint8_t)((i->flags & ~CK_ON_PATH) | CK_REACHED);
+		i->flags = (uint16_t)((i->flags & ~CK_ON_PATH) | CK_REACHED);
 		ino = i->parent;
 	}
 }

@@ -43,6 +43,12 @@ static int each_in_chunk(struct check *c, struct ck_chunk *k,
 	return 0;
 }
 
+static void progress(const struct check *c, uint64_t group)
+{
+	if (c->o->on_progress)
+		c->o->on_progress(c->o->ctx, group, c->group_count);
+}
+
 int ck_inodes_each(struct check *c, int (*fn)(struct check *c, uint64_t ino, struct ck_inode *i))
 {
 	int err;
@@ -52,6 +58,7 @@ int ck_inodes_each(struct check *c, int (*fn)(struct check *c, uint64_t ino, str
 
 		if (!group || !group->chunks)
 			continue;
+		progress(c, g);
 		for (uint32_t i = 0; i < c->chunks_per_group; i++) {
 			struct ck_chunk *k = group->chunks[i];
 
@@ -111,12 +118,16 @@ static int extent_record(
 static int check_file(struct check *c, uint64_t blkno, const struct disk_inode *d, uint64_t ino)
 {
 	struct extents x = {0, 0, 0};
-	struct ck_walk w = {
-		.kind = TREE_EXTENTS, .ino = ino, .blkno = blkno, .record = extent_record, .ctx = &x};
+	struct ck_walk w = {.kind = TREE_EXTENTS,
+		.ino = ino,
+		.blkno = blkno,
+		.record = extent_record,
+		.ctx = &x};
 	int err;
 
 	if (le64_get(d->size) > FILE_BYTES_MAX)
-		ck_report(c, PROBLEM_INODE_SIZE, blkno, ino, le64_get(d->size), FILE_BYTES_MAX, "size");
+		ck_report(c, PROBLEM_INODE_SIZE, blkno, ino, le64_get(d->size), FILE_BYTES_MAX,
+			"size");
 	err = ck_walk(c, &w, d->area, INODE_INLINE_BYTES);
 	if (err)
 		return err;
@@ -140,20 +151,23 @@ static void check_symlink(struct check *c, uint64_t blkno, const struct disk_ino
 	uint32_t blocks;
 
 	if (!size || size > SYMLINK_BYTES_MAX) {
-		ck_report(c, PROBLEM_SYMLINK, blkno, ino, size, SYMLINK_BYTES_MAX, "length of target");
+		ck_report(c, PROBLEM_SYMLINK, blkno, ino, size, SYMLINK_BYTES_MAX,
+			"length of target");
 		return;
 	}
 	if (size <= INODE_INLINE_BYTES) {
 		if (memchr(d->area, 0, size))
 			ck_report(c, PROBLEM_SYMLINK, blkno, ino, 0, 0, "zero byte in target");
 		if (!ck_zero(d->area + size, INODE_INLINE_BYTES - size))
-			ck_report(c, PROBLEM_INODE_INLINE, blkno, ino, 0, 0, "bytes behind the target");
+			ck_report(c, PROBLEM_INODE_INLINE, blkno, ino, 0, 0,
+				"bytes behind the target");
 		return;
 	}
 	blocks = (uint32_t)((size + VALUE_BLOCK_BYTES - 1) / VALUE_BLOCK_BYTES);
 	(void)ck_value(c, blkno, ino, d->area, blocks, (uint32_t)size, PROBLEM_SYMLINK, true);
 	if (!ck_zero(d->area + 8 * blocks, INODE_INLINE_BYTES - 8 * blocks))
-		ck_report(c, PROBLEM_INODE_INLINE, blkno, ino, 0, 0, "bytes behind the target's blocks");
+		ck_report(c, PROBLEM_INODE_INLINE, blkno, ino, 0, 0,
+			"bytes behind the target's blocks");
 }
 
 static bool type_known(uint32_t mode)
@@ -187,6 +201,8 @@ static void check_flags(struct check *c, uint64_t blkno, const struct disk_inode
 		i->flags |= CK_ORPHAN;
 	if (intents)
 		i->flags |= CK_INTENT;
+	if (flags & INODE_FREEING)
+		i->flags |= CK_FREEING;
 }
 
 static void check_fields(struct check *c, uint64_t blkno, const struct disk_inode *d, uint64_t ino)
@@ -302,21 +318,28 @@ static int owner_record(
 	struct check *c, struct ck_walk *w, uint64_t key, const uint8_t *value, uint32_t len)
 {
 	struct disk_extent d;
-	uint64_t start, n;
+	uint64_t start, end, run;
+	const struct ck_group *g;
 
+	(void)key;
 	if (len != sizeof(d))
 		return 0;
 	memcpy(&d, value, sizeof(d));
 	start = le64_get(d.start);
-	n = le32_get(d.len);
-	for (uint32_t i = 0; i < c->conflict_count; i++) {
-		const struct ck_conflict *x = &c->conflict[i];
-		const uint64_t from = start > x->start ? start : x->start;
-		const uint64_t to = start + n < x->start + x->count ? start + n : x->start + x->count;
-
-		if (from < to)
-			ck_report(c, PROBLEM_CLUSTER_DOUBLE, w->blkno, w->ino, from, to - from,
-				"shares clusters with another extent:");
+	end = start + le32_get(d.len);
+	if (start >= c->cluster_count || end > c->cluster_count)
+		return 0;
+	for (; start < end; start++) {
+		for (run = start; run < end; run++) {
+			g = ck_group(c, run / GROUP_CLUSTERS);
+			if (!g || !g->twice || !bit_get(g->twice, run % GROUP_CLUSTERS))
+				break;
+		}
+		if (run == start)
+			continue;
+		ck_report(c, PROBLEM_CLUSTER_DOUBLE, w->blkno, w->ino, start, run - start,
+			"shares clusters with another extent:");
+		start = run;
 	}
 	return 0;
 }
@@ -382,6 +405,7 @@ static int inodes_pass(struct check *c)
 
 		if (!group || !group->chunks)
 			continue;
+		progress(c, g);
 		for (uint32_t i = 0; i < c->chunks_per_group; i++) {
 			struct ck_chunk *k = group->chunks[i];
 
@@ -399,7 +423,7 @@ int ck_inodes(struct check *c)
 {
 	int err = inodes_pass(c);
 
-	if (err || !c->conflict_count)
+	if (err || !c->double_clusters)
 		return err;
 	/* Some clusters have two users: a second walk names all of them. */
 	c->find_owners = true;

@@ -6,7 +6,7 @@
 #include "csvfs/base/claim.h"
 #include "csvfs/base/crc32c.h"
 #include "metadata/fields.h"
-#include "tools/check/internal.h"
+#include "tools/check/mend.h"
 
 struct ring {
 	uint64_t start, blocks; /* of the volume */
@@ -79,12 +79,13 @@ static bool images_whole(struct check *c, const struct ring *r, const struct rec
 	return true;
 }
 
-/* Metadata of the fixed areas, or a place where a chunk may be; never claim or journal. */
-static bool target_ok(const struct check *c, const struct ring *r, uint64_t blkno)
+bool ck_journal_target(const struct check *c, uint64_t blkno)
 {
+	const uint64_t start = le64_get(c->super.journal_start);
+
 	if (blkno >= c->block_count || blkno == CLAIM_BLOCK || blkno == CLAIM_BLOCK + 1)
 		return false;
-	return blkno < r->start - JOURNAL_HEADS || blkno >= r->start + r->blocks;
+	return blkno < start || blkno >= start + le64_get(c->super.journal_blocks);
 }
 
 static int record_apply(struct check *c, const struct ring *r, const struct record *rec)
@@ -94,7 +95,7 @@ static int record_apply(struct check *c, const struct ring *r, const struct reco
 	for (uint32_t i = 0; i < rec->count; i++) {
 		const uint64_t blkno = le64_get(rec->d.image[i].blkno);
 
-		if (!target_ok(c, r, blkno)) {
+		if (!ck_journal_target(c, blkno)) {
 			ck_report(c, PROBLEM_JOURNAL_TARGET, ring_block(r, rec->pos), 0, blkno, 0,
 				"image for a block that is no metadata:");
 			continue;
@@ -145,7 +146,7 @@ static int transaction(struct check *c, struct ring *r, struct record *rec, uint
 }
 
 /* An image counts only over an older block: what stands in place may be newer, never wrongly so. */
-static void drop_older(struct check *c)
+void ck_journal_drop_older(struct check *c)
 {
 	for (uint32_t i = 0; i < c->image_room; i++) {
 		struct ck_image *im = &c->images[i];
@@ -159,8 +160,9 @@ static void drop_older(struct check *c)
 			continue;
 		lsn = le64_get(h->lsn);
 		h = ck_read_raw(c, im->blkno, 0);
-		if (h && ck_header(c, h, im->blkno, le32_get(h->magic), CK_ANY_OWNER, &found, &want) ==
-				 PROBLEM_NONE &&
+		if (h &&
+			ck_header(c, h, im->blkno, le32_get(h->magic), CK_ANY_OWNER, &found,
+				&want) == PROBLEM_NONE &&
 			le64_get(h->lsn) > lsn)
 			im->pos = im->blkno;
 	}
@@ -192,12 +194,13 @@ static int scan(struct check *c, struct ring *r)
 	if (lsn > c->lsn_max + 1)
 		c->lsn_max = lsn - 1;
 	if (epoch > c->epoch_max)
-		ck_report(c, PROBLEM_JOURNAL_ORDER, ring_block(r, pos), 0, epoch, c->epoch_max, "epoch");
+		ck_report(c, PROBLEM_JOURNAL_ORDER, ring_block(r, pos), 0, epoch, c->epoch_max,
+			"epoch");
 	if (c->image_count) {
 		c->rep->replayed = true;
 		ck_report(c, PROBLEM_JOURNAL_NEEDED, ring_block(r, r->tail_pos), 0, c->image_count,
 			c->image_count, "replayed in memory for this check");
-		drop_older(c);
+		ck_journal_drop_older(c);
 	}
 	return 0;
 }
@@ -210,16 +213,22 @@ int ck_journal(struct check *c)
 	uint32_t heads = 0;
 
 	c->lsn_max = NEVER;
+	if (c->m) {
+		int err = ck_ring_scan(c);
+
+		if (err || c->m->salvage)
+			return err ? err : ck_ring_apply(c);
+	}
 	for (uint64_t i = 0; i < JOURNAL_HEADS; i++)
 		heads += head_take(c, &r, r.start - JOURNAL_HEADS + i, &best);
 	if (!heads) {
-		ck_report(c, PROBLEM_JOURNAL_HEAD, r.start - JOURNAL_HEADS, 0, 0, 0,
-			"no valid head");
+		ck_report(
+			c, PROBLEM_JOURNAL_HEAD, r.start - JOURNAL_HEADS, 0, 0, 0, "no valid head");
 		return 0;
 	}
 	if (r.tail_pos >= r.blocks || r.head_seq < r.tail_seq || r.head_lsn < r.tail_lsn) {
-		ck_report(c, PROBLEM_JOURNAL_ORDER, r.start - JOURNAL_HEADS, 0, r.tail_pos, r.blocks,
-			"tail in the head");
+		ck_report(c, PROBLEM_JOURNAL_ORDER, r.start - JOURNAL_HEADS, 0, r.tail_pos,
+			r.blocks, "tail in the head");
 		return 0;
 	}
 	c->lsn_max = r.head_lsn ? r.head_lsn - 1 : 0;

@@ -4,7 +4,7 @@
  */
 #include "csvfs/base/crc32c.h"
 #include "metadata/fields.h"
-#include "tools/check/internal.h"
+#include "tools/check/mend.h"
 
 #define LINE_BLOCKS (CK_LINE_BYTES / BLOCK_SIZE)
 
@@ -34,12 +34,7 @@ static uint32_t line_of(uint64_t number)
 	return (uint32_t)((number ^ number >> 7) % CK_LINES);
 }
 
-void ck_read_forget(struct check *c, uint64_t blkno)
-{
-	c->line_at[line_of(blkno / LINE_BLOCKS)] = UINT64_MAX;
-}
-
-const void *ck_read_raw(struct check *c, uint64_t blkno, uint64_t ino)
+static const void *read_line(struct check *c, uint64_t blkno, uint64_t ino)
 {
 	const uint64_t number = blkno / LINE_BLOCKS;
 	const uint32_t i = line_of(number);
@@ -65,6 +60,18 @@ const void *ck_read_raw(struct check *c, uint64_t blkno, uint64_t ino)
 		return c->scratch;
 	ck_report(c, PROBLEM_MEDIUM, blkno, ino, (uint64_t)-err, 0, "read error");
 	return NULL;
+}
+
+const void *ck_read_raw(struct check *c, uint64_t blkno, uint64_t ino)
+{
+	const void *put = c->m ? ck_put_find(c, blkno) : NULL;
+
+	return put ? put : read_line(c, blkno, ino);
+}
+
+const void *ck_read_disk(struct check *c, uint64_t blkno)
+{
+	return read_line(c, blkno, 0);
 }
 
 static uint32_t image_slot(const struct check *c, uint64_t blkno)
@@ -114,14 +121,17 @@ int ck_overlay_add(struct check *c, uint64_t blkno, uint64_t pos)
 
 const void *ck_read(struct check *c, uint64_t blkno, uint64_t ino)
 {
+	const void *put = c->m ? ck_put_find(c, blkno) : NULL;
 	uint32_t i;
 
+	if (put)
+		return put;
 	if (c->image_count) {
 		i = image_slot(c, blkno);
 		if (c->images[i].pos)
 			blkno = c->images[i].pos;
 	}
-	return ck_read_raw(c, blkno, ino);
+	return read_line(c, blkno, ino);
 }
 
 bool ck_zero(const void *p, size_t n)
@@ -195,6 +205,15 @@ static const char *header_field(enum problem p)
 	return "reserved field of the header";
 }
 
+/* A repair's blocks are to be newer than all others. */
+static void seen(struct check *c, const struct disk_header *h)
+{
+	if (le64_get(h->epoch) > c->epoch_seen && le64_get(h->epoch) < CK_NUMBER_MAX)
+		c->epoch_seen = le64_get(h->epoch);
+	if (le64_get(h->lsn) > c->lsn_seen && le64_get(h->lsn) < CK_NUMBER_MAX)
+		c->lsn_seen = le64_get(h->lsn);
+}
+
 const void *ck_block(struct check *c, uint64_t blkno, uint32_t magic, uint64_t owner)
 {
 	const uint64_t ino = owner == CK_ANY_OWNER ? 0 : owner;
@@ -205,11 +224,16 @@ const void *ck_block(struct check *c, uint64_t blkno, uint32_t magic, uint64_t o
 	if (!block)
 		return NULL;
 	p = ck_header(c, block, blkno, magic, owner, &found, &want);
-	if (!p) {
-		if (le64_get(((const struct disk_header *)block)->epoch) > c->epoch_seen)
-			c->epoch_seen = le64_get(((const struct disk_header *)block)->epoch);
-		return block;
+	if (p && c->m) {
+		block = ck_restore(c, blkno, magic, owner);
+		if (block)
+			return block;
+		block = ck_read(c, blkno, ino);
 	}
+	if (!p || p == PROBLEM_HEADER_EPOCH || p == PROBLEM_HEADER_LSN)
+		seen(c, block);
+	if (!p)
+		return block;
 	c->can_be_made = magic == MAGIC_SUMMARY || magic == MAGIC_GROUP || magic == MAGIC_CHUNK ||
 			 magic == MAGIC_REPLY;
 	/* In the second walk everything has been said. */

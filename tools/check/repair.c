@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Repair of what follows from the rest of the volume:
- *  - copies of the superblock, from a valid one; a claim, when both are lost;
- *  - summary, groups, chunk headers (the blocks themselves may be lost), from the walk;
- *  - blocks of the reply cache that are lost: empty. Nobody is waiting for a reply of a volume that is
+ * What follows from the rest of the volume, once the walk has seen all of it:
+ *  - copies of the superblock, from a valid one;
+ *  - summary, groups, chunk headers;
+ *  - blocks of the reply cache that are wrong: empty. Nobody is waiting for a reply of a volume that is
  *    not mounted;
- *  - an inode's link count, number of clusters, of tree blocks, of entries.
+ *  - an inode's link count, number of clusters, of tree blocks, of entries, and its parent.
  *
- * It is done only when every fault is of these kinds: then the walk has seen everything, and what it
- * did not see is not in use. The journal must be empty, since blocks are written in place. Any of the
- * writes may be the last one: a further check starts anew.
+ * A volume with no other faults than these has lost nothing (report.repairable).
  */
-#include "csvfs/base/claim.h"
 #include "metadata/fields.h"
-#include "tools/check/internal.h"
+#include "tools/check/mend.h"
 
 bool ck_repairable(const struct check *c, enum problem code)
 {
@@ -57,50 +54,33 @@ bool ck_repairable(const struct check *c, enum problem code)
 	return false;
 }
 
-void ck_inode_number(struct check *c, enum problem code, uint64_t ino, uint32_t offset, uint32_t bytes,
-	uint64_t found, uint64_t want, const char *what)
+void ck_inode_number(struct check *c, enum problem code, uint64_t ino, uint32_t offset,
+	uint32_t bytes, uint64_t found, uint64_t want, const char *what)
 {
+	struct ck_fix *more;
+
 	ck_report(c, code, INO_BLOCK(ino), ino, found, want, what);
-	if (!c->fixes)
-		c->fixes = mem_alloc(c->o->mem, CK_FIXES * sizeof(*c->fixes));
 	/* A link count of 0 is not just a number: the inode would have to be freed. */
-	if (!c->fixes || c->fix_count == CK_FIXES || (code == PROBLEM_INODE_NLINK && (!found || !want))) {
+	if (code == PROBLEM_INODE_NLINK && (!found || !want))
 		c->lost++;
+	if (!c->m)
 		return;
+	if (c->fix_count == c->fix_room) {
+		const uint32_t room = c->fix_room ? 2 * c->fix_room : 256;
+
+		/* What is one too many is found again in the next round. */
+		more = mem_alloc(c->o->mem, room * sizeof(*more));
+		if (!more)
+			return;
+		if (c->fix_count)
+			memcpy(more, c->fixes, c->fix_count * sizeof(*more));
+		mem_free(c->o->mem, c->fixes, c->fix_room * sizeof(*more));
+		c->fixes = more;
+		c->fix_room = room;
 	}
 	c->fixes[c->fix_count++] = (struct ck_fix){INO_BLOCK(ino), want,
-		(uint32_t)sizeof(struct disk_header) + (INO_SLOT(ino) - 1) * INODE_BYTES + offset, bytes};
-}
-
-/* ------------------------------------------------------------------ writing */
-
-static void write_block(struct check *c, uint64_t blkno, void *block)
-{
-	fields_seal(block);
-	if (c->write_failed || c->dev->write(c->dev->ctx, blkno * BLOCK_SIZE, block, BLOCK_SIZE))
-		c->write_failed = true;
-	else
-		c->rep->repaired++;
-}
-
-/* Writes the block unless it stands there already, but for its epoch and lsn. */
-static void put(struct check *c, uint64_t blkno, uint32_t magic, uint8_t block[BLOCK_SIZE])
-{
-	struct disk_header *h = (struct disk_header *)block;
-	uint64_t found, want;
-	const struct disk_header *now = ck_read_raw(c, blkno, 0);
-
-	h->magic = le32_of(magic);
-	memcpy(h->uuid, c->super.h.uuid, 16);
-	h->blkno = le64_of(blkno);
-	h->owner = le64_of(0);
-	h->epoch = le64_of(c->epoch_seen);
-	h->lsn = le64_of(c->lsn_max);
-	h->reserved = le64_of(0);
-	if (now && !ck_header(c, now, blkno, magic, 0, &found, &want) &&
-		!memcmp(now + 1, h + 1, BLOCK_SIZE - sizeof(*h)))
-		return;
-	write_block(c, blkno, block);
+		(uint32_t)sizeof(struct disk_header) + (INO_SLOT(ino) - 1) * INODE_BYTES + offset,
+		bytes};
 }
 
 /* ------------------------------------------------------------------ space */
@@ -115,7 +95,7 @@ static void bits_count(const uint8_t *map, uint32_t n, uint32_t *out)
 /* True: the chunk has a free block or slot. */
 static bool make_chunk(struct check *c, const struct ck_chunk *k)
 {
-	uint8_t block[BLOCK_SIZE] = {0};
+	uint8_t block[BLOCK_SIZE] __attribute__((aligned(8))) = {0};
 	struct disk_chunk *d = (struct disk_chunk *)block;
 	bool room = false;
 	uint32_t used;
@@ -133,15 +113,15 @@ static bool make_chunk(struct check *c, const struct ck_chunk *k)
 	}
 	bits_count(d->used, CHUNK_BLOCKS, &used);
 	d->used_blocks = le32_of(used);
-	put(c, k->blkno, MAGIC_CHUNK, block);
+	ck_put(c, k->blkno, MAGIC_CHUNK, 0, block);
 	return room;
 }
 
-static void make_group(struct check *c, uint64_t number, const struct ck_group *g,
-	struct disk_summary_entry *e)
+static void make_group(
+	struct check *c, uint64_t number, const struct ck_group *g, struct disk_summary_entry *e)
 {
 	const uint32_t covered = ck_group_clusters(c, number);
-	uint8_t block[BLOCK_SIZE] = {0};
+	uint8_t block[BLOCK_SIZE] __attribute__((aligned(8))) = {0};
 	struct disk_group *d = (struct disk_group *)block;
 	uint32_t flags = SUMMARY_INIT, used, chunks;
 
@@ -167,12 +147,12 @@ static void make_group(struct check *c, uint64_t number, const struct ck_group *
 	d->meta_chunks = le32_of(chunks);
 	e->free_clusters = le16_of((uint16_t)(GROUP_CLUSTERS - used));
 	e->flags = le16_of((uint16_t)flags);
-	put(c, le64_get(c->super.group_start) + number, MAGIC_GROUP, block);
+	ck_put(c, le64_get(c->super.group_start) + number, MAGIC_GROUP, 0, block);
 }
 
-static void make_space(struct check *c)
+void ck_mend_maps(struct check *c)
 {
-	uint8_t block[BLOCK_SIZE];
+	uint8_t block[BLOCK_SIZE] __attribute__((aligned(8)));
 	struct disk_summary *s = (struct disk_summary *)block;
 
 	for (uint64_t i = 0; i < le64_get(c->super.summary_blocks); i++) {
@@ -189,7 +169,12 @@ static void make_space(struct check *c)
 				s->e[k].free_clusters =
 					le16_of((uint16_t)ck_group_clusters(c, number));
 		}
-		put(c, le64_get(c->super.summary_start) + i, MAGIC_SUMMARY, block);
+		ck_put(c, le64_get(c->super.summary_start) + i, MAGIC_SUMMARY, 0, block);
+	}
+	for (uint64_t i = 0; i < NODES_MAX; i++) {
+		memset(block, 0, sizeof(block));
+		if (c->reply_bad >> i & 1)
+			ck_put(c, le64_get(c->super.reply_start) + i, MAGIC_REPLY, 0, block);
 	}
 }
 
@@ -197,89 +182,47 @@ static void make_space(struct check *c)
 
 static void make_super(struct check *c, uint64_t blkno)
 {
-	const struct disk_super *now = ck_read_raw(c, blkno, 0);
-	uint8_t block[BLOCK_SIZE] = {0};
+	const struct disk_super *now = ck_read(c, blkno, 0);
+	uint8_t block[BLOCK_SIZE] __attribute__((aligned(8))) = {0};
 	struct disk_super *s = (struct disk_super *)block;
 
-	if (blkno == c->super_at)
-		return;
 	memcpy(s, &c->super, sizeof(*s));
-	s->h.blkno = le64_of(blkno);
-	s->h.owner = le64_of(0);
 	/* The last copy need not have the same roots. */
-	if (now && ck_super_valid(now, blkno) && blkno > SUPER_COPY_BLOCK)
+	if (now && blkno > SUPER_COPY_BLOCK && ck_super_valid(now, blkno))
 		memcpy(&s->root_ino, &now->root_ino, 24);
-	if (now && ck_super_valid(now, blkno) && !memcmp(now->h.uuid, s->h.uuid, 16) &&
-		!le64_get(now->h.owner) &&
-		!memcmp(&now->version, &s->version, sizeof(*s) - sizeof(s->h)))
-		return;
-	write_block(c, blkno, block);
+	ck_put(c, blkno, MAGIC_SUPER, 0, block);
 }
 
-static void make_claims(struct check *c)
+void ck_mend_supers(struct check *c)
 {
-	struct claim claim = {.epoch = c->epoch_seen + 1, .state = CLAIM_CLEAN};
-	uint8_t block[BLOCK_SIZE];
-
-	if (!c->rep->count[PROBLEM_CLAIM_NONE])
-		return;
-	memcpy(claim.uuid, c->super.h.uuid, 16);
-	for (uint64_t i = 0; i < 2; i++) {
-		claim.heartbeat = i;
-		claim_encode(&claim, block);
-		write_block(c, CLAIM_BLOCK + i, block);
-	}
+	make_super(c, SUPER_BLOCK);
+	make_super(c, SUPER_COPY_BLOCK);
+	make_super(c, c->block_count - 1);
 }
 
-static void make_replies(struct check *c)
+static int mend_parent(struct check *c, uint64_t ino, struct ck_inode *i)
 {
-	uint8_t block[BLOCK_SIZE];
-	uint64_t found, want;
+	struct disk_inode d;
 
-	for (uint64_t i = 0; i < NODES_MAX; i++) {
-		const uint64_t blkno = le64_get(c->super.reply_start) + i;
-		const void *b = ck_read_raw(c, blkno, 0);
-
-		if (b && !ck_header(c, b, blkno, MAGIC_REPLY, 0, &found, &want))
-			continue;
-		memset(block, 0, sizeof(block));
-		put(c, blkno, MAGIC_REPLY, block);
-	}
+	if (!ck_is_dir(i) || !i->parent || i->parent == i->disk_parent || !ck_inode_get(c, ino, &d))
+		return 0;
+	d.parent = le64_of(i->parent);
+	ck_inode_put(c, ino, &d);
+	return 0;
 }
 
-static void mend_inodes(struct check *c)
+void ck_mend_numbers(struct check *c)
 {
-	uint8_t block[BLOCK_SIZE];
+	uint8_t block[BLOCK_SIZE] __attribute__((aligned(8)));
 
 	for (uint32_t i = 0; i < c->fix_count; i++) {
 		const struct ck_fix *f = &c->fixes[i];
-		const void *b = ck_read_raw(c, f->blkno, 0);
 
-		if (!b) {
-			c->write_failed = true;
-			return;
-		}
-		memcpy(block, b, sizeof(block));
+		if (!ck_try(c, f->blkno, MAGIC_INODE, 0, block))
+			continue;
 		for (uint32_t k = 0; k < f->bytes; k++)
 			block[f->offset + k] = (uint8_t)(f->value >> (8 * k));
-		write_block(c, f->blkno, block);
-		/* A further fix of this block must see this one. */
-		ck_read_forget(c, f->blkno);
+		ck_put(c, f->blkno, MAGIC_INODE, 0, block);
 	}
-}
-
-void ck_repair(struct check *c)
-{
-	c->rep->repairable = check_faults(c->rep) && !c->lost;
-	if (!c->o->repair || !c->dev->write || !c->rep->repairable || c->rep->replayed)
-		return;
-	mend_inodes(c);
-	make_space(c);
-	make_replies(c);
-	make_super(c, c->block_count - 1);
-	make_super(c, SUPER_COPY_BLOCK);
-	make_super(c, SUPER_BLOCK);
-	make_claims(c);
-	if (c->write_failed)
-		ck_report(c, PROBLEM_MEDIUM, 0, 0, 0, 0, "a write failed: the repair is not complete");
+	(void)ck_inodes_each(c, mend_parent);
 }

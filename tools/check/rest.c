@@ -24,7 +24,8 @@ bool ck_value(struct check *c, uint64_t from, uint64_t ino, const uint8_t *list,
 		if (!b)
 			return false;
 		if (le32_get(b->index) != i || le32_get(b->len) != want) {
-			ck_report(c, code, blkno, ino, le32_get(b->len), want, "length of a value's piece");
+			ck_report(c, code, blkno, ino, le32_get(b->len), want,
+				"length of a value's piece");
 			return false;
 		}
 		if (no_zero && memchr(b->data, 0, want))
@@ -42,8 +43,8 @@ struct xattrs {
 	uint64_t count, names_bytes;
 };
 
-static void xattr_problem(struct check *c, const struct ck_walk *w, uint64_t found, uint64_t want,
-	const char *what)
+static void xattr_problem(
+	struct check *c, const struct ck_walk *w, uint64_t found, uint64_t want, const char *what)
 {
 	ck_report(c, PROBLEM_XATTR, w->blkno, w->ino, found, want, what);
 }
@@ -122,8 +123,11 @@ static int orphan_record(
 
 	(void)value;
 	c->rep->orphans++;
-	if (len)
-		ck_report(c, PROBLEM_TREE_RECORD, w->blkno, key, len, 0, "length of an orphan's record");
+	if (len) {
+		ck_report(c, PROBLEM_TREE_RECORD, w->blkno, key, len, 0,
+			"length of an orphan's record");
+		c->lists_bad = true;
+	}
 	if (!i || !i->type) {
 		ck_report(c, PROBLEM_ORPHAN_INO, w->blkno, 0, key, key,
 			"lists an inode that is not in use: inode");
@@ -132,9 +136,11 @@ static int orphan_record(
 	i->flags |= CK_LISTED;
 	if (i->links)
 		ck_report(c, PROBLEM_ORPHAN_LINKED, w->blkno, key, i->links, 0, "orphan's names");
-	if (!(i->flags & CK_ORPHAN))
+	if (!(i->flags & CK_ORPHAN)) {
 		ck_report(c, PROBLEM_INODE_FLAGS, INO_BLOCK(key), key, 0, INODE_ORPHAN,
 			"in the list of orphans, but flags");
+		c->lists_bad = true;
+	}
 	return 0;
 }
 
@@ -169,11 +175,15 @@ static int intent_record(
 	if (le32_get(d.op) == INTENT_FREE && i->links)
 		ck_report(c, PROBLEM_INTENT, w->blkno, key, i->links, 0,
 			"is to be freed, but has names:");
-	if (!(i->flags & CK_INTENT))
+	if (!(i->flags & CK_INTENT)) {
 		ck_report(c, PROBLEM_INODE_FLAGS, INO_BLOCK(key), key, 0, 1,
 			"has an intent, but flags");
-	if (le32_get(d.reserved0) || !ck_zero(d.reserved, sizeof(d.reserved)))
+		c->lists_bad = true;
+	}
+	if (le32_get(d.reserved0) || !ck_zero(d.reserved, sizeof(d.reserved))) {
 		ck_report(c, PROBLEM_RESERVED, w->blkno, key, 0, 0, "reserved field of an intent");
+		c->lists_bad = true;
+	}
 	return 0;
 }
 
@@ -194,13 +204,16 @@ static void reply_entries(struct check *c, uint64_t blkno, const struct disk_rep
 		const uint32_t err = le32_get(e->err);
 
 		if (!le64_get(e->seq) && !ck_zero(e, sizeof(*e)))
-			ck_report(c, PROBLEM_REPLY, blkno, 0, i + 1, i + 1, "entry without a number: slot");
+			ck_report(c, PROBLEM_REPLY, blkno, 0, i + 1, i + 1,
+				"entry without a number: slot");
 		if (err && err < (uint32_t)-4095)
 			ck_report(c, PROBLEM_REPLY, blkno, 0, err, 0, "error of an entry");
 		if (le64_get(e->seq) && !fs_op_needs_slot((enum fs_op)le32_get(e->op)))
-			ck_report(c, PROBLEM_REPLY, blkno, 0, le32_get(e->op), 0, "operation of an entry");
+			ck_report(c, PROBLEM_REPLY, blkno, 0, le32_get(e->op), 0,
+				"operation of an entry");
 		if (!ck_zero(e->reserved, sizeof(e->reserved)))
-			ck_report(c, PROBLEM_RESERVED, blkno, 0, 0, 0, "reserved field of an entry");
+			ck_report(
+				c, PROBLEM_RESERVED, blkno, 0, 0, 0, "reserved field of an entry");
 	}
 }
 
@@ -211,24 +224,28 @@ int ck_replies(struct check *c)
 	uint32_t count = 0;
 
 	for (uint64_t i = 0; i < NODES_MAX; i++) {
+		const uint64_t faults = check_faults(c->rep);
 		const struct disk_reply_block *b = ck_block(c, start + i, MAGIC_REPLY, 0);
-		uint32_t node;
+		uint32_t node = 0;
 
-		if (!b)
+		if (!b) {
+			c->reply_bad |= 1ull << i;
 			continue;
+		}
 		if (le64_get(b->life))
 			reply_entries(c, start + i, b);
 		if (!ck_zero(b->reserved, sizeof(b->reserved)) || le32_get(b->reserved0))
 			ck_report(c, PROBLEM_RESERVED, start + i, 0, 0, 0, "reserved field");
 		ck_tail(c, b, sizeof(*b), start + i);
-		if (!le64_get(b->life))
-			continue;
 		node = le32_get(b->node);
-		for (uint32_t k = 0; k < count; k++)
+		for (uint32_t k = 0; le64_get(b->life) && k < count; k++)
 			if (nodes[k] == node)
 				ck_report(c, PROBLEM_REPLY, start + i, 0, node, node,
 					"second slot: of node");
-		nodes[count++] = node;
+		if (le64_get(b->life))
+			nodes[count++] = node;
+		if (check_faults(c->rep) != faults)
+			c->reply_bad |= 1ull << i;
 	}
 	return 0;
 }

@@ -3,7 +3,7 @@
  * Space: what summary, groups and chunk headers say; what the walk found in use; and, at the end, the
  * comparison of the two.
  */
-#include "tools/check/internal.h"
+#include "tools/check/mend.h"
 
 /* ------------------------------------------------------------------ tables */
 
@@ -17,7 +17,7 @@ struct ck_group *ck_group(const struct check *c, uint64_t number)
 	return page ? page[number % CK_PAGE] : NULL;
 }
 
-static struct ck_group *group_new(struct check *c, uint64_t number)
+struct ck_group *ck_group_new(struct check *c, uint64_t number)
 {
 	struct ck_group ***page = &c->groups[number / CK_PAGE];
 	struct ck_group *g = ck_group(c, number);
@@ -47,7 +47,7 @@ struct ck_chunk *ck_chunk(const struct check *c, uint64_t blkno)
 	return g->chunks[blkno % group_blocks(c) / CHUNK_BLOCKS];
 }
 
-static struct ck_chunk *chunk_new(struct check *c, struct ck_group *g, uint64_t blkno, bool inode)
+struct ck_chunk *ck_chunk_new(struct check *c, struct ck_group *g, uint64_t blkno, bool inode)
 {
 	struct ck_chunk *k;
 
@@ -77,7 +77,7 @@ uint32_t ck_group_clusters(const struct check *c, uint64_t number)
 	return left < GROUP_CLUSTERS ? (uint32_t)left : GROUP_CLUSTERS;
 }
 
-static uint32_t bits_set(const uint8_t *map, uint32_t from, uint32_t to)
+uint32_t ck_bits_set(const uint8_t *map, uint32_t from, uint32_t to)
 {
 	uint32_t n = 0;
 
@@ -113,9 +113,9 @@ static void chunk_header(struct check *c, struct ck_chunk *k)
 	memcpy(k->used, d->used, sizeof(k->used));
 	if (!bit_get(k->used, 0))
 		ck_report(c, PROBLEM_CHUNK_SELF, k->blkno, 0, 0, 1, "mark of the header itself");
-	if (le32_get(d->used_blocks) != bits_set(k->used, 0, CHUNK_BLOCKS))
+	if (le32_get(d->used_blocks) != ck_bits_set(k->used, 0, CHUNK_BLOCKS))
 		ck_report(c, PROBLEM_CHUNK_COUNT, k->blkno, 0, le32_get(d->used_blocks),
-			bits_set(k->used, 0, CHUNK_BLOCKS), "number of blocks in use");
+			ck_bits_set(k->used, 0, CHUNK_BLOCKS), "number of blocks in use");
 	if (le32_get(d->is_inode) != k->inode)
 		ck_report(c, PROBLEM_CHUNK_KIND, k->blkno, 0, le32_get(d->is_inode), k->inode,
 			"holds inodes:");
@@ -143,7 +143,8 @@ static void chunk_claims_clusters(struct check *c, uint64_t number, struct ck_gr
 
 	for (uint32_t k = 0; k < c->chunk_clusters; k++)
 		bit_set(g->seen, first + k);
-	if (g->readable && bits_set(g->used, first, first + c->chunk_clusters) != c->chunk_clusters)
+	if (g->readable &&
+		ck_bits_set(g->used, first, first + c->chunk_clusters) != c->chunk_clusters)
 		ck_report(c, PROBLEM_GROUP_META_UNUSED, le64_get(c->super.group_start) + number, 0,
 			number * GROUP_CLUSTERS + first, number * GROUP_CLUSTERS + first,
 			"metadata chunk with clusters that are marked as free: from cluster");
@@ -155,11 +156,11 @@ static int load_chunk(struct check *c, uint64_t number, struct ck_group *g, uint
 	struct ck_chunk *k;
 
 	if (blkno < c->data_start || blkno + CHUNK_BLOCKS > c->block_count) {
-		ck_report(c, PROBLEM_BLKNO_RANGE, le64_get(c->super.group_start) + number, 0, blkno, 0,
-			"metadata chunk outside the data area: block");
+		ck_report(c, PROBLEM_BLKNO_RANGE, le64_get(c->super.group_start) + number, 0, blkno,
+			0, "metadata chunk outside the data area: block");
 		return 0;
 	}
-	k = chunk_new(c, g, blkno, inode);
+	k = ck_chunk_new(c, g, blkno, inode);
 	if (!k)
 		return -ENOMEM;
 	chunk_claims_clusters(c, number, g, i);
@@ -188,26 +189,26 @@ static int probe_chunks(struct check *c, uint64_t number, struct ck_group *g)
 	return 0;
 }
 
-static void group_counts(struct check *c, uint64_t number, struct ck_group *g,
-	const struct disk_group *d)
+static void group_counts(
+	struct check *c, uint64_t number, struct ck_group *g, const struct disk_group *d)
 {
 	const uint64_t blkno = le64_get(c->super.group_start) + number;
 	const uint32_t covered = ck_group_clusters(c, number);
-	const uint32_t free_clusters = covered - bits_set(d->used, 0, covered);
-	const uint32_t chunks = bits_set(d->meta, 0, c->chunks_per_group);
+	const uint32_t free_clusters = covered - ck_bits_set(d->used, 0, covered);
+	const uint32_t chunks = ck_bits_set(d->meta, 0, c->chunks_per_group);
 	const uint32_t rest = (c->chunks_per_group + 7) / 8;
 
 	if (le32_get(d->free_clusters) != free_clusters)
-		ck_report(c, PROBLEM_GROUP_FREE, blkno, 0, le32_get(d->free_clusters), free_clusters,
-			"number of free clusters");
+		ck_report(c, PROBLEM_GROUP_FREE, blkno, 0, le32_get(d->free_clusters),
+			free_clusters, "number of free clusters");
 	if (le32_get(d->meta_chunks) != chunks)
 		ck_report(c, PROBLEM_GROUP_META_COUNT, blkno, 0, le32_get(d->meta_chunks), chunks,
 			"number of metadata chunks");
-	if (bits_set(d->used, covered, GROUP_CLUSTERS) != GROUP_CLUSTERS - covered)
+	if (ck_bits_set(d->used, covered, GROUP_CLUSTERS) != GROUP_CLUSTERS - covered)
 		ck_report(c, PROBLEM_GROUP_BEYOND_END, blkno, 0,
-			bits_set(d->used, covered, GROUP_CLUSTERS), GROUP_CLUSTERS - covered,
+			ck_bits_set(d->used, covered, GROUP_CLUSTERS), GROUP_CLUSTERS - covered,
 			"marks behind the end of the volume");
-	if (bits_set(d->meta, c->chunks_per_group, rest * 8) ||
+	if (ck_bits_set(d->meta, c->chunks_per_group, rest * 8) ||
 		!ck_zero(d->meta + rest, GROUP_BITMAP_BYTES - rest))
 		ck_report(c, PROBLEM_GROUP_BEYOND_END, blkno, 0, 0, 0,
 			"metadata chunks behind the last one of the group");
@@ -226,8 +227,8 @@ static void group_counts(struct check *c, uint64_t number, struct ck_group *g,
 }
 
 /* Whether each chunk's mark in meta_free is what its header says; what the summary's flags must be. */
-static uint32_t group_room(struct check *c, uint64_t number, struct ck_group *g,
-	const uint8_t *meta_free)
+static uint32_t group_room(
+	struct check *c, uint64_t number, struct ck_group *g, const uint8_t *meta_free)
 {
 	const uint64_t blkno = le64_get(c->super.group_start) + number;
 	uint32_t flags = SUMMARY_INIT;
@@ -248,11 +249,11 @@ static uint32_t group_room(struct check *c, uint64_t number, struct ck_group *g,
 	return flags;
 }
 
-static int load_group(struct check *c, uint64_t number, uint32_t sum_free, uint32_t sum_flags,
-	uint64_t sum_blkno)
+static int load_group(
+	struct check *c, uint64_t number, uint32_t sum_free, uint32_t sum_flags, uint64_t sum_blkno)
 {
 	const uint64_t blkno = le64_get(c->super.group_start) + number;
-	struct ck_group *g = group_new(c, number);
+	struct ck_group *g = ck_group_new(c, number);
 	struct disk_group d;
 	const void *b;
 	uint32_t flags;
@@ -278,8 +279,8 @@ static int load_group(struct check *c, uint64_t number, uint32_t sum_free, uint3
 	if (!sum_blkno)
 		return 0;
 	if (sum_free != le32_get(d.free_clusters))
-		ck_report(c, PROBLEM_SUMMARY_FREE, sum_blkno, 0, sum_free, le32_get(d.free_clusters),
-			"free clusters of a group");
+		ck_report(c, PROBLEM_SUMMARY_FREE, sum_blkno, 0, sum_free,
+			le32_get(d.free_clusters), "free clusters of a group");
 	if (sum_flags != flags)
 		ck_report(c, PROBLEM_SUMMARY_FLAGS, sum_blkno, 0, sum_flags, flags,
 			"flags of a group");
@@ -287,7 +288,7 @@ static int load_group(struct check *c, uint64_t number, uint32_t sum_free, uint3
 }
 
 /* Clusters of the fixed areas that lie in this group. */
-static uint32_t fixed_clusters(const struct check *c, uint64_t number)
+uint32_t ck_fixed_clusters(const struct check *c, uint64_t number)
 {
 	const uint64_t end = c->data_start / c->cluster_blocks;
 	const uint64_t first = number * GROUP_CLUSTERS;
@@ -305,7 +306,7 @@ static int load_unsummarised(struct check *c, uint64_t number)
 			   !memcmp(h->uuid, c->super.h.uuid, sizeof(h->uuid));
 
 	/* The first and the last hold fixed areas: they were written when the volume was made. */
-	if (looks || fixed_clusters(c, number) || number + 1 == c->group_count)
+	if (looks || ck_fixed_clusters(c, number) || number + 1 == c->group_count)
 		return load_group(c, number, 0, 0, 0);
 	return 0;
 }
@@ -316,7 +317,7 @@ static int load_unwritten(struct check *c, uint64_t number, uint32_t free_cluste
 {
 	const uint32_t covered = ck_group_clusters(c, number);
 
-	if (fixed_clusters(c, number) || number + 1 == c->group_count) {
+	if (ck_fixed_clusters(c, number) || number + 1 == c->group_count) {
 		ck_report(c, PROBLEM_SUMMARY_LOST_GROUP, sum_blkno, 0, number, number,
 			"never written, but holds fixed areas: group");
 		return load_unsummarised(c, number);
@@ -371,22 +372,21 @@ static int mark_fixed(struct check *c)
 	const uint64_t last = (c->block_count - 1) / c->cluster_blocks;
 	struct ck_group *g;
 
-	for (uint64_t n = 0; n < c->group_count && fixed_clusters(c, n); n++) {
-		const uint32_t fixed = fixed_clusters(c, n);
+	for (uint64_t n = 0; n < c->group_count && ck_fixed_clusters(c, n); n++) {
+		const uint32_t fixed = ck_fixed_clusters(c, n);
 
-		g = group_new(c, n);
+		g = ck_group_new(c, n);
 		if (!g)
 			return -ENOMEM;
 		for (uint32_t i = 0; i < fixed; i++)
 			bit_set(g->seen, i);
-		if (g->readable && bits_set(g->used, 0, fixed) != fixed)
-			ck_report(c, PROBLEM_GROUP_FIXED_AREA, le64_get(c->super.group_start) + n, 0,
-				n * GROUP_CLUSTERS, fixed,
-				"not all marked as used: clusters");
+		if (g->readable && ck_bits_set(g->used, 0, fixed) != fixed)
+			ck_report(c, PROBLEM_GROUP_FIXED_AREA, le64_get(c->super.group_start) + n,
+				0, n * GROUP_CLUSTERS, fixed, "not all marked as used: clusters");
 	}
 	if (last >= c->cluster_count)
 		return 0;
-	g = group_new(c, last / GROUP_CLUSTERS);
+	g = ck_group_new(c, last / GROUP_CLUSTERS);
 	if (!g)
 		return -ENOMEM;
 	bit_set(g->seen, last % GROUP_CLUSTERS);
@@ -429,7 +429,8 @@ bool ck_use_block(struct check *c, uint64_t blkno, uint64_t from, uint64_t ino, 
 		return true;
 	}
 	if (blkno < c->data_start || blkno >= c->block_count) {
-		ck_report(c, PROBLEM_BLKNO_RANGE, from, ino, blkno, blkno, "points outside: to block");
+		ck_report(c, PROBLEM_BLKNO_RANGE, from, ino, blkno, blkno,
+			"points outside: to block");
 		return false;
 	}
 	k = ck_chunk(c, blkno);
@@ -437,6 +438,8 @@ bool ck_use_block(struct check *c, uint64_t blkno, uint64_t from, uint64_t ino, 
 	if (!k || !i || k->inode != inode) {
 		ck_report(c, PROBLEM_BLOCK_NOT_META, from, ino, blkno, blkno,
 			"points to what is no metadata chunk of this kind: block");
+		if (c->m && !k)
+			ck_missed_block(c, blkno, ino);
 		return false;
 	}
 	if (bit_get(k->seen, i)) {
@@ -450,16 +453,6 @@ bool ck_use_block(struct check *c, uint64_t blkno, uint64_t from, uint64_t ino, 
 		ck_report(c, PROBLEM_BLOCK_NOT_MARKED, from, ino, blkno, blkno,
 			"points to a block that is marked as free: block");
 	return true;
-}
-
-static void conflict(struct check *c, uint64_t start, uint64_t count, uint64_t from, uint64_t ino)
-{
-	if (c->conflict_count == CK_CONFLICTS) {
-		ck_report(c, PROBLEM_CLUSTER_DOUBLE, from, ino, start, count,
-			"shares clusters with another extent:");
-		return;
-	}
-	c->conflict[c->conflict_count++] = (struct ck_conflict){start, count};
 }
 
 enum use { USE_FINE, USE_META, USE_TWICE };
@@ -479,36 +472,45 @@ static enum use use_cluster(struct check *c, struct ck_group *g, uint64_t cluste
 	return ck_chunk(c, blkno) ? USE_META : USE_TWICE;
 }
 
-static void use_end(struct check *c, enum use use, uint64_t start, uint64_t n, uint64_t from,
-	uint64_t ino)
+static int use_end(struct check *c, struct ck_group *g, enum use use, uint64_t start, uint64_t n,
+	uint64_t from, uint64_t ino)
 {
 	if (!n || use == USE_FINE)
-		return;
+		return 0;
 	if (use == USE_META) {
 		ck_report(c, PROBLEM_CLUSTER_IN_META, from, ino, start, n,
 			"extent in metadata: clusters");
-		return;
+		return 0;
 	}
+	if (!g->twice)
+		g->twice = mem_alloc(c->o->mem, GROUP_BITMAP_BYTES);
+	if (!g->twice)
+		return -ENOMEM;
+	for (uint64_t i = start; i < start + n; i++)
+		bit_set(g->twice, i % GROUP_CLUSTERS);
 	c->double_clusters += n;
-	conflict(c, start, n, from, ino);
+	return 0;
 }
 
 /* Clusters of one group. */
-static void use_run(struct check *c, struct ck_group *g, uint64_t start, uint32_t n, uint64_t from,
+static int use_run(struct check *c, struct ck_group *g, uint64_t start, uint32_t n, uint64_t from,
 	uint64_t ino)
 {
 	enum use last = USE_FINE, use;
 	uint64_t at = start, free_at = start;
+	int err;
 
 	for (uint64_t i = start; i < start + n; i++) {
 		use = use_cluster(c, g, i);
 		if (use != last) {
-			use_end(c, last, at, i - at, from, ino);
+			err = use_end(c, g, last, at, i - at, from, ino);
+			if (err)
+				return err;
 			last = use;
 			at = i;
 		}
 	}
-	use_end(c, last, at, start + n - at, from, ino);
+	err = use_end(c, g, last, at, start + n - at, from, ino);
 	for (uint64_t i = start; g->readable && i <= start + n; i++) {
 		if (i < start + n && !bit_get(g->used, i % GROUP_CLUSTERS))
 			continue;
@@ -517,11 +519,13 @@ static void use_run(struct check *c, struct ck_group *g, uint64_t start, uint32_
 				"used, but marked as free: clusters");
 		free_at = i + 1;
 	}
+	return err;
 }
 
 int ck_use_clusters(struct check *c, uint64_t start, uint64_t count, uint64_t from, uint64_t ino)
 {
 	struct ck_group *g;
+	int err;
 
 	if (start >= c->cluster_count || count > c->cluster_count - start) {
 		ck_report(c, PROBLEM_EXTENT_RANGE, from, ino, start + count, c->cluster_count,
@@ -542,12 +546,15 @@ int ck_use_clusters(struct check *c, uint64_t start, uint64_t count, uint64_t fr
 		g = ck_group(c, start / GROUP_CLUSTERS);
 		if (!g) {
 			ck_report(c, PROBLEM_SUMMARY_LOST_GROUP, from, ino, start / GROUP_CLUSTERS,
-				start / GROUP_CLUSTERS, "extent in a group that was never written: group");
-			g = group_new(c, start / GROUP_CLUSTERS);
+				start / GROUP_CLUSTERS,
+				"extent in a group that was never written: group");
+			g = ck_group_new(c, start / GROUP_CLUSTERS);
 			if (!g)
 				return -ENOMEM;
 		}
-		use_run(c, g, start, n, from, ino);
+		err = use_run(c, g, start, n, from, ino);
+		if (err)
+			return err;
 		start += n;
 		count -= n;
 	}
@@ -574,8 +581,9 @@ static void compare_clusters(struct check *c, uint64_t number, const struct ck_g
 		while (i < covered && bit_get(g->used, i) && !bit_get(g->seen, i))
 			i++;
 		if (i > start)
-			ck_report(c, PROBLEM_CLUSTER_LEAK, blkno, 0, number * GROUP_CLUSTERS + start,
-				i - start, "marked as used, but nothing uses them: clusters");
+			ck_report(c, PROBLEM_CLUSTER_LEAK, blkno, 0,
+				number * GROUP_CLUSTERS + start, i - start,
+				"marked as used, but nothing uses them: clusters");
 		else
 			i++;
 	}
@@ -628,6 +636,8 @@ int ck_space_compare(struct check *c)
 			if (g->chunks[i])
 				compare_chunk(c, g->chunks[i]);
 	}
-	compare_journal(c);
+	/* A repair makes the journal empty. */
+	if (!c->m)
+		compare_journal(c);
 	return 0;
 }

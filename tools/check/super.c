@@ -51,7 +51,8 @@ static int geometry(struct check *c)
 	uint64_t end, data = le64_get(s->data_start);
 
 	if (cluster < CLUSTER_MIN || cluster > CLUSTER_MAX || (cluster & (cluster - 1)))
-		return fatal(c, PROBLEM_SUPER_CLUSTER_SIZE, cluster, CLUSTER_DEFAULT, "cluster size");
+		return fatal(
+			c, PROBLEM_SUPER_CLUSTER_SIZE, cluster, CLUSTER_DEFAULT, "cluster size");
 	c->cluster_bytes = cluster;
 	c->cluster_blocks = cluster / BLOCK_SIZE;
 	c->chunk_clusters = CHUNK_SIZE / cluster;
@@ -111,7 +112,8 @@ static void strings(struct check *c)
 		ck_report(c, PROBLEM_SUPER_RESERVE, c->super_at, 0, le64_get(s->reserve_clusters),
 			le64_get(s->reserve_clusters), "does not start with a chunk: reserve");
 	if (le64_get(s->h.owner))
-		ck_report(c, PROBLEM_HEADER_OWNER, c->super_at, 0, le64_get(s->h.owner), 0, "owner");
+		ck_report(
+			c, PROBLEM_HEADER_OWNER, c->super_at, 0, le64_get(s->h.owner), 0, "owner");
 	if (!ck_zero(s->reserved, sizeof(s->reserved)) || le64_get(s->h.reserved))
 		ck_report(c, PROBLEM_RESERVED, c->super_at, 0, 0, 0, "reserved field");
 }
@@ -161,8 +163,8 @@ int ck_super(struct check *c)
 		return fatal(c, PROBLEM_SUPER_VERSION, le32_get(s->version), FORMAT_VERSION,
 			"format version");
 	if (le64_get(s->incompat) & ~FEATURE_INCOMPAT_KNOWN)
-		return fatal(c, PROBLEM_SUPER_FEATURE, le64_get(s->incompat), FEATURE_INCOMPAT_KNOWN,
-			"incompatible features");
+		return fatal(c, PROBLEM_SUPER_FEATURE, le64_get(s->incompat),
+			FEATURE_INCOMPAT_KNOWN, "incompatible features");
 	return geometry(c);
 }
 

@@ -25,13 +25,16 @@ static void tree_problem(struct check *c, struct ck_walk *w, const struct step *
 	uint64_t found, uint64_t want, const char *what)
 {
 	w->damaged = true;
+	/* Orphans and intents. */
+	if (!w->ino)
+		c->lists_bad = true;
 	if (!c->find_owners)
 		ck_report(c, p, s->blkno, w->ino, found, want, what);
 }
 
 /* Values lie within the heap and do not overlap; what they leave is `frag`. */
-static bool node_values_ok(struct check *c, struct ck_walk *w, const struct step *s,
-	const struct disk_node *n)
+static bool node_values_ok(
+	struct check *c, struct ck_walk *w, const struct step *s, const struct disk_node *n)
 {
 	uint8_t map[BLOCK_SIZE] = {0};
 	const uint32_t heap = le16_get(n->heap);
@@ -100,7 +103,8 @@ static bool node_keys_ok(struct check *c, struct ck_walk *w, const struct step *
 }
 
 /* `level`: what it must be; of a root: UINT32_MAX. */
-static bool node_ok(struct check *c, struct ck_walk *w, struct step *s, uint32_t level, bool may_be_empty)
+static bool node_ok(
+	struct check *c, struct ck_walk *w, struct step *s, uint32_t level, bool may_be_empty)
 {
 	struct disk_node n;
 	uint32_t heap;
@@ -170,8 +174,8 @@ static int walk_leaf(struct check *c, struct ck_walk *w, const struct step *s)
 	for (uint32_t i = 0; i < s->count && !err; i++) {
 		const struct disk_slot slot = slot_at(s->node, i);
 
-		err = w->record(c, w, le64_get(slot.key), s->node + le16_get(slot.off),
-			le16_get(slot.len));
+		err = w->record(
+			c, w, le64_get(slot.key), s->node + le16_get(slot.off), le16_get(slot.len));
 	}
 	return err;
 }
@@ -201,6 +205,7 @@ int ck_walk(struct check *c, struct ck_walk *w, const void *root, uint32_t bytes
 				continue;
 			}
 			w->damaged = true;
+			c->lists_bad |= !w->ino;
 			s->pos++;
 			continue;
 		}
@@ -216,13 +221,10 @@ int ck_walk_block(struct check *c, struct ck_walk *w, uint64_t blkno, uint64_t f
 	const struct disk_tree_block *b;
 
 	w->blkno = blkno;
-	if (!ck_use_block(c, blkno, from, w->ino, false)) {
+	if (!ck_use_block(c, blkno, from, w->ino, false) ||
+		!(b = ck_block(c, blkno, MAGIC_TREE, w->ino))) {
 		w->damaged = true;
-		return 0;
-	}
-	b = ck_block(c, blkno, MAGIC_TREE, w->ino);
-	if (!b) {
-		w->damaged = true;
+		c->lists_bad |= !w->ino;
 		return 0;
 	}
 	w->tree_blocks++;
