@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Man pages are well formed, name the same problems as the program, and every option of the tools.
+# Man pages are well formed, name the same problems as the program, and every option of the tools; and
+# with the programs they are installed where mount(8) and man(1) look.
 # usage: t-man.sh [BUILD]
 set -eu
 build=${1:-${CSVFS_BUILD:-build}}
@@ -27,4 +28,12 @@ for tool in mkfs.csvfs fsck.csvfs csvdb; do
 			{ echo "$tool.8: $option is not explained"; bad=1; }
 	done
 done
+
+to=$(mktemp -d)
+DESTDIR=$to cmake --install "$build" --prefix /usr >"$to/log" || { cat "$to/log"; bad=1; }
+for name in csvfs mount.csvfs mkfs.csvfs fsck.csvfs csvctl csvdb; do
+	"$to/usr/sbin/$name" -V >/dev/null || { echo "$name is not installed"; bad=1; }
+	[ -s "$to/usr/share/man/man8/$name.8" ] || { echo "$name.8 is not installed"; bad=1; }
+done
+rm -rf "$to"
 exit $bad
