@@ -146,7 +146,7 @@ static void held_free(struct lock_table *t, struct lock *l)
 /* Memory for what an operation may need, before it changes anything. */
 static int reserve(struct lock_table *t, struct list *spare, uint32_t idx, uint32_t n)
 {
-	if (n && (t->count + n > t->limit || t->node_count[idx] + n > t->node_limit))
+	if (n && t->node_count[idx] + n > t->node_limit)
 		return -ENOLCK;
 	while (n--) {
 		struct lock *l = mem_alloc(t->mem, sizeof(*l));
@@ -277,12 +277,14 @@ static bool covered(const struct lock_ino *li, const struct lock *want)
 static int take(struct lock_table *t, struct lock_ino *li, const struct lock *want)
 {
 	struct list spare;
+	uint32_t need;
 	int err;
 
 	if (covered(li, want))
 		return 0;
 	list_init(&spare);
-	err = reserve(t, &spare, want->key.idx, want->write ? 2 : own_in(li, want) + 1);
+	need = want->write ? 2 : own_in(li, want) + 1;
+	err = t->count + need > t->limit ? -ENOLCK : reserve(t, &spare, want->key.idx, need);
 	if (!err && want->write) {
 		list_for_each_entry_safe (l, tmp, &li->held, struct lock, link) {
 			if (same_owner(&l->key, &want->key) && overlap(l, want))
@@ -660,8 +662,8 @@ void lock_check(const struct lock_table *t)
 		list_for_each_entry (w, &t->wait_bucket[b], struct lock_wait, hash)
 			waiting += waits(w);
 	}
-	csv_assert(n == t->count && n <= t->limit); /* K4 */
+	csv_assert(n == t->count); /* K4 */
 	csv_assert(waiting == t->waits);
 	for (uint32_t i = 0; i < NODES_MAX; i++)
-		csv_assert(node_count[i] == t->node_count[i]);
+		csv_assert(node_count[i] == t->node_count[i] && node_count[i] <= t->node_limit);
 }

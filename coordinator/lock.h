@@ -18,7 +18,7 @@
  *  K1 two locks of one kind that overlap, of different owners, are both for reading;
  *  K2 one owner's locks of an inode do not overlap, and neighbours that could be one are one;
  *  K3 nobody waits for what nothing stands against, unless its inode is marked as changed;
- *  K4 the counts, in all and per node, are those of the lists, and within the limits.
+ *  K4 the counts, in all and per node, are those of the lists; a node's is within its limit.
  */
 #ifndef CSVFS_COORDINATOR_LOCK_H
 #define CSVFS_COORDINATOR_LOCK_H
@@ -76,7 +76,10 @@ struct lock_table {
 	uint64_t searches;
 };
 
-/* At most `limit` locks, of one node `node_limit`: -ENOLCK beyond. */
+/*
+ * A node has at most `node_limit` locks, and gets none when all have `limit`: -ENOLCK. (To unlock the
+ * middle of one is allowed even then.)
+ */
 void lock_init(struct lock_table *t, struct mem *mem, uint32_t limit, uint32_t node_limit);
 /* Forgets everything, those who wait too: their memory is the caller's. */
 void lock_reset(struct lock_table *t);

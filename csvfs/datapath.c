@@ -40,13 +40,14 @@
 
 /* ------------------------------------------------------------------ requests of the kernel */
 
-static void start(struct io *io, const struct fuse_in_header *h, uint64_t off, uint32_t len,
-	uint32_t flags, bool kill)
+static void start(struct io *io, const struct fuse_in_header *h, uint64_t fh, uint64_t off,
+	uint32_t len, uint32_t flags, bool kill)
 {
 	struct datapath *d = io->t->d;
 	struct dp_op *op = &io->op;
 
 	op->ino = h->nodeid == FUSE_ROOT_ID ? fuse_ops_root(d->cfg.fuse) : h->nodeid;
+	op->handle = fh;
 	op->off = off;
 	op->len = len;
 	op->append = op->write && (flags & O_APPEND);
@@ -79,7 +80,7 @@ static void on_read(struct dthread *t, const struct fuse_in_header *h,
 		datapath_answer(t->d, h->unique, -ENOMEM, NULL, 0);
 		return;
 	}
-	start(io, h, in->offset, in->size, in->flags, false);
+	start(io, h, in->fh, in->offset, in->size, in->flags, false);
 }
 
 /* The data of the request just read, which the receive buffer holds. */
@@ -124,8 +125,8 @@ static void on_write(struct dthread *t, const struct fuse_in_header *h,
 	kill = (in->write_flags & FUSE_WRITE_KILL_SUIDGID) &&
 	       !fuse_ops_is_plain(t->d->cfg.fuse, h->nodeid);
 	/* The page cache writes pages where they belong, whatever the file was opened for. */
-	start(io, h, in->offset, in->size, cached ? in->flags & ~(uint32_t)O_APPEND : in->flags,
-		kill);
+	start(io, h, in->fh, in->offset, in->size,
+		cached ? in->flags & ~(uint32_t)O_APPEND : in->flags, kill);
 }
 
 static void unmounted(struct dthread *t)
@@ -314,6 +315,15 @@ static void zero(void *ctx, uint64_t ino, uint64_t off, uint32_t len,
 	datapath_io_begin(io);
 }
 
+static void closed(void *ctx, uint64_t handle)
+{
+	struct datapath *d = ctx;
+
+	pthread_mutex_lock(&d->lock);
+	dp_handle_closed(d->dp, handle);
+	pthread_mutex_unlock(&d->lock);
+}
+
 static int64_t touched_ns(void *ctx, uint64_t ino)
 {
 	struct datapath *d = ctx;
@@ -423,8 +433,12 @@ static struct datapath *datapath_new(const struct datapath_config *cfg)
 int datapath_start(const struct datapath_config *cfg, struct datapath **out)
 {
 	struct datapath *d = datapath_new(cfg);
-	struct fuse_ops_hooks hooks = {.settle = settle, .touched_ns = touched_ns, .zero = zero,
-		.cluster_bytes = cfg->cluster_bytes, .ctx = d};
+	struct fuse_ops_hooks hooks = {.settle = settle,
+		.touched_ns = touched_ns,
+		.zero = zero,
+		.closed = closed,
+		.cluster_bytes = cfg->cluster_bytes,
+		.ctx = d};
 	int err;
 
 	*out = NULL;

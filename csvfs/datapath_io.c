@@ -606,6 +606,9 @@ bool datapath_apply(struct datapath *d, const struct effect *e)
 	case FX_LAYOUT_DROP:
 		dp_layout_drop(d->dp, e->layout.ino);
 		break;
+	case FX_LOCKS_LOST:
+		dp_handles_lost(d->dp, e->lost.handles, e->lost.count);
+		break;
 	case FX_GATE:
 		dp_rights(d->dp, e->gate.rights);
 		dp_gate(d->dp, e->gate.gate, e->gate.lease_ns);

@@ -225,10 +225,22 @@ static bool wants_fua(const struct dp_op *op)
 	return op->io_write && (op->sync || op->dsync);
 }
 
+/* Rule 10. */
+static bool is_lost(const struct dp *dp, const struct dp_op *op)
+{
+	if (!op->handle || !(dp->lost_count || dp->lost_upto))
+		return false;
+	list_for_each_entry(l, &dp->lost[op->handle % DP_LOST_BUCKETS], struct dp_lost, link) {
+		if (l->handle == op->handle)
+			return true;
+	}
+	return op->handle <= dp->lost_upto;
+}
+
 /* What it was planned on is not known to be ours any more. */
 static bool is_void(const struct dp *dp, const struct dp_op *op)
 {
-	return op->drops != op->file->lf.drops || op->rights != dp->rights;
+	return op->drops != op->file->lf.drops || op->rights != dp->rights || is_lost(dp, op);
 }
 
 static enum dp_verdict enter(struct dp *dp, struct dp_op *op, bool unknown, struct dp_now now)
@@ -256,6 +268,8 @@ static enum dp_verdict plan(struct dp *dp, struct dp_op *op, struct dp_now now)
 {
 	struct dp_file *f = op->file;
 
+	if (is_lost(dp, op))
+		return end(dp, op, -EIO);
 	if (f->lf.closed)
 		return park(dp, op, DP_BY_GATE);
 	op->retries = 0;
@@ -636,6 +650,36 @@ void dp_rights(struct dp *dp, uint32_t rights)
 	dp->rights = rights;
 }
 
+void dp_handles_lost(struct dp *dp, const uint64_t *handles, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		struct dp_lost *l = mem_alloc(dp->cfg.mem, sizeof(*l));
+
+		if (!l) {
+			/* Rather too many than one too few. */
+			if (handles[i] > dp->lost_upto)
+				dp->lost_upto = handles[i];
+			continue;
+		}
+		l->handle = handles[i];
+		list_add(&l->link, &dp->lost[l->handle % DP_LOST_BUCKETS]);
+		dp->lost_count++;
+	}
+}
+
+void dp_handle_closed(struct dp *dp, uint64_t handle)
+{
+	if (!dp->lost_count)
+		return;
+	list_for_each_entry_safe(l, tmp, &dp->lost[handle % DP_LOST_BUCKETS], struct dp_lost, link) {
+		if (l->handle != handle)
+			continue;
+		list_del(&l->link);
+		dp->lost_count--;
+		mem_free(dp->cfg.mem, l, sizeof(*l));
+	}
+}
+
 /* ------------------------------------------------------------------ events */
 
 static void event_range(struct event *ev, enum ev_type type, const struct dp_op *op)
@@ -780,6 +824,8 @@ struct dp *dp_create(const struct dp_config *cfg)
 	list_init(&dp->ready);
 	list_init(&dp->later);
 	list_init(&dp->drained);
+	for (unsigned i = 0; i < DP_LOST_BUCKETS; i++)
+		list_init(&dp->lost[i]);
 	list_init(&dp->touched);
 	list_init(&dp->due);
 	if (layout_init(&dp->layout, cfg->mem, cfg->cluster_bytes, sizeof(struct dp_file))) {

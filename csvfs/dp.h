@@ -41,6 +41,9 @@
  *  9. Punching a hole, fallocate(2), frees whole clusters; the parts of clusters at its two ends are written
  *     with zeros before (op.zero, each within one cluster). That changes no size and fills no hole.
  *
+ * 10. An op through an open file whose locks were lost is never (again) submitted: another node may have those
+ *     locks by now. It gets EIO.
+ *
  * Events: after each call that gave a verdict or applied an effect, before any other thread calls dp (so
  * under the lock that guards it), post in this order: what dp_op_event() gives until it says false;
  * the EV_REQUEST, EV_BLOCK or EV_COMMIT of the verdict; what dp_next_event() gives. For EV_DRAINED
@@ -112,6 +115,7 @@ struct dp_zero {
 struct dp_op {
 	uint64_t ino, off;
 	uint32_t len;	/* 0 .. IO_BYTES_MAX */
+	uint64_t handle; /* of the open file; 0: none */
 	bool write;
 	bool append;	/* O_APPEND: off is found by FS_APPEND */
 	bool sync;	/* O_SYNC: data and all attributes durable when answered */
@@ -226,6 +230,10 @@ void dp_layout_drop(struct dp *dp, uint64_t ino);
 void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns);
 /* FX_GATE's number of the node's rights; before dp_gate(). EV_BLOCK carries op->rights. */
 void dp_rights(struct dp *dp, uint32_t rights);
+/* These open files held locks that are lost: what is not done yet through them, and what comes, gets EIO. */
+void dp_handles_lost(struct dp *dp, const uint64_t *handles, uint32_t count);
+/* It is closed, and its number is not used again. */
+void dp_handle_closed(struct dp *dp, uint64_t handle);
 
 /* EV_WRITTEN, EV_TOUCHED of op, type and payload only. False: no more. */
 bool dp_op_event(struct dp_op *op, struct event *ev);

@@ -21,6 +21,14 @@ struct dp_file {
 	uint64_t told_ns;	/* when EV_TOUCHED was last given */
 };
 
+#define DP_LOST_BUCKETS 64
+
+/* An open file whose locks were lost. */
+struct dp_lost {
+	struct list link;
+	uint64_t handle;
+};
+
 struct dp {
 	struct dp_config cfg;
 	struct layout layout;
@@ -33,6 +41,9 @@ struct dp {
 	struct list ready;	/* ops */
 	struct list later;	/* ops, any order: few */
 	struct list drained;	/* files */
+	struct list lost[DP_LOST_BUCKETS]; /* dp_lost */
+	uint32_t lost_count;
+	uint64_t lost_upto; /* no memory for each: all handles up to here */
 	struct list touched;	/* files, by tlink, in order of touch_due_ns */
 	struct list due;	/* of those, the ones that dp_next_event() tells now */
 };

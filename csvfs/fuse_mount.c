@@ -96,16 +96,16 @@ void fuse_mount_init(void *userdata, struct fuse_conn_info *conn)
 	conn->max_background = 256;
 	conn->congestion_threshold = 192;
 	conn->time_gran = 1;
-	conn->want |= conn->capable &
-		      (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
-			      FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_AUTO_INVAL_DATA |
-			      FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
-	/* Locks of one node only, kept by the kernel: see fuse_ops.h. */
-	conn->want &= ~(unsigned)(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_SPLICE_READ |
-				  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-				  FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ATOMIC_O_TRUNC |
-				  FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_READDIRPLUS |
-				  FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR);
+	conn->want |=
+		conn->capable &
+		(FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
+			FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_POSIX_ACL |
+			FUSE_CAP_DONT_MASK | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
+	conn->want &=
+		~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+			    FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ATOMIC_O_TRUNC |
+			    FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_READDIRPLUS |
+			    FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR);
 }
 
 /*
@@ -169,6 +169,12 @@ static void no_settle(void *ctx, uint64_t ino)
 	(void)ino;
 }
 
+static void no_closed(void *ctx, uint64_t handle)
+{
+	(void)ctx;
+	(void)handle;
+}
+
 static int64_t no_touched(void *ctx, uint64_t ino)
 {
 	(void)ctx;
@@ -192,7 +198,9 @@ void fuse_ops_set_hooks(struct fuse_ops *f, const struct fuse_ops_hooks *h)
 		f->hooks = *h;
 	else
 		f->hooks = (struct fuse_ops_hooks){.settle = no_settle,
-			.touched_ns = no_touched, .zero = no_zero};
+			.touched_ns = no_touched,
+			.zero = no_zero,
+			.closed = no_closed};
 }
 
 /* A comma in the name of an image would end the option. */

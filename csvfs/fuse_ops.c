@@ -29,6 +29,7 @@ struct frq {
 	size_t size;	      /* READDIR, GETXATTR, LISTXATTR: room of the kernel */
 	uint32_t idx, gen;
 	bool open_dot;	      /* LOOKUP of ".": by inode number */
+	uint64_t handle; /* OPEN, CREATE: its number from now on */
 	/* FALLOCATE: parts of clusters to be written with zeros before */
 	uint32_t part_count, part_at;
 	struct {
@@ -99,6 +100,9 @@ static struct frq *frq_get(fuse_req_t req, struct fuse_ops *f, enum fs_op op, ui
 	q->req = req;
 	q->size = 0;
 	q->open_dot = false;
+	q->handle = op == FS_OPEN || op == FS_CREATE
+			    ? __atomic_add_fetch(&f->handles, 1, __ATOMIC_RELAXED)
+			    : 0;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	q->rq.op = op;
 	q->rq.ino = ino;
@@ -197,6 +201,18 @@ static struct frq *frq_named(fuse_req_t req, enum fs_op op, fuse_ino_t parent, c
 static struct frq *frq_plain(fuse_req_t req, enum fs_op op, fuse_ino_t ino)
 {
 	return frq_get(req, ops_of(req), op, ino_of(req, ino));
+}
+
+struct fs_request *fuse_ops_begin(fuse_req_t req, enum fs_op op, fuse_ino_t ino)
+{
+	struct frq *q = frq_plain(req, op, ino);
+
+	return q ? &q->rq : NULL;
+}
+
+void fuse_ops_post(fuse_req_t req, struct fs_request *rq)
+{
+	frq_post(ops_of(req), container_of(rq, struct frq, rq));
 }
 
 /* ------------------------------------------------------------------ requests */
@@ -398,26 +414,6 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	q->rq.mode = (mode & 07777) | S_IFREG;
 	q->rq.flags = (uint32_t)fi->flags;
 	frq_post(ops_of(req), q);
-}
-
-/* Nothing is kept back here: what a close must show elsewhere goes with RELEASE, or was told before. */
-static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	(void)ino;
-	(void)fi;
-	fuse_reply_err(req, 0);
-}
-
-static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	struct frq *q = frq_plain(req, FS_CLOSE, ino);
-	struct fuse_ops *f = ops_of(req);
-
-	(void)fi;
-	if (!q)
-		return;
-	f->hooks.settle(f->hooks.ctx, q->rq.ino);
-	frq_post(f, q);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
@@ -698,7 +694,7 @@ static void close_unasked(struct fuse_ops *f, uint64_t ino)
  */
 static void answer_open(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
 {
-	struct fuse_open_out out = {.open_flags = OPEN_FLAGS};
+	struct fuse_open_out out = {.fh = q->handle, .open_flags = OPEN_FLAGS};
 
 	if (rp->err) {
 		fuse_reply_err(q->req, -rp->err);
@@ -734,7 +730,7 @@ static void answer_create(struct fuse_ops *f, struct frq *q, const struct fs_rep
 	struct {
 		struct fuse_entry_out entry;
 		struct fuse_open_out open;
-	} out = {.open = {.open_flags = OPEN_FLAGS}};
+	} out = {.open = {.fh = q->handle, .open_flags = OPEN_FLAGS}};
 	struct stat st;
 
 	if (rp->err) {
@@ -897,6 +893,11 @@ static void answer(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
 		else
 			fuse_reply_lseek(q->req, (off_t)rp->off);
 		return;
+	case FS_LOCK:
+	case FS_UNLOCK:
+	case FS_GETLK:
+		fuse_lock_answer(q->req, &q->rq, rp);
+		return;
 	case FS_UNLINK:
 	case FS_RMDIR:
 	case FS_RENAME:
@@ -912,6 +913,7 @@ static void answer(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
 	case FS_LAYOUT_COMMIT:
 	case FS_LAYOUT_RETURN:
 	case FS_APPEND:
+	case FS_LOCK_CANCEL:
 	case FS_FREE_ORPHAN:
 		break;
 	}
@@ -971,8 +973,11 @@ const struct fuse_lowlevel_ops fuse_ops_lowlevel = {
 	.link = op_link,
 	.open = op_open,
 	.create = op_create,
-	.flush = op_flush,
-	.release = op_release,
+	.flush = fuse_lock_flush,
+	.getlk = fuse_lock_get,
+	.setlk = fuse_lock_set,
+	.flock = fuse_lock_flock,
+	.release = fuse_lock_release,
 	.fsync = op_fsync,
 	.opendir = op_opendir,
 	.readdir = op_readdir,

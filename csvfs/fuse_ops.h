@@ -5,7 +5,7 @@
  * Requests are read by datapath.c's threads. fuse_ops_reply() and fuse_ops_inval() are called by the
  * core's thread.
  *
- * POSIX and flock locks are not negotiated: the kernel keeps them per node.
+ * POSIX and flock locks are both negotiated, else the kernel would keep either to itself (fuse_lock.c).
  */
 #ifndef CSVFS_FUSE_OPS_H
 #define CSVFS_FUSE_OPS_H
@@ -85,6 +85,8 @@ struct fuse_ops_hooks {
 	 */
 	void (*zero)(void *ctx, uint64_t ino, uint64_t off, uint32_t len,
 		void (*done)(void *arg, int err), void *arg);
+	/* An open file is closed. */
+	void (*closed)(void *ctx, uint64_t handle);
 	uint32_t cluster_bytes;
 	void *ctx;
 };

@@ -10,6 +10,7 @@
 #include "csvfs/fuse_ops.h"
 
 #define PLAIN_SLOTS 8192u
+#define LOCKED_SLOTS 8192u
 
 struct frq; /* a request that the core has */
 
@@ -21,6 +22,9 @@ struct fuse_ops {
 	bool in_init, kernel_mmap; /* of the thread that processes INIT, alone at that time */
 	/* Files seen without setuid and setgid, by a hash of their number. Atomic, each by itself. */
 	uint64_t plain[PLAIN_SLOTS];
+	/* Files that were ever locked here, by a hash: a close of others needs no message. Atomic bytes. */
+	uint8_t locked[LOCKED_SLOTS];
+	uint64_t handles; /* given to open files; atomic */
 
 	pthread_mutex_t lock;
 	struct frq **table;
@@ -43,6 +47,18 @@ static inline fuse_ino_t fuse_ops_nodeid(const struct fuse_ops *f, uint64_t ino)
 /* fuse_ops.c */
 extern const struct fuse_lowlevel_ops fuse_ops_lowlevel;
 void fuse_ops_forget_requests(struct fuse_ops *f);
+/* A request with its common fields filled in, then handed to the core. NULL: answered with ENOMEM. */
+struct fs_request *fuse_ops_begin(fuse_req_t req, enum fs_op op, fuse_ino_t ino);
+void fuse_ops_post(fuse_req_t req, struct fs_request *rq);
+
+/* fuse_lock.c */
+void fuse_lock_get(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock);
+void fuse_lock_set(
+	fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock, int sleep);
+void fuse_lock_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op);
+void fuse_lock_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void fuse_lock_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void fuse_lock_answer(fuse_req_t req, const struct fs_request *rq, const struct fs_reply *rp);
 
 /* fuse_mount.c */
 void fuse_mount_init(void *userdata, struct fuse_conn_info *conn);

@@ -137,6 +137,7 @@ static void carry_out(struct loop *l, const struct effect *e)
 	case FX_LAYOUT_CLOSE:
 	case FX_LAYOUT_DROP:
 	case FX_GATE:
+	case FX_LOCKS_LOST:
 		if (!datapath_apply(l->data, e))
 			log_line(
 				TRACE_ERROR, "the data path does not know effect %d", (int)e->type);

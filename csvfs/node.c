@@ -71,6 +71,7 @@ struct node *node_create(const struct node_config *cfg, struct mem *mem, const s
 	n->stop_at_ns = NEVER;
 	list_init(&n->creqs);
 	node_file_init(n);
+	node_held_init(n);
 	node_server_init(n);
 	node_data_init(n);
 	io_path_init(&n->path, cfg->node, cfg->seed, cfg->reservations, n->cfg.path_retry_ns, t);
@@ -90,15 +91,14 @@ void node_reply_err(struct node *n, uint64_t tag, int32_t err, struct effects *f
 
 static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx);
 
-void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs_request *rq,
-	struct effects *fx)
+void node_ask_as(
+	struct node *n, const struct creq *as, const struct fs_request *rq, struct effects *fx)
 {
 	struct creq *q = mem_alloc(n->mem, sizeof(*q));
 	int err = -ENOMEM;
 
 	if (q) {
-		q->kind = kind;
-		q->tag = tag;
+		*q = *as;
 		q->id = ++n->creq_count;
 		q->ino = rq->ino;
 		q->off = rq->off;
@@ -114,9 +114,15 @@ void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs
 		struct fs_reply rp = {.err = err};
 
 		creq_done(n, q, &rp, fx);
-	} else if (kind <= CQ_CREATE) {
-		node_reply_err(n, tag, err, fx);
+	} else if (as->tag) {
+		node_reply_err(n, as->tag, err, fx);
 	}
+}
+
+void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs_request *rq,
+	struct effects *fx)
+{
+	node_ask_as(n, &(struct creq){.kind = kind, .tag = tag}, rq, fx);
 }
 
 static struct creq *creq_find(struct node *n, uint64_t id)
@@ -190,8 +196,12 @@ static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struc
 	case CQ_RETURN:
 		node_file_return_reply(n, q->ino, fx);
 		break;
+	case CQ_LOCK:
+		node_held_answer(n, q, rp, fx);
+		break;
 	}
-	if (n->now_ns - q->since_ns > n->stats.meta_stall_ns)
+	/* Who waits for another process's lock is not stalled. */
+	if (q->kind != CQ_LOCK && n->now_ns - q->since_ns > n->stats.meta_stall_ns)
 		n->stats.meta_stall_ns = n->now_ns - q->since_ns;
 	n->stats.meta_ops++;
 	mem_free(n->mem, q, sizeof(*q));
@@ -217,6 +227,7 @@ static void on_request(struct node *n, const struct event *ev, struct effects *f
 		node_file_open(n, ev->tag, ev->rq, fx);
 		return;
 	case FS_CLOSE:
+		node_held_closed(n, ev->rq, fx);
 		node_file_close(n, ev->tag, ev->rq, fx);
 		return;
 	case FS_FSYNC:
@@ -228,9 +239,15 @@ static void on_request(struct node *n, const struct event *ev, struct effects *f
 	case FS_CREATE:
 		node_ask(n, CQ_CREATE, ev->tag, ev->rq, fx);
 		return;
+	case FS_LOCK:
+	case FS_UNLOCK:
+	case FS_GETLK:
+		node_held_request(n, ev->tag, ev->rq, fx);
+		return;
 	case FS_LAYOUT_COMMIT:
 	case FS_LAYOUT_RETURN:
 	case FS_FREE_ORPHAN:
+	case FS_LOCK_CANCEL:
 	case FS_NONE:
 		node_reply_err(n, ev->tag, -EINVAL, fx);
 		return;
@@ -263,6 +280,10 @@ static void on_request(struct node *n, const struct event *ev, struct effects *f
 static void on_cancel(struct node *n, uint64_t tag, struct effects *fx)
 {
 	list_for_each_entry(q, &n->creqs, struct creq, link) {
+		if (q->kind == CQ_LOCK && q->tag == tag) {
+			node_held_cancel(n, q, fx);
+			return;
+		}
 		if (q->kind <= CQ_CREATE && q->tag == tag) {
 			if (client_cancel(n->client, q->id)) {
 				list_del(&q->link);
@@ -299,6 +320,7 @@ static void evicted(struct node *n, bool in_session, struct effects *fx)
 	n->evictions++;
 	n->voiding = true;
 	n->standing = false;
+	node_held_lost(n, fx);
 	node_file_forget_layouts(n, fx);
 	if (n->coord && !in_session) {
 		session_drop(n->coord, "evicted: starts over", fx);
@@ -326,6 +348,9 @@ static void on_message(struct node *n, struct session *s, const struct msg *m, u
 		return;
 	case MSG_RECLAIM:
 		node_server_reclaim(n, s, m, fx);
+		return;
+	case MSG_RECLAIM_LOCKS:
+		node_peers_reclaim_locks(n, s, m, fx);
 		return;
 	case MSG_RECLAIM_END:
 		node_server_reclaim_end(n, s, fx);
@@ -463,6 +488,10 @@ static void reclaim_send(struct node *n, struct effects *fx)
 		n->reclaim_count++;
 		n->reclaim_at = f;
 	}
+	/* Together with the end: between the two none may come or go. */
+	if (!effects_room(fx, 80, 2u << 20))
+		return;
+	node_held_reclaim(n, fx);
 	memset(&m, 0, sizeof(m));
 	m.type = MSG_RECLAIM_END;
 	m.reclaim_end.count = n->reclaim_count;
@@ -809,6 +838,7 @@ static void expire_held(struct node *n, struct effects *fx)
 	if (!n->cfg.hold_ns || n->now_ns < n->cfg.hold_ns)
 		return;
 	before = n->now_ns - n->cfg.hold_ns;
+	node_held_expire(n, before, fx);
 	while (effects_room(fx, 4, 4096) && client_next_expired(n->client, before, &id)) {
 		struct creq *q = creq_find(n, id);
 		struct fs_reply rp = {.err = -EIO};
@@ -945,6 +975,7 @@ void node_check(const struct node *n)
 	session_check(n->sessions);
 	client_check(n->client);
 	node_file_check(n);
+	node_held_check(n);
 	node_server_check(n);
 	if (n->vol)
 		vol_check(n->vol);

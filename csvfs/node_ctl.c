@@ -104,6 +104,8 @@ static void add_counters(struct node *n, struct text *t)
 	add(t, ",\"core_stall_ms\":{\"metadata\":%lu,\"data\":%lu}", stall / NS_PER_MS,
 		block_stall / NS_PER_MS);
 	add(t, ",\"takeovers\":%lu", n->stats.takeovers);
+	add(t, ",\"locks\":{\"held\":%u,\"requests\":%lu,\"held_of_all\":%u,\"waiting_of_all\":%u}",
+		n->held.count, n->lock_seq, n->locks.count, n->locks.waits);
 }
 
 static void add_uuid(struct text *t, const uint8_t u[16])

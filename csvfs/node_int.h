@@ -4,6 +4,7 @@
 #define CSVFS_NODE_INT_H
 
 #include "coordinator/lease.h"
+#include "coordinator/lock.h"
 #include "coordinator/member.h"
 #include "coordinator/takeover.h"
 #include "csvfs/base/list.h"
@@ -25,6 +26,15 @@ enum creq_kind {
 	CQ_CLOSE,
 	CQ_COMMIT,
 	CQ_RETURN,
+	CQ_LOCK, /* the kernel's, in one of these stages (node_held.c) */
+};
+
+enum lock_stage {
+	LKS_DROP, /* UNLOCK, before a flock changes its kind */
+	LKS_GET, /* LOCK */
+	LKS_WEAKEN, /* UNLOCK, and that was all */
+	LKS_TEST, /* GETLK */
+	LKS_CANCEL,
 };
 
 struct creq {
@@ -35,6 +45,9 @@ struct creq {
 	uint64_t ino, off, len;
 	enum fs_op op;
 	uint64_t since_ns;
+	enum lock_stage stage;
+	bool cancelled;
+	struct fs_lock lock; /* what the kernel wants */
 };
 
 /* ------------------------------------------------------------------ the coordinator's side */
@@ -78,6 +91,8 @@ struct peer {
 	bool entitled;	  /* a member when we took over, or served since: what it reclaims counts */
 	bool claims;	  /* has reclaimed a layout in this session */
 	bool reclaim_new; /* the next RECLAIM is the first: what we knew before is void */
+	bool older; /* an older life of the node may hold locks here, until it is fenced */
+	bool locks_due; /* what it reclaimed of locks is not in force yet */
 	uint64_t evicted_ns; /* fenced for silence; its lease is over at this time; 0: no */
 	bool evicting;	     /* fence is under way */
 	uint32_t blocks;     /* block I/Os in flight in its name */
@@ -140,8 +155,9 @@ struct node {
 	struct file_table files;
 	uint64_t file_deadline_ns;
 	struct list creqs;
-	uint64_t creq_count;
+	uint64_t creq_count, lock_seq;
 	struct fs_request scratch_rq;
+	struct lock_table held; /* locks of ours, as far as we may rely on them */
 
 	/* membership */
 	enum member_path told_path;
@@ -182,6 +198,8 @@ struct node {
 	uint64_t vol_seed;
 	bool serving_local;
 	struct lease_table leases;
+	struct lock_table locks;
+	struct list lreqs; /* LOCKs that wait */
 	struct peer peers[NODES_MAX];
 	struct list sreqs, served;
 	uint64_t recall_deadline_ns;
@@ -201,6 +219,9 @@ struct node {
 /* node.c */
 void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs_request *rq,
 	struct effects *fx);
+/* The same, with what node_held.c keeps of it. */
+void node_ask_as(
+	struct node *n, const struct creq *as, const struct fs_request *rq, struct effects *fx);
 /* Before layouts are reclaimed in `epoch`: forgets them if others may have had two terms since. */
 void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx);
 /*
@@ -234,7 +255,40 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx);
 void node_peers_reclaim_self(struct node *n, struct effects *fx);
 void node_peers_timers(struct node *n, struct effects *fx);
 void node_peers_departed(struct node *n, struct effects *fx);
+void node_peers_reclaim_locks(
+	struct node *n, struct session *s, const struct msg *m, struct effects *fx);
 void node_server_check(const struct node *n);
+
+/* node_lock.c: file locks, the coordinator's side */
+void node_lock_init(struct node *n);
+struct lock node_lock_of(uint32_t idx, uint64_t ino, const struct fs_lock *l);
+void node_lock_serve(struct node *n, uint32_t idx, bool local, uint64_t wire_tag,
+	const struct fs_request *rq, struct effects *fx);
+/* Answers those whose waiting has ended. */
+void node_lock_step(struct node *n, struct effects *fx);
+/* Requests that wait are asked again in the next session. node 0: all. */
+void node_lock_forget_waiters(struct node *n, uint32_t node);
+void node_lock_close_down(struct node *n);
+/* The node has lost its locks. */
+void node_lock_drop(struct node *n, uint32_t idx);
+int node_lock_stage(struct node *n, uint32_t idx, const struct msg *m);
+void node_lock_stage_held(struct node *n, uint32_t idx);
+uint64_t node_lock_deadline(const struct node *n);
+void node_lock_check(const struct node *n);
+
+/* node_held.c: file locks of this node */
+void node_held_init(struct node *n);
+void node_held_request(
+	struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
+/* RELEASE of an open file: what was locked through it goes. */
+void node_held_closed(struct node *n, const struct fs_request *rq, struct effects *fx);
+void node_held_answer(
+	struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx);
+void node_held_cancel(struct node *n, struct creq *q, struct effects *fx);
+void node_held_expire(struct node *n, uint64_t before_ns, struct effects *fx);
+void node_held_reclaim(struct node *n, struct effects *fx);
+void node_held_lost(struct node *n, struct effects *fx);
+void node_held_check(const struct node *n);
 
 /* node_data.c: block I/O of this node, and that of others which it serves; mode and gate */
 void node_data_init(struct node *n);

@@ -23,8 +23,10 @@ struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life)
 		p = node_peer(n, 0);
 	if (p && (p->node != node || p->life != life)) {
 		uint32_t blocks = p->node == node ? p->blocks : 0;
+		bool older = p->node == node;
 
 		memset(p, 0, sizeof(*p));
+		p->older = older;
 		p->node = node;
 		p->life = life;
 		p->blocks = blocks;
@@ -80,8 +82,10 @@ static void begin_reclaim(struct node *n, struct peer *p)
 	uint32_t idx = peer_idx(n, p);
 	struct lease_ino *li = p->reclaim_new ? lease_next_of(&n->leases, idx, 0) : NULL;
 
-	if (p->reclaim_new)
+	if (p->reclaim_new) {
 		p->claims = false;
+		lock_stage_clear(&n->locks, idx);
+	}
 	p->reclaim_new = false;
 	for (; li; li = lease_next_of(&n->leases, idx, li->ino))
 		li->reclaim_mask &= ~BIT(idx);
@@ -101,6 +105,37 @@ static void end_reclaim(struct node *n, struct peer *p)
 		lease_put(&n->leases, li);
 	}
 	n->leases_changed = true;
+}
+
+void node_peers_reclaim_locks(
+	struct node *n, struct session *s, const struct msg *m, struct effects *fx)
+{
+	struct peer *p;
+
+	if (!takeover_mine(n->tk) || s->outgoing)
+		return;
+	p = node_peer_get(n, s->peer, s->peer_life);
+	if (!p)
+		return;
+	begin_reclaim(n, p);
+	p->claims = true;
+	if (node_lock_stage(n, peer_idx(n, p), m))
+		session_drop(s, "more locks than a node can have", fx);
+}
+
+/* What a node says that it holds replaces what we knew; an older life's locks only when that is fenced. */
+static bool locks_in_force(struct node *n, struct peer *p)
+{
+	if (!p->locks_due)
+		return true;
+	if (p->older && member_victim_pending(&n->member, p->node))
+		return false;
+	p->locks_due = p->older = false;
+	if (!lock_stage_apply(&n->locks, peer_idx(n, p)))
+		return true;
+	trace(n->trace, TRACE_ERROR, "node %u reclaims a lock that is another's", p->node);
+	takeover_fence_node(n->tk, p->node, "reclaimed a lock that is another's");
+	return true;
 }
 
 void node_server_reclaim(struct node *n, struct session *s, const struct msg *m, struct effects *fx)
@@ -145,7 +180,8 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 	struct msg m = {.type = MSG_SERVE};
 
 	/* What it asked for over its last session must have ended before it may ask again. */
-	if (p->served || !p->reclaimed || p->blocks || takeover_state(n->tk) != TK_SERVE)
+	if (p->served || !p->reclaimed || !locks_in_force(n, p) || p->blocks ||
+		takeover_state(n->tk) != TK_SERVE)
 		return;
 	if (p->node == n->cfg.node) {
 		p->served = true;
@@ -178,13 +214,15 @@ void node_server_reclaim_end(struct node *n, struct session *s, struct effects *
 		trace(n->trace, TRACE_ERROR, "node %u reclaims layouts, but was not with us -> void",
 			p->node);
 		drop_rights(n, peer_idx(n, p), true);
+		node_lock_drop(n, peer_idx(n, p));
 		p->reclaim_new = true;
 		(void)session_send(s, &(struct msg){.type = MSG_VOID}, 0, 0, fx);
 		return;
 	}
 	end_reclaim(n, p);
-	p->reclaimed = p->entitled = true;
+	p->reclaimed = p->entitled = p->locks_due = true;
 	p->evicted_ns = 0;
+	(void)locks_in_force(n, p);
 	takeover_reclaimed(n->tk, p->node);
 	n->again = true;
 	node_peers_serve(n, p, fx);
@@ -195,6 +233,7 @@ void node_server_session_down(struct node *n, struct session *s)
 	struct peer *p = node_peer(n, s->peer);
 
 	if (p && !session_from(n->sessions, s->peer)) {
+		node_lock_forget_waiters(n, p->node);
 		p->reclaimed = p->served = false;
 		p->reclaim_new = true;
 	}
@@ -221,6 +260,8 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 		list_for_each_entry(r, &f->owned, struct frange, link)
 			(void)lease_own(&n->leases, li, peer_idx(n, p), r->off, r->len);
 	}
+	node_lock_stage_held(n, peer_idx(n, p));
+	(void)lock_stage_apply(&n->locks, peer_idx(n, p));
 	p->reclaimed = p->entitled = true;
 	takeover_reclaimed(n->tk, n->cfg.node);
 	n->again = true;
@@ -238,6 +279,7 @@ static void evict(struct node *n, struct peer *p, struct effects *fx)
 	p->evicting = true;
 	p->evicted_ns = n->now_ns + n->cfg.lease_ns + NS_PER_SEC;
 	p->served = p->reclaimed = p->entitled = false;
+	node_lock_forget_waiters(n, p->node);
 	takeover_fence_node(n->tk, p->node, "it did not answer a recall");
 	if (s)
 		session_drop(s, "you did not answer a recall: you are fenced", fx);
@@ -315,8 +357,15 @@ void node_peers_departed(struct node *n, struct effects *fx)
 				session_drop(from, "you are no member now", fx);
 			n->again = true;
 		}
-		if (p->evicting || n->now_ns < p->evicted_ns ||
-			member_victim_pending(&n->member, p->node) || p->blocks)
+		if (p->evicting || member_victim_pending(&n->member, p->node) || p->blocks)
+			continue;
+		/* Rule 4 of node_lock.c. */
+		if (n->locks.node_count[i]) {
+			trace(n->trace, TRACE_INFO, "%u locks of node %u end",
+				n->locks.node_count[i], p->node);
+			node_lock_drop(n, i);
+		}
+		if (n->now_ns < p->evicted_ns)
 			continue;
 		trace(n->trace, TRACE_INFO, "rights of node %u end", p->node);
 		drop_rights(n, i, true);

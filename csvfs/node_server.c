@@ -40,6 +40,7 @@ void node_server_init(struct node *n)
 	list_init(&n->sreqs);
 	list_init(&n->served);
 	lease_init(&n->leases, n->mem);
+	node_lock_init(n);
 	n->recall_deadline_ns = NEVER;
 }
 
@@ -400,6 +401,10 @@ void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wir
 		return;
 	if (rq->op == FS_FREE_ORPHAN || rq->op == FS_FSYNC || rq->op == FS_NONE)
 		return;
+	if (rq->op >= FS_LOCK && rq->op <= FS_LOCK_CANCEL) {
+		node_lock_serve(n, peer_idx(n, p), local, wire_tag, rq, fx);
+		return;
+	}
 	if (in_flight(n, node, rq, wire_tag))
 		return;
 	s = mem_alloc(n->mem, sizeof(*s));
@@ -718,6 +723,7 @@ static void close_down(struct node *n, bool abandon)
 		sreq_free(n, vr->owner);
 	drop_requests(n);
 	lease_reset(&n->leases);
+	node_lock_close_down(n);
 	memset(n->peers, 0, sizeof(n->peers));
 	n->recall_deadline_ns = NEVER;
 	csv_assert(!n->old_vol);
@@ -740,6 +746,7 @@ static void bury_old_vol(struct node *n)
 /* Waiting requests of a handover are asked again at the next coordinator. */
 static void drain_step(struct node *n, struct effects *fx)
 {
+	node_lock_forget_waiters(n, 0);
 	list_for_each_entry_safe(s, tmp, &n->sreqs, struct sreq, link) {
 		if (s->stage == SREQ_LEASE) {
 			uint64_t ino = s->vr.rq.ino;
@@ -826,6 +833,7 @@ void node_server_step(struct node *n, struct effects *fx)
 			sweep_orphans(n);
 		node_peers_departed(n, fx);
 		node_peers_timers(n, fx);
+		node_lock_step(n, fx);
 	}
 	if (n->leases_changed) {
 		n->leases_changed = false;
@@ -848,7 +856,7 @@ uint64_t node_server_deadline(const struct node *n)
 
 	if (n->vol && vol_deadline(n->vol) < d)
 		d = vol_deadline(n->vol);
-	if (n->leases_changed)
+	if (n->leases_changed || !node_lock_deadline(n))
 		d = 0;
 	for (unsigned i = 0; i < NODES_MAX; i++) {
 		if (n->peers[i].node && n->peers[i].evicted_ns > n->now_ns &&
@@ -861,5 +869,6 @@ uint64_t node_server_deadline(const struct node *n)
 void node_server_check(const struct node *n)
 {
 	lease_check(&n->leases);
+	node_lock_check(n);
 	csv_assert(!n->serving_local || n->vol);
 }

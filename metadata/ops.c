@@ -59,8 +59,12 @@ int op_execute(struct txn *t, struct vol_req *r)
 		return op_layout_get(t, r);
 	case FS_LAYOUT_COMMIT:
 		return op_layout_commit(t, r);
+	case FS_LOCK:
+	case FS_UNLOCK:
+	case FS_GETLK:
+	case FS_LOCK_CANCEL:
 	case FS_LAYOUT_RETURN:
-		return 0; /* layouts are the node core's; nothing of them is on disk */
+		return 0; /* locks and layouts are the node core's; nothing of them is on disk */
 	case FS_APPEND:
 		return op_append(t, r);
 	case FS_FREE_ORPHAN:

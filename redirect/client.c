@@ -146,12 +146,18 @@ int client_submit(struct client *c, uint64_t tag, const struct fs_request *rq, u
 	return 0;
 }
 
+/* A LOCK that is not out: what was granted and not answered went with the session. */
+static bool forgettable(const struct client_rq *e)
+{
+	return e->rq.op == FS_LOCK && e->state == CLIENT_RQ_READY;
+}
+
 bool client_cancel(struct client *c, uint64_t tag)
 {
 	list_for_each_entry (e, &c->all, struct client_rq, link_all) {
 		if (e->tag != tag || e->expired)
 			continue;
-		if (e->times_sent) /* R5 */
+		if (e->times_sent && !forgettable(e)) /* R5 */
 			return false;
 		entry_free(c, e);
 		return true;
@@ -164,11 +170,13 @@ bool client_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag)
 	list_for_each_entry (e, &c->all, struct client_rq, link_all) {
 		if (e->submitted_ns >= before_ns)
 			return false;
-		if (e->expired)
+		/* A LOCK that is out waits for another process, and to unlock is never given up. */
+		if (e->expired || e->rq.op == FS_UNLOCK || e->rq.op == FS_LOCK_CANCEL ||
+			(e->rq.op == FS_LOCK && !forgettable(e)))
 			continue;
 		*tag = e->tag;
 		/* R1: what may have been executed keeps its slot until that is known. */
-		if (e->times_sent)
+		if (e->times_sent && !forgettable(e))
 			e->expired = true;
 		else
 			entry_free(c, e);
@@ -252,7 +260,7 @@ bool client_answered(struct client *c, uint64_t wire_tag, const struct fs_reqid 
 			id->seq != e->rq.id.seq)
 			break; /* R4 */
 		stall_ns = now_ns - e->submitted_ns;
-		if (stall_ns > c->longest_stall_ns)
+		if (stall_ns > c->longest_stall_ns && e->rq.op != FS_LOCK)
 			c->longest_stall_ns = stall_ns;
 		*tag = e->tag;
 		entry_free(c, e);
@@ -318,10 +326,14 @@ void client_get_stats(const struct client *c, struct client_stats *st)
 	st->ready = list_count(&c->ready);
 	st->sent = list_count(&c->sent);
 	st->slots_used = c->slots_used;
-	st->oldest_ns =
-		list_empty(&c->all)
-			? NEVER
-			: list_first_entry(&c->all, struct client_rq, link_all)->submitted_ns;
+	st->oldest_ns = NEVER;
+	list_for_each_entry (e, &c->all, struct client_rq, link_all) {
+		/* Who waits for another process's lock is not held up by us. */
+		if (e->rq.op == FS_LOCK)
+			continue;
+		st->oldest_ns = e->submitted_ns;
+		break;
+	}
 	st->requests = c->requests;
 	st->resent = c->resent;
 	st->late_replies = c->late_replies;

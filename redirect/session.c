@@ -497,7 +497,7 @@ static void pong(struct session *s, const struct msg *m)
 /* Rule 4: what belongs to an epoch. */
 static bool of_epoch(enum msg_type type)
 {
-	return type >= MSG_REQUEST && type <= MSG_VOID;
+	return type >= MSG_REQUEST && type <= MSG_RECLAIM_LOCKS;
 }
 
 /* A message of an established session. True: it is for the caller. */
@@ -528,6 +528,7 @@ static bool session_msg(struct session *s, const struct msg *m, struct effects *
 	case MSG_RECALL:
 	case MSG_RECLAIM:
 	case MSG_RECLAIM_END:
+	case MSG_RECLAIM_LOCKS:
 	case MSG_SERVE:
 	case MSG_VOID:
 	case MSG_FENCE_ME:

@@ -262,6 +262,42 @@ static void code_ranges(struct coder *x, const struct msg_range **ranges, uint32
 	}
 }
 
+static void code_lock(struct coder *x, struct fs_lock *l)
+{
+	code_u64(x, &l->owner);
+	code_u64(x, &l->handle);
+	code_u64(x, &l->start);
+	code_u64(x, &l->end);
+	code_u64(x, &l->seq);
+	code_u32(x, &l->type);
+	code_u32(x, &l->flags);
+	code_u32(x, &l->pid);
+	need(x, l->start <= l->end && l->end <= FS_LK_END);
+	need(x, l->type <= FS_LK_WRITE && !(l->flags & ~FS_LK_FLAGS));
+}
+
+static void code_locks(struct coder *x, const struct msg_lock **locks, uint32_t *count)
+{
+	struct msg_lock *l = (struct msg_lock *)(uintptr_t)*locks;
+
+	code_u32(x, count);
+	need(x, *count <= WIRE_LOCKS_MAX);
+	if (x->bad)
+		return;
+	if (x->mode == READ) {
+		l = room_take(x, *count * (uint32_t)sizeof(*l));
+		if (!l)
+			return;
+		memset(l, 0, *count * sizeof(*l));
+		*locks = l;
+	}
+	for (uint32_t i = 0; i < *count && !x->bad; i++) {
+		code_u64(x, &l[i].ino);
+		code_lock(x, &l[i].lock);
+		need(x, l[i].ino != 0 && l[i].lock.type != FS_LK_NONE);
+	}
+}
+
 static void code_attr(struct coder *x, struct fs_attr *a)
 {
 	code_u64(x, &a->ino);
@@ -363,6 +399,7 @@ static void code_dirents(struct coder *x, void **data, uint32_t *len)
 #define F_EXTENTS (1u << 14)
 #define F_MAYBE_INO (1u << 15) /* ino, 0 allowed */
 #define F_VALID (1u << 16)
+#define F_LOCK (1u << 17)
 
 #define R_ATTR (1u << 24)
 #define R_STATFS (1u << 25)
@@ -370,6 +407,7 @@ static void code_dirents(struct coder *x, void **data, uint32_t *len)
 #define R_DATA (1u << 27)
 #define R_EXTENTS (1u << 28)
 #define R_DIRENTS (1u << 29)
+#define R_LOCK (1u << 30)
 
 /* What a request of this kind, and its reply without an error, carry. 0: not sent between nodes. */
 static uint32_t op_fields(enum fs_op op)
@@ -429,6 +467,12 @@ static uint32_t op_fields(enum fs_op op)
 		return F_INO | F_TIME;
 	case FS_APPEND:
 		return F_INO | F_LEN | F_TIME | R_OFF | R_ATTR;
+	case FS_LOCK:
+	case FS_UNLOCK:
+	case FS_LOCK_CANCEL:
+		return F_INO | F_LOCK;
+	case FS_GETLK:
+		return F_INO | F_LOCK | R_LOCK;
 	case FS_FREE_ORPHAN:
 		return 0;
 	case FS_FSYNC:
@@ -458,6 +502,7 @@ static void code_unused(struct coder *x, const struct fs_request *rq, uint32_t f
 	need(x, (f & F_VALID) || !rq->valid);
 	need(x, (f & F_DATA) || !rq->data_len);
 	need(x, (f & F_EXTENTS) || !rq->extent_count);
+	need(x, (f & F_LOCK) || (!rq->lock.owner && !rq->lock.handle && !rq->lock.seq));
 }
 
 static void code_request_data(struct coder *x, struct fs_request *rq)
@@ -518,6 +563,8 @@ static void code_request_fields(struct coder *x, struct fs_request *rq)
 		code_request_data(x, rq);
 	if (f & F_EXTENTS)
 		code_extents(x, (struct fs_extent **)(uintptr_t)&rq->extents, &rq->extent_count);
+	if (f & F_LOCK)
+		code_lock(x, &rq->lock);
 }
 
 static void code_reqid(struct coder *x, struct fs_reqid *id, enum fs_op op)
@@ -565,6 +612,8 @@ static void code_reply(struct coder *x, struct msg *m)
 		code_dirents(x, &r->data, &r->data_len);
 	if (f & R_EXTENTS)
 		code_extents(x, &r->extents, &r->extent_count);
+	if (f & R_LOCK)
+		code_lock(x, &r->lock);
 }
 
 /* ------------------------------------------------------------------ the other messages */
@@ -666,6 +715,9 @@ static void code_body(struct coder *x, struct msg *m)
 		return;
 	case MSG_RECLAIM_END:
 		code_u32(x, &m->reclaim_end.count);
+		return;
+	case MSG_RECLAIM_LOCKS:
+		code_locks(x, &m->reclaim_locks.locks, &m->reclaim_locks.count);
 		return;
 	case MSG_SERVE:
 	case MSG_VOID:
@@ -816,6 +868,8 @@ const char *msg_type_name(enum msg_type type)
 		return "RECLAIM";
 	case MSG_RECLAIM_END:
 		return "RECLAIM_END";
+	case MSG_RECLAIM_LOCKS:
+		return "RECLAIM_LOCKS";
 	case MSG_SERVE:
 		return "SERVE";
 	case MSG_VOID:

@@ -23,10 +23,11 @@
 #include "csvfs/base/platform.h"
 
 #define WIRE_MAGIC 0x77565343u /* "CSVw" */
-#define WIRE_VERSION 1
+#define WIRE_VERSION 2
 #define WIRE_HEADER_BYTES 32u
 #define WIRE_TEXT_MAX 256 /* of HELLO_NO and GOODBYE, with the ending zero */
 #define WIRE_RANGES_MAX 512 /* of one RECLAIM; a file with more is reclaimed with several */
+#define WIRE_LOCKS_MAX 512 /* of one RECLAIM_LOCKS */
 
 /* Values go over the wire: only ever add. */
 enum msg_type {
@@ -45,7 +46,9 @@ enum msg_type {
 	MSG_SERVE = 21, /* from the coordinator: reclaim is over, send your requests */
 	MSG_FENCE_ME = 22, /* fence this older incarnation of mine, I still have writes unknown */
 	MSG_FENCE_DONE = 23,
-	MSG_VOID = 24, /* from the coordinator: layouts you reclaimed are void; forget them, reclaim again */
+	MSG_RECLAIM_LOCKS = 25, /* to a new coordinator: locks that the sender holds */
+	MSG_VOID =
+		24, /* from the coordinator: layouts you reclaimed are void; forget them, reclaim again */
 
 	MSG_BLOCK = 32, /* read, write or flush the LUN for the sender; write: with data */
 	MSG_BLOCK_REPLY = 33, /* same tag; read: with data */
@@ -80,6 +83,11 @@ struct msg_hello { /* HELLO and HELLO_OK */
 
 struct msg_range {
 	uint64_t off, len;
+};
+
+struct msg_lock {
+	uint64_t ino;
+	struct fs_lock lock;
 };
 
 struct msg {
@@ -120,6 +128,10 @@ struct msg {
 		struct {
 			uint32_t count; /* RECLAIM messages sent in this epoch */
 		} reclaim_end;
+		struct {
+			uint32_t count;
+			const struct msg_lock *locks;
+		} reclaim_locks;
 		struct {
 			uint32_t node, incarnation;
 			int32_t err; /* FENCE_DONE: 0 or -errno */

@@ -36,6 +36,14 @@ const char *fs_op_name(enum fs_op op)
 	case FS_LAYOUT_COMMIT: return "layout_commit";
 	case FS_LAYOUT_RETURN: return "layout_return";
 	case FS_APPEND: return "append";
+	case FS_LOCK:
+		return "lock";
+	case FS_UNLOCK:
+		return "unlock";
+	case FS_GETLK:
+		return "getlk";
+	case FS_LOCK_CANCEL:
+		return "lock_cancel";
 	case FS_FREE_ORPHAN: return "free_orphan";
 	case FS_FSYNC: return "fsync";
 	}

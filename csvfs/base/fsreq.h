@@ -52,6 +52,15 @@ enum fs_op {
 	/* ino, len -> off: room of len at the end of the file. Twice would leave a gap: takes a slot. */
 	FS_APPEND = 45,
 
+	/*
+	 * Locks. Doing one twice does no harm (coordinator/PROTOCOL.md). A kernel asks for a LOCK of any type,
+	 * NONE too; between nodes LOCK makes stronger, UNLOCK weaker.
+	 */
+	FS_LOCK = 46,	     /* ino, lock */
+	FS_UNLOCK = 47,	     /* ino, lock: at most READ, or NONE; FS_LK_HANDLE: all of that handle */
+	FS_GETLK = 48,	     /* ino, lock -> lock: what stands against it, or NONE */
+	FS_LOCK_CANCEL = 49, /* ino, lock.seq: the LOCK of that number ends with -EINTR if it waits */
+
 	/* Not from a kernel: the coordinator asks its own metadata engine. */
 	FS_FREE_ORPHAN = 60, /* ino: nobody has it open any more; free it if it has no link */
 
@@ -79,6 +88,21 @@ enum fs_op {
 /* True for what must be executed at most once and so takes a slot of the reply cache. */
 bool fs_op_needs_slot(enum fs_op op);
 const char *fs_op_name(enum fs_op op);
+
+enum fs_lock_type { FS_LK_NONE = 0, FS_LK_READ = 1, FS_LK_WRITE = 2 };
+#define FS_LK_FLOCK (1u << 0)  /* flock(2): the whole file, a kind of its own. Else POSIX or OFD */
+#define FS_LK_WAIT (1u << 1)   /* until it is granted */
+#define FS_LK_HANDLE (1u << 2) /* UNLOCK: whatever was taken through that handle */
+#define FS_LK_FLAGS 7u
+#define FS_LK_END ((uint64_t)INT64_MAX) /* `end`: of all files */
+
+struct fs_lock {
+	uint64_t owner;	     /* the kernel's: a process (POSIX) or an open file (OFD, flock) */
+	uint64_t handle;     /* of the open file, unique in one life of its node; 0: none */
+	uint64_t start, end; /* bytes, the last one included */
+	uint64_t seq;	     /* of a LOCK, of one life of its node: for FS_LOCK_CANCEL */
+	uint32_t type, flags, pid, pad;
+};
 
 struct fs_cred {
 	uint32_t uid, gid, umask;
@@ -148,6 +172,7 @@ struct fs_request {
 	uint32_t data_len;
 	uint32_t extent_count;
 	const struct fs_extent *extents; /* for LAYOUT_COMMIT */
+	struct fs_lock lock;		 /* of a CLOSE, which never travels so: handle */
 };
 
 /*
@@ -161,6 +186,7 @@ struct fs_reply {
 	struct fs_attr attr;
 	struct fs_statfs statfs;
 	uint64_t off;
+	struct fs_lock lock;
 	void *data;
 	struct fs_extent *extents;
 };

@@ -23,6 +23,9 @@
 #define NODE_NAME_MAX 64	/* with the ending zero */
 #define ADDR_MAX 64		/* an IP address as text, with the ending zero */
 #define SLOTS_MAX 60		/* requests of one node that may change something, at once */
+#define LOCKS_NODE_MAX 16384 /* locks that one node holds */
+#define LOCKS_MAX (8 * LOCKS_NODE_MAX) /* that all nodes hold; beyond, ENOLCK */
+#define LOCK_WAITS_MAX 16384 /* requests that wait for a lock, of all nodes */
 #define IO_BYTES_MAX (1u << 20) /* one read or write of the kernel */
 #define SEGS_MAX 272		/* pieces of one read or write on the LUN: 1 MiB of 4 KiB clusters */
 #define EXTENTS_PER_REPLY 256

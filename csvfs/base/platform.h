@@ -233,6 +233,8 @@ enum fx_type {
 	FX_INVAL,	 /* ino, name (empty: attributes and pages): the kernel must forget */
 	FX_EXIT,	 /* err, bytes = text for the log: the daemon ends (0: in order) */
 
+	FX_LOCKS_LOST,	 /* lost: I/O through these open files fails from now on, what waits too */
+
 	FX_CPG_JOIN,	 /* after EV_CPG_DOWN: try to join again -> EV_CPG_CONF or EV_CPG_DOWN */
 };
 
@@ -269,6 +271,10 @@ struct effect {
 			uint32_t extent_count;
 			const struct fs_extent *extents;
 		} layout;
+		struct {
+			uint32_t count;
+			const uint64_t *handles;
+		} lost;
 		struct {
 			enum gate gate;
 			uint64_t lease_ns; /* no I/O is submitted or answered after this time */

@@ -64,7 +64,8 @@ struct pending {
 	struct fs_request rq;
 };
 
-void node_request(struct sim *s, struct snode *n, const struct fs_request *rq, reply_fn fn, void *arg)
+uint64_t node_request(
+	struct sim *s, struct snode *n, const struct fs_request *rq, reply_fn fn, void *arg)
 {
 	struct pending *p = sim_alloc(s, sizeof(*p));
 	struct event ev = {.type = EV_REQUEST};
@@ -77,6 +78,7 @@ void node_request(struct sim *s, struct snode *n, const struct fs_request *rq, r
 	ev.tag = TAG_CLIENT | (uint64_t)(uintptr_t)p;
 	ev.rq = &p->rq;
 	node_feed(s, n, &ev);
+	return TAG_CLIENT | (uint64_t)(uintptr_t)p;
 }
 
 static void on_reply(struct sim *s, struct snode *n, const struct effect *e)
@@ -293,7 +295,7 @@ static void sop_verdict(struct sim *s, struct sop *o, enum dp_verdict v)
 	after_dp(s, n);
 }
 
-void node_io(struct sim *s, struct snode *n, uint64_t ino, bool write, bool dsync, uint64_t off,
+void node_io(struct sim *s, struct snode *n, uint64_t ino, uint64_t handle, bool write, bool dsync, uint64_t off,
 	uint32_t len, uint8_t *buf, data_fn fn, void *arg)
 {
 	struct sop *o = sim_alloc(s, sizeof(*o));
@@ -304,6 +306,7 @@ void node_io(struct sim *s, struct snode *n, uint64_t ino, bool write, bool dsyn
 	o->fn = fn;
 	o->arg = arg;
 	o->op.ino = ino;
+	o->op.handle = handle;
 	o->op.off = off;
 	o->op.len = len;
 	o->op.write = write;
@@ -467,6 +470,9 @@ static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 	case FX_LAYOUT_DROP:
 		dp_layout_drop(n->dp, e->layout.ino);
 		return;
+	case FX_LOCKS_LOST:
+		dp_handles_lost(n->dp, e->lost.handles, e->lost.count);
+		return;
 	case FX_GATE:
 		dp_rights(n->dp, e->gate.rights);
 		dp_gate(n->dp, e->gate.gate, e->gate.lease_ns);
@@ -530,6 +536,7 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 		n->evictions = node_evictions(n->core);
 		sim_log(s, "node %u was EVICTED", n->id);
 		load_node_evicted(s, n);
+		locks_node_evicted(s, n);
 	}
 	if (n->up && n->life_nr == life)
 		after_dp(s, n);
@@ -568,6 +575,7 @@ void node_feed(struct sim *s, struct snode *n, struct event *ev)
 	if (!n->ready && node_ready(n->core)) {
 		n->ready = true;
 		load_node_up(s, n);
+		locks_node_up(s, n);
 	}
 }
 
@@ -634,12 +642,13 @@ static void down(struct sim *s, struct snode *n, bool silently)
 		return;
 	/* What a peer is doing for it ends there, whenever that is. */
 	list_for_each_entry(o, &n->ops, struct sop, link) {
-		if (o->handle)
+		if (o->handle && !o->op.handle)
 			load_op_redirected(o->arg);
 	}
 	lun_node_died(s, n);
 	net_node_died(s, n, silently);
 	load_node_down(s, n);
+	locks_node_down(s, n);
 	n->up = false;
 	n->in_group = false;
 	n->life_nr++;

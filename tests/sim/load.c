@@ -434,7 +434,7 @@ static void do_io(struct client *c)
 			memcpy(c->buf + i, &c->id, 8);
 		begin_write(c);
 	}
-	node_io(s, c->n, l->ino[c->file], !c->reading, c->dsync,
+	node_io(s, c->n, l->ino[c->file], 0, !c->reading, c->dsync,
 		(uint64_t)c->first * SECTOR, c->count * SECTOR, c->buf, io_done, c);
 }
 

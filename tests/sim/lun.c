@@ -530,6 +530,15 @@ void lun_node_died(struct sim *s, struct snode *n)
 	n->nexus = NULL;
 }
 
+bool lun_registered(const struct sim *s, uint32_t node)
+{
+	for (const struct sim_nexus *x = s->lun.nexuses; x; x = x->next) {
+		if (x->node == node && x->alive && x->key)
+			return true;
+	}
+	return false;
+}
+
 bool lun_idle_of(struct sim *s, uint32_t node)
 {
 	list_for_each_entry(c, &s->lun.commands, struct lun_cmd_state, link) {

@@ -148,6 +148,7 @@ static void make_volume(struct sim *s)
 		if (run_sync_request(rs, &rq, &rp))
 			sim_fail(s, "making data%u: error %d", f, rp.err);
 		load_set_file(s, f, rp.attr.ino);
+		locks_set_file(s, f, rp.attr.ino);
 		if (f & 1) {
 			/* Half of the files grow by being written, half are sparse from the start. */
 			rq = (struct fs_request){.op = FS_SETATTR, .ino = rp.attr.ino,
@@ -221,6 +222,7 @@ static void draw_plan(struct sim *s)
 	p->clients = 1 + (uint32_t)draw(s, 3);
 	p->files = 1 + (uint32_t)draw(s, 4);
 	p->names = 1 + (uint32_t)draw(s, 6);
+	p->lockers = (uint32_t)draw(s, 3);
 	p->only_harmless = chance(s, 6);
 	p->only_hangs = !p->only_harmless && chance(s, 6) && p->hang;
 	if (!p->only_harmless && !p->only_hangs)
@@ -262,6 +264,7 @@ static void stop_nodes(struct sim *s)
 static void say_stuck(struct sim *s, const char *what)
 {
 	load_say_stuck(s);
+	locks_say_stuck(s);
 	nodes_say_stuck(s);
 	lun_say_stuck(s);
 	sim_fail(s, "%s: does not end", what);
@@ -287,12 +290,14 @@ static void phases(struct sim *s)
 	run_until(s, s->plan.safety_ns);
 	faults_heal(s);
 	load_stop(s);
+	locks_stop(s);
 	/* Liveness: a quorate set that heals ends everything within its own time-outs. */
 	limit = s->now_ns + 180 * SEC;
-	while (!s->failed && s->now_ns < limit && !load_idle(s))
+	while (!s->failed && s->now_ns < limit && !(load_idle(s) && locks_idle(s)))
 		run_until(s, s->now_ns + 100 * MS);
-	if (!s->failed && !load_idle(s))
+	if (!s->failed && !(load_idle(s) && locks_idle(s)))
 		say_stuck(s, "an operation of an application");
+	locks_final_check(s);
 	stop_nodes(s);
 	limit = s->now_ns + 120 * SEC;
 	while (!s->failed && s->now_ns < limit && !all_down(s))
@@ -326,6 +331,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	}
 	lun_create(s);
 	load_create(s);
+	locks_create(s);
 	make_volume(s);
 	if (!s->failed)
 		phases(s);
@@ -356,6 +362,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 		totals->stall_ns = s->stall_ns;
 	totals->now_ns += s->now_ns;
 	load_destroy(s);
+	locks_destroy(s);
 	lun_destroy(s);
 	list_for_each_entry_safe(a, tmp, &s->allocs, struct alloc, link)
 		free(a);

@@ -14,6 +14,7 @@
  *   net.c     connections between nodes
  *   drive.c   a node: carries out the effects of its core; the data path
  *   load.c    the workload on every node, and the oracle that knows what may be read
+ *   locks.c   processes that lock files, and the oracle that knows who may hold what
  *   faults.c  crashes, pauses, path losses, partitions; then everything heals
  *
  * A run has a safety phase with faults, then a liveness phase: all heals, and every operation that is
@@ -57,6 +58,7 @@ struct sim_plan {
 	uint64_t safety_ns;
 	uint32_t clients;	/* per node */
 	uint32_t files, names;
+	uint32_t lockers; /* per node */
 };
 
 struct sim;
@@ -158,6 +160,7 @@ struct sim {
 	bool failed;
 	char why[256];
 	struct load *load;
+	struct locks *locks;
 	uint8_t uuid[16];
 	uint64_t root_ino;
 	uint32_t crashes, path_losses, partitions, pauses, moves, san_losses;
@@ -211,6 +214,8 @@ void lun_restore(struct sim *s, struct snode *n);
 void lun_io(struct sim *s, struct snode *n, bool write, bool fua, uint64_t off, uint32_t len, void *buf,
 	void (*done)(struct sim *s, struct snode *n, void *arg, enum lun_status st), void *arg);
 void lun_say_stuck(struct sim *s);
+/* A command of that node that comes now would be carried out. */
+bool lun_registered(const struct sim *s, uint32_t node);
 bool lun_idle_of(struct sim *s, uint32_t node);
 
 /* cluster.c */
@@ -234,10 +239,11 @@ void node_feed(struct sim *s, struct snode *n, struct event *ev);
 
 /* A request of a client to its node's core. The callback gets the reply. */
 typedef void (*reply_fn)(struct sim *s, void *arg, const struct fs_reply *rp);
-void node_request(struct sim *s, struct snode *n, const struct fs_request *rq, reply_fn fn, void *arg);
+uint64_t node_request(
+	struct sim *s, struct snode *n, const struct fs_request *rq, reply_fn fn, void *arg);
 /* File data through the data path. `buf` holds len bytes until the callback. */
 typedef void (*data_fn)(struct sim *s, void *arg, int32_t result);
-void node_io(struct sim *s, struct snode *n, uint64_t ino, bool write, bool dsync, uint64_t off,
+void node_io(struct sim *s, struct snode *n, uint64_t ino, uint64_t handle, bool write, bool dsync, uint64_t off,
 	uint32_t len, uint8_t *buf, data_fn fn, void *arg);
 uint64_t sim_data_new(const void *bytes, uint32_t len);
 void sim_data_ref(uint64_t h);
@@ -259,6 +265,18 @@ void load_say_stuck(struct sim *s);
 void nodes_say_stuck(struct sim *s);
 void load_final_check(struct sim *s);
 void load_san_loss(struct sim *s);
+
+/* locks.c */
+void locks_create(struct sim *s);
+void locks_destroy(struct sim *s);
+void locks_set_file(struct sim *s, uint32_t f, uint64_t ino);
+void locks_node_up(struct sim *s, struct snode *n);
+void locks_node_down(struct sim *s, struct snode *n);
+void locks_node_evicted(struct sim *s, struct snode *n);
+void locks_stop(struct sim *s);
+bool locks_idle(const struct sim *s);
+void locks_final_check(struct sim *s);
+void locks_say_stuck(struct sim *s);
 
 /* faults.c */
 void faults_start(struct sim *s);

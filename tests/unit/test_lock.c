@@ -349,6 +349,32 @@ static void m_drop(uint32_t f, uint32_t k, uint64_t h)
 	}
 }
 
+static void random_get(struct lock l)
+{
+	int err = lock_get(t, &l);
+	uint32_t i = 0;
+	struct lock_wait *w;
+
+	assert_int_equal(err, m_conflict(&l) ? -EAGAIN : 0);
+	if (!err)
+		m_get(&l);
+	while (i < WAITS && mw[i])
+		i++;
+	if (!err || i == WAITS)
+		return;
+	w = malloc(sizeof(*w));
+	memset(w, 0, sizeof(*w));
+	w->want = l;
+	err = lock_enqueue(t, w);
+	assert_int_equal(err, !l.key.flock && m_deadlock(&l) ? -EDEADLK : 0);
+	if (err) {
+		free(w);
+		return;
+	}
+	mw[i] = w;
+	mw_order[i] = ++order;
+}
+
 static void random_op(struct prng *r)
 {
 	uint64_t a = prng_below(r, POS), b = prng_below(r, POS);
@@ -359,8 +385,7 @@ static void random_op(struct prng *r)
 		.start = a < b ? a : b,
 		.end = a < b ? b : a,
 		.write = prng_below(r, 2)};
-	uint32_t f = (uint32_t)l.key.ino - 1, k = key_nr(&l.key), i = 0;
-	int err;
+	uint32_t f = (uint32_t)l.key.ino - 1, k = key_nr(&l.key), i;
 
 	l.handle = 1 + prng_below(r, 2);
 	switch (prng_below(r, 12)) {
@@ -401,39 +426,12 @@ static void random_op(struct prng *r)
 		}
 		break;
 	default:
-		err = lock_get(t, &l);
-		assert_int_equal(err, m_conflict(&l) ? -EAGAIN : 0);
-		if (!err)
-			m_get(&l);
-		while (i < WAITS && mw[i])
-			i++;
-		if (!err || i == WAITS)
-			break;
-		mw[i] = malloc(sizeof(*mw[i]));
-		memset(mw[i], 0, sizeof(*mw[i]));
-		mw[i]->want = l;
-		mw_order[i] = ++order;
-		err = lock_enqueue(t, mw[i]);
-		if (err) {
-			struct lock_wait *w = mw[i];
-
-			mw[i] = NULL;
-			assert_int_equal(err, -EDEADLK);
-			assert_true(m_deadlock(&w->want));
-			free(w);
-		} else if (!l.key.flock) {
-			struct lock_wait *w = mw[i];
-
-			mw[i] = NULL;
-			assert_false(m_deadlock(&w->want));
-			mw[i] = w;
-		}
+		random_get(l);
 		break;
 	}
 	ended_ones();
 	compare();
 }
-
 static void like_the_model(void **state)
 {
 	struct prng r;

@@ -21,6 +21,7 @@ static uint8_t frame[FRAME_MAX], again[FRAME_MAX];
 static union {
 	struct fs_extent extents[EXTENTS_PER_REPLY];
 	struct msg_range ranges[WIRE_RANGES_MAX];
+	struct msg_lock locks[WIRE_LOCKS_MAX];
 	_Alignas(16) uint8_t bytes[FRAME_BODY_MAX];
 } blob;
 
@@ -40,6 +41,7 @@ static const enum msg_type types[] = {
 	MSG_RECLAIM_END,
 	MSG_SERVE,
 	MSG_VOID,
+	MSG_RECLAIM_LOCKS,
 	MSG_FENCE_ME,
 	MSG_FENCE_DONE,
 	MSG_BLOCK,
@@ -77,6 +79,10 @@ static const enum fs_op ops[] = {
 	FS_LAYOUT_COMMIT,
 	FS_LAYOUT_RETURN,
 	FS_APPEND,
+	FS_LOCK,
+	FS_UNLOCK,
+	FS_GETLK,
+	FS_LOCK_CANCEL,
 	FS_FSYNC,
 };
 #define OPS (sizeof(ops) / sizeof(ops[0]))
@@ -148,6 +154,18 @@ static uint32_t random_dirents(struct prng *r)
 	return used;
 }
 
+static void random_lock(struct prng *r, struct fs_lock *l)
+{
+	l->owner = prng_u64(r);
+	l->handle = prng_u64(r);
+	l->start = prng_u64(r) >> 2;
+	l->end = l->start + (prng_u64(r) >> 2);
+	l->seq = prng_u64(r);
+	l->type = 1 + (uint32_t)prng_below(r, 2);
+	l->flags = (uint32_t)prng_below(r, FS_LK_FLAGS + 1);
+	l->pid = (uint32_t)prng_u64(r);
+}
+
 static void random_id(struct prng *r, struct fs_reqid *id, enum fs_op op)
 {
 	id->node = 1 + (uint32_t)prng_below(r, 1000);
@@ -202,6 +220,8 @@ static void random_request(struct prng *r, struct fs_request *rq, enum fs_op op)
 		rq->cred = (struct fs_cred){1000, 100, 022};
 	if (fs_op_needs_slot(op))
 		rq->time_ns = (int64_t)prng_u64(r);
+	if (op >= FS_LOCK && op <= FS_LOCK_CANCEL)
+		random_lock(r, &rq->lock);
 	random_id(r, &rq->id, op);
 	assert_true(wire_request_ok(rq));
 }
@@ -232,6 +252,8 @@ static void random_reply(struct prng *r, struct msg *m, enum fs_op op)
 		rp->extents = blob.extents;
 	} else if (op == FS_LSEEK || op == FS_APPEND) {
 		rp->off = prng_u64(r);
+	} else if (op == FS_GETLK) {
+		random_lock(r, &rp->lock);
 	}
 	if (op == FS_LOOKUP || op == FS_CREATE || op == FS_OPEN || op == FS_LAYOUT_GET)
 		random_attr(r, &rp->attr);
@@ -276,6 +298,15 @@ static void random_other(struct prng *r, struct msg *m)
 		break;
 	case MSG_SERVE:
 	case MSG_VOID:
+		break;
+	case MSG_RECLAIM_LOCKS:
+		m->reclaim_locks.count = (uint32_t)prng_below(r, WIRE_LOCKS_MAX + 1);
+		m->reclaim_locks.locks = blob.locks;
+		memset(blob.locks, 0, sizeof(blob.locks));
+		for (uint32_t i = 0; i < m->reclaim_locks.count; i++) {
+			blob.locks[i].ino = prng_u64(r) | 1;
+			random_lock(r, &blob.locks[i].lock);
+		}
 		break;
 	case MSG_FENCE_ME:
 	case MSG_FENCE_DONE:
@@ -386,6 +417,11 @@ static void assert_same(struct msg *a, const struct msg *b)
 		p = a->reclaim.ranges;
 		same_blob(&p, b->reclaim.ranges, a->reclaim.range_count * sizeof(struct msg_range));
 		a->reclaim.ranges = p;
+	} else if (a->type == MSG_RECLAIM_LOCKS) {
+		p = a->reclaim_locks.locks;
+		same_blob(&p, b->reclaim_locks.locks,
+			a->reclaim_locks.count * sizeof(struct msg_lock));
+		a->reclaim_locks.locks = p;
 	} else if (a->type == MSG_CTL_REPLY) {
 		assert_string_equal(a->ctl_reply.text, b->ctl_reply.text);
 		a->ctl_reply.text = b->ctl_reply.text;

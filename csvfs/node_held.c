@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node_held.c - file locks of this node: what its processes ask for, and what it may say that it holds.
+ *
+ *   a kernel's LOCK      ->  [UNLOCK: flock changes its kind]  ->  LOCK (makes stronger)
+ *                                                               ->  [UNLOCK to READ]  ->  answer
+ *   NONE, FLUSH, RELEASE ->  UNLOCK  ->  answer
+ *
+ * The rule that makes all of it safe to be done twice (coordinator/PROTOCOL.md, "Locks"):
+ *
+ *  H1 What we hold here (n->held, which is what we reclaim) is never more than what the coordinator has of us:
+ *     a LOCK counts from its answer on, an UNLOCK from before it is sent.
+ *  H2 Answers come in the order of execution. So what is still to be unlocked when a LOCK's answer comes was
+ *     not executed before it, and is taken off at once.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/node_int.h"
+
+/* Kept free for LOCKs that are under way. */
+#define ROOM 256
+
+void node_held_init(struct node *n)
+{
+	lock_init(&n->held, n->mem, LOCKS_NODE_MAX, LOCKS_NODE_MAX);
+}
+
+static struct lock lock_of(const struct creq *q)
+{
+	return node_lock_of(0, q->ino, &q->lock);
+}
+
+/* ------------------------------------------------------------------ to the coordinator */
+
+static void ask(struct node *n, const struct creq *q, enum lock_stage stage, struct effects *fx)
+{
+	struct fs_request *rq = &n->scratch_rq;
+
+	memset(rq, 0, sizeof(*rq));
+	rq->op = stage == LKS_TEST ? FS_GETLK : stage == LKS_GET ? FS_LOCK : FS_UNLOCK;
+	rq->ino = q->ino;
+	rq->time_ns = 0;
+	rq->lock = q->lock;
+	if (stage == LKS_DROP)
+		rq->lock.type = FS_LK_NONE;
+	node_ask_as(n,
+		&(struct creq){.kind = CQ_LOCK, .tag = q->tag, .lock = q->lock, .stage = stage}, rq,
+		fx);
+}
+
+static bool unlocks(enum lock_stage stage)
+{
+	return stage == LKS_DROP || stage == LKS_WEAKEN;
+}
+
+/* What an UNLOCK that is under way takes from us. */
+static int take_off(struct node *n, const struct creq *q)
+{
+	struct lock l = lock_of(q);
+
+	if (q->lock.flags & FS_LK_HANDLE) {
+		lock_drop_handle(&n->held, q->ino, 0, q->lock.handle);
+		return 0;
+	}
+	return lock_weaken(&n->held, &l, q->stage == LKS_WEAKEN && q->lock.type == FS_LK_READ);
+}
+
+/* H1: we rely on it no longer, then we say so. */
+static int unlock(struct node *n, struct creq *q, enum lock_stage stage, struct effects *fx)
+{
+	int err;
+
+	q->stage = stage;
+	err = take_off(n, q);
+	if (!err)
+		ask(n, q, stage, fx);
+	return err;
+}
+
+/* ------------------------------------------------------------------ a process asks */
+
+static void begin_lock(struct node *n, struct creq *q, struct effects *fx)
+{
+	struct lock l = lock_of(q);
+	int err = 0;
+
+	if (n->held.count + ROOM > LOCKS_NODE_MAX) {
+		err = -ENOLCK;
+	} else if (q->lock.type == FS_LK_WRITE && l.key.flock && lock_has(&n->held, &l, false)) {
+		/* As flock(2) says: the old lock goes first. Who keeps it would wait for who does the same. */
+		err = unlock(n, q, LKS_DROP, fx);
+	} else {
+		ask(n, q, LKS_GET, fx);
+	}
+	if (err)
+		node_reply_err(n, q->tag, err, fx);
+}
+
+static void begin_unlock(struct node *n, struct creq *q, struct effects *fx)
+{
+	struct lock l = lock_of(q);
+	int err = 0;
+
+	q->lock.type = FS_LK_NONE;
+	q->lock.flags &= FS_LK_FLOCK;
+	if (lock_has(&n->held, &l, false) || lock_has(&n->held, &l, true)) {
+		err = unlock(n, q, LKS_WEAKEN, fx);
+		if (!err)
+			return;
+	}
+	node_reply_err(n, q->tag, err, fx);
+}
+
+void node_held_request(
+	struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
+{
+	struct creq q = {.kind = CQ_LOCK, .tag = tag, .ino = rq->ino, .lock = rq->lock};
+
+	q.lock.seq = ++n->lock_seq;
+	if (rq->op == FS_GETLK)
+		ask(n, &q, LKS_TEST, fx);
+	else if (rq->op == FS_UNLOCK || rq->lock.type == FS_LK_NONE)
+		begin_unlock(n, &q, fx);
+	else
+		begin_lock(n, &q, fx);
+}
+
+void node_held_closed(struct node *n, const struct fs_request *rq, struct effects *fx)
+{
+	struct creq q = {.kind = CQ_LOCK, .ino = rq->ino};
+	bool any = false;
+
+	for (const struct lock *l = rq->lock.handle ? lock_next(&n->held, NULL) : NULL; l && !any;
+		l = lock_next(&n->held, l))
+		any = l->key.ino == rq->ino && l->handle == rq->lock.handle;
+	if (!any)
+		return;
+	q.lock.handle = rq->lock.handle;
+	q.lock.flags = FS_LK_HANDLE;
+	q.lock.end = FS_LK_END;
+	(void)unlock(n, &q, LKS_WEAKEN, fx);
+}
+
+/* ------------------------------------------------------------------ the coordinator answers */
+
+static void got(struct node *n, struct creq *q, struct effects *fx)
+{
+	struct lock l = lock_of(q);
+	int err = lock_get(&n->held, &l);
+
+	csv_assert(err != -EAGAIN); /* H1 */
+	if (err) {
+		/* No memory to remember it: then we do not hold it. */
+		struct creq drop = {.ino = q->ino, .lock = q->lock};
+
+		drop.lock.type = FS_LK_NONE;
+		(void)unlock(n, &drop, LKS_WEAKEN, fx);
+		node_reply_err(n, q->tag, -ENOLCK, fx);
+		return;
+	}
+	/* H2. */
+	list_for_each_entry (o, &n->creqs, struct creq, link) {
+		if (o->kind == CQ_LOCK && unlocks(o->stage))
+			(void)take_off(n, o);
+	}
+	if (q->lock.type == FS_LK_READ && lock_has(&n->held, &l, true)) {
+		err = unlock(n, q, LKS_WEAKEN, fx);
+		if (!err)
+			return;
+	}
+	node_reply_err(n, q->tag, err, fx);
+}
+
+void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx)
+{
+	struct fs_reply *out;
+
+	switch (q->stage) {
+	case LKS_DROP:
+		if (!q->tag)
+			return;
+		if (rp->err || q->cancelled)
+			node_reply_err(n, q->tag, rp->err ? rp->err : -EINTR, fx);
+		else
+			ask(n, q, LKS_GET, fx);
+		return;
+	case LKS_GET:
+		if (rp->err)
+			node_reply_err(n, q->tag, rp->err, fx);
+		else
+			got(n, q, fx);
+		return;
+	case LKS_WEAKEN:
+		if (q->tag)
+			node_reply_err(n, q->tag, rp->err, fx);
+		return;
+	case LKS_TEST:
+		out = effects_alloc(fx, sizeof(*out));
+		*out = *rp;
+		effects_add(fx, FX_REPLY, q->tag)->reply = out;
+		return;
+	case LKS_CANCEL:
+		return;
+	}
+}
+
+/* The process got a signal. */
+void node_held_cancel(struct node *n, struct creq *q, struct effects *fx)
+{
+	struct fs_request *rq = &n->scratch_rq;
+
+	if (q->cancelled || unlocks(q->stage)) {
+		q->cancelled = true;
+		return;
+	}
+	q->cancelled = true;
+	/* Not out, or to be answered at once: then nobody waits for it there. */
+	if (client_cancel(n->client, q->id)) {
+		list_del(&q->link);
+		node_reply_err(n, q->tag, -EINTR, fx);
+		mem_free(n->mem, q, sizeof(*q));
+		return;
+	}
+	if (q->stage != LKS_GET || !(q->lock.flags & FS_LK_WAIT))
+		return;
+	memset(rq, 0, sizeof(*rq));
+	rq->op = FS_LOCK_CANCEL;
+	rq->ino = q->ino;
+	rq->lock.seq = q->lock.seq;
+	node_ask_as(n, &(struct creq){.kind = CQ_LOCK, .stage = LKS_CANCEL}, rq, fx);
+}
+
+/* The user's limit for waiting is over. What is to be unlocked is, later; only nobody waits for it. */
+void node_held_expire(struct node *n, uint64_t before_ns, struct effects *fx)
+{
+	list_for_each_entry (q, &n->creqs, struct creq, link) {
+		if (q->kind != CQ_LOCK || !unlocks(q->stage) || !q->tag || q->since_ns >= before_ns)
+			continue;
+		if (!effects_room(fx, 4, 4096))
+			return;
+		node_reply_err(n, q->tag, -EIO, fx);
+		q->tag = 0;
+	}
+}
+
+/* ------------------------------------------------------------------ reclaim, and the end of it */
+
+void node_held_reclaim(struct node *n, struct effects *fx)
+{
+	const struct lock *l = lock_next(&n->held, NULL);
+	struct msg_lock locks[WIRE_LOCKS_MAX];
+	struct msg m = {.type = MSG_RECLAIM_LOCKS, .reclaim_locks.locks = locks};
+
+	while (l) {
+		m.reclaim_locks.count = 0;
+		memset(locks, 0, sizeof(locks));
+		for (; l && m.reclaim_locks.count < WIRE_LOCKS_MAX; l = lock_next(&n->held, l)) {
+			struct msg_lock *to = &locks[m.reclaim_locks.count++];
+
+			to->ino = l->key.ino;
+			to->lock = (struct fs_lock){.owner = l->key.owner,
+				.handle = l->handle,
+				.start = l->start,
+				.end = l->end,
+				.pid = l->pid,
+				.type = l->write ? FS_LK_WRITE : FS_LK_READ,
+				.flags = l->key.flock ? FS_LK_FLOCK : 0};
+		}
+		(void)session_send(n->coord, &m, 0, 0, fx);
+	}
+}
+
+/* Given up: another node may own by now what we held. */
+void node_held_lost(struct node *n, struct effects *fx)
+{
+	struct effect *e;
+	uint64_t *handles;
+	uint32_t count = 0;
+
+	if (!n->held.count)
+		return;
+	handles = effects_alloc(fx, n->held.count * (uint32_t)sizeof(*handles));
+	for (const struct lock *l = lock_next(&n->held, NULL); l; l = lock_next(&n->held, l)) {
+		if (!count || handles[count - 1] != l->handle)
+			handles[count++] = l->handle;
+	}
+	trace(n->trace, TRACE_ERROR,
+		"%u locks are lost -> I/O on the open files that held them fails", n->held.count);
+	e = effects_add(fx, FX_LOCKS_LOST, 0);
+	e->lost.count = count;
+	e->lost.handles = handles;
+	lock_reset(&n->held);
+}
+
+void node_held_check(const struct node *n)
+{
+	lock_check(&n->held);
+}

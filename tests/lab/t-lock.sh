@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# File locks over three nodes. All three kinds exclude across nodes; who waits is served in order, or not at
+# all once interrupted; a node that loses power loses its locks as soon as it is fenced; a coordinator
+# that moves, or is killed, loses nobody's.
+# timeout: 240
+. "$(dirname "$0")/lib/test.sh"
+lab up --nodes 3 --size 1G >/dev/null
+declare -A HELD OUT
+NR=0
+
+prog() { # prog NODE ARGS...: build/lab/locks on that node
+	local node=$1
+	shift
+	lab exec "$node" -- "$CSVFS_BUILD/lab/locks" "$@"
+}
+try() { prog "$1" try "$2" "$3" "$(lab mnt "$1")/$4" "${@:5}"; }
+free() { [ "$(try "$@")" = free ]; }
+busy() { [ "$(try "$@")" = busy ]; }
+
+# hold NAME NODE KIND TYPE FILE [START LEN]: a process that waits for the lock and keeps it
+hold() {
+	local name=$1 node=$2 kind=$3 type=$4 path
+	path=$(lab mnt "$2")/$5
+	shift 5
+	OUT[$name]=$TMPDIR/hold.$((NR += 1))
+	(exec "$LAB" exec "$node" -- "$CSVFS_BUILD/lab/locks" hold "$kind" "$type" "$path" "$@") \
+		</dev/null >"${OUT[$name]}" 2>&1 &
+	HELD[$name]=$!
+	within 10 grep -qs waiting "${OUT[$name]}" || fail "$name does not start"
+}
+says() { grep -q "^$2\$" "${OUT[$1]}"; }
+has() { within "${2:-5}" says "$1" held || fail "$1 does not get the lock: $(cat "${OUT[$1]}")"; }
+has_not() { ! says "$1" held || fail "$1 has the lock"; }
+let_go() {
+	kill -TERM "${HELD[$1]}"
+	within 10 gone "${HELD[$1]}" || fail "$1 does not end"
+	wait "${HELD[$1]}" || fail "$1 failed: $(tail -n 1 "${OUT[$1]}")"
+}
+
+mnt1=$(lab mnt n1)
+for f in a b c; do head -c 4096 /dev/zero >"$mnt1/$f"; done
+sync -f "$mnt1/a"
+
+for kind in posix ofd flock; do
+	echo "# $kind: across nodes, in order"
+	hold one n1 $kind w a
+	has one
+	busy n2 $kind r a || fail "$kind: n2 got what n1 holds"
+	busy n3 $kind w a || fail "$kind: n3 got what n1 holds"
+	busy n1 $kind w a || fail "$kind: n1 got it twice"
+	hold two n2 $kind w a
+	sleep 0.3
+	hold three n3 $kind w a
+	sleep 0.3
+	has_not two
+	let_go one
+	has two
+	has_not three
+	let_go two
+	has three
+	let_go three
+	within 5 free n2 $kind w a || fail "$kind: n2 does not get what nobody has"
+
+	hold one n1 $kind r a
+	hold two n2 $kind r a
+	has one
+	has two
+	busy n3 $kind w a || fail "$kind: a writer among readers"
+	free n3 $kind r a || fail "$kind: a reader among readers"
+	hold three n3 $kind w a
+	sleep 0.3
+	kill -USR1 "${HELD[three]}"
+	within 5 says three interrupted || fail "$kind: the wait goes on: $(cat "${OUT[three]}")"
+	let_go one
+	let_go two
+	within 5 free n3 $kind w a || fail "$kind: who was interrupted has it"
+done
+
+echo "# a virtual disk on two nodes: byte ranges, as QEMU does it"
+hold vm1 n1 ofd r b 100 1
+hold vm1w n1 ofd r b 201 1
+has vm1
+has vm1w
+free n2 ofd r b 100 1 || fail "two may read"
+busy n2 ofd w b 201 1 || fail "n2 may start a disk that runs on n1"
+free n2 ofd w b 102 1 || fail "another byte is another lock"
+let_go vm1
+let_go vm1w
+
+echo "# the coordinator moves, and is killed, under locks and waits"
+hold keeps n1 ofd w a
+hold reads n2 flock r b
+has keeps
+has reads
+hold waits n3 ofd w a
+for to in n2 n3 n1; do
+	lab exec n1 -- "$CSVFS_BUILD/csvctl" -s "$CSVLAB_DIR/n1/csvfs.sock" move $to || fail "cannot move to $to"
+	within 20 coordinator_is n1 $to || fail "$to does not coordinate"
+	busy n3 ofd r a || fail "after a move to $to the lock is gone"
+	busy n1 flock w b || fail "after a move to $to the flock is gone"
+	free n1 flock r b || fail "after a move to $to more is locked than was"
+done
+lab exec n1 -- "$CSVFS_BUILD/csvctl" -s "$CSVLAB_DIR/n1/csvfs.sock" move n3
+within 20 coordinator_is n1 n3 || fail "n3 does not coordinate"
+hold waits2 n2 ofd w a
+lab kill n3 KILL
+within 20 coordinator_is_other n1 n3 || fail "n1 follows $(state n1 .coordinator)"
+busy n2 ofd r a || fail "after the coordinator's death the lock is gone"
+busy n1 flock w b || fail "after the coordinator's death the flock is gone"
+has_not waits2
+let_go keeps
+has waits2
+let_go waits2
+let_go reads
+wait "${HELD[waits]}" || true # its node's csvfs was killed
+lab start n3
+
+echo "# a node that holds locks loses power: they go to who waits, when it is fenced"
+victim=n3
+[ "$(state n1 .coordinator)" != n3 ] || victim=n2
+other=n2
+[ $victim = n3 ] || other=n3
+hold dead $victim posix w c
+hold dead2 $victim flock w c
+has dead
+has dead2
+hold heir $other posix w c
+hold heir2 n1 flock w c
+sleep 0.5
+has_not heir
+t=$(date +%s%N)
+lab crash $victim
+has heir 25
+has heir2 25
+echo "# granted $((($(date +%s%N) - t) / 1000000)) ms after the crash"
+let_go heir
+let_go heir2
+wait "${HELD[dead]}" "${HELD[dead2]}" || true
+lab start $victim
+within 20 mode_is $victim direct || fail "$victim is $(state $victim .mode)"
+
+echo "# three nodes, one lock, one number"
+pids=()
+head -c 8 /dev/zero >"$mnt1/n"
+sync -f "$mnt1/n"
+for n in n1 n2 n3; do
+	prog $n count "$(lab mnt $n)/n" 5 >"$TMPDIR/count.$n" &
+	pids+=($!)
+done
+for p in "${pids[@]}"; do wait "$p" || fail "count"; done
+sum=0
+for n in n1 n2 n3; do sum=$((sum + $(cat "$TMPDIR/count.$n"))); done
+is=$(od -An -td8 "$mnt1/n" | tr -d ' ')
+[ "$sum" = "$is" ] || fail "$sum times one was added, and it is $is"
+echo "# ping-pong of three nodes: $((sum / 5)) locks a second"
+unmount_and_check n1 n2 n3
