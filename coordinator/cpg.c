@@ -592,13 +592,14 @@ int cpg_open(struct cpg **out, const uint8_t uuid[16], cpg_event_fn deliver, voi
 	if (ret)
 		goto out;
 	c->connected = true;
+	*out = c; /* before the first event: whoever gets it may want to send */
 	ret = -pthread_create(&c->thread, NULL, thread_main, c);
 	if (ret) {
+		*out = NULL;
 		snprintf(err, err_bytes, "thread: %s", strerror(-ret));
 		disconnect(c);
 		goto out;
 	}
-	*out = c;
 	return 0;
 out:
 	if (c->wake_fd >= 0)
