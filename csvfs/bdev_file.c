@@ -13,6 +13,9 @@
  * for one another are one. A journal commit flushes before its record and again after it, most often
  * with no data written in between: half of all fdatasync calls are saved.
  *
+ * Where a flush takes no longer than it takes to wake a worker (memory, a disk with a safe cache) the owner does
+ * it himself: so it is measured, and the first one that takes long goes back to the workers.
+ *
  * Lock order: images_lock before image.lock; sync_lock is taken alone. The fields of struct
  * file_bdev belong to the owner's thread, but for `ended`, which image.lock protects.
  */
@@ -31,6 +34,8 @@
 #include "csvfs/base/assert.h"
 
 #define WORKERS_MAX 4
+#define FAST_NS (50 * 1000ull) /* a flush that takes less is fast, */
+#define FAST_COUNT 8u /* and after so many of them the next is expected to be */
 #define IMAGE_BLOCK 512u
 
 struct file_bdev;
@@ -69,6 +74,7 @@ struct image {
 	 */
 	_Atomic uint64_t written;
 	pthread_mutex_t sync_lock; /* held by who flushes */
+	uint32_t fast; /* flushes one after the other that were; sync_lock */
 	uint64_t synced; /* value of `written` that the last flush began with; sync_lock */
 };
 
@@ -142,35 +148,44 @@ static int move(int fd, const struct bdev_req *r, int flags)
 	return 0;
 }
 
-static enum lun_status sync_image(struct image *im, const char **text)
+static enum lun_status sync_locked(struct image *im, const char **text)
 {
-	uint64_t written;
-	bool lost;
+	uint64_t written = im->written, start_ns;
 
-	pthread_mutex_lock(&im->sync_lock);
-	written = im->written;
 	if (!im->lost && written != im->synced) {
+		start_ns = bdev_now_ns();
 		if (fdatasync(im->fd))
 			im->lost = true;
 		im->synced = written;
+		im->fast = bdev_now_ns() - start_ns < FAST_NS ? im->fast + 1 : 0;
 	}
-	lost = im->lost;
-	pthread_mutex_unlock(&im->sync_lock);
-	if (lost)
+	if (im->lost)
 		*text = "a flush of the image failed: what was written may be lost";
-	return lost ? LUN_UNKNOWN : LUN_OK;
+	return im->lost ? LUN_UNKNOWN : LUN_OK;
 }
 
-/* Nothing to flush, and that is known without waiting. */
-static bool is_synced(struct image *im)
+static enum lun_status sync_image(struct image *im, const char **text)
 {
-	bool synced;
+	enum lun_status status;
+
+	pthread_mutex_lock(&im->sync_lock);
+	status = sync_locked(im, text);
+	pthread_mutex_unlock(&im->sync_lock);
+	return status;
+}
+
+/* Flushes if that takes no time; else false. */
+static bool sync_at_once(struct image *im, enum lun_status *status, const char **text)
+{
+	bool at_once;
 
 	if (pthread_mutex_trylock(&im->sync_lock))
 		return false;
-	synced = !im->lost && im->written == im->synced;
+	at_once = im->lost || im->written == im->synced || im->fast >= FAST_COUNT;
+	if (at_once)
+		*status = sync_locked(im, text);
 	pthread_mutex_unlock(&im->sync_lock);
-	return synced;
+	return at_once;
 }
 
 static enum lun_status do_blocking(struct image *im, struct bdev_req *r, const char **text)
@@ -275,6 +290,18 @@ static void take_ended(struct file_bdev *fb, bool tell)
 
 /* ------------------------------------------------------------------ the driver */
 
+/* A write is in the page cache, or there was none: now the disk. */
+static void begin_sync(struct file_bdev *fb, struct bdev_req *r)
+{
+	enum lun_status status;
+	const char *text = "";
+
+	if (sync_at_once(fb->im, &status, &text))
+		bdev_done(&fb->b, r, status, text);
+	else
+		hand_over(fb, r);
+}
+
 /* Ends the request, or hands it to a worker. */
 static void begin(struct file_bdev *fb, struct bdev_req *r)
 {
@@ -292,14 +319,12 @@ static void begin(struct file_bdev *fb, struct bdev_req *r)
 		err = move(fb->im->fd, r, 0);
 		fb->im->written++; /* if it failed, too: a part of it may be there */
 		if (!err && r->cmd.fua) {
-			hand_over(fb, r);
+			begin_sync(fb, r);
 			return;
 		}
 		break;
 	case LUN_FLUSH:
-		if (is_synced(fb->im))
-			break;
-		hand_over(fb, r);
+		begin_sync(fb, r);
 		return;
 	case LUN_UNMAP:
 		hand_over(fb, r);

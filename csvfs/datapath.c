@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,10 @@
 #define LAYOUT_BYTES (1ull << 30)
 #define FUSE_BATCH 64 /* requests read before the LUN is served again */
 #define WATCH_MS 200
+#define LOOK_NS (30 * 1000ull) /* see look() */
+#define LUCK_ENOUGH 4u
+#define LUCK_MAX 16u
+#define LOOKS 16u
 /* A smaller write is copied out of the receive buffer, which stays warm; a larger one keeps it. */
 #define COPY_BYTES (32u << 10)
 
@@ -66,8 +71,8 @@ static bool misaligned(const struct datapath *d, uint64_t off, uint32_t len, uin
 	return (flags & O_DIRECT) && d->block_bytes > 512 && ((off | len) & (d->block_bytes - 1));
 }
 
-static void on_read(struct dthread *t, const struct fuse_in_header *h,
-	const struct fuse_read_in *in)
+static void on_read(
+	struct dthread *t, const struct fuse_in_header *h, const struct fuse_read_in *in)
 {
 	struct io *io;
 
@@ -237,6 +242,15 @@ static bool stopping(struct datapath *d)
 	return stop;
 }
 
+static bool receive_all(struct dthread *t)
+{
+	if (!receive(t))
+		return false;
+	for (int k = 1; k < FUSE_BATCH && receive(t); k++)
+		;
+	return true;
+}
+
 static void serve(struct dthread *t, const struct epoll_event *evs, int n)
 {
 	struct datapath *d = t->d;
@@ -245,12 +259,48 @@ static void serve(struct dthread *t, const struct epoll_event *evs, int n)
 		if (evs[i].data.fd == t->wakefd) {
 			woken(t);
 		} else if (evs[i].data.fd == d->fuse_fd) {
-			for (int k = 0; k < FUSE_BATCH && receive(t); k++)
-				;
+			if (bdev_now_ns() - t->idle_ns < LOOK_NS && t->luck < LUCK_MAX)
+				t->luck++;
+			(void)receive_all(t);
 		} else if (t->b && evs[i].data.fd == t->b_fd) {
 			(void)bdev_service(t->b, (int)evs[i].events);
 		}
 	}
+}
+
+/*
+ * Who creates files one after the other asks again a few microseconds after each answer, and to be woken takes
+ * longer than that. So the thread looks for a moment before it sleeps, as long as that mostly finds something;
+ * and gives its processor to whoever wants it meanwhile. Only where the thread runs the core as well: else the
+ * answer is still to come. True: requests were read.
+ */
+static bool look(struct dthread *t)
+{
+	uint64_t end_ns;
+
+	t->idle_ns = bdev_now_ns();
+	if (!t->d->cfg.turn || t->luck < LUCK_ENOUGH)
+		return false;
+	end_ns = t->idle_ns + LOOK_NS;
+	do {
+		if (receive_all(t)) {
+			t->luck += t->luck < LUCK_MAX;
+			return true;
+		}
+		sched_yield();
+	} while (bdev_now_ns() < end_ns);
+	t->luck -= LUCK_ENOUGH;
+	return false;
+}
+
+/* Sleeps until there is something to do; of what `look` does not see, a part is served each time. */
+static void await(struct dthread *t)
+{
+	struct epoll_event evs[4];
+	bool found = look(t);
+
+	if (!found || ++t->looks % LOOKS == 0)
+		serve(t, evs, epoll_wait(t->epfd, evs, 4, found ? 0 : timeout_ms(t)));
 }
 
 /* The data thread that runs. */
@@ -260,16 +310,15 @@ static void *thread_main(void *arg)
 {
 	struct dthread *t = arg;
 	struct datapath *d = t->d;
-	struct epoll_event evs[4];
-	int n;
 
 	self = t;
 
 	while (!stopping(d)) {
 		datapath_session_poll(t);
-		n = epoll_wait(t->epfd, evs, 4, timeout_ms(t));
-		serve(t, evs, n);
+		await(t);
 		datapath_session_commands(t);
+		if (d->cfg.turn)
+			d->cfg.turn(d->cfg.ctx); /* what it gives back is run at once */
 		datapath_io_run(t);
 		/* What was submitted goes out at once, all together. */
 		if (t->b && (t->submitted || t->b_fd < 0)) {
@@ -277,8 +326,13 @@ static void *thread_main(void *arg)
 			(void)bdev_service(t->b, t->b_fd < 0 ? 0 : POLLOUT);
 		}
 		datapath_session_watch(t);
+		/* The last thing before sleeping: nothing of ours may stay in the inbox. */
+		if (d->cfg.turn)
+			d->cfg.turn(d->cfg.ctx);
 	}
 	datapath_session_close(t);
+	if (d->cfg.turn)
+		d->cfg.turn(d->cfg.ctx);
 	return NULL;
 }
 

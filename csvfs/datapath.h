@@ -7,8 +7,8 @@
  * Every other request goes to fuse_ops.c, on the same thread.
  *
  * Threads and locks: dp is guarded by one mutex. post() is called with it held, so: never call
- * datapath_*() while holding what post() takes. datapath_apply() is called by the core's thread; all
- * other calls by any thread.
+ * datapath_*() while holding what post() takes. datapath_apply() is called by whoever steps the core;
+ * all other calls by any thread.
  *
  * Tags of what the data path sends to the core have DATAPATH_TAG set, those of fuse_ops.c have
  * FUSE_OPS_TAG set; the core's answers to tags with neither are somebody else's.
@@ -32,14 +32,17 @@ struct datapath_config {
 	struct fuse_ops *fuse;
 	/* Session i is opened with this and `session` BDEV_SESSION_DATA(i); on_state, ctx: set here. */
 	struct bdev_config bdev;
-	unsigned threads;	  /* 1 .. DATAPATH_THREADS_MAX; one is right for iSCSI */
+	unsigned threads; /* 1 .. DATAPATH_THREADS_MAX; one is right for iSCSI */
 	uint32_t cluster_bytes;
-	bool standalone;	  /* this node alone changes files */
-	uint64_t answer_ns;	  /* a command without answer for so long: the path is lost [4 s] */
-	uint64_t layout_bytes;	  /* memory for layouts; touched as used [1 GiB] */
+	bool standalone; /* this node alone changes files */
+	uint64_t answer_ns; /* a command without answer for so long: the path is lost [4 s] */
+	uint64_t layout_bytes; /* memory for layouts; touched as used [1 GiB] */
 
 	/* An event for the core's inbox. What it points to stays valid until its answer. */
 	void (*post)(void *ctx, const struct event *ev);
+
+	/* Called by a data thread that may have posted something, without any lock. NULL: not wanted. */
+	void (*turn)(void *ctx);
 
 	/*
 	 * All data sessions together: PATH_UP (each is), PATH_FAILED, PATH_LOST (the first that broke;
@@ -80,15 +83,15 @@ void datapath_register(struct datapath *d, uint64_t key,
 bool datapath_apply(struct datapath *d, const struct effect *e);
 
 struct datapath_stats {
-	uint64_t direct_reads, direct_writes;	/* requests done on the own path alone */
+	uint64_t direct_reads, direct_writes; /* requests done on the own path alone */
 	uint64_t direct_read_bytes, direct_write_bytes;
-	uint64_t core_reads, core_writes;	/* requests of which a part went through the core */
+	uint64_t core_reads, core_writes; /* requests of which a part went through the core */
 	uint64_t core_read_bytes, core_write_bytes;
-	uint64_t zero_reads;			/* answered without I/O */
+	uint64_t zero_reads; /* answered without I/O */
 	uint64_t layout_gets, commits;
 	uint64_t in_flight;
-	uint64_t longest_ns;	/* slowest answer to a read or write since start */
-	uint64_t oldest_ns;	/* how long the oldest one has been waiting now; 0: none */
+	uint64_t longest_ns; /* slowest answer to a read or write since start */
+	uint64_t oldest_ns; /* how long the oldest one has been waiting now; 0: none */
 };
 void datapath_get_stats(struct datapath *d, struct datapath_stats *st);
 void datapath_reset_longest(struct datapath *d);

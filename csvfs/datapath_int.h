@@ -14,13 +14,13 @@
 
 /* What the owner of an I/O finds in `returned`. */
 enum io_news {
-	NEWS_READY,	/* dp_begin() it again */
-	NEWS_BLOCK,	/* FX_BLOCK_DONE */
-	NEWS_RETRY,	/* FX_BLOCK_RETRY */
-	NEWS_LAYOUT,	/* FX_REPLY */
+	NEWS_READY, /* dp_begin() it again */
+	NEWS_BLOCK, /* FX_BLOCK_DONE */
+	NEWS_RETRY, /* FX_BLOCK_RETRY */
+	NEWS_LAYOUT, /* FX_REPLY */
 	NEWS_APPEND,
-	NEWS_KILLED,	/* FX_REPLY: setuid and setgid are gone */
-	NEWS_ENDED,	/* cancelled */
+	NEWS_KILLED, /* FX_REPLY: setuid and setgid are gone */
+	NEWS_ENDED, /* cancelled */
 };
 
 struct io {
@@ -29,14 +29,14 @@ struct io {
 	uint64_t unique; /* the kernel's number of the request; 0: the I/O is free */
 	uint32_t idx, gen;
 	uint64_t start_ns;
-	bool via_core;	   /* a part of it went through the core */
-	bool killing;	   /* before it may begin, setuid and setgid must go */
+	bool via_core; /* a part of it went through the core */
+	bool killing; /* before it may begin, setuid and setgid must go */
 	/* Not a request of the kernel: who asked for it is told. */
 	void (*done)(void *arg, int err);
 	void *arg;
 	struct dbuf *data; /* of a write */
-	struct dbuf *img;  /* what the segments address */
-	struct list link;  /* free, returned */
+	struct dbuf *img; /* what the segments address */
+	struct list link; /* free, returned */
 	enum io_news news;
 	int news_err;
 	uint64_t news_off;
@@ -68,6 +68,8 @@ struct dthread {
 	uint8_t *whole; /* a request that is not a WRITE, in one piece */
 	struct list free;
 	struct bdev_req register_req;
+	uint64_t idle_ns; /* when it had nothing to do, for the last time; of look(): */
+	uint32_t luck, looks;
 
 	/* under datapath.lock */
 	struct list returned;
@@ -91,7 +93,7 @@ struct datapath {
 	bool stop, unmounted;
 
 	unsigned closing, registering; /* threads that have not done it yet */
-	bool path_told;		       /* FAILED or LOST was said since the last opening */
+	bool path_told; /* FAILED or LOST was said since the last opening */
 	uint64_t key;
 	enum lun_status register_worst;
 	char register_text[128];
@@ -124,7 +126,7 @@ void datapath_wake(struct dthread *t);
 
 /* datapath_session.c, called by the thread that owns the session */
 void datapath_session_commands(struct dthread *t); /* does what other threads asked for */
-void datapath_session_poll(struct dthread *t);	   /* brings epoll up to date */
+void datapath_session_poll(struct dthread *t); /* brings epoll up to date */
 void datapath_session_watch(struct dthread *t);
 void datapath_session_close(struct dthread *t);
 

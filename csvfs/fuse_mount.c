@@ -89,7 +89,8 @@ void fuse_ops_inval_attr(struct fuse_ops *f, uint64_t ino)
 
 void fuse_mount_init(void *userdata, struct fuse_conn_info *conn)
 {
-	(void)userdata;
+	struct fuse_ops *f = userdata;
+
 	conn->max_write = IO_BYTES_MAX;
 	conn->max_read = IO_BYTES_MAX;
 	conn->max_readahead = IO_BYTES_MAX;
@@ -106,6 +107,9 @@ void fuse_mount_init(void *userdata, struct fuse_conn_info *conn)
 			    FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ATOMIC_O_TRUNC |
 			    FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_READDIRPLUS |
 			    FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR);
+	/* Nobody else can lock: the kernel does, and a close has nothing to tell (fuse_lock_flush). */
+	if (f->cfg.cache)
+		conn->want &= ~(unsigned)(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
 }
 
 /*
@@ -220,8 +224,9 @@ static void make_options(const struct fuse_ops_config *cfg, char *out, size_t ro
 {
 	bool root = geteuid() == 0;
 
-	snprintf(out, room, "max_read=%u,default_permissions,subtype=csvfs%s%s%s%s%s%s,fsname=",
-		IO_BYTES_MAX, cfg->readonly ? ",ro" : "", cfg->noatime ? ",noatime" : "",
+	snprintf(out, room,
+		"max_read=%u,default_permissions,subtype=csvfs%s%s%s%s%s%s,fsname=", IO_BYTES_MAX,
+		cfg->readonly ? ",ro" : "", cfg->noatime ? ",noatime" : "",
 		cfg->noexec ? ",noexec" : "", root ? ",allow_other" : "",
 		root && !cfg->nodev ? ",dev" : "", root && !cfg->nosuid ? ",suid" : "");
 	add_escaped(out, room, cfg->fsname ? cfg->fsname : "csvfs");
@@ -230,7 +235,7 @@ static void make_options(const struct fuse_ops_config *cfg, char *out, size_t ro
 static struct fuse_session *mount_session(
 	struct fuse_ops *f, const char *options, char *text, size_t text_bytes)
 {
-	char *argv[] = {(char *)(uintptr_t)"csvfs", (char *)(uintptr_t)"-o",
+	char *argv[] = {(char *)(uintptr_t) "csvfs", (char *)(uintptr_t) "-o",
 		(char *)(uintptr_t)options, NULL};
 	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
 	struct fuse_session *se =
@@ -247,7 +252,8 @@ static struct fuse_session *mount_session(
 		return NULL;
 	}
 	if (fuse_session_custom_io(se, &custom_io, fuse_session_fd(se))) {
-		snprintf(text, text_bytes, "this libfuse cannot have its input and output replaced");
+		snprintf(
+			text, text_bytes, "this libfuse cannot have its input and output replaced");
 		fuse_session_unmount(se);
 		fuse_session_destroy(se);
 		return NULL;

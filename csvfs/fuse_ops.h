@@ -2,8 +2,8 @@
 /*
  * fuse_ops.h - the kernel's side: mount, requests of the kernel -> EV_REQUEST, FX_REPLY -> answers.
  *
- * Requests are read by datapath.c's threads. fuse_ops_reply() and fuse_ops_inval() are called by the
- * core's thread.
+ * Requests are read by datapath.c's threads. fuse_ops_reply() and fuse_ops_inval() are called by
+ * whoever steps the core.
  *
  * POSIX and flock locks are both negotiated, else the kernel would keep either to itself (fuse_lock.c).
  */
@@ -23,10 +23,10 @@ struct fuse_ops;
 
 struct fuse_ops_config {
 	const char *mountpoint;
-	const char *fsname;	/* first column of mount(8): the URL without secrets, or the image */
-	uint64_t root_ino;	/* the kernel calls it 1 */
+	const char *fsname; /* first column of mount(8): the URL without secrets, or the image */
+	uint64_t root_ino; /* the kernel calls it 1 */
 	bool readonly;
-	bool cache;		/* attributes and names may be cached: this node alone changes them */
+	bool cache; /* attributes and names may be cached: this node alone changes them */
 	bool noatime, nosuid, nodev, noexec;
 	void (*post)(void *ctx, const struct event *ev);
 	void *ctx;

@@ -12,6 +12,7 @@
 struct inbox {
 	pthread_mutex_t lock;
 	struct inbox_item *first, **last;
+	bool rung; /* fd is readable, or about to be */
 	int fd;
 };
 
@@ -42,12 +43,10 @@ void inbox_destroy(struct inbox *b)
 	free(b);
 }
 
-void inbox_post(struct inbox *b, enum inbox_kind kind, const struct event *ev, const void *bytes,
-	uint32_t len)
+static struct inbox_item *item_new(
+	enum inbox_kind kind, const struct event *ev, const void *bytes, uint32_t len)
 {
 	struct inbox_item *i = malloc(sizeof(*i) + (bytes ? len : 0));
-	bool was_empty;
-	uint64_t one = 1;
 
 	csv_assert(i != NULL);
 	i->next = NULL;
@@ -57,13 +56,56 @@ void inbox_post(struct inbox *b, enum inbox_kind kind, const struct event *ev, c
 		memcpy(i->bytes, bytes, len);
 		i->ev.msg.bytes = i->bytes;
 	}
+	return i;
+}
+
+static void ring_locked(struct inbox *b)
+{
+	uint64_t one = 1;
+
+	if (b->rung)
+		return;
+	b->rung = true;
+	(void)!write(
+		b->fd, &one, sizeof(one)); /* cannot be full: it was read when rung was cleared */
+}
+
+static void post(struct inbox *b, struct inbox_item *i, bool ring)
+{
 	pthread_mutex_lock(&b->lock);
-	was_empty = !b->first;
 	*b->last = i;
 	b->last = &i->next;
+	if (ring)
+		ring_locked(b);
 	pthread_mutex_unlock(&b->lock);
-	if (was_empty)
-		(void)!write(b->fd, &one, sizeof(one)); /* fails only when it is readable anyway */
+}
+
+void inbox_post(struct inbox *b, enum inbox_kind kind, const struct event *ev, const void *bytes,
+	uint32_t len)
+{
+	post(b, item_new(kind, ev, bytes, len), true);
+}
+
+void inbox_post_quietly(struct inbox *b, enum inbox_kind kind, const struct event *ev)
+{
+	post(b, item_new(kind, ev, NULL, 0), false);
+}
+
+bool inbox_is_empty(struct inbox *b)
+{
+	bool empty;
+
+	pthread_mutex_lock(&b->lock);
+	empty = !b->first;
+	pthread_mutex_unlock(&b->lock);
+	return empty;
+}
+
+void inbox_ring(struct inbox *b)
+{
+	pthread_mutex_lock(&b->lock);
+	ring_locked(b);
+	pthread_mutex_unlock(&b->lock);
 }
 
 struct inbox_item *inbox_take(struct inbox *b)
@@ -71,12 +113,13 @@ struct inbox_item *inbox_take(struct inbox *b)
 	struct inbox_item *i;
 	uint64_t n;
 
-	(void)!read(
-		b->fd, &n, sizeof(n)); /* before the list: a later post makes it readable again */
 	pthread_mutex_lock(&b->lock);
 	i = b->first;
 	b->first = NULL;
 	b->last = &b->first;
+	if (b->rung)
+		(void)!read(b->fd, &n, sizeof(n));
+	b->rung = false;
 	pthread_mutex_unlock(&b->lock);
 	return i;
 }

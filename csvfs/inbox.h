@@ -10,8 +10,8 @@
 #include "csvfs/base/platform.h"
 
 enum inbox_kind {
-	INBOX_EVENT,	/* for node_step() as it is; now_ns and wall_ns are set by the loop */
-	INBOX_NET,	/* the same, and then it goes back: tls_event_done() */
+	INBOX_EVENT, /* for node_step() as it is; now_ns and wall_ns are set by the loop */
+	INBOX_NET, /* the same, and then it goes back: tls_event_done() */
 	INBOX_DATA_PATH, /* ev.path.state, text: of the data sessions together */
 	INBOX_REGISTERED, /* ev.tag, ev.lun.status: of the data sessions together */
 	INBOX_UNMOUNTED,
@@ -33,10 +33,16 @@ void inbox_destroy(struct inbox *b); /* drops what is in it */
 void inbox_post(struct inbox *b, enum inbox_kind kind, const struct event *ev, const void *bytes,
 	uint32_t len);
 
+/* The same by who looks after it himself that it is taken: inbox_fd() need not become readable. */
+void inbox_post_quietly(struct inbox *b, enum inbox_kind kind, const struct event *ev);
+bool inbox_is_empty(struct inbox *b);
+/* Makes inbox_fd() readable until the next inbox_take(). */
+void inbox_ring(struct inbox *b);
+
 /* All that is there, oldest first, as a list by `next`; the caller frees each with free(). */
 struct inbox_item *inbox_take(struct inbox *b);
 
-/* Readable while something is there. */
+/* Readable while something is there that was not posted quietly. */
 int inbox_fd(const struct inbox *b);
 
 #endif

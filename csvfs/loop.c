@@ -10,11 +10,16 @@
  *     what they have to say goes through `ended` or the inbox.
  *  2. PATH_CLOSED comes after every EV_LUN_DONE of that path: `ended` is emptied before the inbox
  *     is read.
+ *  3. Without a cluster a data thread that has posted something runs the core itself, if nobody does at
+ *     that moment: a request of the kernel is then read, executed, committed and answered without a change of
+ *     threads. Who holds loop.core looks into the inbox once more after it has let go: so a data thread
+ *     that finds it held need not wait, nor wake anybody.
  */
 #include "csvfs/loop.h"
 
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -296,12 +301,18 @@ static void on_ready(struct loop *l, const struct epoll_event *e)
 	}
 }
 
+static uint64_t until_ns(struct loop *l)
+{
+	uint64_t until = node_deadline(l->node), watch = loop_lun_watch(l);
+
+	return watch < until ? watch : until;
+}
+
 static int wait_ms(struct loop *l)
 {
-	uint64_t until = node_deadline(l->node), watch = loop_lun_watch(l), now = bdev_now_ns();
+	uint64_t until = until_ns(l), now = bdev_now_ns();
 
-	if (watch < until)
-		until = watch;
+	l->sleep_ns = until;
 	if (!list_empty(&l->ended) || until <= now)
 		return 0;
 	/* While a session without a descriptor is opening it wants to be asked. */
@@ -316,15 +327,21 @@ static void turns(struct loop *l)
 {
 	struct event start = {.type = EV_START};
 
+	pthread_mutex_lock(&l->core);
 	step(l, &start);
 	while (!l->exiting) {
 		struct epoll_event e[8];
-		int n;
+		int n, ms;
 
 		loop_lun_flush(l);
 		loop_path_step(l);
 		loop_lun_poll(l);
-		n = epoll_wait(l->ep, e, 8, wait_ms(l));
+		ms = wait_ms(l);
+		pthread_mutex_unlock(&l->core);
+		atomic_thread_fence(memory_order_seq_cst); /* rule 3 */
+		n = epoll_wait(l->ep, e, 8, inbox_is_empty(l->inbox) ? ms : 0);
+		pthread_mutex_lock(&l->core);
+		l->sleep_ns = 0;
 		for (int i = 0; i < n; i++)
 			on_ready(l, &e[i]);
 		if (l->own && l->own_fd < 0)
@@ -335,6 +352,48 @@ static void turns(struct loop *l)
 		run_ended(l);
 		run_timer(l);
 	}
+	pthread_mutex_unlock(&l->core);
+}
+
+/* All that there is to do at this moment. The core is held. */
+static void run_all(struct loop *l)
+{
+	do {
+		loop_path_step(l);
+		run_ended(l);
+		run_inbox(l);
+		run_ended(l);
+		loop_lun_flush(l);
+	} while (!l->exiting && (!list_empty(&l->ended) || !inbox_is_empty(l->inbox)));
+	if (l->exiting) {
+		inbox_ring(l->inbox);
+		return;
+	}
+	loop_path_step(l);
+	loop_lun_poll(l);
+	if (until_ns(l) < l->sleep_ns) {
+		l->sleep_ns = 0;
+		inbox_ring(l->inbox);
+	}
+}
+
+/* A data thread has done what it could, and posted: rule 3. */
+static void turn(void *ctx)
+{
+	struct loop *l = ctx;
+
+	while (!inbox_is_empty(l->inbox)) {
+		if (pthread_mutex_trylock(&l->core))
+			return;
+		if (!l->exiting)
+			run_all(l);
+		if (l->exiting) {
+			pthread_mutex_unlock(&l->core);
+			return;
+		}
+		pthread_mutex_unlock(&l->core);
+		atomic_thread_fence(memory_order_seq_cst);
+	}
 }
 
 /* ------------------------------------------------------------------ what others call */
@@ -343,7 +402,10 @@ static void post(void *ctx, const struct event *ev)
 {
 	struct loop *l = ctx;
 
-	inbox_post(l->inbox, INBOX_EVENT, ev, NULL, 0);
+	if (l->lc->cluster)
+		inbox_post(l->inbox, INBOX_EVENT, ev, NULL, 0);
+	else
+		inbox_post_quietly(l->inbox, INBOX_EVENT, ev); /* turn() follows */
 }
 
 static void post_cpg(void *ctx, const struct event *ev)
@@ -475,6 +537,7 @@ static int start_kernel(struct loop *l, char *text, size_t text_bytes)
 		.standalone = !l->lc->cluster,
 		.answer_ns = c->io_timeout_ns,
 		.post = post,
+		.turn = l->lc->cluster ? NULL : turn,
 		.on_path = post_path,
 		.on_unmount = post_unmount,
 		.ctx = l};
@@ -502,6 +565,7 @@ static int start(struct loop *l, char *text, size_t text_bytes)
 	l->ep = epoll_create1(EPOLL_CLOEXEC);
 	l->signal_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
 	csv_assert(l->ep >= 0 && l->signal_fd >= 0);
+	pthread_mutex_init(&l->core, NULL);
 	l->inbox = inbox_create();
 	loop_lun_init(l);
 	err = make_node(l, text, text_bytes);
@@ -537,6 +601,7 @@ static void finish(struct loop *l)
 		fuse_ops_destroy(l->fuse);
 	ctl_close(l->ctl);
 	inbox_destroy(l->inbox);
+	pthread_mutex_destroy(&l->core);
 	close(l->signal_fd);
 	close(l->ep);
 	if (l->fx)

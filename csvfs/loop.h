@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * loop.h - the daemon's driver of the core: one thread, one epoll loop.
+ * loop.h - the daemon's driver of the core: one epoll loop; whoever holds its lock steps.
  *
  * It owns the core's own session to the LUN, the timer and the control socket; everybody else's
  * events come through the inbox. Each event becomes one node_step(), whose effects are carried out

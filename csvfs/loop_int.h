@@ -3,6 +3,8 @@
 #ifndef CSVFS_LOOP_INT_H
 #define CSVFS_LOOP_INT_H
 
+#include <pthread.h>
+
 #include "coordinator/cpg.h"
 #include "csvfs/bdev.h"
 #include "csvfs/ctl.h"
@@ -39,8 +41,8 @@ struct lun_io {
 	struct bdev_req req;
 	struct iovec iov;
 	uint64_t tag;
-	uint64_t data;	  /* reference of ours to file data, while in flight */
-	uint32_t waits;	  /* sessions that have not answered: own, data threads' */
+	uint64_t data; /* reference of ours to file data, while in flight */
+	uint32_t waits; /* sessions that have not answered: own, data threads' */
 	enum lun_status status;
 	uint32_t key_count, generation;
 	uint64_t *keys;
@@ -61,19 +63,25 @@ struct loop {
 	struct fuse_ops *fuse;
 	struct datapath *data;
 	int ep, signal_fd;
+	/*
+	 * Held by who calls node_step() and carries out its effects: the loop's thread, or a data thread
+	 * (loop.c, rule 3). Everything here belongs to the holder.
+	 */
+	pthread_mutex_t core;
 	uint64_t now_ns;
+	uint64_t sleep_ns; /* until when the loop's thread sleeps; 0: it does not */
 
 	/* loop_lun.c */
 	enum loop_path path;
 	struct bdev *own;
-	bool own_up, own_down;	 /* what on_state has said */
+	bool own_up, own_down; /* what on_state has said */
 	bool data_up, data_open; /* data_open: PATH_CLOSED is still to come */
 	char path_text[128], logged_text[128];
 	struct bdev_config own_cfg;
 	int own_fd, own_events; /* as registered with epoll; -1: not */
-	struct list ended;	/* struct lun_io */
+	struct list ended; /* struct lun_io */
 	struct list registering; /* struct lun_io that the data sessions have not answered */
-	uint32_t unsent;	/* commands submitted since the last flush */
+	uint32_t unsent; /* commands submitted since the last flush */
 
 	bool ready, stopping, exiting;
 	uint32_t stop_signals;

@@ -8,7 +8,7 @@
  * metadata engine alone metadata/run_sync.c.
  *
  * Rules of ownership and order
- *  1. One thread calls node_step(); it never blocks. event.now_ns never goes back (CLOCK_BOOTTIME in
+ *  1. One thread at a time calls node_step(); it never blocks. event.now_ns never goes back (CLOCK_BOOTTIME in
  *     the daemon: a lease must not stand still during suspend). node_deadline() is the only timer.
  *  2. The driver may carry out the effects of a step in any order. There is no order between two
  *     effects unless one is emitted after the other's completion event. Two exceptions, which the

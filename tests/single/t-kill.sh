@@ -156,7 +156,8 @@ for round in $(seq "$rounds"); do
 	mount_it
 	grep -q ' replay' log && replayed=$((replayed + 1))
 	grep -E '^[0-9a-f]{64}  files/[ab]\.[0-9]+$' sums >whole || true
-	(cd mnt && sha256sum --quiet -c ../whole) >out 2>&1 || fail "a file that was fsynced is not whole: $(head -n 5 out)"
+	[ ! -s whole ] || (cd mnt && sha256sum --quiet -c ../whole) >out 2>&1 ||
+		fail "a file that was fsynced is not whole: $(head -n 5 out)"
 	check_rename
 	check_sqlite
 	find mnt -type f -exec cat {} + >/dev/null || fail "a file cannot be read"
