@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fuzz_trees.c - the engine on a damaged volume (inodes, nodes of trees (entries, extents, attributes), values): it answers, with errors, or freezes.
+ */
+#include "tests/fuzz/damage.h"
+#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/mounted.h"
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	damage_start(DAMAGE_TREES);
+	mounted_start();
+	return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	mounted_run(damage_apply(data, size));
+	return 0;
+}
