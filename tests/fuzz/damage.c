@@ -211,12 +211,13 @@ static void edit(const struct volume *v, const uint8_t *e)
 	struct disk_jrec *rec = (struct disk_jrec *)record;
 
 	memcpy(block, disk_at(work, p->blkno * BLOCK_SIZE), BLOCK_SIZE);
+	if (edited_count < 64)
+		edited[edited_count++] =
+			p->record ? le64_get(((struct disk_header *)block)->blkno) : p->blkno;
 	edit_block(v, block, e);
 	if (e[0] < 0xf0)
 		fields_seal(block);
 	disk_write_now(work, p->blkno * BLOCK_SIZE, block, BLOCK_SIZE);
-	if (edited_count < 64)
-		edited[edited_count++] = p->blkno;
 	if (!p->record)
 		return;
 	memcpy(record, disk_at(work, p->record * BLOCK_SIZE), BLOCK_SIZE);

@@ -26,7 +26,7 @@ void damage_start(enum damage_where where);
  * or one that lost power with work in its journal (DAMAGE_JOURNAL: always that).
  */
 struct disk *damage_apply(const uint8_t *data, size_t size);
-/* Blocks that were edited, for who wants to look at them. */
+/* Blocks that were edited, or of which an image in the journal was. */
 uint32_t damage_blocks(const uint64_t **blkno);
 
 #endif

@@ -27,7 +27,9 @@ static int run(struct check *c)
 		c->epoch_max = c->m->epoch;
 		c->lsn_max = c->m->lsn;
 	}
-	ck_super_after_replay(c);
+	err = ck_super_after_replay(c);
+	if (err)
+		return err;
 	c->rep->lsn = c->lsn_max;
 	phase(c, CHECK_SPACE);
 	err = ck_space_load(c);

@@ -164,7 +164,7 @@ int ck_run(struct check *c, const struct check_dev *dev, const struct check_opti
 bool ck_super_valid(const void *block, uint64_t blkno);
 int ck_super(struct check *c); /* also -EUCLEAN: nothing can be checked */
 void ck_claim(struct check *c);
-void ck_super_after_replay(struct check *c);
+int ck_super_after_replay(struct check *c); /* also -EUCLEAN */
 
 /* ---- journal.c */
 int ck_journal(struct check *c);

@@ -168,13 +168,29 @@ int ck_super(struct check *c)
 	return geometry(c);
 }
 
+/* The superblock that the journal holds: what it says is no more to be believed than that in place. */
+static int super_of_journal(struct check *c, const struct disk_super *s)
+{
+	const uint64_t start = le64_get(c->super.journal_start);
+	const uint64_t blocks = le64_get(c->super.journal_blocks);
+
+	memcpy(&c->super, s, sizeof(c->super));
+	if (le64_get(s->journal_start) != start || le64_get(s->journal_blocks) != blocks)
+		return fatal(c, PROBLEM_SUPER_GEOMETRY, le64_get(s->journal_start), start,
+			"the journal says that the journal is elsewhere: start");
+	return geometry(c);
+}
+
 /* After the journal: what changes in the superblock may stand there. */
-void ck_super_after_replay(struct check *c)
+int ck_super_after_replay(struct check *c)
 {
 	const void *b = ck_read(c, c->super_at, 0);
+	int err = 0;
 
 	if (b && ck_super_valid(b, c->super_at))
-		memcpy(&c->super, b, sizeof(c->super));
+		err = super_of_journal(c, b);
+	if (err)
+		return err;
 	c->root_ino = le64_get(c->super.root_ino);
 	strings(c);
 	if (b)
@@ -182,6 +198,7 @@ void ck_super_after_replay(struct check *c)
 	copy(c, SUPER_BLOCK, PROBLEM_SUPER_PRIMARY, "not a valid superblock");
 	copy(c, SUPER_COPY_BLOCK, PROBLEM_SUPER_COPY, "not a valid copy");
 	copy(c, c->block_count - 1, PROBLEM_SUPER_COPY, "not a valid copy");
+	return 0;
 }
 
 void ck_claim(struct check *c)
