@@ -13,6 +13,7 @@
 #include "tests/crash/table.h"
 
 #define PLACES_MAX 8192u
+#define EDITED_MAX 128u
 
 /* A block that can be edited; an image in the journal also names its record. */
 struct place {
@@ -29,7 +30,7 @@ struct volume {
 static struct volume closed, crashed;
 static struct disk *work;
 static enum damage_where where;
-static uint64_t edited[64];
+static uint64_t edited[EDITED_MAX];
 static uint32_t edited_count;
 
 /* ------------------------------------------------------------------ the volumes */
@@ -203,6 +204,12 @@ static void edit_block(const struct volume *v, uint8_t *block, const uint8_t *e)
 	}
 }
 
+static void note_edited(uint64_t blkno)
+{
+	if (edited_count < EDITED_MAX && blkno < work->pages)
+		edited[edited_count++] = blkno;
+}
+
 static void edit(const struct volume *v, const uint8_t *e)
 {
 	const struct place *p = &v->place[(e[1] | (uint32_t)e[2] << 8) % v->places];
@@ -211,9 +218,9 @@ static void edit(const struct volume *v, const uint8_t *e)
 	struct disk_jrec *rec = (struct disk_jrec *)record;
 
 	memcpy(block, disk_at(work, p->blkno * BLOCK_SIZE), BLOCK_SIZE);
-	if (edited_count < 64)
-		edited[edited_count++] =
-			p->record ? le64_get(((struct disk_header *)block)->blkno) : p->blkno;
+	note_edited(p->blkno);
+	if (p->record)
+		note_edited(le64_get(((struct disk_header *)block)->blkno));
 	edit_block(v, block, e);
 	if (e[0] < 0xf0)
 		fields_seal(block);
