@@ -298,12 +298,17 @@ static enum dp_verdict replan(struct dp *dp, struct dp_op *op, struct dp_now now
 	return plan(dp, op, now);
 }
 
-static int check_op(const struct dp_op *op)
+/* Behind the last byte that a file can have, as at any file's end: a read finds nothing, a write is cut. */
+static int check_op(struct dp_op *op)
 {
 	if (op->len > IO_BYTES_MAX)
 		return -EINVAL;
-	if (op->off > FILE_BYTES_MAX || op->len > FILE_BYTES_MAX - op->off)
-		return op->write ? -EFBIG : -EINVAL;
+	if (op->off >= FILE_BYTES_MAX && op->len && op->write)
+		return -EFBIG;
+	if (op->off >= FILE_BYTES_MAX)
+		op->len = 0;
+	else if (op->len > FILE_BYTES_MAX - op->off)
+		op->len = (uint32_t)(FILE_BYTES_MAX - op->off);
 	return 0;
 }
 

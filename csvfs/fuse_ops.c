@@ -257,8 +257,15 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		frq_post(ops_of(req), q);
 }
 
+/* What is beyond the years 1677 and 2262 becomes the last that can be kept (as utimensat(2) says). */
 static int64_t ns_of(struct timespec ts)
 {
+	const int64_t last_s = INT64_MAX / (int64_t)NS_PER_SEC;
+
+	if (ts.tv_sec >= last_s)
+		return INT64_MAX;
+	if (ts.tv_sec < -last_s)
+		return -last_s * (int64_t)NS_PER_SEC;
 	return (int64_t)ts.tv_sec * (int64_t)NS_PER_SEC + ts.tv_nsec;
 }
 
@@ -639,9 +646,9 @@ static void stat_of(struct fuse_ops *f, struct stat *st, const struct fs_attr *a
 	st->st_blocks = (blkcnt_t)a->blocks;
 	st->st_blksize = BLKSIZE;
 	st->st_atim = ts_of(a->atime_ns);
-	/* What was written here a moment ago shows here, told to the core or not. */
-	st->st_mtim = ts_of(touched_ns > a->mtime_ns ? touched_ns : a->mtime_ns);
-	st->st_ctim = ts_of(touched_ns > a->ctime_ns ? touched_ns : a->ctime_ns);
+	/* What was written here a moment ago shows here, told to the core or not. 0: nothing was. */
+	st->st_mtim = ts_of(touched_ns && touched_ns > a->mtime_ns ? touched_ns : a->mtime_ns);
+	st->st_ctim = ts_of(touched_ns && touched_ns > a->ctime_ns ? touched_ns : a->ctime_ns);
 }
 
 static double timeout_of(const struct fuse_ops *f)

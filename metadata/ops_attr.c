@@ -101,6 +101,32 @@ int op_readlink(struct txn *t, struct vol_req *r)
 	return value_read(&in, numbers, (uint32_t)size, r->reply.data);
 }
 
+/* xattr(7): only who may use trusted.* sees the names (CAP_SYS_ADMIN; a request says who it is, not more). */
+static void hide_trusted(struct fs_reply *rp)
+{
+	char *from = rp->data, *to = rp->data, *end = from + rp->data_len;
+
+	while (from < end) {
+		size_t len = strlen(from) + 1;
+
+		if (!xattr_is_trusted(from)) {
+			memmove(to, from, len);
+			to += len;
+		}
+		from += len;
+	}
+	rp->data_len = (uint32_t)(to - (char *)rp->data);
+}
+
+static int list_xattrs(const struct inode *in, const struct fs_request *rq, struct fs_reply *rp)
+{
+	int err = xattr_list(in, rp->data, rp->data_room, &rp->data_len);
+
+	if (!err && rq->cred.uid != 0)
+		hide_trusted(rp);
+	return err;
+}
+
 int op_xattr(struct txn *t, struct vol_req *r)
 {
 	const struct fs_request *rq = &r->rq;
@@ -108,13 +134,15 @@ int op_xattr(struct txn *t, struct vol_req *r)
 	struct inode in;
 	int err = inode_get_outside(t, rq->ino, &in);
 
+	if (!err && rq->op != FS_LISTXATTR)
+		err = xattr_name_check(rq->name);
 	if (err)
 		return err;
 	switch (rq->op) {
 	case FS_GETXATTR:
 		return xattr_get(&in, rq->name, rp->data, rp->data_room, &rp->data_len);
 	case FS_LISTXATTR:
-		return xattr_list(&in, rp->data, rp->data_room, &rp->data_len);
+		return list_xattrs(&in, rq, rp);
 	case FS_SETXATTR:
 		if (acl_is_acl(rq->name))
 			return acl_set(&in, rq->name, rq->data, rq->data_len, rq->flags);

@@ -10,6 +10,7 @@
 #include <sys/xattr.h>
 
 #include "csvfs/base/assert.h"
+#include "metadata/acl.h"
 #include "metadata/cookie.h"
 
 /* Blocks that taking one attribute away may dirty. */
@@ -80,6 +81,30 @@ int value_free(const struct inode *in, const le64 *numbers, uint32_t len)
 		txn_forget(in->t, le64_get(numbers[i]));
 	}
 	return 0;
+}
+
+/* ------------------------------------------------------------------ names */
+
+bool xattr_is_trusted(const char *name)
+{
+	return !strncmp(name, "trusted.", 8);
+}
+
+int xattr_name_check(const char *name)
+{
+	static const char *const spaces[] = {"user.", "trusted.", "security."};
+	size_t len;
+
+	if (!*name)
+		return -ERANGE;
+	if (acl_is_acl(name))
+		return 0;
+	for (uint32_t i = 0; i < 3; i++) {
+		len = strlen(spaces[i]);
+		if (!strncmp(name, spaces[i], len))
+			return name[len] ? 0 : -EINVAL;
+	}
+	return -EOPNOTSUPP;
 }
 
 /* ------------------------------------------------------------------ records */

@@ -8,6 +8,13 @@
 
 #include "metadata/inode.h"
 
+/*
+ * What a request may name (xattr(7)): user.*, trusted.*, security.* and the two lists of acl.h. -EOPNOTSUPP: no such
+ * namespace; -EINVAL: nothing behind the dot; -ERANGE: empty.
+ */
+int xattr_name_check(const char *name);
+bool xattr_is_trusted(const char *name);
+
 /* The value, into `out`. *len: its length, also with -ERANGE (room too small). -ENODATA: no such name. */
 int xattr_get(const struct inode *in, const char *name, void *out, uint32_t room, uint32_t *len);
 

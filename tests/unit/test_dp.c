@@ -903,8 +903,16 @@ static void limits_are_errors_not_bugs(void **state)
 
 	assert_int_equal(go(x, &op, true, 0, 0), DP_DONE);
 	assert_int_equal(op.result, 0);
-	assert_int_equal(go(x, &op, true, FILE_BYTES_MAX - 100, 4096), DP_DONE);
+	assert_int_equal(go(x, &op, true, FILE_BYTES_MAX, 4096), DP_DONE);
 	assert_int_equal(op.result, -EFBIG);
+	/* what still fits is written, as write(2) says */
+	assert_int_equal(go(x, &op, true, FILE_BYTES_MAX - 4096, 8192), DP_NEED_LAYOUT);
+	assert_int_equal(op.len, 4096);
+	assert_int_equal(dp_layout_done(x->dp, &op, -EIO, x->now), DP_DONE);
+	assert_int_equal(go(x, &op, false, FILE_BYTES_MAX, 4096), DP_DONE);
+	assert_int_equal(op.result, 0);
+	assert_int_equal(go(x, &op, false, UINT64_MAX - 100, 4096), DP_DONE);
+	assert_int_equal(op.result, 0);
 	assert_int_equal(go(x, &op, true, UINT64_MAX - 100, 4096), DP_DONE);
 	assert_int_equal(op.result, -EFBIG);
 	assert_int_equal(go(x, &op, false, 0, IO_BYTES_MAX + 1), DP_DONE);

@@ -452,6 +452,37 @@ static void xattr_keeps_any_value(void **state)
 	free(value);
 }
 
+static void xattr_names_belong_to_a_namespace(void **state)
+{
+	static const char *const none[] = {"foo.bar", "nothing", "system.foo", "usera", "User.a", "."};
+	uint64_t f = create(root, "f");
+
+	for (unsigned int i = 0; i < 6; i++) {
+		assert_int_equal(do_setxattr(f, none[i], "v", 1, 0), -EOPNOTSUPP);
+		assert_int_equal(get_xattr(f, none[i]), -EOPNOTSUPP);
+		assert_int_equal(do_name(FS_REMOVEXATTR, f, none[i]), -EOPNOTSUPP);
+	}
+	assert_int_equal(do_setxattr(f, "user.", "v", 1, 0), -EINVAL);
+	assert_int_equal(do_setxattr(f, "trusted.", "v", 1, 0), -EINVAL);
+	assert_int_equal(do_setxattr(f, "security.a", "v", 1, 0), 0);
+}
+
+static void trusted_names_are_shown_to_root_alone(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	assert_int_equal(do_setxattr(f, "trusted.one", "v", 1, 0), 0);
+	assert_int_equal(do_setxattr(f, "user.b", "v", 1, 0), 0);
+	assert_int_equal(do_setxattr(f, "trusted.two", "v", 1, 0), 0);
+	rq(FS_LISTXATTR, f, NULL)->cred.uid = 1000;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(run.r.reply.data_len, 7);
+	assert_memory_equal(run.data, "user.b", 7);
+	rq(FS_LISTXATTR, f, NULL)->cred.uid = 0;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(run.r.reply.data_len, 12 + 7 + 12);
+}
+
 static void names_of_xattrs_are_limited_to_what_a_list_can_hold(void **state)
 {
 	uint64_t f = create(root, "f");
@@ -646,6 +677,8 @@ int main(void)
 		T(symlink_keeps_any_target),
 		T(xattr_keeps_any_value),
 		T(names_of_xattrs_are_limited_to_what_a_list_can_hold),
+		T(xattr_names_belong_to_a_namespace),
+		T(trusted_names_are_shown_to_root_alone),
 		T(setattr_sets_what_it_is_told),
 		T(size_is_for_regular_files_up_to_a_limit),
 		T(mode_and_access_list_stay_in_step),
