@@ -113,20 +113,24 @@ void fuse_mount_init(void *userdata, struct fuse_conn_info *conn)
 }
 
 /*
- * The answer to INIT gets the flag that allows shared mmap of files opened with direct I/O (git and
- * sqlite need it); the library does not know it.
+ * The answer to INIT gets the flags that the library does not know: shared mmap of files opened with direct
+ * I/O (git and sqlite need it), and whose setgid bit an access list takes away.
  */
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	struct fuse_ops *f = userdata;
 	struct fuse_init_out out;
 
-	if (f->in_init && f->kernel_mmap && count == 2 && iov[1].iov_len == sizeof(out)) {
+	if (f->in_init && count == 2 && iov[1].iov_len == sizeof(out)) {
 		struct iovec mine[2] = {iov[0], {&out, sizeof(out)}};
 
 		memcpy(&out, iov[1].iov_base, sizeof(out));
-		out.flags |= FUSE_INIT_EXT;
-		out.flags2 |= (uint32_t)(INIT_DIRECT_IO_ALLOW_MMAP >> 32);
+		if (f->kernel_setxattr_ext)
+			out.flags |= FUSE_SETXATTR_EXT;
+		if (f->kernel_mmap) {
+			out.flags |= FUSE_INIT_EXT;
+			out.flags2 |= (uint32_t)(INIT_DIRECT_IO_ALLOW_MMAP >> 32);
+		}
 		return writev(fd, mine, 2);
 	}
 	return writev(fd, iov, count);
@@ -142,7 +146,7 @@ static const struct fuse_custom_io custom_io = {.read = io_read, .writev = io_wr
 
 void fuse_ops_process(struct fuse_ops *f, void *bytes, size_t len)
 {
-	struct fuse_buf b = {.mem = bytes, .size = len};
+	struct fuse_buf b = {.mem = bytes, .size = fuse_more_translate(f, bytes, len)};
 	const struct fuse_in_header *h = bytes;
 	const struct fuse_init_in *in = (const void *)(h + 1);
 
@@ -150,6 +154,7 @@ void fuse_ops_process(struct fuse_ops *f, void *bytes, size_t len)
 		fuse_session_process_buf(f->se, &b);
 		return;
 	}
+	f->kernel_setxattr_ext = in->flags & FUSE_SETXATTR_EXT;
 	f->kernel_mmap = len >= sizeof(*h) + sizeof(*in) && (in->flags & FUSE_INIT_EXT) &&
 			 (in->flags2 & (uint32_t)(INIT_DIRECT_IO_ALLOW_MMAP >> 32));
 	f->in_init = true;

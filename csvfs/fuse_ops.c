@@ -30,6 +30,7 @@ struct frq {
 	uint32_t idx, gen;
 	bool open_dot;	      /* LOOKUP of ".": by inode number */
 	uint64_t handle; /* OPEN, CREATE: its number from now on */
+	bool statx;	      /* GETATTR: fuse_more.c */
 	/* FALLOCATE: parts of clusters to be written with zeros before */
 	uint32_t part_count, part_at;
 	struct {
@@ -99,7 +100,7 @@ static struct frq *frq_get(fuse_req_t req, struct fuse_ops *f, enum fs_op op, ui
 	memset(&q->rq, 0, sizeof(q->rq));
 	q->req = req;
 	q->size = 0;
-	q->open_dot = false;
+	q->open_dot = q->statx = false;
 	q->handle = op == FS_OPEN || op == FS_CREATE
 			    ? __atomic_add_fetch(&f->handles, 1, __ATOMIC_RELAXED)
 			    : 0;
@@ -253,8 +254,10 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct frq *q = frq_plain(req, FS_GETATTR, ino);
 
 	(void)fi;
-	if (q)
-		frq_post(ops_of(req), q);
+	if (!q)
+		return;
+	q->statx = fuse_more_beside.statx;
+	frq_post(ops_of(req), q);
 }
 
 /* What is beyond the years 1677 and 2262 becomes the last that can be kept (as utimensat(2) says). */
@@ -414,12 +417,14 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	struct fuse_file_info *fi)
 {
-	struct frq *q = frq_named(req, FS_CREATE, parent, name);
+	bool tmpfile = fuse_more_beside.tmpfile;
+	struct frq *q = frq_named(req, FS_CREATE, parent, tmpfile ? "-" : name);
 
 	if (!q)
 		return;
 	q->rq.mode = (mode & 07777) | S_IFREG;
 	q->rq.flags = (uint32_t)fi->flags;
+	q->rq.valid = tmpfile ? FS_NO_NAME : 0;
 	frq_post(ops_of(req), q);
 }
 
@@ -490,6 +495,7 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 		return;
 	}
 	q->rq.flags = (uint32_t)flags;
+	q->rq.valid = fuse_more_beside.kill_sgid ? FS_SET_KILL_SUID : 0;
 	if (set_data(q, value, size))
 		frq_post(ops_of(req), q);
 }
@@ -711,27 +717,6 @@ static void answer_open(struct fuse_ops *f, struct frq *q, const struct fs_reply
 		close_unasked(f, q->rq.ino);
 }
 
-static void kernel_attr(struct fuse_attr *to, const struct stat *st)
-{
-	*to = (struct fuse_attr){
-		.ino = st->st_ino,
-		.size = (uint64_t)st->st_size,
-		.blocks = (uint64_t)st->st_blocks,
-		.atime = (uint64_t)st->st_atim.tv_sec,
-		.mtime = (uint64_t)st->st_mtim.tv_sec,
-		.ctime = (uint64_t)st->st_ctim.tv_sec,
-		.atimensec = (uint32_t)st->st_atim.tv_nsec,
-		.mtimensec = (uint32_t)st->st_mtim.tv_nsec,
-		.ctimensec = (uint32_t)st->st_ctim.tv_nsec,
-		.mode = st->st_mode,
-		.nlink = (uint32_t)st->st_nlink,
-		.uid = st->st_uid,
-		.gid = st->st_gid,
-		.rdev = (uint32_t)st->st_rdev,
-		.blksize = (uint32_t)st->st_blksize,
-	};
-}
-
 static void answer_create(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
 {
 	struct {
@@ -748,7 +733,7 @@ static void answer_create(struct fuse_ops *f, struct frq *q, const struct fs_rep
 	out.entry.nodeid = fuse_ops_nodeid(f, rp->attr.ino);
 	out.entry.generation = rp->attr.generation;
 	out.entry.entry_valid = out.entry.attr_valid = (uint64_t)timeout_of(f);
-	kernel_attr(&out.entry.attr, &st);
+	fuse_more_kernel_attr(&out.entry.attr, &st);
 	if (fuse_reply_buf(q->req, (const char *)&out, sizeof(out)) == -ENOENT)
 		close_unasked(f, rp->attr.ino);
 }
@@ -762,7 +747,10 @@ static void answer_attr(struct fuse_ops *f, struct frq *q, const struct fs_reply
 		return;
 	}
 	stat_of(f, &st, &rp->attr);
-	fuse_reply_attr(q->req, &st, timeout_of(f));
+	if (q->statx)
+		fuse_more_answer_statx(q->req, &st, ts_of(rp->attr.btime_ns), timeout_of(f));
+	else
+		fuse_reply_attr(q->req, &st, timeout_of(f));
 }
 
 static void answer_readlink(struct frq *q, const struct fs_reply *rp)

@@ -19,7 +19,8 @@ struct fuse_ops {
 	struct fuse_ops_hooks hooks;
 	char *mountpoint;
 	struct fuse_session *se;
-	bool in_init, kernel_mmap; /* of the thread that processes INIT, alone at that time */
+	/* Of the thread that processes INIT, alone at that time. */
+	bool in_init, kernel_mmap, kernel_setxattr_ext;
 	/* Files seen without setuid and setgid, by a hash of their number. Atomic, each by itself. */
 	uint64_t plain[PLAIN_SLOTS];
 	/* Files that were ever locked here, by a hash: a close of others needs no message. Atomic bytes. */
@@ -59,6 +60,17 @@ void fuse_lock_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
 void fuse_lock_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fuse_lock_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fuse_lock_answer(fuse_req_t req, const struct fs_request *rq, const struct fs_reply *rp);
+
+/* fuse_more.c: beside the request that this thread has in fuse_ops_process(). */
+struct fuse_beside {
+	bool statx, tmpfile, kill_sgid;
+};
+extern __thread struct fuse_beside fuse_more_beside;
+/* Makes a request the library's; its new length. */
+size_t fuse_more_translate(const struct fuse_ops *f, void *bytes, size_t len);
+void fuse_more_answer_statx(
+	fuse_req_t req, const struct stat *st, struct timespec btime, double timeout_s);
+void fuse_more_kernel_attr(struct fuse_attr *to, const struct stat *st);
 
 /* fuse_mount.c */
 void fuse_mount_init(void *userdata, struct fuse_conn_info *conn);

@@ -258,7 +258,7 @@ int inode_orphan_remove(const struct inode *in)
 	if (err)
 		return damaged_if(in, err, -ENOENT, PROBLEM_ORPHAN_INO, 1);
 	super_tree_done(&tr);
-	set_flags(in, INODE_ORPHAN, 0);
+	set_flags(in, INODE_ORPHAN | INODE_NAMELESS, 0);
 	return 0;
 }
 

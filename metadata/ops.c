@@ -167,6 +167,12 @@ int ops_link_count(const struct inode *in, int delta)
 	return 0;
 }
 
+void ops_kill_sgid(const struct inode *in)
+{
+	inode_dirty(in);
+	in->d->mode = le32_of(inode_mode(in) & ~(uint32_t)S_ISGID);
+}
+
 void ops_kill_suid(const struct inode *in)
 {
 	uint32_t mode = inode_mode(in), without = mode & ~(uint32_t)S_ISUID;

@@ -144,6 +144,8 @@ int op_xattr(struct txn *t, struct vol_req *r)
 	case FS_LISTXATTR:
 		return list_xattrs(&in, rq, rp);
 	case FS_SETXATTR:
+		if (rq->valid & FS_SET_KILL_SUID)
+			ops_kill_sgid(&in);
 		if (acl_is_acl(rq->name))
 			return acl_set(&in, rq->name, rq->data, rq->data_len, rq->flags);
 		return xattr_set(&in, rq->name, rq->data, rq->data_len, rq->flags);

@@ -169,6 +169,25 @@ static void set_owner(const struct inode *in, const struct inode *dir, const str
 		in->d->mode = le32_of(inode_mode(in) | S_ISGID);
 }
 
+/* open(O_TMPFILE): as the last link of an open file had gone, but link(2) may give it one. */
+static int make_nameless(struct vol_req *r, const struct inode *dir)
+{
+	const struct fs_request *rq = &r->rq;
+	struct inode in;
+	int err = inode_new(dir->t, dir->ino, mode_to_make(rq), &in);
+
+	if (err)
+		return err;
+	set_owner(&in, dir, &rq->cred);
+	in.d->flags = le32_of(INODE_NAMELESS);
+	err = acl_inherit(dir, &in, rq->cred.umask);
+	if (!err)
+		err = inode_orphan_add(&in);
+	if (!err)
+		inode_attr(&in, &r->reply.attr);
+	return err;
+}
+
 int op_make(struct txn *t, struct vol_req *r)
 {
 	const struct fs_request *rq = &r->rq;
@@ -181,6 +200,8 @@ int op_make(struct txn *t, struct vol_req *r)
 		err = ops_directory(t, rq->ino, true, &dir);
 	if (err)
 		return err;
+	if (rq->op == FS_CREATE && (rq->valid & FS_NO_NAME))
+		return make_nameless(r, &dir);
 	err = dir_find(&dir, rq->name, &e);
 	/*
 	 * Made by another node since the kernel last looked. Only the kernel checks permissions: without
@@ -233,10 +254,16 @@ int op_link(struct txn *t, struct vol_req *r)
 		return err ? err : -EEXIST;
 	if (inode_type(&in) == S_IFDIR)
 		return -EPERM;
-	if (le32_get(in.d->nlink) == 0)
+	if (le32_get(in.d->nlink) == 0 && !(inode_flags(&in) & INODE_NAMELESS))
 		return -ENOENT;
 	if (le32_get(in.d->nlink) >= LINKS_MAX)
 		return -EMLINK;
+	if (le32_get(in.d->nlink) == 0)
+		err = inode_orphan_remove(&in);
+	else
+		err = 0;
+	if (err)
+		return err;
 	err = dir_add(&dir, r->rq.name, in.ino, inode_type(&in) >> 12);
 	if (!err)
 		err = ops_link_count(&in, 1);

@@ -49,6 +49,8 @@ int ops_data_file(struct txn *t, uint64_t ino, struct inode *in);
 
 /* setuid and setgid go, as at write(2) and chown(2). */
 void ops_kill_suid(const struct inode *in);
+/* setgid goes: an access list is set by one who is not in the group. */
+void ops_kill_sgid(const struct inode *in);
 
 /* The last link of `in` is gone: orphan, freed, or on its way. */
 int ops_last_link(const struct inode *in);

@@ -333,6 +333,8 @@ static enum problem verify_flags(const struct disk_inode *in, struct verify_repo
 		return found(rep, PROBLEM_INODE_FLAGS, flags, INODE_FLAGS_KNOWN);
 	if ((flags & (INODE_TRUNCATE | INODE_KEEP)) && type != S_IFREG)
 		return found(rep, PROBLEM_INODE_FLAGS, flags, 0);
+	if ((flags & INODE_NAMELESS) && (type != S_IFREG || !(flags & INODE_ORPHAN)))
+		return found(rep, PROBLEM_INODE_FLAGS, flags, INODE_ORPHAN);
 	/* Without a link: waits for its last close, or is being freed; one of the two. */
 	if ((nlink == 0) != ((flags & (INODE_ORPHAN | INODE_FREEING)) != 0))
 		return found(rep, PROBLEM_INODE_NLINK, nlink, flags);

@@ -428,7 +428,7 @@ static uint32_t op_fields(enum fs_op op)
 	case FS_GETXATTR:
 		return F_INO | F_XNAME | F_LEN | R_DATA;
 	case FS_LISTXATTR:
-		return F_INO | F_LEN | R_DATA;
+		return F_INO | F_LEN | F_CRED | R_DATA;
 	case FS_LSEEK:
 		return F_INO | F_COOKIE | F_FLAGS | R_OFF;
 	case FS_SETATTR:
@@ -448,9 +448,9 @@ static uint32_t op_fields(enum fs_op op)
 	case FS_RENAME:
 		return F_INO | F_NAME | F_INO2 | F_NAME2 | F_FLAGS | F_TIME | R_ATTR;
 	case FS_CREATE:
-		return F_INO | F_NAME | F_MODE | F_FLAGS | F_CRED | F_TIME | R_ATTR;
+		return F_INO | F_NAME | F_MODE | F_FLAGS | F_CRED | F_TIME | F_VALID | R_ATTR;
 	case FS_SETXATTR:
-		return F_INO | F_XNAME | F_DATA | F_FLAGS | F_CRED | F_TIME;
+		return F_INO | F_XNAME | F_DATA | F_FLAGS | F_CRED | F_TIME | F_VALID;
 	case FS_REMOVEXATTR:
 		return F_INO | F_XNAME | F_CRED | F_TIME;
 	case FS_FALLOCATE:

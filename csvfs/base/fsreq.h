@@ -26,7 +26,7 @@ enum fs_op {
 	FS_READDIR = 4,	  /* ino, off = cookie (0: start), len = room -> data: struct fs_dirent stream */
 	FS_STATFS = 5,	  /* -> statfs */
 	FS_GETXATTR = 6,  /* ino, name -> data */
-	FS_LISTXATTR = 7, /* ino -> data: names, each with an ending zero */
+	FS_LISTXATTR = 7, /* ino, cred -> data: names, each with an ending zero; trusted.* for root */
 	FS_LSEEK = 8,	  /* ino, off, flags = SEEK_DATA/SEEK_HOLE -> off */
 
 	/* Changes of names and attributes. Not idempotent: executed at most once (reply cache). */
@@ -38,8 +38,10 @@ enum fs_op {
 	FS_UNLINK = 25,	     /* ino = parent, name */
 	FS_RMDIR = 26,	     /* ino = parent, name */
 	FS_RENAME = 27,	     /* ino = parent, name, ino2 = new parent, name2, flags = RENAME_* */
-	FS_CREATE = 28,	     /* as MKNOD of a regular file, and opened; flags = open(2) flags -> attr */
-	FS_SETXATTR = 29,    /* ino, name, data, flags = XATTR_* */
+	/* As MKNOD of a regular file, and opened; flags = open(2) flags, valid: FS_NO_NAME -> attr */
+	FS_CREATE = 28,
+	/* ino, name, data, flags = XATTR_*, valid: FS_SET_KILL_SUID with an access list: setgid goes */
+	FS_SETXATTR = 29,
 	FS_REMOVEXATTR = 30, /* ino, name */
 	FS_FALLOCATE = 31,   /* ino, off, len, flags = FALLOC_FL_* */
 
@@ -81,6 +83,9 @@ enum fs_op {
  * clusters that it does not cover whole. Without, such a range is refused where they are WRITTEN.
  */
 #define FS_EDGES_ZEROED (1u << 8)
+
+/* CREATE, as open(O_TMPFILE): the file has no name (the request's is not looked at) until LINK gives it one. */
+#define FS_NO_NAME (1u << 9)
 
 #define FS_LAYOUT_WRITE (1u << 0) /* allocate what is a hole; hand out the right to first-write */
 #define FS_LAYOUT_AROUND (1u << 1) /* the reply may begin before off: with written extents up to there */

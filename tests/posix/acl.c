@@ -279,8 +279,7 @@ static void loses_setgid(void)
 	MUST(chmod("f", 02775));
 	be(&alice);
 	OK(set("f", ACCESS, &l));
-	if (!on_csvfs)
-		EQ(mode_of("f"), 0775);
+	EQ(mode_of("f"), 0775);
 	be(&root);
 	MUST(chmod("f", 02775));
 	OK(set("f", ACCESS, &l));

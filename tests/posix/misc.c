@@ -274,7 +274,7 @@ static void races(void)
 /* A name that is replaced again and again is always there. */
 static void replace_is_atomic(void)
 {
-	unsigned missing = 0, wrong = 0;
+	unsigned missing = 0, stale = 0, wrong = 0;
 	char buf[8];
 	pid_t pid;
 
@@ -291,12 +291,18 @@ static void replace_is_atomic(void)
 	while (!waitpid(pid, NULL, WNOHANG)) {
 		int fd = open("x", O_RDONLY);
 
-		missing += fd < 0;
+		stale += fd < 0 && errno == ESTALE;
+		missing += fd < 0 && errno != ESTALE;
 		wrong += fd >= 0 && (read(fd, buf, 8) != 8 || memcmp(buf, "12345678", 8));
 		close(fd);
 	}
 	EQ(missing, 0);
 	EQ(wrong, 0);
+	/*
+	 * A file that loses its last name between the kernel's lookup and its open is gone from csvfs. The kernel
+	 * looks again, once; only if that is overtaken too does the program hear of it.
+	 */
+	TRUE(stale <= (on_csvfs ? 5 : 0));
 }
 
 static void ioctls(void)

@@ -452,6 +452,82 @@ static void xattr_keeps_any_value(void **state)
 	free(value);
 }
 
+static int do_nameless(uint64_t dir)
+{
+	struct fs_request *q = rq(FS_CREATE, dir, "-");
+
+	q->mode = S_IFREG | 0600;
+	q->valid = FS_NO_NAME;
+	return run_request();
+}
+
+static int do_link_to(uint64_t ino, const char *name)
+{
+	rq(FS_LINK, ino, name)->ino2 = root;
+	return run_request();
+}
+
+static void file_without_a_name_goes_with_its_last_close(void **state)
+{
+	uint64_t inodes, ino;
+
+	(void)create(root, "f"); /* so that there is a block of inodes */
+	inodes = fake.inodes_used;
+	assert_int_equal(do_nameless(root), 0);
+	ino = run.r.reply.attr.ino;
+	assert_int_equal(run.r.reply.attr.nlink, 0);
+	run_set_open(ino, true);
+	check_volume();
+	assert_int_equal(do_name(FS_UNLINK, root, "-"), -ENOENT);
+	run_set_open(ino, false);
+	rq(FS_CLOSE, ino, NULL);
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(fake.inodes_used, inodes);
+	check_volume();
+}
+
+static void file_without_a_name_can_get_one_once_it_had_none(void **state)
+{
+	uint64_t ino;
+
+	assert_int_equal(do_nameless(root), 0);
+	ino = run.r.reply.attr.ino;
+	run_set_open(ino, true);
+	assert_int_equal(do_link_to(ino, "one"), 0);
+	assert_int_equal(run.r.reply.attr.nlink, 1);
+	check_volume();
+	assert_int_equal(do_link_to(ino, "two"), 0);
+	assert_int_equal(run.r.reply.attr.nlink, 2);
+	/* but not again when it has lost them all */
+	assert_int_equal(do_name(FS_UNLINK, root, "one"), 0);
+	assert_int_equal(do_name(FS_UNLINK, root, "two"), 0);
+	assert_int_equal(do_link_to(ino, "three"), -ENOENT);
+	check_volume();
+	run_set_open(ino, false);
+	rq(FS_CLOSE, ino, NULL);
+	assert_int_equal(run_request(), 0);
+	check_volume();
+}
+
+static void access_list_by_one_outside_the_group_takes_setgid(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	rq(FS_SETATTR, f, NULL)->valid = FS_SET_MODE;
+	run.r.rq.attr.mode = 02775;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(run.r.reply.attr.mode & 07777, 02775);
+	assert_int_equal(do_setxattr(f, "user.a", "v", 1, 0), 0);
+	rq(FS_GETATTR, f, NULL);
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(run.r.reply.attr.mode & 07777, 02775);
+	rq(FS_SETXATTR, f, "user.a")->valid = FS_SET_KILL_SUID;
+	assert_int_equal(run_request(), 0);
+	rq(FS_GETATTR, f, NULL);
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(run.r.reply.attr.mode & 07777, 0775);
+}
+
 static void xattr_names_belong_to_a_namespace(void **state)
 {
 	static const char *const none[] = {"foo.bar", "nothing", "system.foo", "usera", "User.a", "."};
@@ -677,6 +753,9 @@ int main(void)
 		T(symlink_keeps_any_target),
 		T(xattr_keeps_any_value),
 		T(names_of_xattrs_are_limited_to_what_a_list_can_hold),
+		T(file_without_a_name_goes_with_its_last_close),
+		T(file_without_a_name_can_get_one_once_it_had_none),
+		T(access_list_by_one_outside_the_group_takes_setgid),
 		T(xattr_names_belong_to_a_namespace),
 		T(trusted_names_are_shown_to_root_alone),
 		T(setattr_sets_what_it_is_told),

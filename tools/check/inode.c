@@ -197,6 +197,9 @@ static void check_flags(struct check *c, uint64_t blkno, const struct disk_inode
 	if ((flags & (INODE_TRUNCATE | INODE_KEEP)) && !S_ISREG(le32_get(d->mode)))
 		ck_report(c, PROBLEM_INODE_FLAGS, blkno, ino, flags, 0,
 			"flags of a regular file on another type: flags");
+	if ((flags & INODE_NAMELESS) && (!(flags & INODE_ORPHAN) || !S_ISREG(le32_get(d->mode))))
+		ck_report(c, PROBLEM_INODE_FLAGS, blkno, ino, flags, flags & ~INODE_NAMELESS,
+			"no name yet, but flags");
 	if (flags & INODE_ORPHAN)
 		i->flags |= CK_ORPHAN;
 	if (intents)
