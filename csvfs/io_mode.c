@@ -141,6 +141,19 @@ static void settle(struct io_path *p, uint64_t now_ns)
 			wait / NS_PER_SEC);
 }
 
+void io_path_outage(struct io_path *p, uint64_t now_ns)
+{
+	if (p->st == PST_UP)
+		return;
+	if (!p->outage && p->losses)
+		p->losses--;
+	p->outage = true;
+	if (p->st != PST_SETTLE || now_ns >= p->settle_until_ns)
+		return;
+	p->settle_until_ns = now_ns;
+	trace(p->trace, TRACE_INFO, "path: nobody else has one -> used at once");
+}
+
 void io_path_start(struct io_path *p, uint64_t now_ns, struct effects *fx)
 {
 	move(p, PST_OPENING);
@@ -165,6 +178,8 @@ void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct ef
 			p->first_loss_ns = now_ns;
 		}
 		p->losses++;
+		p->lost_count++;
+		p->outage = false;
 		p->lost_ns = now_ns;
 		/* Only a path that was up carried writes; without reservations the session is all. */
 		if (p->reservations)

@@ -63,7 +63,9 @@ struct io_path {
 	bool look_again; /* somebody waits for one that begins after the present one */
 	uint64_t look_ns; /* when the registrations are looked at again */
 	uint64_t first_loss_ns, lost_ns;
-	uint32_t losses, retries;
+	uint32_t losses; /* that count for how long it settles */
+	uint32_t lost_count, retries;
+	bool outage; /* since it was lost no other node had a path either */
 	uint64_t old_key;
 	uint32_t block_bytes;
 	uint64_t lun_bytes;
@@ -88,6 +90,12 @@ void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct ef
  * to be known now.
  */
 bool io_path_look(struct io_path *p, uint32_t *since);
+
+/*
+ * No node has a path now: it is the SAN that is away, not this path that comes and goes. The loss does not
+ * count for the next time, and a path that settles is used at once.
+ */
+void io_path_outage(struct io_path *p, uint64_t now_ns);
 
 /* Every member knows the incarnation now: it may be registered. */
 void io_path_announced(struct io_path *p, struct effects *fx);

@@ -564,6 +564,17 @@ static void tell_path(struct node *n, struct effects *fx)
 	n->sessions->incarnation = incarnation;
 }
 
+static bool others_have_a_path(const struct node *n)
+{
+	for (uint32_t i = 0; i < n->member.node_count; i++) {
+		const struct member_node *o = &n->member.nodes[i];
+
+		if (o->node != n->cfg.node && o->member && o->answered && o->state.path == MPATH_OK)
+			return true;
+	}
+	return false;
+}
+
 static void path_step(struct node *n, struct effects *fx)
 {
 	enum takeover_state tk = takeover_state(n->tk);
@@ -598,6 +609,9 @@ static void path_step(struct node *n, struct effects *fx)
 	n->was_lost = tk == TK_LOST;
 	if (n->path.st == PST_ANNOUNCE && member_announced(&n->member, n->path.incarnation))
 		io_path_announced(&n->path, fx);
+	/* Hysteresis is for a path that comes and goes while there is a better one. */
+	if (n->path.st != PST_UP && !others_have_a_path(n))
+		io_path_outage(&n->path, n->now_ns);
 	io_path_step(&n->path, n->now_ns, fx);
 	tell_path(n, fx);
 }
@@ -628,6 +642,7 @@ static void stop_one(struct node *n, struct effects *fx)
 	case STOP_NO:
 		return;
 	case STOP_FILES:
+		node_file_close_all(n, fx);
 		if ((n->files.count || !list_empty(&n->creqs)) && !late)
 			return;
 		n->stop = STOP_TAKEOVER;

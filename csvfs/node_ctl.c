@@ -144,7 +144,7 @@ static void state(struct node *n, struct text *t)
 	add_string(t, io_path_state_name(n->path.st));
 	add(t, ",\"path_reason\":");
 	add_string(t, n->path.reason);
-	add(t, ",\"incarnation\":%u,\"path_losses\":%u", n->path.incarnation, n->path.losses);
+	add(t, ",\"incarnation\":%u,\"path_losses\":%u", n->path.incarnation, n->path.lost_count);
 	add_counters(n, t);
 	add_engine(n, t);
 	add(t, "}");

@@ -485,14 +485,9 @@ static void layout_advance(struct node *n, struct file *f, struct effects *fx)
 	}
 }
 
-void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
+/* The last handle of this node is gone. */
+static void closed_here(struct node *n, struct file *f, struct effects *fx)
 {
-	struct file *f = find(n, rq->ino);
-
-	/* The kernel does not wait for a RELEASE. */
-	node_reply_err(n, tag, 0, fx);
-	if (!f || !f->opens || --f->opens)
-		return;
 	f->st = FILE_CLOSING;
 	switch (f->layout) {
 	case LAYOUT_NONE:
@@ -503,6 +498,30 @@ void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, 
 	case LAYOUT_COMMITTING:
 	case LAYOUT_RETURNING:
 		break; /* a recall is on its way; closing follows it */
+	}
+}
+
+void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
+{
+	struct file *f = find(n, rq->ino);
+
+	/* The kernel does not wait for a RELEASE. */
+	node_reply_err(n, tag, 0, fx);
+	if (f && f->opens && !--f->opens)
+		closed_here(n, f, fx);
+}
+
+void node_file_close_all(struct node *n, struct effects *fx)
+{
+	for (unsigned b = 0; b < FILE_BUCKETS && n->files.count; b++) {
+		list_for_each_entry_safe(f, tmp, &n->files.bucket[b], struct file, hash) {
+			if (!effects_room(fx, 16, 64u << 10))
+				return;
+			if (f->st != FILE_OPEN)
+				continue;
+			f->opens = 0;
+			closed_here(n, f, fx);
+		}
 	}
 }
 

@@ -74,6 +74,11 @@ void node_file_init(struct node *n);
 /* Local kernel requests; each is answered, now or later, by FX_REPLY with its tag. */
 void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
 void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
+/*
+ * The mount is gone: whatever is open is closed, as many files as there is room for in `fx`. The kernel does not tell
+ * of handles whose last close ended the mount (umount -l).
+ */
+void node_file_close_all(struct node *n, struct effects *fx);
 void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
 void node_file_created(struct node *n, const struct fs_attr *attr, struct effects *fx);
 

@@ -30,6 +30,13 @@ for n in n1 n2 n3; do lab san $n up; done
 for n in n1 n2 n3; do
 	goes_on $n 40
 done
-for n in n1 n2 n3; do within 60 mode_is $n direct || fail "$n is $(state $n .mode)"; done
+echo "# again and again: while nobody else has a path, one that comes back is used at once, and the outage is not held against it"
+for _ in 1 2 3; do
+	for n in n1 n2 n3; do lab san $n reject; done
+	sleep 2
+	for n in n1 n2 n3; do lab san $n up; done
+	for n in n1 n2 n3; do goes_on $n 10; done
+done
+for n in n1 n2 n3; do within 10 mode_is $n direct || fail "$n is $(state $n .mode)"; done
 for n in n1 n2 n3; do probe_ended $n data && probe_ended $n meta; done
 unmount_and_check n1 n2 n3

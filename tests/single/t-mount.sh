@@ -144,6 +144,22 @@ timeout 30 csvfs v.img mnt -o "$opts" >out 2>&1 || rc=$?
 [ $rc = 1 ] && grep -q "umount -l" out || fail "over a dead mount: $rc, $(cat out)"
 umount -l mnt
 
+# ---- umount -l: the last close ends the mount, and the kernel does not tell of that close
+mount_it
+exec 7>mnt/lazy
+echo kept >&7
+umount -l mnt
+exec 7>&-
+for _ in $(seq 60); do
+	[ -e pid ] || break
+	sleep 0.05
+done
+[ ! -e pid ] || fail "csvfs waits for files that were closed with the mount"
+mount_it
+[ "$(cat mnt/lazy)" = kept ] || fail "what was written before the last close is gone"
+umount mnt
+gone
+
 # ---- the mount helper
 "$build/csvfs/mount.csvfs" v.img mnt -o "rw,_netdev,x-systemd.after=a,$opts" || fail "mount.csvfs"
 [ -e mnt/a ] || fail "mount.csvfs mounted something else"
