@@ -6,6 +6,8 @@
  *
  *   CSVFS_DAMAGES=N      how many random damages
  *   CSVFS_SEED=S         the one with this seed only, told in full
+ *   CSVFS_IMAGE=FILE     no test: writes the volume of fill_volume() to FILE, and as a power failure would
+ *                        leave it to FILE.crashed, for scripts
  */
 #include "tests/unit/check_volume.h"
 
@@ -390,8 +392,8 @@ static void mended(uint64_t seed)
 	for (uint32_t i = 0; i < known_count; i++) {
 		bad = trouble(i);
 		if (bad)
-			fail_msg("seed %llu (%s): %s %s", (unsigned long long)seed, what,
-				known[i].name, bad);
+			fail_msg("seed %llu (%s): %s (inode %llu) %s", (unsigned long long)seed,
+				what, known[i].name, (unsigned long long)known[i].ino, bad);
 	}
 	if (seed % 16 && !told)
 		return;
@@ -416,11 +418,45 @@ static void random_damage_is_repaired(void **state)
 	print_message("%llu damages repaired\n", (unsigned long long)n);
 }
 
+static void write_image(const char *name, const char *more)
+{
+	char path[4096];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s%s", name, more);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	assert_int_equal(fwrite(disk, VOLUME_BYTES, 1, f), 1);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void image_is_written(void **state)
+{
+	const char *name = getenv("CSVFS_IMAGE");
+
+	region = aligned_alloc(4096, MEM_BYTES);
+	disk = aligned_alloc(4096, VOLUME_BYTES);
+	sound = aligned_alloc(4096, VOLUME_BYTES);
+	make_volume(4096);
+	open_volume();
+	fill_volume();
+	assert_int_equal(run_sync_close(rs), 0);
+	write_image(name, "");
+	make_volume(4096);
+	open_volume();
+	fill_volume();
+	run_sync_crash(rs);
+	write_image(name, ".crashed");
+}
+
 int main(void)
 {
+	const struct CMUnitTest image[] = {cmocka_unit_test(image_is_written)};
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_damage_is_repaired),
 	};
 
+	if (getenv("CSVFS_IMAGE"))
+		return cmocka_run_group_tests(image, NULL, teardown);
 	return cmocka_run_group_tests(tests, setup_varied, teardown);
 }

@@ -31,6 +31,10 @@ static int run(struct check *c)
 	if (err)
 		return err;
 	c->rep->lsn = c->lsn_max;
+	if (c->m && !c->m->skeleton) {
+		c->m->skeleton = true;
+		return ck_skeleton(c);
+	}
 	phase(c, CHECK_SPACE);
 	err = ck_space_load(c);
 	if (err)

@@ -213,11 +213,14 @@ int ck_directories(struct check *c)
 	/* 0: the first opening of the volume makes it. */
 	if (!c->root_ino && !c->rep->meta_chunks)
 		return 0;
-	if (!root || root->type != S_IFDIR >> 12)
+	if (!root || root->type != S_IFDIR >> 12) {
 		ck_report(c, PROBLEM_SUPER_ROOT, c->super_at, c->root_ino, c->root_ino, c->root_ino,
 			"root is no directory: inode");
-	else
+		if (c->m && !root)
+			ck_missed_inode(c, c->root_ino);
+	} else {
 		root->parent = c->root_ino;
+	}
 	return ck_inodes_each(c, check_directory);
 }
 

@@ -89,6 +89,7 @@ struct check {
 
 	struct disk_super super;
 	uint64_t super_at; /* block the superblock was taken from */
+	bool say_fatal;	   /* why it cannot be used */
 	uint64_t block_count, cluster_count, group_count, data_start;
 	uint32_t cluster_bytes, cluster_blocks;
 	uint32_t chunks_per_group, chunk_clusters; /* chunk_clusters: clusters in a chunk */

@@ -560,17 +560,18 @@ static int rounds(struct ck_mend *m, const struct check_dev *dev, const struct c
 			return err;
 		if (c->lsn_seen >= m->lsn)
 			m->lsn = c->lsn_seen + 1;
+		/* The first round only makes the skeleton. */
+		if (!round)
+			continue;
 		*left = check_faults(&rep);
-		if (!*left && !m->changes && round)
+		if (!*left && !m->changes)
 			return ck_commit(c);
 		/* The check itself may have found blocks again: then it looks at all of it anew. */
-		if (round && !m->changes)
+		if (!m->changes)
 			err = mend(c);
-		else if (!round)
-			err = ck_skeleton(c);
 		if (!err && m->no_memory)
 			err = -ENOMEM;
-		if (err || (round && !m->changes))
+		if (err || !m->changes)
 			break;
 	}
 	return err ? err : -ENOSPC;

@@ -78,6 +78,7 @@ struct ck_mend {
 	uint64_t next_seq; /* of a journal record */
 	uint64_t changes; /* puts that made a difference, in this round */
 	bool salvage; /* the journal's run is broken: take what is whole in the ring */
+	bool skeleton; /* it was made */
 	bool missed; /* something leads to a chunk that no group names */
 	bool dirs_lost; /* entries were lost somewhere: who has no name may have had one */
 	uint64_t probed[CK_PROBED_MAX]; /* chunks whose header was lost */

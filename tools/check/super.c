@@ -31,7 +31,8 @@ static bool take(struct check *c, uint64_t blkno)
 
 static int fatal(struct check *c, enum problem p, uint64_t found, uint64_t want, const char *what)
 {
-	ck_report(c, p, c->super_at, 0, found, want, what);
+	if (c->say_fatal)
+		ck_report(c, p, c->super_at, 0, found, want, what);
 	return -EUCLEAN;
 }
 
@@ -149,16 +150,10 @@ static void copy(struct check *c, uint64_t blkno, enum problem code, const char 
 		ck_report(c, code, blkno, 0, 0, 0, "has other roots than the superblock");
 }
 
-/* Finds a valid superblock; what it says is believed as far as it does not contradict itself. */
-int ck_super(struct check *c)
+static int usable(struct check *c)
 {
 	const struct disk_super *s = &c->super;
 
-	if (c->dev->bytes < CHUNK_SIZE)
-		return fatal(c, PROBLEM_SUPER_NONE, c->dev->bytes, CHUNK_SIZE, "size in bytes");
-	if (!take(c, SUPER_BLOCK) && !take(c, SUPER_COPY_BLOCK) && !take(c, last_block(c)))
-		return fatal(c, PROBLEM_SUPER_NONE, 0, 0, "no valid superblock");
-	memcpy(c->rep->uuid, s->h.uuid, 16);
 	if (le32_get(s->version) != FORMAT_VERSION)
 		return fatal(c, PROBLEM_SUPER_VERSION, le32_get(s->version), FORMAT_VERSION,
 			"format version");
@@ -168,29 +163,81 @@ int ck_super(struct check *c)
 	return geometry(c);
 }
 
-/* The superblock that the journal holds: what it says is no more to be believed than that in place. */
-static int super_of_journal(struct check *c, const struct disk_super *s)
+static bool same_volume(const struct disk_super *a, const struct disk_super *b)
 {
-	const uint64_t start = le64_get(c->super.journal_start);
-	const uint64_t blocks = le64_get(c->super.journal_blocks);
+	return !memcmp(a->h.uuid, b->h.uuid, 16) && same(a, b, PART(version, root_ino)) &&
+	       same(a, b, PART(created_ns, label));
+}
+
+/* The first one stands against the two others, which agree: then it is that one which is wrong. */
+static bool outvoted(struct check *c)
+{
+	const struct disk_super first = c->super;
+	struct disk_super second;
+
+	if (c->super_at != SUPER_BLOCK || !take(c, SUPER_COPY_BLOCK) || usable(c))
+		return false;
+	second = c->super;
+	return !same_volume(&first, &second) && take(c, c->block_count - 1) && !usable(c) &&
+	       same_volume(&second, &c->super);
+}
+
+/* Finds a valid superblock; what it says is believed as far as it does not contradict itself. */
+int ck_super(struct check *c)
+{
+	const uint64_t places[] = {SUPER_BLOCK, SUPER_COPY_BLOCK, last_block(c)};
+	uint64_t valid = NEVER, use = NEVER;
+
+	c->say_fatal = true;
+	if (c->dev->bytes < CHUNK_SIZE)
+		return fatal(c, PROBLEM_SUPER_NONE, c->dev->bytes, CHUNK_SIZE, "size in bytes");
+	c->say_fatal = false;
+	for (uint32_t i = 0; i < 3 && use == NEVER; i++) {
+		if (!take(c, places[i]))
+			continue;
+		if (valid == NEVER)
+			valid = places[i];
+		if (!usable(c))
+			use = places[i];
+	}
+	if (use != NEVER && outvoted(c))
+		use = SUPER_COPY_BLOCK;
+	c->say_fatal = true;
+	if (valid == NEVER)
+		return fatal(c, PROBLEM_SUPER_NONE, 0, 0, "no valid superblock");
+	(void)take(c, use == NEVER ? valid : use);
+	memcpy(c->rep->uuid, c->super.h.uuid, 16);
+	return usable(c);
+}
+
+/*
+ * The superblock that the journal holds: what it says is no more to be believed than that in place. False:
+ * it cannot be right, and what stands in place is used.
+ */
+static bool super_of_journal(struct check *c, const struct disk_super *s)
+{
+	const struct disk_super now = c->super;
 
 	memcpy(&c->super, s, sizeof(c->super));
-	if (le64_get(s->journal_start) != start || le64_get(s->journal_blocks) != blocks)
-		return fatal(c, PROBLEM_SUPER_GEOMETRY, le64_get(s->journal_start), start,
-			"the journal says that the journal is elsewhere: start");
-	return geometry(c);
+	c->say_fatal = false;
+	if (le64_get(s->journal_start) == le64_get(now.journal_start) &&
+		le64_get(s->journal_blocks) == le64_get(now.journal_blocks) && !usable(c))
+		return true;
+	c->super = now;
+	return false;
 }
 
 /* After the journal: what changes in the superblock may stand there. */
 int ck_super_after_replay(struct check *c)
 {
 	const void *b = ck_read(c, c->super_at, 0);
-	int err = 0;
 
-	if (b && ck_super_valid(b, c->super_at))
-		err = super_of_journal(c, b);
-	if (err)
-		return err;
+	if (b && ck_super_valid(b, c->super_at) && !super_of_journal(c, b))
+		ck_report(c, PROBLEM_SUPER_PRIMARY, c->super_at, 0, 0, 0,
+			"the journal's image cannot be right");
+	c->say_fatal = true;
+	if (usable(c))
+		return -EUCLEAN;
 	c->root_ino = le64_get(c->super.root_ino);
 	strings(c);
 	if (b)
