@@ -316,6 +316,8 @@ static bool set_volume(struct config *c, const char *volume, char *text)
 
 	bdev_url_text(volume, shown, sizeof(shown));
 	c->fsname = copy(shown);
+	if (strstr(volume, "://") && strncmp(volume, "iscsi://", 8))
+		return fail(text, "%s: a volume is an image file or iscsi://host/target-name/lun", shown);
 	if (strstr(volume, "://"))
 		return resolve_url(c, volume, text);
 	path = realpath(volume, NULL);

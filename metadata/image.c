@@ -318,7 +318,9 @@ int image_format(const struct sync_dev *dev, const struct image_params *p, char 
 		err = write_super(&l, SUPER_BLOCK);
 	if (!err)
 		err = dev->flush(dev->ctx);
-	if (err)
+	if (err == -ENOSPC)
+		(void)trace_format(why, 128, "cannot write to the device: no space left on it");
+	else if (err)
 		(void)trace_format(why, 128, "cannot write to the device: error %d", err);
 	return err;
 }

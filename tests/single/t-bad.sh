@@ -304,6 +304,7 @@ name="no such image"
 refused 1 "No such file" nothere.img mnt2
 name="wrong URL"
 refused 32 "write iscsi://" iscsi://127.0.0.1/iqn.2026-11.x:y mnt2
+refused 1 "is an image file or iscsi://" nfs://127.0.0.1/x mnt2
 refused 32 "no connection" iscsi://127.0.0.1:9/iqn.2026-11.x:y/1 mnt2
 name="not in the cluster"
 rm -f c.img
