@@ -86,9 +86,22 @@ static void on_problem(void *ctx, const struct check_problem *p)
 		print_message("  %s\n", text);
 }
 
+static uint64_t sectors_left = NEVER; /* then the power fails */
+static uint64_t sectors;	      /* that were written */
+
 static int check_write(void *ctx, uint64_t off, const void *buf, uint32_t len)
 {
-	return mem_write(ctx, off, buf, len, true);
+	const uint8_t *p = buf;
+
+	for (uint32_t at = 0; at < len; at += 512) {
+		if (!sectors_left)
+			return -EIO;
+		if (sectors_left != NEVER)
+			sectors_left--;
+		sectors++;
+		(void)mem_write(ctx, off + at, p + at, 512, true);
+	}
+	return 0;
 }
 
 static enum { NO_REPAIR, SAFE_REPAIR, FULL_REPAIR } repair; /* what the next checks may do */

@@ -13,6 +13,11 @@
 
 #define FILES_MAX 2000u
 #define SNAPSHOTS 3u
+#ifdef __SANITIZE_ADDRESS__
+#define DAMAGES 100u
+#else
+#define DAMAGES 400u
+#endif
 
 /* What must be there again. */
 struct known {
@@ -360,29 +365,27 @@ static void hurt(struct prng *r, char *what, size_t room)
 
 static bool told;
 
-static void mended(uint64_t seed)
+/* The damage of this seed; how many acts of it. */
+static uint32_t damage_of(uint64_t seed, char *what, size_t room)
 {
 	struct prng r = {seed * 7919 + 17};
 	const uint32_t count = 1 + (uint32_t)(prng_below(&r, 4) ? 0 : prng_below(&r, 6));
-	char what[200];
-	const char *bad;
 
 	restore();
 	memset(damaged, 0, sizeof(damaged));
 	for (uint32_t i = 0; i < count; i++) {
-		hurt(&r, what, sizeof(what));
+		hurt(&r, what, room);
 		if (told)
 			print_message("seed %llu: %s\n", (unsigned long long)seed, what);
 	}
-	verbose = told;
-	fully();
-	verbose = false;
-	if (rep.by_severity[SEVERITY_FATAL]) {
-		if (count == 1)
-			fail_msg("seed %llu (%s): fatal: %s", (unsigned long long)seed, what,
-				first_problem);
-		return;
-	}
+	return count;
+}
+
+/* After a repair: clean, and nothing is lost that need not be. */
+static void assert_mended(uint64_t seed, const char *what)
+{
+	const char *bad;
+
 	if (repair_err || check())
 		fail_msg("seed %llu (%s): error %d, %u faults left, %s", (unsigned long long)seed,
 			what, repair_err, (unsigned)rep.left, first_problem);
@@ -395,6 +398,23 @@ static void mended(uint64_t seed)
 			fail_msg("seed %llu (%s): %s (inode %llu) %s", (unsigned long long)seed,
 				what, known[i].name, (unsigned long long)known[i].ino, bad);
 	}
+}
+
+static void mended(uint64_t seed)
+{
+	char what[200];
+	const uint32_t count = damage_of(seed, what, sizeof(what));
+
+	verbose = told;
+	fully();
+	verbose = false;
+	if (rep.by_severity[SEVERITY_FATAL]) {
+		if (count == 1)
+			fail_msg("seed %llu (%s): fatal: %s", (unsigned long long)seed, what,
+				first_problem);
+		return;
+	}
+	assert_mended(seed, what);
 	if (seed % 16 && !told)
 		return;
 	open_volume();
@@ -403,14 +423,57 @@ static void mended(uint64_t seed)
 	assert_clean();
 }
 
+/* Power fails during the repair, within any sector: a further repair finds as much. */
+static void power_may_fail_during_a_repair(void **state)
+{
+	const char *many = getenv("CSVFS_DAMAGES");
+	const uint64_t n = many ? strtoull(many, NULL, 0) / 10 : DAMAGES / 16;
+	uint64_t cases = 0, replays = 0, all, step;
+	char what[200];
+
+	for (uint64_t seed = 1000000; seed < 1000000 + n; seed++) {
+		(void)damage_of(seed, what, sizeof(what));
+		sectors = 0;
+		fully();
+		all = sectors;
+		if (rep.by_severity[SEVERITY_FATAL] || !rep.repaired)
+			continue;
+		step = 1 + all / 12;
+		for (uint64_t at = seed % step; at < all; at += step) {
+			(void)damage_of(seed, what, sizeof(what));
+			sectors_left = at;
+			fully();
+			sectors_left = NEVER;
+			if (!repair_err || rep.left)
+				fail_msg("seed %llu (%s): power failed, error %d",
+					(unsigned long long)seed, what, repair_err);
+			fully();
+			if (!check_faults(&rep) && rep.replayed) {
+				/* A whole transaction of the repair: any mount replays it. */
+				open_volume();
+				assert_int_equal(run_sync_close(rs), 0);
+				repair_err = 0;
+				replays++;
+			}
+			/* What power tore is damage of its own, but only of what was being written. */
+			assert_mended(seed, what);
+			cases++;
+		}
+	}
+	print_message("%llu power failures, after %llu of them a replay\n",
+		(unsigned long long)cases, (unsigned long long)replays);
+	assert_true(cases > 20);
+}
+
 static void random_damage_is_repaired(void **state)
 {
 	const char *one = getenv("CSVFS_SEED"), *many = getenv("CSVFS_DAMAGES");
-	const uint64_t n = many ? strtoull(many, NULL, 0) : 400;
+	const uint64_t n = many ? strtoull(many, NULL, 0) : DAMAGES;
 
 	if (one) {
 		told = true;
 		mended(strtoull(one, NULL, 0));
+		told = false;
 		return;
 	}
 	for (uint64_t seed = 0; seed < n; seed++)
@@ -454,6 +517,7 @@ int main(void)
 	const struct CMUnitTest image[] = {cmocka_unit_test(image_is_written)};
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_damage_is_repaired),
+		cmocka_unit_test(power_may_fail_during_a_repair),
 	};
 
 	if (getenv("CSVFS_IMAGE"))
