@@ -4,8 +4,9 @@
  *
  * Data: each sector of each file is a register. A write fills the sectors it covers with its own
  * number; a read of [start, end] may see write x unless another write w began after x had ended and
- * ended before the read began. Zero is the write that was there first (invariant 6). The write of a
- * node that died may show at any time until the LUN can no longer be reached by it (invariant 9).
+ * ended before the read began. Zero is the write that was there first (invariant 6); a truncation and a
+ * punched hole write it again. The write of a node that died may show at any time until the LUN can no
+ * longer be reached by it (invariant 9).
  *
  * Names: each name belongs to one client, which knows whether it exists; every create, unlink and
  * rename must say exactly what that client expects (invariant 11). Others look names up, and must see
@@ -20,7 +21,7 @@
 
 #define SECTOR 512u
 #define FILE_SECTORS 256u /* 128 KiB: eight clusters */
-#define HISTORY 12
+#define HISTORY 48
 #define CLIENTS_MAX 4
 #define FILES_MAX 6
 #define NAMES_MAX 8
@@ -28,6 +29,7 @@
 
 struct entry {
 	uint64_t id;
+	uint64_t value;	     /* what shows: the id, or 0 */
 	uint64_t start, end; /* end NEVER: under way */
 	uint64_t over;	     /* reads that begin later do not see it */
 	bool acked;
@@ -64,7 +66,7 @@ struct client {
 	uint64_t version;
 	uint32_t file, first, count;
 	uint64_t id;
-	bool reading, dsync, redirected;
+	bool reading, dsync, redirected, zeroing;
 	uint8_t buf[IO_SECTORS_MAX * SECTOR];
 	struct fs_request rq;
 	const char *what;
@@ -115,32 +117,66 @@ void load_set_file(struct sim *s, uint32_t f, uint64_t ino)
 
 /* ------------------------------------------------------------------ the registers */
 
+/* No read under way began before. */
+static uint64_t oldest_start(struct sim *s)
+{
+	uint64_t t = s->now_ns;
+
+	for (uint32_t n = 1; n <= s->plan.nodes; n++) {
+		for (uint32_t i = 0; i < s->plan.clients; i++) {
+			const struct client *c = &s->load->c[n][i];
+
+			if (c->alive && !c->idle && c->start_ns < t)
+				t = c->start_ns;
+		}
+	}
+	return t;
+}
+
+/* Nothing brings e back: it was overwritten, for good, before the oldest read under way began. */
+static bool is_past(const struct sector *x, const struct entry *e, uint64_t oldest)
+{
+	for (uint32_t k = 0; k < x->count; k++) {
+		const struct entry *w = &x->e[k];
+
+		if (w != e && w->acked && w->durable && !w->weak && e->end < w->start && w->end < oldest)
+			return true;
+	}
+	return false;
+}
+
+static void make_room(struct sector *x, uint64_t oldest)
+{
+	uint32_t worst = 0;
+
+	for (uint32_t k = 0; k < x->count;) {
+		if (is_past(x, &x->e[k], oldest))
+			x->e[k] = x->e[--x->count];
+		else
+			k++;
+	}
+	if (x->count < HISTORY)
+		return;
+	for (uint32_t k = 1; k < x->count; k++) {
+		if (x->e[k].over < x->e[worst].over)
+			worst = k;
+	}
+	x->e[worst] = x->e[--x->count];
+}
+
 static void begin_write(struct client *c)
 {
 	struct load *l = c->s->load;
+	uint64_t oldest = oldest_start(c->s);
 
 	for (uint32_t i = c->first; i < c->first + c->count; i++) {
 		struct sector *x = &l->sectors[c->file][i];
-		uint32_t at = x->count;
 
-		/* Full: what no read under way can still see goes first. */
-		for (uint32_t k = 0; k < x->count && at == HISTORY; k++) {
-			if (x->e[k].over != NEVER && x->e[k].over + 60 * SEC < c->s->now_ns)
-				at = k;
-		}
-		for (uint32_t k = 0, oldest = UINT32_MAX; k < x->count && at == HISTORY; k++) {
-			if (x->e[k].over != NEVER && (oldest == UINT32_MAX ||
-						x->e[k].over < x->e[oldest].over))
-				oldest = k;
-			if (k == x->count - 1 && oldest != UINT32_MAX)
-				at = oldest;
-		}
-		if (at == HISTORY)
-			at = 0;
-		x->e[at] = (struct entry){.id = c->id, .start = c->s->now_ns, .end = NEVER,
-			.over = NEVER, .by = c->n->id, .durable = c->dsync};
-		if (at == x->count)
-			x->count++;
+		if (x->count >= HISTORY / 4)
+			make_room(x, oldest);
+		x->e[x->count++] = (struct entry){.id = c->id, .start = c->s->now_ns, .end = NEVER,
+			.over = NEVER, .by = c->n->id, .durable = c->dsync,
+			.value = c->zeroing ? 0 : c->id};
 	}
 }
 
@@ -186,14 +222,14 @@ static void check_sector(struct client *c, uint32_t i, const uint8_t *bytes)
 		}
 	}
 	for (uint32_t k = 0; k < x->count; k++) {
-		if (x->e[k].id == v && x->e[k].over >= c->start_ns)
+		if (x->e[k].value == v && x->e[k].over >= c->start_ns)
 			return;
 	}
 	sim_fail(c->s, "%s: file %u sector %u reads as %lx, which is %s", c->n->name, c->file, i, v,
 		v ? "not what was written last" : "zero, though it was written");
 	for (uint32_t k = 0; k < x->count; k++)
-		sim_log(c->s, "   may be %lx: written %lu .. %lu us, until %lu", x->e[k].id,
-			x->e[k].start / 1000, x->e[k].end / 1000, x->e[k].over / 1000);
+		sim_log(c->s, "   may be %lx (%lx): written %lu .. %lu us, until %lu", x->e[k].value,
+			x->e[k].id, x->e[k].start / 1000, x->e[k].end / 1000, x->e[k].over / 1000);
 }
 
 /*
@@ -419,12 +455,52 @@ static void io_done(struct sim *s, void *arg, int32_t result)
 	finished(c);
 }
 
+static void zeroed(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct client *c = arg;
+
+	(void)s;
+	if (rp->err)
+		bad_err(c, rp->err);
+	end_write(c);
+	finished(c);
+}
+
+/* Takes space away: a shorter file, or a hole in it (whole clusters: the kernel's side sees to the ends). */
+static void zero_one(struct client *c)
+{
+	struct sim *s = c->s;
+	uint32_t per = SIM_CLUSTER_BYTES / SECTOR;
+
+	c->file = (uint32_t)draw(s, s->plan.files);
+	c->reading = false;
+	c->zeroing = c->dsync = true;
+	c->id = ++s->load->next_id << 8 | c->n->id << 4 | c->nr;
+	if (chance(s, 50)) {
+		c->first = (uint32_t)draw(s, FILE_SECTORS);
+		c->count = FILE_SECTORS - c->first;
+		new_rq(c, FS_SETATTR, "truncate");
+		c->rq.valid = FS_SET_SIZE;
+		c->rq.attr.size = (uint64_t)c->first * SECTOR;
+	} else {
+		c->first = per * (uint32_t)draw(s, FILE_SECTORS / per);
+		c->count = per * (1 + (uint32_t)draw(s, (FILE_SECTORS - c->first) / per));
+		new_rq(c, FS_FALLOCATE, "punch");
+		c->rq.flags = 3; /* FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE */
+		c->rq.off = (uint64_t)c->first * SECTOR;
+		c->rq.len = (uint64_t)c->count * SECTOR;
+	}
+	c->rq.ino = s->load->ino[c->file];
+	begin_write(c);
+	ask(c, zeroed);
+}
+
 static void do_io(struct client *c)
 {
 	struct sim *s = c->s;
 	struct load *l = s->load;
 
-	c->redirected = false;
+	c->redirected = c->zeroing = false;
 	c->start_ns = s->now_ns;
 	c->what = c->reading ? "read" : "write";
 	c->dsync = s->plan.san_loss || chance(s, 20);
@@ -535,6 +611,10 @@ static void next_op(struct sim *s, void *arg)
 			return;
 		c->ending = true;
 		c->idle = true;
+		return;
+	}
+	if (s->plan.zeroing && chance(s, 3)) {
+		zero_one(c);
 		return;
 	}
 	switch (draw(s, 10)) {

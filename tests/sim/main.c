@@ -223,6 +223,7 @@ static void draw_plan(struct sim *s)
 	p->files = 1 + (uint32_t)draw(s, 4);
 	p->names = 1 + (uint32_t)draw(s, 6);
 	p->lockers = (uint32_t)draw(s, 3);
+	p->zeroing = chance(s, 50);
 	p->only_harmless = chance(s, 6);
 	p->only_hangs = !p->only_harmless && chance(s, 6) && p->hang;
 	if (!p->only_harmless && !p->only_hangs)

@@ -59,6 +59,7 @@ struct sim_plan {
 	uint32_t clients;	/* per node */
 	uint32_t files, names;
 	uint32_t lockers; /* per node */
+	bool zeroing;		/* files are truncated, and holes punched */
 };
 
 struct sim;
