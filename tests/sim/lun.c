@@ -348,7 +348,7 @@ static void arrive(struct sim *s, void *arg)
 	}
 	c->checked = true;
 	/* A command that hangs in the target: what fencing must reckon with. */
-	if (s->plan.late_writes && c->cmd.op == LUN_WRITE && chance(s, 1) && !s->healing)
+	if (s->plan.late_writes && c->cmd.op == LUN_WRITE && chance(s, 3) && !s->healing)
 		hold += draw(s, 8 * SEC);
 	later(s, c, hold, carry_out);
 	drop(c);

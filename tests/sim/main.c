@@ -24,7 +24,16 @@
 
 void load_set_file(struct sim *s, uint32_t f, uint64_t ino);
 
+/* What one worker has run: in memory that all share. */
+struct share {
+	uint64_t done, failed;
+	bool stop; /* a seed has failed, or an assertion */
+	struct sim totals;
+};
+
 static struct sim *current;
+static struct share *shares, *my_share;
+static uint32_t share_count;
 
 /*
  * What a node that died still held (file data, its memory) ends with the process: that is no leak of
@@ -41,6 +50,8 @@ void csv_assert_fail(const char *expr, const char *file, int line)
 	if (current && current->verbose)
 		fflush(stdout);
 	fprintf(stderr, "%s:%d: assertion failed: %s\n", file, line, expr);
+	if (my_share)
+		my_share->stop = true;
 	if (current)
 		fprintf(stderr, "FAILED seed %lu at %lu us: replay with: csvsim --seed %lu -v\n",
 			current->seed, current->now_ns / 1000, current->seed);
@@ -373,17 +384,24 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	return ok;
 }
 
-/* What one worker has run: in memory that all share. */
-struct share {
-	uint64_t done, failed;
-	struct sim totals;
-};
+
+
+/* A failure ends all workers. */
+static bool stopped(bool keep)
+{
+	for (uint32_t j = 0; j < share_count && !keep; j++) {
+		if (__atomic_load_n(&shares[j].stop, __ATOMIC_RELAXED))
+			return true;
+	}
+	return false;
+}
 
 static void run_share(struct share *sh, uint64_t from, uint64_t to, uint32_t step, bool verbose,
 	bool keep, uint64_t twice)
 {
 	uint64_t h, h2;
 
+	my_share = sh;
 	for (uint64_t seed = from; seed < to; seed += step) {
 		bool ok = run_seed(seed, verbose, &h, &sh->totals);
 
@@ -397,7 +415,8 @@ static void run_share(struct share *sh, uint64_t from, uint64_t to, uint32_t ste
 			}
 		}
 		sh->failed += !ok;
-		if (!ok && !keep)
+		sh->stop |= !ok;
+		if (stopped(keep))
 			return;
 	}
 }
@@ -470,6 +489,8 @@ int main(int argc, char **argv)
 	if (jobs > seeds)
 		jobs = (uint32_t)seeds;
 	sum = mmap(NULL, jobs * sizeof(*sum), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shares = sum;
+	share_count = jobs;
 	for (uint32_t j = 1; j < jobs; j++) {
 		fflush(NULL);
 		if (fork() == 0) {
