@@ -480,9 +480,11 @@ static void reclaim_send(struct node *n, struct effects *fx)
 		m.type = MSG_RECLAIM;
 		m.reclaim.ino = f->ino;
 		m.reclaim.open = true;
-		m.reclaim.holder = f->layout != LAYOUT_NONE && !f->voided;
+		/* On its way back: nothing is done under it, and it may have arrived. */
+		m.reclaim.holder = f->layout != LAYOUT_NONE && f->layout != LAYOUT_RETURNING &&
+				   !f->voided;
 		m.reclaim.blank = m.reclaim.holder;
-		m.reclaim.range_count = count;
+		m.reclaim.range_count = m.reclaim.holder ? count : 0;
 		m.reclaim.ranges = ranges;
 		(void)session_send(n->coord, &m, 0, 0, fx);
 		n->reclaim_count++;
@@ -841,7 +843,7 @@ static void local_requests(struct node *n, struct effects *fx)
 	const struct fs_request *rq;
 	uint64_t wire_tag;
 
-	while (n->serving_local && effects_room(fx, 16, 128u << 10) &&
+	while (n->serving_local && !n->unsure && effects_room(fx, 16, 128u << 10) &&
 		(rq = client_next_local(n->client, &wire_tag)))
 		node_server_request(n, n->cfg.node, true, wire_tag, rq, fx);
 }
@@ -885,10 +887,12 @@ static void woke(struct node *n)
 }
 
 /* What is answered now was true when the LUN last showed us as one who may write. */
-static void sure(struct node *n)
+static void sure(struct node *n, struct effects *fx)
 {
-	if (n->path.st != PST_UP || n->path.looks > n->unsure_look)
-		n->unsure = false;
+	if (n->path.st == PST_UP && n->path.looks <= n->unsure_look)
+		return;
+	n->unsure = false;
+	node_peers_awake(n, fx);
 }
 
 static void advance(struct node *n, struct effects *fx)
@@ -896,7 +900,7 @@ static void advance(struct node *n, struct effects *fx)
 	n->again = false;
 	path_step(n, fx);
 	if (n->unsure)
-		sure(n);
+		sure(n, fx);
 	takeover_step(n->tk, n->now_ns, fx);
 	/* A state that takeover reached just now may want something of the path at once. */
 	path_step(n, fx);
@@ -970,16 +974,6 @@ bool node_ready(const struct node *n)
 uint32_t node_evictions(const struct node *n)
 {
 	return n->evictions;
-}
-
-uint64_t node_epoch(const struct node *n)
-{
-	return takeover_epoch(n->tk);
-}
-
-bool node_coordinates(const struct node *n)
-{
-	return takeover_state(n->tk) == TK_SERVE;
 }
 
 void node_check(const struct node *n)

@@ -60,6 +60,8 @@ uint32_t node_evictions(const struct node *n);
 /* For tests and the simulator: the newest epoch that this node knows of, and whether it is its own. */
 uint64_t node_epoch(const struct node *n);
 bool node_coordinates(const struct node *n);
+/* What it holds is its own, as far as it knows: it would do I/O under it. */
+bool node_stands(const struct node *n);
 
 /* Asserts every invariant that can be seen from one node. For tests and the simulator. */
 void node_check(const struct node *n);

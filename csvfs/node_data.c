@@ -471,6 +471,21 @@ static void set_mode(struct node *n, enum io_mode m, const char *why)
 	trace_format(n->mode_reason, sizeof(n->mode_reason), "%s", why);
 }
 
+uint64_t node_epoch(const struct node *n)
+{
+	return takeover_epoch(n->tk);
+}
+
+bool node_coordinates(const struct node *n)
+{
+	return takeover_state(n->tk) == TK_SERVE;
+}
+
+bool node_stands(const struct node *n)
+{
+	return n->standing && n->mode != IO_PAUSED;
+}
+
 /* Rule 3: is every older attempt of an unknown write over? */
 static bool old_attempts_over(const struct node *n)
 {

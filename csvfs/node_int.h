@@ -88,6 +88,7 @@ struct peer {
 	bool reclaimed;	  /* has told all it holds, in this epoch and session */
 	bool told;	  /* takeover knows that */
 	bool served;	  /* SERVE was sent */
+	bool missed;	  /* a request of it was not taken: we had slept */
 	bool entitled;	  /* a member when we took over, or served since: what it reclaims counts */
 	bool claims;	  /* has reclaimed a layout in this session */
 	bool reclaim_new; /* the next RECLAIM is the first: what we knew before is void */
@@ -204,6 +205,7 @@ struct node {
 	struct list sreqs, served;
 	uint64_t recall_deadline_ns;
 	bool leases_changed;
+	uint64_t entitled_epoch; /* in which who was silent has lost its rights */
 	bool orphans_left; /* to be swept in this term */
 	uint64_t orphan_off;
 
@@ -254,6 +256,8 @@ struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life);
 void node_peers_serve(struct node *n, struct peer *p, struct effects *fx);
 void node_peers_reclaim_self(struct node *n, struct effects *fx);
 void node_peers_timers(struct node *n, struct effects *fx);
+/* We slept, and were not replaced meanwhile. */
+void node_peers_awake(struct node *n, struct effects *fx);
 void node_peers_departed(struct node *n, struct effects *fx);
 void node_peers_reclaim_locks(
 	struct node *n, struct session *s, const struct msg *m, struct effects *fx);

@@ -151,6 +151,9 @@ void node_server_reclaim(struct node *n, struct session *s, const struct msg *m,
 		return;
 	begin_reclaim(n, p);
 	p->claims |= m->reclaim.holder;
+	/* Rule 7: void. What it gave up may be in the hands of others; it says all again, without that. */
+	if (m->reclaim.holder && !p->entitled)
+		return;
 	li = lease_get(&n->leases, m->reclaim.ino);
 	if (!li)
 		return;
@@ -312,6 +315,19 @@ void node_peers_timers(struct node *n, struct effects *fx)
 			if (li->recall_deadline_ns < n->recall_deadline_ns)
 				n->recall_deadline_ns = li->recall_deadline_ns;
 		}
+	}
+}
+
+void node_peers_awake(struct node *n, struct effects *fx)
+{
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		struct peer *p = &n->peers[i];
+		struct session *s = p->missed ? session_from(n->sessions, p->node) : NULL;
+
+		p->missed = false;
+		if (s)
+			session_drop(s, "slept: ask again", fx);
+		n->again |= s != NULL;
 	}
 }
 

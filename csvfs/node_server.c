@@ -401,6 +401,11 @@ void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wir
 		return;
 	if (rq->op == FS_FREE_ORPHAN || rq->op == FS_FSYNC || rq->op == FS_NONE)
 		return;
+	/* Rule 6. It asks again in a new session, if it is still us who serves. */
+	if (n->unsure) {
+		p->missed = true;
+		return;
+	}
 	if (rq->op >= FS_LOCK && rq->op <= FS_LOCK_CANCEL) {
 		node_lock_serve(n, peer_idx(n, p), local, wire_tag, rq, fx);
 		return;
@@ -797,6 +802,18 @@ static void run_engine(struct node *n, struct effects *fx)
 	}
 }
 
+/* Rule 7. Who was silent until we served has been given up, also when it had no path to be fenced. */
+static void disentitle_silent(struct node *n)
+{
+	if (n->entitled_epoch == takeover_epoch(n->tk))
+		return;
+	n->entitled_epoch = takeover_epoch(n->tk);
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		if (n->peers[i].node && !n->peers[i].reclaimed)
+			n->peers[i].entitled = false;
+	}
+}
+
 void node_server_step(struct node *n, struct effects *fx)
 {
 	enum takeover_state st = takeover_state(n->tk);
@@ -829,11 +846,13 @@ void node_server_step(struct node *n, struct effects *fx)
 		}
 	}
 	if (st == TK_SERVE) {
+		disentitle_silent(n);
 		if (n->orphans_left)
 			sweep_orphans(n);
 		node_peers_departed(n, fx);
 		node_peers_timers(n, fx);
-		node_lock_step(n, fx);
+		if (!n->unsure)
+			node_lock_step(n, fx);
 	}
 	if (n->leases_changed) {
 		n->leases_changed = false;
@@ -856,7 +875,7 @@ uint64_t node_server_deadline(const struct node *n)
 
 	if (n->vol && vol_deadline(n->vol) < d)
 		d = vol_deadline(n->vol);
-	if (n->leases_changed || !node_lock_deadline(n))
+	if (n->leases_changed || (!n->unsure && !node_lock_deadline(n)))
 		d = 0;
 	for (unsigned i = 0; i < NODES_MAX; i++) {
 		if (n->peers[i].node && n->peers[i].evicted_ns > n->now_ns &&

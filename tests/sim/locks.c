@@ -89,7 +89,7 @@ static void check_grant(struct locker *c)
 
 			if (!o->alive || !against(c, o))
 				continue;
-			if (lun_registered(c->s, n)) {
+			if (lun_registered(c->s, n) && node_stands(c->s->n[n].core)) {
 				sim_fail(c->s, "%s locker %u was granted what %s locker %u holds (file %u)",
 					c->n->name, c->nr, o->n->name, i, c->file);
 				return;
