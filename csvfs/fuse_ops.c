@@ -638,6 +638,7 @@ void fuse_ops_saw_mode(struct fuse_ops *f, uint64_t ino, uint32_t mode)
 static void stat_of(struct fuse_ops *f, struct stat *st, const struct fs_attr *a)
 {
 	int64_t touched_ns = f->hooks.touched_ns(f->hooks.ctx, a->ino);
+	struct fs_attr now = *a;
 
 	if (S_ISREG(a->mode))
 		fuse_ops_saw_mode(f, a->ino, a->mode);
@@ -653,8 +654,10 @@ static void stat_of(struct fuse_ops *f, struct stat *st, const struct fs_attr *a
 	st->st_blksize = BLKSIZE;
 	st->st_atim = ts_of(a->atime_ns);
 	/* What was written here a moment ago shows here, told to the core or not. 0: nothing was. */
-	st->st_mtim = ts_of(touched_ns && touched_ns > a->mtime_ns ? touched_ns : a->mtime_ns);
-	st->st_ctim = ts_of(touched_ns && touched_ns > a->ctime_ns ? touched_ns : a->ctime_ns);
+	if (touched_ns)
+		fs_attr_written(&now, touched_ns);
+	st->st_mtim = ts_of(now.mtime_ns);
+	st->st_ctim = ts_of(now.ctime_ns);
 }
 
 static double timeout_of(const struct fuse_ops *f)

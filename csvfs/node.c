@@ -260,6 +260,9 @@ static void on_request(struct node *n, const struct event *ev, struct effects *f
 	case FS_LISTXATTR:
 	case FS_LSEEK:
 	case FS_SETATTR:
+		node_file_times_set(n, ev->rq);
+		node_ask(n, CQ_KERNEL, ev->tag, ev->rq, fx);
+		return;
 	case FS_MKNOD:
 	case FS_MKDIR:
 	case FS_SYMLINK:

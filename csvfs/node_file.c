@@ -178,8 +178,11 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 		rq->valid |= FS_SET_SIZE;
 		rq->attr.size = f->size;
 	}
-	rq->valid |= FS_SET_MTIME;
-	rq->attr.mtime_ns = f->mtime_ns ? f->mtime_ns : n->wall_ns;
+	/* 0: no write since utimensat(2) or truncate(2) said what the time is. */
+	if (f->mtime_ns) {
+		rq->valid |= FS_SET_MTIME;
+		rq->attr.mtime_ns = f->mtime_ns;
+	}
 	list_for_each_entry_safe(r, tmp, &f->dirty, struct frange, link) {
 		if (count == EXTENTS_PER_REPLY)
 			break;
@@ -335,12 +338,20 @@ void node_file_touched(struct node *n, const struct event *ev, struct effects *f
 	commit_later(n, f, n->now_ns + n->cfg.commit_ns);
 }
 
+void node_file_times_set(struct node *n, const struct fs_request *rq)
+{
+	struct file *f = find(n, rq->ino);
+
+	if (f && (rq->valid & (FS_SET_MTIME | FS_SET_SIZE)))
+		f->mtime_ns = 0;
+}
+
 void node_file_overlay(struct node *n, struct fs_attr *attr)
 {
 	struct file *f = find(n, attr->ino);
 
-	if (f && f->mtime_ns > attr->mtime_ns)
-		attr->mtime_ns = attr->ctime_ns = f->mtime_ns;
+	if (f && f->mtime_ns)
+		fs_attr_written(attr, f->mtime_ns);
 }
 
 void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)

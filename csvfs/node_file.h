@@ -106,6 +106,9 @@ void node_file_forget_layouts(struct node *n, struct effects *fx);
 /* The file after `prev` (NULL: the first), in table order. For reclaim. */
 struct file *node_file_next(struct node *n, struct file *prev);
 
+/* A SETATTR of the kernel goes out: times that it sets are newer than the writes that were not told yet. */
+void node_file_times_set(struct node *n, const struct fs_request *rq);
+
 /* mtime that we wrote and did not commit shows in our own stat. */
 void node_file_overlay(struct node *n, struct fs_attr *attr);
 

@@ -257,6 +257,18 @@ static void grow_to(const struct inode *in, uint64_t size)
 		in->d->size = le64_of(size);
 }
 
+/* It was written then, which may be a while ago: times that are newer than that stay. */
+static void set_written(const struct inode *in, int64_t when_ns)
+{
+	struct fs_attr a;
+
+	inode_attr(in, &a);
+	fs_attr_written(&a, when_ns);
+	inode_dirty(in);
+	in->d->mtime_ns = le64_of((uint64_t)a.mtime_ns);
+	in->d->ctime_ns = le64_of((uint64_t)a.ctime_ns);
+}
+
 int op_layout_commit(struct txn *t, struct vol_req *r)
 {
 	const struct fs_request *rq = &r->rq;
@@ -282,10 +294,8 @@ int op_layout_commit(struct txn *t, struct vol_req *r)
 	}
 	if (rq->valid & FS_SET_SIZE)
 		grow_to(&in, rq->attr.size);
-	if (rq->valid & FS_SET_MTIME) {
-		inode_touch_ctime(&in);
-		in.d->mtime_ns = le64_of((uint64_t)rq->attr.mtime_ns);
-	}
+	if (rq->valid & FS_SET_MTIME)
+		set_written(&in, rq->attr.mtime_ns);
 	if (rq->valid & FS_SET_KILL_SUID)
 		ops_kill_suid(&in);
 	inode_attr(&in, &r->reply.attr);

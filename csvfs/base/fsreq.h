@@ -122,6 +122,18 @@ struct fs_attr {
 	uint64_t version; /* of the layout: grows when extents change other than by allocation */
 };
 
+/*
+ * The file was written at this time. Nothing changes if it has been changed since and its mtime is newer; but
+ * an mtime that was set to the future goes with the first write behind that.
+ */
+static inline void fs_attr_written(struct fs_attr *a, int64_t when_ns)
+{
+	if (when_ns > a->ctime_ns)
+		a->ctime_ns = a->mtime_ns = when_ns;
+	else if (when_ns > a->mtime_ns)
+		a->mtime_ns = when_ns;
+}
+
 /* State of a range in a layout. */
 enum ext_state {
 	EXT_HOLE = 0,	   /* no space: reads as zero; to write, ask */

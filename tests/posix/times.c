@@ -492,6 +492,42 @@ static void of_links(void)
 	close(fd);
 }
 
+/* A time that was set stays, whatever was written just before (rsync, cp and tar set it last). */
+static void set_after_write(void)
+{
+	static const time_t times[] = {1000, -500, 4000000000};
+	static char big[300000];
+	struct stat st;
+	int fd = open("f", O_CREAT | O_RDWR, 0644);
+
+	for (int i = 0; i < 6; i++) {
+		struct timespec t = {times[i % 3], 7};
+
+		doing("%s, then %lld", i < 3 ? "more than there was" : "in place", (long long)t.tv_sec);
+		EQ(pwrite(fd, big, sizeof(big), i < 3 ? i * 200000 : 0), sizeof(big));
+		OK(futimens(fd, (struct timespec[2]){t, t}));
+		OK(fstat(fd, &st));
+		EQ(st.st_mtim.tv_sec, t.tv_sec);
+		EQ(st.st_atim.tv_sec, t.tv_sec);
+		if (i & 1)
+			OK(fsync(fd));
+		OK(fstat(fd, &st));
+		EQ(st.st_mtim.tv_sec, t.tv_sec);
+		if (i == 5)
+			sleep(4); /* whatever is told later has been told */
+		close(fd);
+		EQ(st_of("f").st_mtim.tv_sec, t.tv_sec);
+		fd = open("f", O_RDWR);
+		EQ(st_of("f").st_mtim.tv_sec, t.tv_sec);
+	}
+	doing("a write after it counts");
+	EQ(pwrite(fd, "x", 1, 0), 1);
+	TRUE(st_of("f").st_mtim.tv_sec > 4000);
+	TRUE(st_of("f").st_mtim.tv_sec < 4000000000);
+	close(fd);
+	TRUE(st_of("f").st_mtim.tv_sec < 4000000000);
+}
+
 static void new_times(void)
 {
 	struct timespec before, after;
@@ -569,6 +605,7 @@ const struct test tests_times[] = {
 	{"times-files", of_files},
 	{"times-directories", of_directories},
 	{"times-links", of_links},
+	{"times-set-after-write", set_after_write},
 	{"times-new", new_times},
 	{"times-atime", atime},
 	{NULL, NULL},

@@ -22,7 +22,8 @@ static void first_write_gets_space_and_commit_makes_it_written(void **state)
 
 	assert_int_equal(do_commit(f, 0, CLUSTER, 110), 0);
 	assert_int_equal(attr_of(f).size, 110);
-	assert_int_equal(attr_of(f).mtime_ns, 77);
+	assert_true(attr_of(f).mtime_ns == WRITTEN_NS);
+	assert_true(attr_of(f).ctime_ns == WRITTEN_NS);
 	assert_int_equal(state_at(f, 0), EXT_WRITTEN);
 	/* Twice does no harm, over a hole neither; a smaller size does not shrink. */
 	assert_int_equal(do_commit(f, 0, 10 * CLUSTER, 50), 0);
@@ -32,6 +33,43 @@ static void first_write_gets_space_and_commit_makes_it_written(void **state)
 	assert_int_equal(do_commit(f, 1, CLUSTER, 0), -EINVAL);
 	assert_int_equal(do_layout(root, 0, 1, 0), -EISDIR);
 	assert_int_equal(do_layout(f, 0, 0, 0), -EINVAL);
+}
+
+static struct fs_attr written_at(uint64_t ino, int64_t when_ns)
+{
+	struct fs_request *q = rq(FS_LAYOUT_COMMIT, ino, NULL);
+
+	q->valid = FS_SET_MTIME;
+	q->attr.mtime_ns = when_ns;
+	assert_int_equal(run_request(), 0);
+	return attr_of(ino);
+}
+
+static struct fs_attr mtime_set(uint64_t ino, int64_t ns)
+{
+	struct fs_request *q = rq(FS_SETATTR, ino, NULL);
+
+	q->valid = FS_SET_MTIME;
+	q->attr.mtime_ns = ns;
+	assert_int_equal(run_request(), 0);
+	return attr_of(ino);
+}
+
+static void news_of_a_write_turns_no_newer_time_back(void **state)
+{
+	uint64_t f = create(root, "f");
+	int64_t then = attr_of(f).ctime_ns, set;
+	struct fs_attr a = written_at(f, then - 1000);
+
+	assert_true(a.mtime_ns == then && a.ctime_ns == then);
+	/* set to the past, and written before that: the write shows; it may have come after, too */
+	set = mtime_set(f, 5).ctime_ns;
+	a = written_at(f, set - 1);
+	assert_true(a.mtime_ns == set - 1 && a.ctime_ns == set);
+	/* set to the future, and written behind that */
+	set = mtime_set(f, WRITTEN_NS).ctime_ns;
+	a = written_at(f, set + 1);
+	assert_true(a.mtime_ns == set + 1 && a.ctime_ns == set + 1);
 }
 
 static void commit_of_other_clusters_than_are_there_now_is_ignored(void **state)
@@ -546,6 +584,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(first_write_gets_space_and_commit_makes_it_written),
 		T(commit_of_other_clusters_than_are_there_now_is_ignored),
+		T(news_of_a_write_turns_no_newer_time_back),
 		T(streaming_writer_gets_one_extent_and_space_ahead),
 		T(layout_around_begins_with_the_written_space_before),
 		T(layout_around_keeps_to_the_room_of_the_reply),
