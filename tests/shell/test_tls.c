@@ -619,7 +619,7 @@ static void a_known_node_that_sends_nonsense_is_closed_with_a_reason(void **stat
 	frame[0] ^= 1;
 	down_with(&a, &b, frame, len, "n1 sent what is no frame of csvfs");
 	len = ping_frame(frame, 1);
-	frame[4] = 2;
+	frame[4] = WIRE_VERSION + 1;
 	down_with(&a, &b, frame, len, "n1 speaks another version");
 	len = ping_frame(frame, 1);
 	frame[11] = 0xff;

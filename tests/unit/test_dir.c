@@ -35,7 +35,7 @@ static const char *name_of(uint32_t i)
 {
 	static char name[32];
 
-	snprintf(name, sizeof(name), "%u", i);
+	snprintf(name, sizeof(name), "user.%u", i); /* a name of an xattr, too */
 	return name;
 }
 
