@@ -123,13 +123,36 @@ uint64_t lease_conflicts(
 	return mask;
 }
 
-static struct lease_range *owned_at(const struct lease_ino *li, uint64_t off, uint64_t len)
+/* Walks the ranges along with extents in ascending order: each is looked at once for all of them. */
+struct walk {
+	const struct lease_ino *li;
+	struct list *at;
+};
+
+static struct lease_range *range_of(const struct walk *w, struct list *at)
 {
-	list_for_each_entry(r, &li->ranges, struct lease_range, link) {
-		if (overlaps(r, off, len))
-			return r;
-	}
-	return NULL;
+	return at == &w->li->ranges ? NULL : list_entry(at, struct lease_range, link);
+}
+
+/* The first range that ends behind `off`. NULL: none. */
+static struct lease_range *walk_to(struct walk *w, uint64_t off)
+{
+	struct lease_range *r = range_of(w, w->at);
+
+	for (; r && r->off + r->len <= off; r = range_of(w, w->at))
+		w->at = w->at->next;
+	return r;
+}
+
+/* The first range in [off, off + len): of another node than idx, or of any one. NULL: none. */
+static struct lease_range *owned_in(
+	struct walk *w, uint32_t idx, bool others, uint64_t off, uint64_t len)
+{
+	struct lease_range *r = walk_to(w, off);
+
+	while (r && r->off < off + len && others && r->idx == idx)
+		r = range_of(w, r->link.next);
+	return r && r->off < off + len ? r : NULL;
 }
 
 static struct lease_range *range_new(
@@ -147,7 +170,8 @@ static struct lease_range *range_new(
 }
 
 /* Takes [off, off + len) out of what idx owns. May need one more range: a middle piece goes. */
-static int disown(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len)
+static int disown(
+	struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len)
 {
 	uint64_t end = off + len;
 
@@ -217,34 +241,30 @@ int lease_own(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_
 }
 
 /* The extent as this node may know it; false: the node may not be told, the reply ends before it. */
-static bool grant_one(struct lease_table *t, struct lease_ino *li, uint32_t idx, bool write,
-	uint64_t asked_end, struct fs_extent *e, int *err)
+static bool grant_one(struct lease_table *t, struct lease_ino *li, struct walk *w, uint32_t idx,
+	bool write, uint64_t asked_end, struct fs_extent *e, int *err)
 {
-	struct lease_range *other = NULL;
+	struct lease_range *other;
 
 	if (e->state != EXT_UNWRITTEN && e->state != EXT_HOLE)
 		return true;
 	if (e->state == EXT_UNWRITTEN) {
 		/* What another node may be writing right now is not ours to call zero. */
-		list_for_each_entry(r, &li->ranges, struct lease_range, link) {
-			if (r->idx != idx && overlaps(r, e->off, e->len)) {
-				other = r;
-				break;
-			}
-		}
+		other = owned_in(w, idx, true, e->off, e->len);
 		if (other && other->off <= e->off)
 			return false;
 		if (other)
 			e->len = other->off - e->off;
 		if (write && e->off < asked_end) {
 			*err = lease_own(t, li, idx, e->off, e->len);
+			w->at = li->ranges.next; /* where it stood may be gone */
 			return *err == 0;
 		}
 		/*
 		 * Partly its own: cut where that changes. What it owns it may have first-written a moment
 		 * ago, so it must never be told that it is a hole.
 		 */
-		other = owned_at(li, e->off, e->len);
+		other = owned_in(w, idx, false, e->off, e->len);
 		if (other && other->off <= e->off) {
 			if (other->off + other->len < e->off + e->len)
 				e->len = other->off + other->len - e->off;
@@ -262,6 +282,7 @@ static bool grant_one(struct lease_table *t, struct lease_ino *li, uint32_t idx,
 int lease_grant(struct lease_table *t, struct lease_ino *li, uint32_t idx, bool write, uint64_t off,
 	uint64_t len, struct fs_extent *extents, uint32_t *count)
 {
+	struct walk w = {li, li->ranges.next};
 	uint32_t n = 0;
 	int err = 0;
 
@@ -269,7 +290,7 @@ int lease_grant(struct lease_table *t, struct lease_ino *li, uint32_t idx, bool 
 	for (uint32_t i = 0; i < *count; i++) {
 		uint64_t was = extents[i].len;
 
-		if (!grant_one(t, li, idx, write, off + len, &extents[i], &err))
+		if (!grant_one(t, li, &w, idx, write, off + len, &extents[i], &err))
 			break;
 		n++;
 		if (extents[i].len != was)

@@ -186,8 +186,8 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 	list_for_each_entry_safe(r, tmp, &f->dirty, struct frange, link) {
 		if (count == EXTENTS_PER_REPLY)
 			break;
-		ext[count++] = (struct fs_extent){.off = r->off, .len = r->len,
-			.state = EXT_WRITTEN};
+		ext[count++] =
+			(struct fs_extent){.off = r->off, .len = r->len, .state = EXT_WRITTEN};
 		list_del(&r->link);
 		list_add_tail(&r->link, &f->flying);
 	}
@@ -195,7 +195,8 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 	rq->extent_count = count;
 	f->size = 0;
 	f->mtime_ns = 0;
-	f->commit_at_ns = NEVER;
+	f->commit_at_ns = list_empty(&f->dirty) ? NEVER : n->now_ns;
+	f->dirty_count = 0;
 	f->commit_in_flight = true;
 	/* All waits go along only if all ranges do. */
 	if (list_empty(&f->dirty))
@@ -292,7 +293,8 @@ static void remember_dirty(struct node *n, struct file *f, uint64_t off, uint64_
 {
 	if (len && !range_insert(n, &f->dirty, off, len)) {
 		f->lost = true;
-		trace(n->trace, TRACE_ERROR, "no memory to remember a first write of ino %lx", f->ino);
+		trace(n->trace, TRACE_ERROR, "no memory to remember a first write of ino %lx",
+			f->ino);
 	}
 }
 
@@ -305,7 +307,13 @@ void node_file_written(struct node *n, const struct event *ev, struct effects *f
 	remember_dirty(n, f, ev->range.off, ev->range.len);
 	if (ev->range.mtime_ns > f->mtime_ns)
 		f->mtime_ns = ev->range.mtime_ns;
-	commit_later(n, f, n->now_ns + n->cfg.commit_ns);
+	/* Many places: not all at once in the end. What is looked through for each write stays short. */
+	if (++f->dirty_count < DIRTY_MANY) {
+		commit_later(n, f, n->now_ns + n->cfg.commit_ns);
+		return;
+	}
+	commit_later(n, f, n->now_ns);
+	commit_pump(n, f, fx);
 }
 
 void node_file_commit(struct node *n, const struct event *ev, struct effects *fx)
@@ -439,7 +447,8 @@ void node_file_created(struct node *n, const struct fs_attr *attr, struct effect
 	f->opens++;
 }
 
-void node_file_open_reply(struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx)
+void node_file_open_reply(
+	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx)
 {
 	struct file *f = find(n, ino);
 
@@ -626,7 +635,8 @@ void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_reques
 	}
 	start = rp->extent_count ? rp->extents[0].off : rq->off;
 	end = rp->extent_count ? rp->extents[rp->extent_count - 1].off +
-					 rp->extents[rp->extent_count - 1].len : rq->off;
+					 rp->extents[rp->extent_count - 1].len
+			       : rq->off;
 	e = effects_add(fx, FX_LAYOUT_PUT, 0);
 	e->layout.ino = ino;
 	e->layout.off = start;
@@ -646,8 +656,8 @@ static void forget_layout(struct node *n, struct file *f, struct effects *fx)
 
 	e->layout.ino = f->ino;
 	if (!list_empty(&f->dirty) || !list_empty(&f->flying)) {
-		trace(n->trace, TRACE_ERROR, "first writes of ino %lx were not committed, and are lost",
-			f->ino);
+		trace(n->trace, TRACE_ERROR,
+			"first writes of ino %lx were not committed, and are lost", f->ino);
 		f->lost = true;
 	}
 	ranges_clear(n, &f->dirty);
@@ -696,7 +706,8 @@ void node_file_check(const struct node *n)
 	for (unsigned i = 0; i < FILE_BUCKETS; i++) {
 		list_for_each_entry(f, &n->files.bucket[i], struct file, hash) {
 			csv_assert(f->st != FILE_OPENING || f->layout == LAYOUT_NONE); /* F1 */
-			csv_assert(f->layout != LAYOUT_RETURNING || list_empty(&f->flying)); /* F2 */
+			csv_assert(
+				f->layout != LAYOUT_RETURNING || list_empty(&f->flying)); /* F2 */
 			csv_assert(f->commit_in_flight || list_empty(&f->flying_waits)); /* F3 */
 		}
 	}

@@ -26,6 +26,9 @@ struct node;
 enum file_st { FILE_OPENING, FILE_OPEN, FILE_CLOSING };
 enum layout_st { LAYOUT_NONE, LAYOUT_KEPT, LAYOUT_DRAINING, LAYOUT_COMMITTING, LAYOUT_RETURNING };
 
+/* First writes after which a file's are committed, before their time. */
+#define DIRTY_MANY (EXTENTS_PER_REPLY / 2)
+
 struct frange {
 	struct list link;
 	uint64_t off, len;
@@ -46,19 +49,20 @@ struct file {
 	enum file_st st;
 	enum layout_st layout;
 	uint32_t opens;
-	bool recalled;	    /* a recall, not only our own wish, wants the layout back */
-	bool voided;	    /* what we hold counts no longer: it is on its way out */
-	bool lost;	    /* first writes were lost with the lease: the next fsync says EIO */
-	bool reopen;	    /* opened again while closing */
+	bool recalled; /* a recall, not only our own wish, wants the layout back */
+	bool voided; /* what we hold counts no longer: it is on its way out */
+	bool lost; /* first writes were lost with the lease: the next fsync says EIO */
+	bool reopen; /* opened again while closing */
 	bool commit_in_flight;
 	uint64_t commit_at_ns;
-	uint64_t size;	    /* the file is at least this long, not committed yet; 0: nothing */
-	int64_t mtime_ns;   /* written in place, not committed yet; 0: no */
-	struct list owned;  /* ranges given to us to first-write (frange) */
-	struct list dirty;  /* first-written, to be committed */
+	uint32_t dirty_count; /* first writes since the last commit was sent */
+	uint64_t size; /* the file is at least this long, not committed yet; 0: nothing */
+	int64_t mtime_ns; /* written in place, not committed yet; 0: no */
+	struct list owned; /* ranges given to us to first-write (frange) */
+	struct list dirty; /* first-written, to be committed */
 	struct list flying; /* in the commit that is in flight */
 	struct list open_waiters; /* creq: opens to be answered */
-	struct list waits;  /* fwait: for the next commit */
+	struct list waits; /* fwait: for the next commit */
 	struct list flying_waits;
 };
 
@@ -91,7 +95,8 @@ void node_file_drained(struct node *n, uint64_t ino, struct effects *fx);
 /* Answers of the coordinator, by kind of request. */
 void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_request *rq,
 	const struct fs_reply *rp, struct effects *fx);
-void node_file_open_reply(struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx);
+void node_file_open_reply(
+	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx);
 void node_file_commit_reply(
 	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx);
 void node_file_return_reply(struct node *n, uint64_t ino, struct effects *fx);
