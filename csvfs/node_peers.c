@@ -123,8 +123,21 @@ void node_peers_reclaim_locks(
 		session_drop(s, "more locks than a node can have", fx);
 }
 
+/* What it has reclaimed may be another's by now: it must forget it, and say what it has then. */
+static void void_claims(struct node *n, struct peer *p, struct effects *fx)
+{
+	struct session *s = session_from(n->sessions, p->node);
+
+	drop_rights(n, peer_idx(n, p), true);
+	node_lock_drop(n, peer_idx(n, p));
+	p->reclaimed = false;
+	p->reclaim_new = true;
+	if (s)
+		(void)session_send(s, &(struct msg){.type = MSG_VOID}, 0, 0, fx);
+}
+
 /* What a node says that it holds replaces what we knew; an older life's locks only when that is fenced. */
-static bool locks_in_force(struct node *n, struct peer *p)
+static bool locks_in_force(struct node *n, struct peer *p, struct effects *fx)
 {
 	if (!p->locks_due)
 		return true;
@@ -135,7 +148,22 @@ static bool locks_in_force(struct node *n, struct peer *p)
 		return true;
 	trace(n->trace, TRACE_ERROR, "node %u reclaims a lock that is another's", p->node);
 	takeover_fence_node(n->tk, p->node, "reclaimed a lock that is another's");
-	return true;
+	void_claims(n, p, fx);
+	return false;
+}
+
+/*
+ * Rule 7. When the first is served, whoever has not said what it holds has lost it: a node with a path is
+ * fenced by takeover, one without would never hear of it.
+ */
+void node_peers_serving(struct node *n)
+{
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		struct peer *p = &n->peers[i];
+
+		if (p->node && !p->told && !p->reclaimed)
+			p->entitled = false;
+	}
 }
 
 void node_server_reclaim(struct node *n, struct session *s, const struct msg *m, struct effects *fx)
@@ -183,7 +211,7 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 	struct msg m = {.type = MSG_SERVE};
 
 	/* What it asked for over its last session must have ended before it may ask again. */
-	if (p->served || !p->reclaimed || !locks_in_force(n, p) || p->blocks ||
+	if (p->served || !p->reclaimed || !locks_in_force(n, p, fx) || p->blocks ||
 		takeover_state(n->tk) != TK_SERVE)
 		return;
 	if (p->node == n->cfg.node) {
@@ -216,16 +244,14 @@ void node_server_reclaim_end(struct node *n, struct session *s, struct effects *
 		/* Rule 7. */
 		trace(n->trace, TRACE_ERROR, "node %u reclaims layouts, but was not with us -> void",
 			p->node);
-		drop_rights(n, peer_idx(n, p), true);
-		node_lock_drop(n, peer_idx(n, p));
-		p->reclaim_new = true;
-		(void)session_send(s, &(struct msg){.type = MSG_VOID}, 0, 0, fx);
+		void_claims(n, p, fx);
 		return;
 	}
 	end_reclaim(n, p);
 	p->reclaimed = p->entitled = p->locks_due = true;
 	p->evicted_ns = 0;
-	(void)locks_in_force(n, p);
+	if (!locks_in_force(n, p, fx) && !p->reclaimed)
+		return;
 	takeover_reclaimed(n->tk, p->node);
 	n->again = true;
 	node_peers_serve(n, p, fx);

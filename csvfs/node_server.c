@@ -700,6 +700,7 @@ static void open_volume(struct node *n, struct effects *fx)
 	n->stats.takeovers++;
 	n->orphans_left = true;
 	n->orphan_off = 0;
+	n->serving = false;
 	entitle_members(n);
 	vol_open(n->vol, takeover_epoch(n->tk), fx);
 }
@@ -829,6 +830,10 @@ void node_server_step(struct node *n, struct effects *fx)
 		return;
 	run_engine(n, fx);
 	st = takeover_state(n->tk);
+	if (st == TK_SERVE && !n->serving) {
+		n->serving = true;
+		node_peers_serving(n);
+	}
 	if (st == TK_RECLAIM || st == TK_SERVE) {
 		struct peer *self = node_peer(n, n->cfg.node);
 

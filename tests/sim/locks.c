@@ -3,7 +3,7 @@
  * locks.c - processes that lock files, and the oracle: no two of them hold conflicting locks at once.
  *
  * What a process holds is what it was told: from the answer that granted it to the request that gives it away.
- * When one is told that it has a lock that another one holds, it is a fault, unless the other one's node
+ * When one is told that it has a lock that another one holds, it is a fault, unless the node of one of them
  * is fenced at the LUN at that moment; then that node owes to find out, in this life, that it was given
  * up. And what goes through an open file whose locks were lost so must fail.
  */
@@ -32,6 +32,7 @@ struct locker {
 	uint8_t held[POS], saved[POS]; /* 0 nothing, 1 read, 2 write */
 	uint32_t first, last;
 	uint64_t tag, asks;
+	uint64_t key; /* under which its node was registered when it was granted something last */
 	bool cancelled, asked_lost;
 	struct fs_request rq;
 	const char *what;
@@ -77,27 +78,43 @@ static bool against(const struct locker *a, const struct locker *b)
 	return false;
 }
 
+/* Others have what it was told it has: its node is fenced, and owes to find out. */
+static void owes(struct locker *c)
+{
+	uint32_t *o = &c->s->locks->owes[c->n->id];
+
+	sim_log(c->s, "   %s locker %u has lost its locks, %s owes to see it", c->n->name, c->nr,
+		c->n->name);
+	if (*o < c->n->evictions + 1)
+		*o = c->n->evictions + 1;
+	memset(c->held, 0, sizeof(c->held));
+}
+
 /* `c` was told that it holds what it holds now. */
 static void check_grant(struct locker *c)
 {
 	struct locks *k = c->s->locks;
 
 	k->grants++;
+	c->key = lun_key(c->s, c->n->id);
 	for (uint32_t n = 1; n <= c->s->plan.nodes; n++) {
 		for (uint32_t i = 0; i < LOCKERS_MAX; i++) {
 			struct locker *o = &k->l[n][i];
 
 			if (!o->alive || !against(c, o))
 				continue;
-			if (lun_registered(c->s, n) && node_stands(c->s->n[n].core)) {
+			if (!o->key || lun_key(c->s, n) != o->key ||
+				!node_stands(c->s->n[n].core)) {
+				owes(o);
+			} else if (!c->key) {
+				/* A late answer, or one that it gave to itself. */
+				owes(c);
+				return;
+			} else {
 				sim_fail(c->s, "%s locker %u was granted what %s locker %u holds (file %u)",
 					c->n->name, c->nr, o->n->name, i, c->file);
 				return;
 			}
-			sim_log(c->s, "   locks of %s are gone, it owes to see it", o->n->name);
-			if (k->owes[n] < o->n->evictions + 1)
-				k->owes[n] = o->n->evictions + 1;
-			memset(o->held, 0, sizeof(o->held));
 		}
 	}
 }

@@ -530,13 +530,13 @@ void lun_node_died(struct sim *s, struct snode *n)
 	n->nexus = NULL;
 }
 
-bool lun_registered(const struct sim *s, uint32_t node)
+uint64_t lun_key(const struct sim *s, uint32_t node)
 {
 	for (const struct sim_nexus *x = s->lun.nexuses; x; x = x->next) {
 		if (x->node == node && x->alive && x->key)
-			return true;
+			return x->key;
 	}
-	return false;
+	return 0;
 }
 
 bool lun_idle_of(struct sim *s, uint32_t node)

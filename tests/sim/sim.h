@@ -215,8 +215,8 @@ void lun_restore(struct sim *s, struct snode *n);
 void lun_io(struct sim *s, struct snode *n, bool write, bool fua, uint64_t off, uint32_t len, void *buf,
 	void (*done)(struct sim *s, struct snode *n, void *arg, enum lun_status st), void *arg);
 void lun_say_stuck(struct sim *s);
-/* A command of that node that comes now would be carried out. */
-bool lun_registered(const struct sim *s, uint32_t node);
+/* Under which that node may write now; 0: it may not. */
+uint64_t lun_key(const struct sim *s, uint32_t node);
 bool lun_idle_of(struct sim *s, uint32_t node);
 
 /* cluster.c */

@@ -94,6 +94,38 @@ static void only_what_was_never_sent_can_be_cancelled(void **state)
 	world_free(w);
 }
 
+/* A LOCK that is not out: what was granted and not answered went with the session. */
+static void a_lock_can_be_given_up_while_nobody_serves(void **state)
+{
+	struct world *w = world_new(1);
+	struct fs_request rq = {.op = FS_LOCK,
+		.ino = 5,
+		.lock = {.type = FS_LK_WRITE, .flags = FS_LK_WAIT, .end = FS_LK_END}};
+	struct fs_request un = {.op = FS_UNLOCK, .ino = 5, .lock = {.end = FS_LK_END}};
+	struct client_stats st;
+	uint64_t tag;
+
+	assert_int_equal(client_submit(w->c, 1, &rq, 0), 0);
+	assert_int_equal(client_submit(w->c, 2, &rq, 0), 0);
+	assert_int_equal(client_submit(w->c, 3, &un, 0), 0);
+	client_serve_remote(w->c, session_make(w, 2));
+	step(w);
+	assert_int_equal(w->frame_count, 3);
+	/* Out, it waits for another process, however long. */
+	assert_false(client_cancel(w->c, 1));
+	assert_false(client_next_expired(w->c, NEVER, &tag));
+	client_down(w->c);
+	assert_true(client_cancel(w->c, 1));
+	assert_true(client_next_expired(w->c, NEVER, &tag));
+	assert_int_equal(tag, 2);
+	/* To unlock is never given up. */
+	assert_false(client_next_expired(w->c, NEVER, &tag));
+	client_get_stats(w->c, &st);
+	assert_int_equal(st.ready, 1);
+	client_check(w->c);
+	world_free(w);
+}
+
 static void a_slot_is_used_again_only_after_the_reply(void **state)
 {
 	struct world *w = world_new(1);
@@ -413,6 +445,7 @@ int main(void)
 		cmocka_unit_test(a_request_is_copied_with_its_data),
 		cmocka_unit_test(what_cannot_be_carried_is_refused_at_once),
 		cmocka_unit_test(only_what_was_never_sent_can_be_cancelled),
+		cmocka_unit_test(a_lock_can_be_given_up_while_nobody_serves),
 		cmocka_unit_test(a_slot_is_used_again_only_after_the_reply),
 		cmocka_unit_test(a_reply_of_another_life_or_slot_is_ignored),
 		cmocka_unit_test(an_expired_request_keeps_its_slot_until_its_reply),

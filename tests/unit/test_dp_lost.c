@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Rule 10 of dp.h: I/O through an open file whose locks were lost. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <errno.h>
+#include <cmocka.h>
+
+#include "csvfs/dp.h"
+
+#define INO 12
+#define CS 65536u
+#define REGION (16u << 20)
+#define LEASE (1000 * NS_PER_SEC)
+
+static struct mem mem;
+static struct dp *dp;
+static const struct dp_now now = {.now_ns = NS_PER_SEC, .wall_ns = 1000};
+
+static int setup(void **state)
+{
+	struct dp_config c = {.mem = &mem, .cluster_bytes = CS, .block_bytes = 512};
+	struct fs_extent e = {.len = 4 * CS, .lun_off = 100 * CS, .state = EXT_WRITTEN};
+
+	*state = aligned_alloc(4096, REGION);
+	mem_init(&mem, *state, REGION);
+	dp = dp_create(&c);
+	dp_gate(dp, GATE_DIRECT, LEASE);
+	assert_int_equal(dp_layout_put(dp, INO, 0, 4 * CS, 4 * CS, &e, 1), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	dp_layout_drop(dp, INO);
+	dp_check(dp);
+	dp_destroy(dp);
+	free(*state);
+	return 0;
+}
+
+static enum dp_verdict go(struct dp_op *op, uint64_t handle, bool write, uint64_t off)
+{
+	dp_op_init(op);
+	op->ino = INO;
+	op->handle = handle;
+	op->write = write;
+	op->off = off;
+	op->len = 4096;
+	return dp_begin(dp, op, now);
+}
+
+/* Another node may have those locks by now: what waits is not sent again, what was done not acknowledged. */
+static void what_is_under_way_fails_whatever_became_of_it(void **state)
+{
+	struct dp_op lost[3], other;
+	const uint64_t handle = 7;
+
+	assert_int_equal(go(&lost[0], 7, true, 0), DP_SUBMIT);
+	assert_int_equal(go(&lost[1], 7, false, 8192), DP_SUBMIT);
+	assert_int_equal(go(&other, 8, true, 65536), DP_SUBMIT);
+	dp_gate(dp, GATE_CLOSED, LEASE);
+	assert_int_equal(go(&lost[2], 7, true, 4096), DP_HANDOVER);
+	dp_handles_lost(dp, &handle, 1);
+	assert_int_equal(dp_done(dp, &lost[0], LUN_OK, now), DP_DONE);
+	assert_int_equal(dp_done(dp, &lost[1], LUN_OK, now), DP_DONE);
+	assert_int_equal(dp_block_retry(dp, &lost[2], now), DP_DONE);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(lost[i].result, -EIO);
+	assert_int_equal(dp_done(dp, &other, LUN_OK, now), DP_DONE);
+	assert_int_equal(other.result, 4096);
+}
+
+static void only_that_open_file_fails_and_only_while_it_is_open(void **state)
+{
+	const uint64_t handles[2] = {7, 7 + 64};
+	struct dp_op op;
+
+	dp_handles_lost(dp, handles, 2);
+	assert_int_equal(go(&op, 7, false, 0), DP_DONE);
+	assert_int_equal(op.result, -EIO);
+	assert_int_equal(go(&op, 7 + 128, false, 0), DP_SUBMIT);
+	assert_int_equal(dp_done(dp, &op, LUN_OK, now), DP_DONE);
+	assert_int_equal(go(&op, 0, false, 0), DP_SUBMIT);
+	assert_int_equal(dp_done(dp, &op, LUN_OK, now), DP_DONE);
+	dp_handle_closed(dp, 7);
+	assert_int_equal(go(&op, 7, false, 0), DP_SUBMIT);
+	assert_int_equal(dp_done(dp, &op, LUN_OK, now), DP_DONE);
+	assert_int_equal(op.result, 4096);
+	assert_int_equal(go(&op, 7 + 64, true, 0), DP_DONE);
+	assert_int_equal(op.result, -EIO);
+	dp_handle_closed(dp, 7 + 64);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			what_is_under_way_fails_whatever_became_of_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			only_that_open_file_fails_and_only_while_it_is_open, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
