@@ -235,6 +235,7 @@ void takeover_lose(struct takeover *t, const char *why)
 	if (s->incarnation == t->incarnation && s->path != MPATH_NONE)
 		member_set_path(t->m, MPATH_LOST, s->incarnation);
 	takeover_enter(t, TK_LOST);
+	t->lost_fenced = false;
 	t->lost_step = t->step;
 	t->deadline_ns = t->now_ns + 1;
 }
@@ -245,6 +246,12 @@ void takeover_lose_fenced(struct takeover *t, const char *why)
 	t->view_count = member_view(t->m)->count;
 	memset(&t->watched, 0, sizeof(t->watched));
 	takeover_lose(t, why);
+	t->lost_fenced = true;
+}
+
+bool takeover_lost_fenced(const struct takeover *t)
+{
+	return t->state == TK_LOST && t->lost_fenced;
 }
 
 void takeover_withdraw(struct takeover *t, const char *why)

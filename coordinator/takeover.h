@@ -114,6 +114,8 @@ enum takeover_state takeover_state(const struct takeover *t);
 const char *takeover_state_name(enum takeover_state s);
 /* Why LOST, FROZEN, REFUSED, or the last try to take over failed; "" if nothing did. */
 const char *takeover_reason(const struct takeover *t);
+/* In TK_LOST: others have taken our registration away, so they have given us up. */
+bool takeover_lost_fenced(const struct takeover *t);
 /* OPEN and later: the epoch we claimed. Else the highest that anybody told. */
 uint64_t takeover_epoch(const struct takeover *t);
 /*

@@ -37,6 +37,7 @@ struct takeover {
 	uint32_t lost_incarnation;
 	uint64_t view; /* number of the view in which we stood */
 	uint32_t view_count; /* its nodes, for lost_split */
+	bool lost_fenced; /* TK_LOST was entered because our key was gone */
 	uint32_t following; /* node; 0: nobody */
 	bool cold; /* nobody here saw the last coordinator: unknown lives may have writes in flight */
 	bool beaten; /* WATCH: the claim has moved once */

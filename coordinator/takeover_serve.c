@@ -152,7 +152,12 @@ static void reclaiming(struct takeover *t)
 		}
 		await_remove(t, t->await[i]);
 	}
-	/* Whoever is silent, or has left, must not write any more when others are served. */
+	/*
+	 * Whoever is silent, or has left, must not write any more when others are served. While the rings
+	 * differ somebody may have left who is not on the fence list yet.
+	 */
+	if (t->m->form_ns != NEVER)
+		return;
 	if (t->await_count || t->m->victim_count || t->m->victims_overflow)
 		return;
 	trace(t->cfg.trace, TRACE_INFO, "epoch %llu: serves", (unsigned long long)t->epoch);

@@ -292,6 +292,7 @@ static void post_block(struct io *io)
 	ev.block.write = op->io_write;
 	ev.block.fua = op->io_fua;
 	ev.block.unknown = op->io_unknown && op->io_write;
+	ev.block.conflict = op->io_unknown && op->io_conflict;
 	ev.block.rights = op->rights;
 	ev.block.ino = op->ino;
 	ev.block.seg_count = op->seg_count;

@@ -442,6 +442,7 @@ enum dp_verdict dp_done(struct dp *dp, struct dp_op *op, enum lun_status status,
 {
 	csv_assert(op->state == DP_ST_IO);
 	csv_assert(op->inside);
+	op->io_conflict = status == LUN_CONFLICT;
 	switch (status) {
 	case LUN_OK:
 		/* Rule 6: after the lease the space may have been another file's when it was read. */

@@ -127,6 +127,7 @@ struct dp_op {
 
 	bool io_write, io_fua;
 	bool io_unknown; /* DP_HANDOVER: a direct attempt was made and may still land */
+	bool io_conflict; /* ... or was refused, since our registration is gone */
 	bool bounce;
 	uint32_t img_len, skip;
 	uint32_t seg_count, zero_count;

@@ -5,7 +5,7 @@
  * Requests are read by datapath.c's threads. fuse_ops_reply() and fuse_ops_inval() are called by
  * whoever steps the core.
  *
- * POSIX and flock locks are both negotiated, else the kernel would keep either to itself (fuse_lock.c).
+ * POSIX and flock locks are both negotiated in a cluster, else the kernel would keep either to itself (fuse_lock.c).
  */
 #ifndef CSVFS_FUSE_OPS_H
 #define CSVFS_FUSE_OPS_H

@@ -611,6 +611,8 @@ static void path_step(struct node *n, struct effects *fx)
 	}
 	if (tk == TK_LOST && !n->was_lost)
 		io_path_lose(&n->path, takeover_reason(n->tk), n->now_ns, fx);
+	if (tk == TK_LOST && !n->was_lost && takeover_lost_fenced(n->tk))
+		evicted(n, false, fx);
 	n->was_lost = tk == TK_LOST;
 	if (n->path.st == PST_ANNOUNCE && member_announced(&n->member, n->path.incarnation))
 		io_path_announced(&n->path, fx);

@@ -93,6 +93,8 @@ static void take_flushes(struct node *n, uint32_t from, struct effects *fx)
 void node_data_block(struct node *n, const struct event *ev, struct effects *fx)
 {
 	/* On a path that is up nothing ends so unless somebody took our registration away. */
+	if (ev->block.conflict && n->path.st == PST_UP)
+		n->path.key_gone = true;
 	if (ev->block.unknown && n->path.st == PST_UP)
 		io_path_lose(&n->path, "the LUN refused a write, or it was lost", n->now_ns, fx);
 	/* Rule 6. */
@@ -333,6 +335,7 @@ static void served_done(struct node *n, struct served *v, const struct event *ev
 	case LUN_UNKNOWN:
 		/* Answered by served_step() when our incarnation is fenced. */
 		v->unknown = true;
+		n->path.key_gone |= ev->lun.status == LUN_CONFLICT && n->path.st == PST_UP;
 		io_path_lose(&n->path, ev->lun.status == LUN_CONFLICT ?
 				"reservation conflict" : "a served command was lost", n->now_ns, fx);
 		return;

@@ -207,7 +207,6 @@ struct node {
 	bool leases_changed;
 	uint64_t entitled_epoch; /* in which who was silent has lost its rights */
 	bool orphans_left; /* to be swept in this term */
-	bool serving;	   /* TK_SERVE was seen in this term */
 	uint64_t orphan_off;
 
 	enum stop_st stop;
@@ -260,8 +259,6 @@ void node_peers_timers(struct node *n, struct effects *fx);
 /* We slept, and were not replaced meanwhile. */
 void node_peers_awake(struct node *n, struct effects *fx);
 void node_peers_departed(struct node *n, struct effects *fx);
-/* Once in a term, when TK_SERVE begins. */
-void node_peers_serving(struct node *n);
 void node_peers_reclaim_locks(
 	struct node *n, struct session *s, const struct msg *m, struct effects *fx);
 void node_server_check(const struct node *n);

@@ -152,20 +152,6 @@ static bool locks_in_force(struct node *n, struct peer *p, struct effects *fx)
 	return false;
 }
 
-/*
- * Rule 7. When the first is served, whoever has not said what it holds has lost it: a node with a path is
- * fenced by takeover, one without would never hear of it.
- */
-void node_peers_serving(struct node *n)
-{
-	for (unsigned i = 0; i < NODES_MAX; i++) {
-		struct peer *p = &n->peers[i];
-
-		if (p->node && !p->told && !p->reclaimed)
-			p->entitled = false;
-	}
-}
-
 void node_server_reclaim(struct node *n, struct session *s, const struct msg *m, struct effects *fx)
 {
 	struct peer *p;

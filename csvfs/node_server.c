@@ -700,7 +700,6 @@ static void open_volume(struct node *n, struct effects *fx)
 	n->stats.takeovers++;
 	n->orphans_left = true;
 	n->orphan_off = 0;
-	n->serving = false;
 	entitle_members(n);
 	vol_open(n->vol, takeover_epoch(n->tk), fx);
 }
@@ -810,7 +809,8 @@ static void disentitle_silent(struct node *n)
 		return;
 	n->entitled_epoch = takeover_epoch(n->tk);
 	for (unsigned i = 0; i < NODES_MAX; i++) {
-		if (n->peers[i].node && !n->peers[i].reclaimed)
+		/* Who has told all, and lost its session since, was not silent: what it told is known. */
+		if (n->peers[i].node && !n->peers[i].told && !n->peers[i].reclaimed)
 			n->peers[i].entitled = false;
 	}
 }
@@ -830,10 +830,6 @@ void node_server_step(struct node *n, struct effects *fx)
 		return;
 	run_engine(n, fx);
 	st = takeover_state(n->tk);
-	if (st == TK_SERVE && !n->serving) {
-		n->serving = true;
-		node_peers_serving(n);
-	}
 	if (st == TK_RECLAIM || st == TK_SERVE) {
 		struct peer *self = node_peer(n, n->cfg.node);
 

@@ -187,6 +187,7 @@ struct event {
 		struct {
 			bool write, fua, flush;
 			bool unknown; /* a direct attempt was made and its outcome is unknown */
+			bool conflict; /* ... it was refused: our registration is gone */
 			uint32_t rights; /* FX_GATE's, when it was planned */
 			uint64_t ino;
 			uint32_t seg_count;

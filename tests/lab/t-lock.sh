@@ -41,6 +41,13 @@ mnt1=$(lab mnt n1)
 for f in a b c; do head -c 4096 /dev/zero >"$mnt1/$f"; done
 sync -f "$mnt1/a"
 
+echo "# what fcntl(2) and flock(2) promise, on one of three nodes"
+asked=$(state n2 .locks.requests)
+timeout 60 "$LAB" exec n2 -- "$CSVFS_BUILD/lab/locks" conform "$(lab mnt n2)/a" || fail "not as they should be"
+[ "$(state n2 .locks.requests)" -gt $((asked + 50)) ] || fail "the kernel keeps locks to itself"
+held_by() { [ "$(state "$1" .locks.held)" = "$2" ]; }
+within 10 held_by n2 0 || fail "$(state n2 .locks.held) locks are left"
+
 for kind in posix ofd flock; do
 	echo "# $kind: across nodes, in order"
 	hold one n1 $kind w a
