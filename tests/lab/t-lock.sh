@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # File locks over three nodes. All three kinds exclude across nodes; who waits is served in order, or not at
 # all once interrupted; a node that loses power loses its locks as soon as it is fenced; a coordinator
-# that moves, or is killed, loses nobody's.
+# that moves, or is killed, loses nobody's. One
+# that was cut off and given up gets EIO where it held a lock.
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 lab up --nodes 3 --size 1G >/dev/null
@@ -145,6 +146,22 @@ let_go heir2
 wait "${HELD[dead]}" "${HELD[dead2]}" || true
 lab start $victim
 within 20 mode_is $victim direct || fail "$victim is $(state $victim .mode)"
+
+echo "# a node is cut off, and comes back: what it had locked is another's; what it had not locked goes on"
+hold cut n3 ofd w c
+has cut
+probe n3 data
+hold next n1 ofd w c
+lab net n3 drop
+has next 40
+within 5 says next wrote || fail "n1 has the lock, and cannot write"
+lab net n3 up
+within 40 says cut EIO || fail "n3 writes under a lock that n1 has: $(tail -n 3 "${OUT[cut]}")"
+moves n3 data 20 || fail "n3: an open file that held no lock does not go on"
+probe_ended n3 data
+let_go cut
+let_go next
+within 5 free n3 ofd w c || fail "n3 does not get what nobody has"
 
 echo "# three nodes, one lock, one number"
 pids=()
