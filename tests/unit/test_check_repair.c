@@ -261,6 +261,23 @@ static void grow(uint32_t generation)
 	}
 }
 
+/* A directory whose tree has a node between root and leaves, and a file of many extents. */
+static void wide(void)
+{
+	const uint64_t dir = make(root(), "wide", FS_MKDIR, S_IFDIR | 0755, NULL, 0);
+	uint64_t file;
+	char name[64];
+
+	for (uint32_t i = 0; i < 900; i++) {
+		snprintf(name, sizeof(name),
+			"one of many names, which is as long as names can be %u", i);
+		make(dir, name, FS_MKNOD, S_IFREG | 0644, NULL, 0);
+	}
+	file = make(root(), "many extents", FS_MKNOD, S_IFREG | 0644, NULL, 0);
+	for (uint64_t i = 0; i < 80; i++)
+		allocate(file, i * 2 * 4096, 4096);
+}
+
 static int setup_varied(void **state)
 {
 	region = aligned_alloc(4096, MEM_BYTES);
@@ -277,6 +294,7 @@ static int setup_varied(void **state)
 	grow(1);
 	snap(2);
 	grow(2);
+	wide();
 	assert_int_equal(run_sync_close(rs), 0);
 	learn(root(), 0, (const uint8_t *)"/", 1);
 	for (uint32_t i = 0; i < known_count; i++) {
@@ -363,6 +381,15 @@ static void hurt(struct prng *r, char *what, size_t room)
 	}
 }
 
+/* On a volume that has been used for long the journal's ring does not have most blocks any more. */
+static void forget_ring(void)
+{
+	const struct disk_super *s = (const struct disk_super *)sound;
+
+	memset(disk + (le64_get(s->journal_start) + JOURNAL_HEADS) * BLOCK_SIZE, 0,
+		(le64_get(s->journal_blocks) - JOURNAL_HEADS) * BLOCK_SIZE);
+}
+
 static bool told;
 
 /* The damage of this seed; how many acts of it. */
@@ -373,6 +400,8 @@ static uint32_t damage_of(uint64_t seed, char *what, size_t room)
 
 	restore();
 	memset(damaged, 0, sizeof(damaged));
+	if (seed % 4)
+		forget_ring();
 	for (uint32_t i = 0; i < count; i++) {
 		hurt(&r, what, room);
 		if (told)
@@ -512,12 +541,214 @@ static void image_is_written(void **state)
 	write_image(name, ".crashed");
 }
 
+/* ------------------------------------------------------------------ one situation each */
+
+static struct known *find(const char *name)
+{
+	for (uint32_t i = 0; i < known_count; i++)
+		if (!strcmp(known[i].name, name))
+			return &known[i];
+	fail_msg("no %s", name);
+	return NULL;
+}
+
+static void start(void)
+{
+	restore();
+	forget_ring();
+	memset(damaged, 0, sizeof(damaged));
+}
+
+static void lose(uint64_t blkno)
+{
+	memset(disk + blkno * BLOCK_SIZE, 0, BLOCK_SIZE);
+	damaged[blkno] = true;
+}
+
+static uint64_t entries;
+
+static void count_entry(void *ctx, uint64_t key, const uint8_t *value, uint32_t len)
+{
+	entries++;
+}
+
+static void reseal(const void *p)
+{
+	fields_seal(disk + ((const uint8_t *)p - disk) / BLOCK_SIZE * BLOCK_SIZE);
+}
+
+static struct disk_extent *first_extent(uint64_t ino)
+{
+	struct disk_slot s;
+
+	assert_int_equal(inode(ino)->area[1], 0);
+	memcpy(&s, inode(ino)->area + sizeof(struct disk_node), sizeof(s));
+	return (struct disk_extent *)(inode(ino)->area + le16_get(s.off));
+}
+
+static void an_inode_that_had_a_tree_comes_back_with_it(void **state)
+{
+	const struct known *file = find("many extents"), *dir = find("wide");
+	struct content x = {.ino = file->ino};
+
+	start();
+	lose(INO_BLOCK(file->ino));
+	if (INO_BLOCK(dir->ino) != INO_BLOCK(file->ino))
+		lose(INO_BLOCK(dir->ino));
+	fully();
+	assert_mended(0, "lost inodes");
+	assert_true(S_ISREG(le32_get(inode(file->ino)->mode)));
+	tree_each(inode(file->ino)->area, content, &x, NULL);
+	assert_int_equal(x.clusters, 80);
+	assert_false(x.wrong);
+	assert_int_equal(le64_get(inode(file->ino)->size), 159 * 4096);
+	wanted = "many extents";
+	found_ino = 0;
+	tree_each(inode(root())->area, match, NULL, NULL);
+	assert_int_equal(found_ino, file->ino);
+	assert_true(S_ISDIR(le32_get(inode(dir->ino)->mode)));
+	/* But for those that had no tree. */
+	entries = 0;
+	tree_each(inode(dir->ino)->area, count_entry, NULL, NULL);
+	assert_in_range(entries, 900 - 2 * INODES_PER_BLOCK, 900);
+}
+
+static void leaves_that_were_cut_off_fill_the_gap(void **state)
+{
+	const struct known *dir = find("wide");
+	struct disk_slot s;
+	le64 v;
+
+	start();
+	assert_int_equal(inode(dir->ino)->area[1], 2);
+	memcpy(&s, inode(dir->ino)->area + sizeof(struct disk_node), sizeof(s));
+	memcpy(&v, inode(dir->ino)->area + le16_get(s.off), sizeof(v));
+	lose(le64_get(v));
+	fully();
+	assert_mended(0, "a lost node");
+	entries = 0;
+	tree_each(inode(dir->ino)->area, count_entry, NULL, NULL);
+	assert_int_equal(entries, 900);
+}
+
+static void of_two_files_with_one_cluster_each_reads_what_it_read(void **state)
+{
+	const struct known *a = find("file number 5"), *b = find("at the bottom");
+	const uint64_t ours = le64_get(first_extent(b->ino)->start);
+	struct content x = {.ino = b->ino};
+	uint8_t *at;
+
+	start();
+	first_extent(a->ino)->start = le64_of(ours);
+	reseal(first_extent(a->ino));
+	damaged[INO_BLOCK(a->ino)] = true;
+	fully();
+	assert_mended(0, "crossed extents");
+	assert_int_not_equal(
+		le64_get(first_extent(a->ino)->start), le64_get(first_extent(b->ino)->start));
+	tree_each(inode(b->ino)->area, content, &x, NULL);
+	assert_false(x.wrong);
+	at = disk + le64_get(first_extent(a->ino)->start) * BLOCK_SIZE;
+	assert_memory_equal(at, sound + ours * BLOCK_SIZE, BLOCK_SIZE);
+}
+
+static void a_flipped_bit_is_flipped_back(void **state)
+{
+	const uint64_t blkno = INO_BLOCK(root());
+	struct prng r = {77};
+
+	for (uint32_t i = 0; i < 20; i++) {
+		start();
+		disk[blkno * BLOCK_SIZE + prng_below(&r, BLOCK_SIZE)] ^=
+			(uint8_t)(1u << prng_below(&r, 8));
+		fully();
+		assert_mended(0, "a flipped bit");
+		assert_memory_equal(disk + blkno * BLOCK_SIZE + 64, sound + blkno * BLOCK_SIZE + 64,
+			BLOCK_SIZE - 64);
+	}
+}
+
+static void blocks_that_changed_places_go_back(void **state)
+{
+	const uint64_t a = INO_BLOCK(root()), b = INO_BLOCK(find("many extents")->ino);
+	uint8_t t[BLOCK_SIZE];
+
+	start();
+	assert_int_not_equal(a, b);
+	memcpy(t, disk + a * BLOCK_SIZE, BLOCK_SIZE);
+	memcpy(disk + a * BLOCK_SIZE, disk + b * BLOCK_SIZE, BLOCK_SIZE);
+	memcpy(disk + b * BLOCK_SIZE, t, BLOCK_SIZE);
+	fully();
+	assert_mended(0, "swapped blocks"); /* none counts as damaged */
+}
+
+static void a_lost_root_is_made_anew_and_all_is_in_lost_found(void **state)
+{
+	struct known *dir = find("wide");
+
+	start();
+	for (uint32_t i = 0; i < known[0].block_count; i++)
+		lose(known[0].blocks[i]);
+	fully();
+	assert_mended(0, "a lost root");
+	assert_int_equal(le64_get(inode(root())->parent), root());
+	wanted = "lost+found";
+	found_ino = 0;
+	tree_each(inode(root())->area, match, NULL, NULL);
+	assert_int_not_equal(found_ino, 0);
+	entries = 0;
+	tree_each(inode(dir->ino)->area, count_entry, NULL, NULL);
+	assert_int_equal(entries, 900);
+}
+
+static void a_block_that_cannot_be_read_is_written_anew(void **state)
+{
+	const struct known *file = find("many extents");
+	const uint64_t leaf = file->blocks[1];
+
+	start();
+	damaged[leaf] = true;
+	bad_block = leaf;
+	fully();
+	bad_block = NEVER;
+	assert_true(rep.count[PROBLEM_MEDIUM] > 0);
+	assert_mended(0, "a bad block");
+}
+
+static void too_little_memory_is_said_and_nothing_is_written(void **state)
+{
+	const struct check_dev dev = {
+		.read = check_read, .bytes = VOLUME_BYTES, .write = check_write};
+	struct check_options o = {.on_problem = on_problem};
+	struct mem mem;
+
+	start();
+	lose(INO_BLOCK(root()));
+	memcpy(snapshot[0], disk, VOLUME_BYTES);
+	for (size_t bytes = 1 << 20; bytes < 16 << 20; bytes += 1 << 20) {
+		mem_init(&mem, region, bytes);
+		o.mem = &mem;
+		if (!check_repair(&dev, &o, true, &rep))
+			return;
+		assert_memory_equal(snapshot[0], disk, VOLUME_BYTES);
+	}
+	fail();
+}
+
 int main(void)
 {
 	const struct CMUnitTest image[] = {cmocka_unit_test(image_is_written)};
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_damage_is_repaired),
 		cmocka_unit_test(power_may_fail_during_a_repair),
+		cmocka_unit_test(an_inode_that_had_a_tree_comes_back_with_it),
+		cmocka_unit_test(leaves_that_were_cut_off_fill_the_gap),
+		cmocka_unit_test(of_two_files_with_one_cluster_each_reads_what_it_read),
+		cmocka_unit_test(a_flipped_bit_is_flipped_back),
+		cmocka_unit_test(blocks_that_changed_places_go_back),
+		cmocka_unit_test(a_lost_root_is_made_anew_and_all_is_in_lost_found),
+		cmocka_unit_test(a_block_that_cannot_be_read_is_written_anew),
+		cmocka_unit_test(too_little_memory_is_said_and_nothing_is_written),
 	};
 
 	if (getenv("CSVFS_IMAGE"))

@@ -168,6 +168,8 @@ static void mend_flags(struct disk_inode *d)
 		flags &= ~(INODE_TRUNCATE | INODE_KEEP);
 	if (flags & INODE_FREEING)
 		flags &= ~(INODE_TRUNCATE | INODE_ORPHAN);
+	if (!S_ISREG(le32_get(d->mode)) || !(flags & INODE_ORPHAN))
+		flags &= ~INODE_NAMELESS;
 	d->flags = le32_of(flags);
 }
 

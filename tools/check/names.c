@@ -232,19 +232,19 @@ static int mend_flags(struct check *c, uint64_t ino, struct ck_inode *i)
 		return 0;
 	flags = le32_get(d.flags);
 	if (named(c, ino, i)) {
-		flags &= ~gone;
+		flags &= ~(gone | INODE_NAMELESS);
 		if (!i->nlink)
 			d.nlink = le32_of(ck_is_dir(i) ? 2 : i->links);
 	} else if (ck_is_dir(i) && le64_get(d.size)) {
 		/* What is in it is to be found again. */
-		flags &= ~gone;
+		flags &= ~(gone | INODE_NAMELESS);
 		d.nlink = le32_of(2);
 	} else if (!i->nlink && !(flags & gone)) {
 		flags |= INODE_ORPHAN;
 	} else if (i->nlink && (flags & gone) && (i->flags & CK_LISTED)) {
 		d.nlink = le32_of(0);
 	} else if (i->nlink) {
-		flags &= ~gone;
+		flags &= ~(gone | INODE_NAMELESS);
 	} else {
 		return 0;
 	}

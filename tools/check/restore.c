@@ -84,7 +84,8 @@ static bool take_misplaced(
 	const uint64_t other = le64_get(h->blkno);
 	const uint8_t *there;
 
-	there = other < c->block_count && other != blkno ? ck_read(c, other, 0) : NULL;
+	/* On the medium: one of the two may have been put right. */
+	there = other < c->block_count && other != blkno ? ck_read_disk(c, other) : NULL;
 	/* They changed places. */
 	if (there && good(c, there, blkno, magic, owner)) {
 		memcpy(block, there, BLOCK_SIZE);
