@@ -522,27 +522,41 @@ static void collect(void)
 		replied(r->owner);
 }
 
-static void to_the_end(void)
+/* False: nothing will happen any more. */
+static bool one_step(void)
 {
 	struct world *w = run.main;
+	bool did = false;
 
-	do {
-		bool did = false;
+	world_step(w);
+	collect();
+	point();
+	if (prng_below(&run.prng, 2))
+		did = data_done();
+	did = did || world_complete(w) || data_done();
+	collect();
+	point();
+	if (did)
+		return true;
+	if (vol_deadline(w->vol) == NEVER)
+		return false;
+	w->now_ns += 2 * NS_PER_SEC;
+	return true;
+}
 
-		world_step(w);
-		collect();
-		point();
-		if (prng_below(&run.prng, 2))
-			did = data_done();
-		did = did || world_complete(w) || data_done();
-		collect();
-		point();
-		if (did)
-			continue;
-		if (vol_deadline(w->vol) == NEVER)
-			break;
-		w->now_ns += 2 * NS_PER_SEC;
-	} while (!rec.failed && vol_state(w->vol) != VOL_FROZEN);
+static bool goes_on(void)
+{
+	return !rec.failed && vol_state(run.main->vol) != VOL_FROZEN;
+}
+
+static void to_the_end(void)
+{
+	while (goes_on() && one_step())
+		;
+	if (goes_on() && busy())
+		recover_fail("a request is never answered");
+	if (!rec.failed && vol_state(run.main->vol) == VOL_FROZEN)
+		recover_fail(vol_error(run.main->vol));
 }
 
 static void start_base(const struct base *b, bool write_cache)
@@ -603,8 +617,7 @@ static void run_jobs(
 	run.main->hold_places = seed / 4 % 2;
 	commits = run.main->vol->commits;
 	start_jobs(ops, n, seed);
-	while (!rec.failed && busy() && vol_state(run.main->vol) == VOL_READY)
-		to_the_end();
+	to_the_end();
 	if (n == 2) {
 		run.pairs++;
 		run.joined += run.main->vol->commits == commits + 1 && run.states == 3;
@@ -743,8 +756,7 @@ static void reused_chunk(uint64_t seed)
 	}
 	run.runs++;
 	start_jobs(ops, 17, seed);
-	while (!rec.failed && busy() && vol_state(run.main->vol) == VOL_READY)
-		to_the_end();
+	to_the_end();
 	world_abandon(run.main);
 	world_abandon(run.model);
 }
