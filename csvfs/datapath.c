@@ -58,6 +58,7 @@ static void start(struct io *io, const struct fuse_in_header *h, uint64_t fh, ui
 	op->append = op->write && (flags & O_APPEND);
 	op->sync = (flags & O_SYNC) == O_SYNC;
 	op->dsync = flags & O_DSYNC;
+	op->atime = !op->write && !(flags & O_NOATIME) && fuse_ops_atime(d->cfg.fuse);
 	io->start_ns = bdev_now_ns();
 	if (kill)
 		datapath_io_begin_killing(io);
@@ -378,6 +379,26 @@ static void closed(void *ctx, uint64_t handle)
 	pthread_mutex_unlock(&d->lock);
 }
 
+static int64_t read_ns(void *ctx, uint64_t ino)
+{
+	struct datapath *d = ctx;
+	int64_t ns;
+
+	pthread_mutex_lock(&d->lock);
+	ns = dp_read_ns(d->dp, ino);
+	pthread_mutex_unlock(&d->lock);
+	return ns;
+}
+
+static void times_set(void *ctx, uint64_t ino)
+{
+	struct datapath *d = ctx;
+
+	pthread_mutex_lock(&d->lock);
+	dp_times_set(d->dp, ino);
+	pthread_mutex_unlock(&d->lock);
+}
+
 static int64_t touched_ns(void *ctx, uint64_t ino)
 {
 	struct datapath *d = ctx;
@@ -489,6 +510,8 @@ int datapath_start(const struct datapath_config *cfg, struct datapath **out)
 	struct datapath *d = datapath_new(cfg);
 	struct fuse_ops_hooks hooks = {.settle = settle,
 		.touched_ns = touched_ns,
+		.read_ns = read_ns,
+		.times_set = times_set,
 		.zero = zero,
 		.closed = closed,
 		.cluster_bytes = cfg->cluster_bytes,

@@ -264,6 +264,8 @@ static enum dp_verdict enter(struct dp *dp, struct dp_op *op, bool unknown, stru
 	return DP_HANDOVER;
 }
 
+static enum dp_verdict end_read(struct dp *dp, struct dp_op *op, struct dp_now now);
+
 static enum dp_verdict plan(struct dp *dp, struct dp_op *op, struct dp_now now)
 {
 	struct dp_file *f = op->file;
@@ -277,7 +279,7 @@ static enum dp_verdict plan(struct dp *dp, struct dp_op *op, struct dp_now now)
 	case PLAN_IO:
 		return enter(dp, op, false, now);
 	case PLAN_NOTHING:
-		return end(dp, op, op->result);
+		return op->write ? end(dp, op, op->result) : end_read(dp, op, now);
 	case PLAN_ASK:
 		return ask(dp, op);
 	case PLAN_LOCKED:
@@ -354,9 +356,8 @@ enum dp_verdict dp_begin(struct dp *dp, struct dp_op *op, struct dp_now now)
 /* ------------------------------------------------------------------ completion */
 
 /* Told at once, then at most every DP_TOUCH_NS: the last one within that time. */
-static void note_touched(struct dp *dp, struct dp_file *f, struct dp_op *op, struct dp_now now)
+static void tell_soon(struct dp *dp, struct dp_file *f, struct dp_op *op, struct dp_now now)
 {
-	f->touched_wall_ns = now.wall_ns;
 	if (f->touched)
 		return;
 	if (f->told_ns && now.now_ns - f->told_ns < DP_TOUCH_NS) {
@@ -366,7 +367,33 @@ static void note_touched(struct dp *dp, struct dp_file *f, struct dp_op *op, str
 		return;
 	}
 	f->told_ns = now.now_ns;
+	op->note_mtime_ns = f->touched_wall_ns;
+	op->note_atime_ns = f->read_wall_ns;
+	f->touched_wall_ns = f->read_wall_ns = 0;
 	op->note_touched = true;
+}
+
+static void note_touched(struct dp *dp, struct dp_file *f, struct dp_op *op, struct dp_now now)
+{
+	f->touched_wall_ns = now.wall_ns;
+	tell_soon(dp, f, op, now);
+}
+
+/* The core knows which reads set atime; here those are dropped that cannot. */
+static void note_read(struct dp *dp, struct dp_file *f, struct dp_op *op, struct dp_now now)
+{
+	if (!op->atime || (!f->changed && f->read_noted_ns && now.now_ns - f->read_noted_ns < DP_READ_NS))
+		return;
+	f->changed = false;
+	f->read_noted_ns = now.now_ns;
+	f->read_wall_ns = now.wall_ns;
+	tell_soon(dp, f, op, now);
+}
+
+static enum dp_verdict end_read(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	note_read(dp, op->file, op, now);
+	return end(dp, op, op->result);
 }
 
 static enum dp_verdict written(struct dp *dp, struct dp_op *op, struct dp_now now)
@@ -374,6 +401,7 @@ static enum dp_verdict written(struct dp *dp, struct dp_op *op, struct dp_now no
 	struct dp_file *f = op->file;
 	uint64_t cs = dp->cfg.cluster_bytes, end_off = op->off + op->len;
 
+	f->changed = true;
 	op->range.ino = op->ino;
 	op->range.mtime_ns = now.wall_ns;
 	op->range.size = end_off;
@@ -411,7 +439,7 @@ static enum dp_verdict io_ok(struct dp *dp, struct dp_op *op, struct dp_now now)
 	if (is_void(dp, op))
 		return replan(dp, op, now);
 	if (!op->write)
-		return end(dp, op, op->result);
+		return end_read(dp, op, now);
 	if (op->edges) {
 		dp_plan_map_write(op);
 		return enter(dp, op, false, now);
@@ -699,12 +727,13 @@ static void event_range(struct event *ev, enum ev_type type, const struct dp_op 
 	ev->range.size = op->range.size;
 }
 
-static void event_touched(struct event *ev, uint64_t ino, int64_t wall_ns)
+static void event_touched(struct event *ev, uint64_t ino, int64_t mtime_ns, int64_t atime_ns)
 {
 	memset(ev, 0, sizeof(*ev));
 	ev->type = EV_TOUCHED;
 	ev->range.ino = ino;
-	ev->range.mtime_ns = wall_ns;
+	ev->range.mtime_ns = mtime_ns;
+	ev->range.atime_ns = atime_ns;
 }
 
 bool dp_op_event(struct dp_op *op, struct event *ev)
@@ -712,7 +741,7 @@ bool dp_op_event(struct dp_op *op, struct event *ev)
 	if (op->note_written)
 		event_range(ev, EV_WRITTEN, op);
 	else if (op->note_touched)
-		event_touched(ev, op->ino, op->range.mtime_ns);
+		event_touched(ev, op->ino, op->note_mtime_ns, op->note_atime_ns);
 	else
 		return false;
 	op->note_written = op->note_touched = false;
@@ -724,7 +753,8 @@ static void tell_touched(struct dp *dp, struct dp_file *f, struct event *ev)
 {
 	f->touched = false;
 	list_del(&f->tlink);
-	event_touched(ev, f->lf.ino, f->touched_wall_ns);
+	event_touched(ev, f->lf.ino, f->touched_wall_ns, f->read_wall_ns);
+	f->touched_wall_ns = f->read_wall_ns = 0;
 	file_put(dp, f);
 }
 
@@ -764,6 +794,21 @@ bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev)
 		return false;
 	tell_touched(dp, f, ev);
 	return true;
+}
+
+int64_t dp_read_ns(struct dp *dp, uint64_t ino)
+{
+	struct dp_file *f = file_find(dp, ino);
+
+	return f && f->touched ? f->read_wall_ns : 0;
+}
+
+void dp_times_set(struct dp *dp, uint64_t ino)
+{
+	struct dp_file *f = file_find(dp, ino);
+
+	if (f)
+		f->changed = true;
 }
 
 int64_t dp_touched_ns(struct dp *dp, uint64_t ino)

@@ -71,6 +71,7 @@
 
 #define DP_RETRY_NS (5 * NS_PER_SEC)
 #define DP_TOUCH_NS NS_PER_SEC
+#define DP_READ_NS (3600 * NS_PER_SEC) /* a read is told again after that; else only after a change */
 #define DP_ASKS_MAX 8 /* questions for the layout of one file under way at once */
 #define DP_ASKS_IN_VAIN 100 /* answers in a row that do not bring the byte asked for: EIO */
 
@@ -120,6 +121,7 @@ struct dp_op {
 	bool append;	/* O_APPEND: off is found by FS_APPEND */
 	bool sync;	/* O_SYNC: data and all attributes durable when answered */
 	bool dsync;	/* O_DSYNC: data, and what is needed to read it again */
+	bool atime;	/* a read that may set atime */
 	bool zero;	/* write zeros where it is not zero yet, up to the end of the file (rule 9) */
 	void *owner;	/* the caller's */
 
@@ -150,6 +152,7 @@ struct dp_op {
 	bool promised;	 /* holds a promise of layout.h */
 	bool inside, locked, exclusive;
 	bool note_written, note_touched;
+	int64_t note_mtime_ns, note_atime_ns; /* of note_touched */
 	uint64_t seq;	 /* order of arrival */
 	uint64_t drops;	 /* of the file when planned */
 	uint32_t rights; /* of the node when it went inside: dp_rights() */
@@ -248,6 +251,10 @@ bool dp_next_event(struct dp *dp, struct event *ev);
 bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev);
 /* Its time, for this node's own stat; 0: there is none. */
 int64_t dp_touched_ns(struct dp *dp, uint64_t ino);
+/* The same of a read. */
+int64_t dp_read_ns(struct dp *dp, uint64_t ino);
+/* Its times are set: the next read is news again. */
+void dp_times_set(struct dp *dp, uint64_t ino);
 
 /* Zero ranges of an image; for a write also its data (none: op->zero). */
 void dp_fill(const struct dp_op *op, void *image, const void *data);

@@ -15,7 +15,9 @@ struct dp_file {
 	uint32_t inside_count, exclusive_count, lock_waiters, ask_count;
 	bool put_failed;	/* an answer could not be recorded */
 	bool touched;		/* written in place, not told yet; in dp.touched or dp.due */
-	int64_t touched_wall_ns;
+	int64_t touched_wall_ns, read_wall_ns; /* what is to be told; 0: nothing of that kind */
+	bool changed;		/* by us, since a read of it was noted */
+	uint64_t read_noted_ns; /* 0: never */
 	uint64_t touch_due_ns;	/* to be told then */
 	struct list tlink;
 	uint64_t told_ns;	/* when EV_TOUCHED was last given */

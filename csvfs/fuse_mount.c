@@ -172,6 +172,11 @@ uint64_t fuse_ops_root(const struct fuse_ops *f)
 	return f->cfg.root_ino;
 }
 
+bool fuse_ops_atime(const struct fuse_ops *f)
+{
+	return !f->cfg.readonly && !f->cfg.noatime;
+}
+
 static void no_settle(void *ctx, uint64_t ino)
 {
 	(void)ctx;
@@ -208,6 +213,8 @@ void fuse_ops_set_hooks(struct fuse_ops *f, const struct fuse_ops_hooks *h)
 	else
 		f->hooks = (struct fuse_ops_hooks){.settle = no_settle,
 			.touched_ns = no_touched,
+			.read_ns = no_touched,
+			.times_set = no_settle,
 			.zero = no_zero,
 			.closed = no_closed};
 }

@@ -313,6 +313,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
 		rq->attr.ctime_ns = ns_of(st->st_ctim);
 	}
 	ops_of(req)->hooks.settle(ops_of(req)->hooks.ctx, rq->ino);
+	ops_of(req)->hooks.times_set(ops_of(req)->hooks.ctx, rq->ino);
 	frq_post(ops_of(req), q);
 }
 
@@ -638,6 +639,7 @@ void fuse_ops_saw_mode(struct fuse_ops *f, uint64_t ino, uint32_t mode)
 static void stat_of(struct fuse_ops *f, struct stat *st, const struct fs_attr *a)
 {
 	int64_t touched_ns = f->hooks.touched_ns(f->hooks.ctx, a->ino);
+	int64_t read_ns = f->hooks.read_ns(f->hooks.ctx, a->ino);
 	struct fs_attr now = *a;
 
 	if (S_ISREG(a->mode))
@@ -652,10 +654,12 @@ static void stat_of(struct fuse_ops *f, struct stat *st, const struct fs_attr *a
 	st->st_size = (off_t)a->size;
 	st->st_blocks = (blkcnt_t)a->blocks;
 	st->st_blksize = BLKSIZE;
-	st->st_atim = ts_of(a->atime_ns);
 	/* What was written here a moment ago shows here, told to the core or not. 0: nothing was. */
 	if (touched_ns)
 		fs_attr_written(&now, touched_ns);
+	if (read_ns && fs_atime_due(&now, read_ns))
+		now.atime_ns = read_ns;
+	st->st_atim = ts_of(now.atime_ns);
 	st->st_mtim = ts_of(now.mtime_ns);
 	st->st_ctim = ts_of(now.ctime_ns);
 }

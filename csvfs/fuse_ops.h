@@ -66,6 +66,9 @@ void fuse_ops_process(struct fuse_ops *f, void *bytes, size_t len);
 
 uint64_t fuse_ops_root(const struct fuse_ops *f);
 
+/* Whether a read may set atime (neither noatime nor read-only). */
+bool fuse_ops_atime(const struct fuse_ops *f);
+
 /*
  * Whether the file is known to have neither setuid nor setgid, which a write by others than root must
  * take away. Learnt from every answer that shows its mode.
@@ -79,6 +82,10 @@ struct fuse_ops_hooks {
 	void (*settle)(void *ctx, uint64_t ino);
 	/* Time of the newest write that it has not heard of; 0: none. */
 	int64_t (*touched_ns)(void *ctx, uint64_t ino);
+	/* The same of the newest read. */
+	int64_t (*read_ns)(void *ctx, uint64_t ino);
+	/* A SETATTR: the next read may set atime again. */
+	void (*times_set)(void *ctx, uint64_t ino);
 	/*
 	 * Writes zeros to [off, off + len), which lies in one cluster, as far as the file reaches; done()
 	 * is called by the same thread. Only from within fuse_ops_process() and done().

@@ -151,7 +151,7 @@ static bool range_remove(struct node *n, struct list *l, uint64_t off, uint64_t 
 
 static bool nothing_to_commit(const struct file *f)
 {
-	return list_empty(&f->dirty) && !f->size && !f->mtime_ns;
+	return list_empty(&f->dirty) && !f->size && !f->mtime_ns && !f->atime_ns;
 }
 
 static void commit_later(struct node *n, struct file *f, uint64_t at_ns)
@@ -183,6 +183,10 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 		rq->valid |= FS_SET_MTIME;
 		rq->attr.mtime_ns = f->mtime_ns;
 	}
+	if (f->atime_ns) {
+		rq->valid |= FS_SET_ATIME;
+		rq->attr.atime_ns = f->atime_ns;
+	}
 	list_for_each_entry_safe(r, tmp, &f->dirty, struct frange, link) {
 		if (count == EXTENTS_PER_REPLY)
 			break;
@@ -194,7 +198,7 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 	rq->extents = ext;
 	rq->extent_count = count;
 	f->size = 0;
-	f->mtime_ns = 0;
+	f->mtime_ns = f->atime_ns = 0;
 	f->commit_at_ns = list_empty(&f->dirty) ? NEVER : n->now_ns;
 	f->dirty_count = 0;
 	f->commit_in_flight = true;
@@ -245,6 +249,12 @@ static void commit_pump(struct node *n, struct file *f, struct effects *fx)
 		commit_send(n, f, fx);
 }
 
+static void seen(struct file *f, const struct fs_attr *a)
+{
+	f->seen_atime_ns = a->atime_ns;
+	f->seen_change_ns = a->mtime_ns > a->ctime_ns ? a->mtime_ns : a->ctime_ns;
+}
+
 void node_file_commit_reply(
 	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx)
 {
@@ -262,6 +272,8 @@ void node_file_commit_reply(
 	}
 	if (!rp->err) {
 		struct effect *e = effects_add(fx, FX_LAYOUT_SIZE, 0);
+
+		seen(f, &rp->attr);
 
 		e->layout.ino = ino;
 		e->layout.size = rp->attr.size;
@@ -335,6 +347,15 @@ void node_file_commit(struct node *n, const struct event *ev, struct effects *fx
 	commit_pump(n, f, fx);
 }
 
+/* A read that the coordinator would do nothing with is not told. */
+static bool read_counts(const struct file *f, int64_t when_ns)
+{
+	struct fs_attr a = {.atime_ns = f->seen_atime_ns, .ctime_ns = f->seen_change_ns,
+		.mtime_ns = f->mtime_ns ? f->mtime_ns : f->seen_change_ns};
+
+	return fs_atime_due(&a, when_ns);
+}
+
 void node_file_touched(struct node *n, const struct event *ev, struct effects *fx)
 {
 	struct file *f = find(n, ev->range.ino);
@@ -343,7 +364,10 @@ void node_file_touched(struct node *n, const struct event *ev, struct effects *f
 		return;
 	if (ev->range.mtime_ns > f->mtime_ns)
 		f->mtime_ns = ev->range.mtime_ns;
-	commit_later(n, f, n->now_ns + n->cfg.commit_ns);
+	if (ev->range.atime_ns && read_counts(f, ev->range.atime_ns))
+		f->atime_ns = ev->range.atime_ns;
+	if (!nothing_to_commit(f))
+		commit_later(n, f, n->now_ns + n->cfg.commit_ns);
 }
 
 void node_file_times_set(struct node *n, const struct fs_request *rq)
@@ -352,14 +376,21 @@ void node_file_times_set(struct node *n, const struct fs_request *rq)
 
 	if (f && (rq->valid & (FS_SET_MTIME | FS_SET_SIZE)))
 		f->mtime_ns = 0;
+	if (f && (rq->valid & FS_SET_ATIME))
+		f->atime_ns = 0;
 }
 
 void node_file_overlay(struct node *n, struct fs_attr *attr)
 {
 	struct file *f = find(n, attr->ino);
 
-	if (f && f->mtime_ns)
+	if (!f)
+		return;
+	seen(f, attr);
+	if (f->mtime_ns)
 		fs_attr_written(attr, f->mtime_ns);
+	if (f->atime_ns && fs_atime_due(attr, f->atime_ns))
+		attr->atime_ns = f->atime_ns;
 }
 
 void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
@@ -443,6 +474,7 @@ void node_file_created(struct node *n, const struct fs_attr *attr, struct effect
 		f = file_new(n, attr->ino);
 	if (!f)
 		return; /* the coordinator thinks it open; our next CLOSE of it puts that right */
+	seen(f, attr);
 	f->st = FILE_OPEN;
 	f->opens++;
 }
@@ -454,8 +486,10 @@ void node_file_open_reply(
 
 	if (!f || f->st != FILE_OPENING)
 		return;
-	if (!rp->err)
+	if (!rp->err) {
 		f->st = FILE_OPEN;
+		seen(f, &rp->attr);
+	}
 	list_for_each_entry_safe(q, tmp, &f->open_waiters, struct creq, link) {
 		list_del(&q->link);
 		if (!rp->err)

@@ -58,6 +58,8 @@ struct file {
 	uint32_t dirty_count; /* first writes since the last commit was sent */
 	uint64_t size; /* the file is at least this long, not committed yet; 0: nothing */
 	int64_t mtime_ns; /* written in place, not committed yet; 0: no */
+	int64_t atime_ns; /* the same of a read */
+	int64_t seen_atime_ns, seen_change_ns; /* atime and last change, as the coordinator last said */
 	struct list owned; /* ranges given to us to first-write (frange) */
 	struct list dirty; /* first-written, to be committed */
 	struct list flying; /* in the commit that is in flight */

@@ -269,6 +269,17 @@ static void set_written(const struct inode *in, int64_t when_ns)
 	in->d->ctime_ns = le64_of((uint64_t)a.ctime_ns);
 }
 
+static void set_read(const struct inode *in, int64_t when_ns)
+{
+	struct fs_attr a;
+
+	inode_attr(in, &a);
+	if (!fs_atime_due(&a, when_ns))
+		return;
+	inode_dirty(in);
+	in->d->atime_ns = le64_of((uint64_t)when_ns);
+}
+
 int op_layout_commit(struct txn *t, struct vol_req *r)
 {
 	const struct fs_request *rq = &r->rq;
@@ -296,6 +307,8 @@ int op_layout_commit(struct txn *t, struct vol_req *r)
 		grow_to(&in, rq->attr.size);
 	if (rq->valid & FS_SET_MTIME)
 		set_written(&in, rq->attr.mtime_ns);
+	if (rq->valid & FS_SET_ATIME)
+		set_read(&in, rq->attr.atime_ns);
 	if (rq->valid & FS_SET_KILL_SUID)
 		ops_kill_suid(&in);
 	inode_attr(&in, &r->reply.attr);

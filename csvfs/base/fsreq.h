@@ -49,7 +49,7 @@ enum fs_op {
 	FS_OPEN = 40,	       /* ino: this node has it open (not a count) -> attr */
 	FS_CLOSE = 41,	       /* ino: this node has it open no longer; its layout is returned */
 	FS_LAYOUT_GET = 42,    /* ino, off, len, flags = FS_LAYOUT_* -> extents, attr */
-	FS_LAYOUT_COMMIT = 43, /* ino, extents = ranges first-written; attr.size = at least, mtime */
+	FS_LAYOUT_COMMIT = 43, /* ino, extents = ranges first-written; attr.size = at least, mtime, atime */
 	FS_LAYOUT_RETURN = 44, /* ino: the layout is given back, all of it (answer to a recall) */
 	/* ino, len -> off: room of len at the end of the file. Twice would leave a gap: takes a slot. */
 	FS_APPEND = 45,
@@ -132,6 +132,14 @@ static inline void fs_attr_written(struct fs_attr *a, int64_t when_ns)
 		a->ctime_ns = a->mtime_ns = when_ns;
 	else if (when_ns > a->mtime_ns)
 		a->mtime_ns = when_ns;
+}
+
+/* A read at now_ns sets atime: the first one since the file was changed, and one a day (relatime of mount(8)). */
+#define FS_ATIME_AGE_NS (86400ll * 1000000000ll)
+static inline bool fs_atime_due(const struct fs_attr *a, int64_t now_ns)
+{
+	return a->atime_ns <= a->mtime_ns || a->atime_ns <= a->ctime_ns ||
+	       a->atime_ns <= now_ns - FS_ATIME_AGE_NS;
 }
 
 /* State of a range in a layout. */

@@ -111,7 +111,7 @@ enum ev_type {
 	EV_WRITTEN,  /* range: first-written now and not committed yet (data path, no reply wanted) */
 	EV_COMMIT,   /* tag, range: answer FX_BLOCK_DONE when size/state of the range are durable */
 	EV_DRAINED,  /* ino (0: the whole volume): nothing is in flight behind the closed gate */
-	EV_TOUCHED,  /* ino: written in place since the last commit; range.mtime_ns */
+	EV_TOUCHED,  /* ino: written in place since the last commit; range.mtime_ns; or read: atime_ns */
 
 	EV_CTL,	     /* tag, ctl: an administrator's request */
 	EV_STOP,     /* unmounted: leave the cluster in order, then FX_EXIT */
@@ -198,6 +198,7 @@ struct event {
 		struct {
 			uint64_t ino, off, len;
 			int64_t mtime_ns;
+			int64_t atime_ns; /* EV_TOUCHED: when it was read; 0: no news */
 			uint64_t size; /* end of the write: the file is at least this long */
 		} range;
 		uint64_t ino;

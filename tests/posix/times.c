@@ -156,6 +156,13 @@ static long w_write(void)
 {
 	return write(fd_, "x", 1);
 }
+static long w_dsync(void)
+{
+	int fd = open("f", O_WRONLY | O_DSYNC);
+
+	return write(fd, "x", 1) | close(fd);
+}
+
 static long w_write0(void)
 {
 	return write(fd_, "x", 0);
@@ -289,6 +296,7 @@ static const struct {
 	int changes; /* of f */
 } file_ops[] = {
 	{"write", w_write, M | C},
+	{"write to O_DSYNC", w_dsync, M | C},
 	{"write of nothing", w_write0, 0},
 	{"pwrite", w_pwrite_far, M | C},
 	{"ftruncate up", w_ftrunc_up, M | C},
@@ -567,8 +575,6 @@ static void atime(void)
 	MUST(statvfs(".", &sv));
 	if (sv.f_flag & ST_NOATIME)
 		return;
-	if (on_csvfs)
-		return; /* a read does not set atime yet */
 	put("f", "1234");
 	MUST(symlink("f", "s"));
 	MUST(mkdir("d", 0755));

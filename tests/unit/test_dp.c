@@ -9,100 +9,7 @@
 #include <errno.h>
 #include <cmocka.h>
 
-#include "csvfs/dp.h"
-
-#define CS 65536u
-#define BS 512u
-#define REGION (16u << 20)
-#define INO 5
-#define LEASE (100 * NS_PER_SEC)
-
-struct fixture {
-	void *region;
-	struct mem mem;
-	struct dp *dp;
-	struct dp_now now;
-};
-
-static int setup(void **state)
-{
-	struct fixture *x = calloc(1, sizeof(*x));
-	struct dp_config c = {.mem = &x->mem, .cluster_bytes = CS, .block_bytes = BS};
-
-	x->region = aligned_alloc(4096, REGION);
-	mem_init(&x->mem, x->region, REGION);
-	x->dp = dp_create(&c);
-	assert_non_null(x->dp);
-	dp_gate(x->dp, GATE_DIRECT, LEASE);
-	x->now = (struct dp_now){.now_ns = NS_PER_SEC, .wall_ns = 1000};
-	*state = x;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *x = *state;
-
-	dp_check(x->dp);
-	dp_destroy(x->dp);
-	assert_int_equal(x->mem.live, 0);
-	free(x->region);
-	free(x);
-	return 0;
-}
-
-/* [c, c + n) clusters at LUN cluster 100 + c. */
-static void put(struct fixture *x, uint64_t c, uint64_t n, uint32_t state, uint64_t size)
-{
-	struct fs_extent e = {
-		.off = c * CS, .len = n * CS, .lun_off = (100 + c) * CS, .state = state};
-
-	if (state == EXT_HOLE)
-		e.lun_off = 0;
-	assert_int_equal(dp_layout_put(x->dp, INO, c * CS, n * CS, size, &e, 1), 0);
-}
-
-static enum dp_verdict go(struct fixture *x, struct dp_op *op, bool write, uint64_t off, uint32_t len)
-{
-	dp_op_init(op);
-	op->ino = INO;
-	op->write = write;
-	op->off = off;
-	op->len = len;
-	return dp_begin(x->dp, op, x->now);
-}
-
-static enum dp_verdict done(struct fixture *x, struct dp_op *op, enum lun_status st)
-{
-	enum dp_verdict v = dp_done(x->dp, op, st, x->now);
-
-	dp_check(x->dp);
-	return v;
-}
-
-static enum dp_verdict block_done(struct fixture *x, struct dp_op *op, int err)
-{
-	enum dp_verdict v = dp_block_done(x->dp, op, err, x->now);
-
-	dp_check(x->dp);
-	return v;
-}
-
-static bool drained(struct fixture *x, uint64_t ino)
-{
-	struct event ev;
-	bool found = false;
-
-	while (dp_next_event(x->dp, &ev))
-		found |= ev.type == EV_DRAINED && ev.ino == ino;
-	return found;
-}
-
-/* Files keep what is known; the last act of most tests. */
-static void forget(struct fixture *x)
-{
-	dp_layout_drop(x->dp, INO);
-}
+#include "tests/unit/dp_fixture.h"
 
 /* ------------------------------------------------------------------ reads */
 
@@ -547,18 +454,6 @@ static void write_that_extends_is_answered_when_committed(void **state)
 	forget(x);
 }
 
-static enum dp_verdict sync_write(struct fixture *x, struct dp_op *op, uint64_t off, bool sync)
-{
-	dp_op_init(op);
-	op->ino = INO;
-	op->write = true;
-	op->off = off;
-	op->len = 4096;
-	op->sync = sync;
-	op->dsync = true;
-	return dp_begin(x->dp, op, x->now);
-}
-
 static void sync_write_in_place_waits_for_older_first_writes_to_be_committed(void **state)
 {
 	struct fixture *x = *state;
@@ -581,51 +476,6 @@ static void sync_write_in_place_waits_for_older_first_writes_to_be_committed(voi
 	assert_int_equal(sync_write(x, &op, CS, false), DP_SUBMIT);
 	assert_int_equal(done(x, &op, LUN_OK), DP_COMMIT);
 	assert_int_equal(block_done(x, &op, 0), DP_DONE);
-	forget(x);
-}
-
-static void touched_is_told_once_a_second_and_the_last_is_kept(void **state)
-{
-	struct fixture *x = *state;
-	struct event ev;
-	struct dp_op op;
-
-	put(x, 0, 1, EXT_WRITTEN, CS);
-	for (int i = 0; i < 3; i++) {
-		x->now.wall_ns = 1000 + i;
-		assert_int_equal(go(x, &op, true, 0, 4096), DP_SUBMIT);
-		assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
-		assert_int_equal(dp_op_event(&op, &ev), i == 0);
-	}
-	assert_true(dp_touched_ns(x->dp, INO) == 1002);
-	assert_true(dp_take_touched(x->dp, INO, &ev));
-	assert_int_equal(ev.type, EV_TOUCHED);
-	assert_true(ev.range.ino == INO && ev.range.mtime_ns == 1002);
-	assert_false(dp_take_touched(x->dp, INO, &ev));
-	/* Nothing more is written: the last one is told when its time has come. */
-	assert_int_equal(go(x, &op, true, 0, 4096), DP_SUBMIT);
-	assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
-	assert_false(dp_op_event(&op, &ev));
-	assert_null(dp_next_ready(x->dp, x->now.now_ns));
-	assert_false(dp_next_event(x->dp, &ev));
-	x->now.now_ns = dp_deadline(x->dp);
-	assert_null(dp_next_ready(x->dp, x->now.now_ns));
-	assert_true(dp_next_event(x->dp, &ev));
-	assert_int_equal(ev.type, EV_TOUCHED);
-	assert_true(dp_deadline(x->dp) == NEVER);
-	x->now.now_ns += DP_TOUCH_NS;
-	assert_int_equal(go(x, &op, true, 0, 4096), DP_SUBMIT);
-	assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
-	assert_true(dp_op_event(&op, &ev));
-	/* What was not told yet comes before "drained". */
-	assert_int_equal(go(x, &op, true, 0, 4096), DP_SUBMIT);
-	assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
-	dp_layout_close(x->dp, INO);
-	assert_true(dp_next_event(x->dp, &ev));
-	assert_int_equal(ev.type, EV_TOUCHED);
-	assert_true(dp_next_event(x->dp, &ev));
-	assert_int_equal(ev.type, EV_DRAINED);
-	assert_false(dp_next_event(x->dp, &ev));
 	forget(x);
 }
 
@@ -960,7 +810,6 @@ int main(void)
 		T(who_waits_for_a_lock_is_not_overtaken),
 		T(write_that_extends_is_answered_when_committed),
 		T(sync_write_in_place_waits_for_older_first_writes_to_be_committed),
-		T(touched_is_told_once_a_second_and_the_last_is_kept),
 		T(append_learns_its_place_from_the_coordinator),
 		T(closed_file_lets_nobody_in_and_is_drained_when_the_last_is_answered),
 		T(close_of_an_idle_file_is_drained_at_once),

@@ -45,6 +45,31 @@ static struct fs_attr written_at(uint64_t ino, int64_t when_ns)
 	return attr_of(ino);
 }
 
+static struct fs_attr read_at(uint64_t ino, int64_t when_ns)
+{
+	struct fs_request *q = rq(FS_LAYOUT_COMMIT, ino, NULL);
+
+	q->valid = FS_SET_ATIME;
+	q->attr.atime_ns = when_ns;
+	assert_int_equal(run_request(), 0);
+	return attr_of(ino);
+}
+
+static void read_sets_atime_once_after_a_change_and_once_a_day(void **state)
+{
+	uint64_t f = create(root, "f");
+	int64_t made = attr_of(f).ctime_ns;
+	struct fs_attr a = read_at(f, made + 10);
+
+	assert_true(a.atime_ns == made + 10 && a.mtime_ns == made && a.ctime_ns == made);
+	assert_true(read_at(f, made + 20).atime_ns == made + 10);
+	a = written_at(f, made + 30);
+	assert_true(a.atime_ns == made + 10);
+	assert_true(read_at(f, made + 40).atime_ns == made + 40);
+	assert_true(read_at(f, made + 50).atime_ns == made + 40);
+	assert_true(read_at(f, made + 40 + FS_ATIME_AGE_NS).atime_ns == made + 40 + FS_ATIME_AGE_NS);
+}
+
 static struct fs_attr mtime_set(uint64_t ino, int64_t ns)
 {
 	struct fs_request *q = rq(FS_SETATTR, ino, NULL);
@@ -585,6 +610,7 @@ int main(void)
 		T(first_write_gets_space_and_commit_makes_it_written),
 		T(commit_of_other_clusters_than_are_there_now_is_ignored),
 		T(news_of_a_write_turns_no_newer_time_back),
+		T(read_sets_atime_once_after_a_change_and_once_a_day),
 		T(streaming_writer_gets_one_extent_and_space_ahead),
 		T(layout_around_begins_with_the_written_space_before),
 		T(layout_around_keeps_to_the_room_of_the_reply),
