@@ -322,6 +322,7 @@ static void evicted(struct node *n, bool in_session, struct effects *fx)
 {
 	n->evictions++;
 	n->voiding = true;
+	client_void_commits(n->client);
 	n->standing = false;
 	node_held_lost(n, fx);
 	node_file_forget_layouts(n, fx);

@@ -192,6 +192,16 @@ bool client_served(const struct client *c)
 	return c->local || c->session;
 }
 
+void client_void_commits(struct client *c)
+{
+	list_for_each_entry(q, &c->all, struct client_rq, link_all) {
+		if (q->rq.op != FS_LAYOUT_COMMIT)
+			continue;
+		q->rq.extent_count = 0;
+		q->rq.valid &= ~FS_SET_SIZE;
+	}
+}
+
 void client_serve_remote(struct client *c, struct session *s)
 {
 	csv_assert(s->state == SESSION_UP);

@@ -73,6 +73,12 @@ int client_submit(struct client *c, uint64_t tag, const struct fs_request *rq, u
 /* True: it had never been sent, is forgotten, and the caller answers (-EINTR). False: it goes on. */
 bool client_cancel(struct client *c, uint64_t tag);
 
+/*
+ * All rights were lost: a LAYOUT_COMMIT that has not been answered says nothing any more, if it has not been
+ * executed. The space may be another's.
+ */
+void client_void_commits(struct client *c);
+
 /* The coordinator serves us, over this session or in this process: send all that is unanswered. */
 void client_serve_remote(struct client *c, struct session *s);
 void client_serve_local(struct client *c);
