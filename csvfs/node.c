@@ -967,6 +967,9 @@ uint64_t node_deadline(const struct node *n)
 		d = least(d, n->stepped_ns + NODE_AWAKE_NS / 2);
 	if (n->again || n->reclaim == RECLAIM_SENDING || (n->stop == STOP_EXIT && !n->exited))
 		d = 0;
+	/* What a reply made us ask of ourselves, behind local_requests(): nothing else would wake us. */
+	if (n->serving_local && !n->unsure && client_has_local(n->client))
+		d = 0;
 	if (n->exited)
 		d = NEVER;
 	return d;

@@ -244,11 +244,16 @@ static void entry_sent(struct client *c, struct client_rq *e)
 	entry_move(c, e, CLIENT_RQ_SENT);
 }
 
+bool client_has_local(const struct client *c)
+{
+	return c->local && !list_empty(&c->ready);
+}
+
 const struct fs_request *client_next_local(struct client *c, uint64_t *wire_tag)
 {
 	struct client_rq *e;
 
-	if (!c->local || list_empty(&c->ready))
+	if (!client_has_local(c))
 		return NULL;
 	e = list_first_entry(&c->ready, struct client_rq, link);
 	entry_sent(c, e);

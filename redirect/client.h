@@ -92,6 +92,8 @@ bool client_served(const struct client *c);
  * valid until client_answered() with its *wire_tag, or client_down().
  */
 const struct fs_request *client_next_local(struct client *c, uint64_t *wire_tag);
+/* Would that give one? */
+bool client_has_local(const struct client *c);
 
 /*
  * A reply has come: MSG_REPLY's tag and id, or a local one's. True: it ends the request that was
