@@ -13,8 +13,14 @@
 #define KEY_NODE(key) ((key) / INCS)
 #define KEYS_OF(n) (((1 << INCS) - 1) << ((n) * INCS))
 
-short reg; /* the keys that are registered, a bit each */
-short held; /* the keys that have a write in flight, and what it writes: */
+#if N * INCS < 16
+#define KEYS short /* a set of keys, a bit each */
+#else
+#define KEYS int
+#endif
+
+KEYS reg; /* who is registered */
+KEYS held; /* who has a write in flight, and what it writes: */
 byte held_what[N * INCS];
 byte held_value[N * INCS];
 

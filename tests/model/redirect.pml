@@ -37,8 +37,8 @@
 #define PEER 2
 
 byte inc[N];
-short list; /* fence list: the members tell it each other, so it outlives the coordinator */
-short fenced; /* FENCED: proven and drained */
+KEYS list; /* fence list: the members tell it each other, so it outlives the coordinator */
+KEYS fenced; /* FENCED: proven and drained */
 byte coord = NONE; /* the key of the coordinator; NONE: nobody serves */
 byte faults = FAULTS;
 
@@ -46,7 +46,7 @@ byte faults = FAULTS;
 bool path; /* its own */
 byte at; /* its present write: value acked + 1 */
 byte acked;
-short unknown; /* keys under which an older attempt of it may still land */
+KEYS unknown; /* keys under which an older attempt of it may still land */
 byte session = NONE; /* with the peer that has this key */
 
 /* A peer. */

@@ -30,7 +30,7 @@ pan=(-O2 -DNP -DNOFAIR)
 search=(-l)
 if [ -n "$wrong" ]; then
 	flags+=("-D$wrong" -DWRONG)
-	pan=(-O0 -DSAFETY) # to compile is the longer part
+	pan=(-O0 -DSAFETY -DREVERSE) # to compile is the longer part; REVERSE finds the rarest sooner
 	search=()
 fi
 # A switch that no model knows would be a wrong variant that is right.

@@ -28,7 +28,9 @@
  * a STATE reaches the members of one ring at different times. More is allowed than real nodes do: any view is
  * quorate, no head start, nobody waits for silent members.
  *
- * Wrong on purpose: NO_DRAIN, NO_INCARNATION, SERVE_BEFORE_FENCE, CLAIM_BEFORE_FENCE; each must fail.
+ * Wrong on purpose, and each must fail: NO_DRAIN, NO_INCARNATION, SERVE_BEFORE_FENCE, CLAIM_BEFORE_FENCE (it is read
+ * before the fence), and FORGET_PREEMPTED: a fence that ends between PREEMPT and reset, since the view changed,
+ * forgets whom it has preempted; the next one finds no key, and needs no barrier.
  */
 #ifndef N
 #define N 2
@@ -67,18 +69,19 @@ byte epoch[N]; /* of a candidate that has read the claim, and of a coordinator *
 bool sent[N]; /* its own write is on its way; over when the LUN has answered */
 byte work[N]; /* SERVE: whose request the write is for */
 bool drain[N]; /* FENCE: the drain barrier is needed, whatever the fence list says */
-short accused[N]; /* FENCE..: the key of the coordinator that is said to hang, a bit */
+KEYS accused[N]; /* FENCE..: the key of the coordinator that is said to hang, a bit */
 bool redo[N]; /* FENCE..: the view has changed */
 bool frozen[N]; /* lost a split */
 hidden byte i, j; /* used within one step only */
-hidden short lists;
+hidden KEYS lists;
 hidden byte high;
 
 /* What a node believes. */
 byte view[N]; /* nodes, a bit each */
-short told[N]; /* the newest key that each node has told, a bit each */
-short list[N]; /* fence list: keys whose writes may still be in flight */
+KEYS told[N]; /* the newest key that each node has told, a bit each */
+KEYS list[N]; /* fence list: keys whose writes may still be in flight */
 byte seen[N]; /* the highest epoch heard of since the start */
+bool fresh[N]; /* cold: has not seen a coordinator since the start */
 
 /* The world. */
 byte side[N]; /* who is on the same side can talk */
@@ -113,11 +116,12 @@ byte opened; /* the newest epoch that was opened: what S1 and S2 speak of */
 
 #define idle(n, k) (!in(view[n], k) || (!candidate(k) && !coordinator(k) && st[k] != LOST))
 #define no_candidate(n, k) (!in(view[n], k) || !candidate(k))
-#define quiet(n, k) (k == n || idle(n, k))
+#define outside(n, k) (k == n || !in(view[n], k) || !working(k)) /* k did not fence n */
 #define follows(n, k) (!in(view[n], k) || !coordinator(k))
 #define no_request(n, k) (!req[k] || st[k] == OFF || side[k] != side[n])
 #define lower(n, k) (!in(view[n], k) || !coordinator(k) || epoch[k] <= epoch[n])
-#define unused(n, k) (!candidate(k) && !coordinator(k) || !registered(key(k)))
+#define working(k) ((candidate(k) || coordinator(k)) && registered(key(k)))
+#define unused(n, k) !working(k)
 
 /*
  * elect_keeps(): of the registered keys, those of members that are well. Asked for each PREEMPT.
@@ -227,7 +231,7 @@ end:
 	:: atomic {
 		st[me] == FOLLOW && registered(key(me)) && token(me) && every(idle, me) ->
 		st[me] = FENCE;
-		drain[me] = (seen[me] == 0); /* cold: nobody here has seen the last coordinator */
+		drain[me] = fresh[me]; /* whatever was in flight before is unknown to it */
 		stand(me)
 	}
 	:: atomic { /* a fault: somebody believes that the coordinator hangs */
@@ -253,7 +257,11 @@ end:
 		:: else -> break
 		od;
 		lun_preempt(j);
-		list[me] = list[me] | BIT(j) /* until it is drained: should this fence end before its barrier */
+#ifdef FORGET_PREEMPTED
+		drain[me] = true
+#else
+		list[me] = list[me] | BIT(j) /* until it is drained: this fence may end before its barrier */
+#endif
 	}
 	:: atomic {
 		st[me] == FENCE && registered(key(me)) && !redo[me] &&
@@ -288,7 +296,7 @@ end:
 		opened = epoch[me];
 		for (j : 0 .. N - 1) {
 			if
-			:: in(view[me], j) -> seen[j] = epoch[me]
+			:: in(view[me], j) -> seen[j] = epoch[me]; fresh[j] = false
 			:: else
 			fi
 		}
@@ -342,7 +350,7 @@ end:
 	/* ---- the end of an incarnation */
 	:: atomic { /* CONFLICT, or the key is not there when it looks: fenced */
 		st[me] >= FOLLOW && !registered(key(me)) ->
-		frozen[me] = view[me] != ALL && every(quiet, me);
+		frozen[me] = view[me] != ALL && every(outside, me);
 		lose(me)
 	}
 	:: atomic { /* two coordinators in one view: the older one goes */
@@ -393,6 +401,7 @@ inline crash(n)
 	told[n] = 0;
 	list[n] = 0;
 	seen[n] = 0;
+	fresh[n] = true;
 	req[n] = false
 }
 
@@ -425,7 +434,8 @@ inline merge(at)
 				fi
 			}
 			lists = lists | list[i];
-			high = (seen[i] > high -> seen[i] : high)
+			high = (seen[i] > high -> seen[i] : high);
+			fresh[i] = fresh[i] && every(follows, i)
 		:: else
 		fi
 	}
@@ -486,6 +496,9 @@ init {
 		epoch[0] = 1;
 		claim = 1;
 		opened = 1;
+#ifdef STARTING
+		crash(1); /* one fault more, always this one */
+#endif
 		for (i : 0 .. N - 1) {
 			run node(i);
 			run fate(i)
