@@ -58,6 +58,19 @@ const struct member_node *elect_standing(const struct member *m)
 	return first;
 }
 
+bool elect_all_heard(const struct member *m)
+{
+	const struct member_view *v = member_view(m);
+
+	for (uint32_t i = 0; i < v->count; i++) {
+		const struct member_node *n = member_find(m, v->nodes[i]);
+
+		if (!n || !n->heard)
+			return false;
+	}
+	return true;
+}
+
 uint32_t elect_others(const struct member *m, uint32_t node)
 {
 	uint32_t count = 0;

@@ -25,6 +25,11 @@ const struct member_node *elect_coordinator(const struct member *m);
 
 /* The CANDIDATE that was delivered first in this view; NULL: none. */
 const struct member_node *elect_standing(const struct member *m);
+/*
+ * Each member of the view has told us its STATE since it appeared. One that has not (it hangs, and we came
+ * later) has rights of the last coordinator's that we do not know, and will not be asked to reclaim.
+ */
+bool elect_all_heard(const struct member *m);
 /* Members that are CANDIDATE or more, beside `node` and who is accused. */
 uint32_t elect_others(const struct member *m, uint32_t node);
 

@@ -67,7 +67,7 @@ static void standing(struct takeover *t, struct effects *fx)
 	}
 	if (elect_others(t->m, takeover_self(t)))
 		return;
-	if (released && !t->m->victim_count && !t->m->victims_overflow) {
+	if (released && !t->m->victim_count && !t->m->victims_overflow && elect_all_heard(t->m)) {
 		trace(t->cfg.trace, TRACE_INFO, "node %u gave up epoch %llu in order -> no fence",
 			released->node, (unsigned long long)released->state.epoch);
 		t->in_order = true;

@@ -275,7 +275,10 @@ void node_lock_check(const struct node *n)
 	uint32_t waiting = 0;
 
 	lock_check(&n->locks);
-	list_for_each_entry (q, &n->lreqs, struct lreq, link)
+	list_for_each_entry (q, &n->lreqs, struct lreq, link) {
 		waiting += !list_empty(&q->w.link);
+		/* Nobody waits in the name of a node that has gone. */
+		csv_assert(n->peers[q->w.want.key.idx].node == q->node);
+	}
 	csv_assert(waiting == n->locks.waits);
 }

@@ -375,6 +375,8 @@ void node_peers_departed(struct node *n, struct effects *fx)
 			bool clean = left_cleanly(n, p, m);
 
 			p->served = p->reclaimed = p->entitled = false;
+			/* Here: its place may be another's before its session is seen to end. */
+			node_lock_forget_waiters(n, p->node);
 			p->evicting = true;
 			p->evicted_ns = n->now_ns + (clean ? 0 : n->cfg.lease_ns + NS_PER_SEC);
 			/*
@@ -399,4 +401,13 @@ void node_peers_departed(struct node *n, struct effects *fx)
 		drop_rights(n, i, true);
 		memset(p, 0, sizeof(*p));
 	}
+}
+
+bool node_gave_up(const struct node *n, uint32_t node)
+{
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		if (n->peers[i].node == node)
+			return !n->peers[i].reclaimed;
+	}
+	return true;
 }

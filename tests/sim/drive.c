@@ -523,14 +523,29 @@ struct held_event {
 	struct event ev;
 };
 
+/*
+ * A term begins: whoever has not reclaimed by now is given up, be it that it was fenced, or that it has no path and
+ * no way to the new coordinator. What it had not synced may go.
+ */
+static void term_begins(struct sim *s, struct snode *n)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		if (i != n->id && s->n[i].up && node_gave_up(n->core, i))
+			load_node_evicted(s, &s->n[i]);
+	}
+}
+
 static void one_step(struct sim *s, struct snode *n, struct event *ev)
 {
 	uint64_t life = n->life_nr;
+	bool serves = node_coordinates(n->core);
 
 	ev->now_ns = s->now_ns;
 	ev->wall_ns = (int64_t)s->now_ns + 1000000000000000000ll;
 	node_step(n->core, ev, &n->fx);
 	node_check(n->core);
+	if (!serves && node_coordinates(n->core))
+		term_begins(s, n);
 	for (uint32_t i = 0; i < n->fx.count && n->up && n->life_nr == life; i++)
 		carry_out(s, n, &n->fx.fx[i]);
 	if (n->up && n->life_nr == life && node_evictions(n->core) != n->evictions) {
