@@ -264,7 +264,7 @@ init {
 		run peer(2);
 		run target()
 	}
-#ifndef WRONG
+#ifndef SAFETY
 	timeout; /* L2 */
 	assert(acked == VALUES && block == VALUES && held == 0 && unknown == 0 && list == 0 && coord != NONE)
 #endif

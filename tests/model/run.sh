@@ -2,6 +2,7 @@
 # Check a Promela model with spin, exhaustively.
 #
 #   run.sh MODEL.pml [NAME[=VALUE]...]           every order of events is tried: there is no error
+#   run.sh --safety MODEL.pml [NAME=VALUE..]     the same, but runs need not end: for larger models
 #   run.sh --wrong NAME MODEL.pml [NAME=VALUE..] the model made wrong on purpose: a counterexample is found
 #
 # The first also checks that every run ends (pan -l: no cycle at all, since none is marked as progress) and
@@ -9,8 +10,11 @@
 # CSVFS_MODEL_TRAIL=1 prints each of its steps.
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-wrong=
-if [ "$1" = --wrong ]; then
+wrong= safety=
+if [ "$1" = --safety ]; then
+	safety=1
+	shift
+elif [ "$1" = --wrong ]; then
 	wrong=$2
 	shift 2
 fi
@@ -29,8 +33,13 @@ flags=("${@/#/-D}")
 pan=(-O2 -DNP -DNOFAIR)
 search=(-l)
 if [ -n "$wrong" ]; then
-	flags+=("-D$wrong" -DWRONG)
+	flags+=("-D$wrong" -DSAFETY)
 	pan=(-O0 -DSAFETY -DREVERSE) # to compile is the longer part; REVERSE finds the rarest sooner
+	search=()
+fi
+if [ -n "$safety" ]; then
+	flags+=(-DSAFETY)
+	pan=(-O2 -DSAFETY -DCOLLAPSE)
 	search=()
 fi
 # A switch that no model knows would be a wrong variant that is right.

@@ -43,6 +43,13 @@
 #endif
 #include "lun.pml"
 
+/* SAFETY: only S1 and S2; a node may stay away after INCS lives. Three nodes need it: no fairness, no end. */
+#ifdef SAFETY
+#define LIVES && inc[me] < INCS
+#else
+#define LIVES
+#endif
+
 #define NONE 255
 #define ALL ((1 << N) - 1)
 
@@ -215,7 +222,7 @@ end:
 
 	/* ---- a path: announced, then registered */
 	:: atomic {
-		st[me] == OUT && path[me] && !frozen[me] && token(me) ->
+		st[me] == OUT && path[me] && !frozen[me] && token(me) LIVES ->
 		inc[me]++;
 		assert(inc[me] <= INCS);
 		st[me] = COMING;
@@ -505,7 +512,7 @@ init {
 		}
 		run target()
 	}
-#ifndef WRONG
+#ifndef SAFETY
 	timeout; /* L1 */
 	assert(held == 0 && every(well_off, 0));
 	i = each(serving, 0);
