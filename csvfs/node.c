@@ -14,10 +14,6 @@
 #include "csvfs/base/assert.h"
 #include "csvfs/node_int.h"
 
-#define STOP_FILES_NS (10 * NS_PER_SEC)
-/* Nobody else may need long to see us go; the claim and the key are worth waiting for. */
-#define STOP_TAKEOVER_NS (20 * NS_PER_SEC)
-
 static uint64_t or_default(uint64_t v, uint64_t d)
 {
 	return v ? v : d;
@@ -36,11 +32,14 @@ static bool make_parts(struct node *n)
 {
 	const struct node_config *cfg = &n->cfg;
 	struct member_config mc = {.trace = n->trace, .standalone = cfg->standalone};
-	struct takeover_config tc = {.trace = n->trace, .member = &n->member, .mem = n->mem,
-		.standalone = cfg->standalone, .no_reservations = !cfg->reservations,
+	struct takeover_config tc = {.trace = n->trace,
+		.member = &n->member,
+		.mem = n->mem,
+		.standalone = cfg->standalone,
+		.no_reservations = !cfg->reservations,
 		.tag_seed = cfg->life & 0xffffff};
-	struct client_config cc = {.mem = n->mem, .trace = n->trace, .node = cfg->node,
-		.life = cfg->life};
+	struct client_config cc = {
+		.mem = n->mem, .trace = n->trace, .node = cfg->node, .life = cfg->life};
 
 	memcpy(mc.uuid, cfg->uuid, 16);
 	mc.self.node = cfg->node;
@@ -51,8 +50,7 @@ static bool make_parts(struct node *n)
 	member_init(&n->member, &mc);
 	memcpy(tc.uuid, cfg->uuid, 16);
 	n->tk = takeover_create(&tc);
-	n->sessions = sessions_create(
-		n->mem, cfg->uuid, cfg->node, cfg->name, cfg->life, n->trace);
+	n->sessions = sessions_create(n->mem, cfg->uuid, cfg->node, cfg->name, cfg->life, n->trace);
 	n->client = client_create(&cc);
 	return n->tk && n->sessions && n->client;
 }
@@ -78,238 +76,16 @@ struct node *node_create(const struct node_config *cfg, struct mem *mem, const s
 	return make_parts(n) ? n : NULL;
 }
 
-/* ------------------------------------------------------------------ requests to the coordinator */
-
-void node_reply_err(struct node *n, uint64_t tag, int32_t err, struct effects *fx)
-{
-	struct fs_reply *rp = effects_alloc(fx, sizeof(*rp));
-
-	memset(rp, 0, sizeof(*rp));
-	rp->err = err;
-	effects_add(fx, FX_REPLY, tag)->reply = rp;
-}
-
-static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx);
-
-void node_ask_as(
-	struct node *n, const struct creq *as, const struct fs_request *rq, struct effects *fx)
-{
-	struct creq *q = mem_alloc(n->mem, sizeof(*q));
-	int err = -ENOMEM;
-
-	if (q) {
-		*q = *as;
-		q->id = ++n->creq_count;
-		q->ino = rq->ino;
-		q->off = rq->off;
-		q->len = rq->len;
-		q->op = rq->op;
-		q->since_ns = n->now_ns;
-		list_add_tail(&q->link, &n->creqs);
-		err = client_submit(n->client, q->id, rq, n->now_ns);
-	}
-	if (!err)
-		return;
-	if (q) {
-		struct fs_reply rp = {.err = err};
-
-		creq_done(n, q, &rp, fx);
-	} else if (as->tag) {
-		node_reply_err(n, as->tag, err, fx);
-	}
-}
-
-void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs_request *rq,
-	struct effects *fx)
-{
-	node_ask_as(n, &(struct creq){.kind = kind, .tag = tag}, rq, fx);
-}
-
-static struct creq *creq_find(struct node *n, uint64_t id)
-{
-	list_for_each_entry(q, &n->creqs, struct creq, link) {
-		if (q->id == id)
-			return q;
-	}
-	return NULL;
-}
-
-/* Copied: an effect outlives the frame that the reply came in. */
-static void reply_kernel(struct node *n, uint64_t tag, const struct fs_reply *rp, struct effects *fx)
-{
-	struct fs_reply *out = effects_alloc(fx, sizeof(*out));
-
-	*out = *rp;
-	if (rp->data_len) {
-		out->data = effects_alloc(fx, rp->data_len);
-		memcpy(out->data, rp->data, rp->data_len);
-	}
-	if (rp->extent_count) {
-		uint32_t bytes = rp->extent_count * (uint32_t)sizeof(*rp->extents);
-
-		out->extents = effects_alloc(fx, bytes);
-		memcpy(out->extents, rp->extents, bytes);
-	}
-	effects_add(fx, FX_REPLY, tag)->reply = out;
-}
-
-static void creq_layout(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx)
-{
-	struct fs_request rq = {.op = q->op, .ino = q->ino, .off = q->off, .len = q->len};
-	uint32_t bytes = rp->extent_count * (uint32_t)sizeof(*rp->extents);
-
-	if (bytes) {
-		struct fs_extent *copy = effects_alloc(fx, bytes);
-
-		memcpy(copy, rp->extents, bytes);
-		rp->extents = copy;
-	}
-	node_file_layout_reply(n, q->ino, &rq, rp, fx);
-	reply_kernel(n, q->tag, rp, fx);
-}
-
-static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx)
-{
-	list_del(&q->link);
-	switch (q->kind) {
-	case CQ_CREATE:
-		if (!rp->err)
-			node_file_created(n, &rp->attr, fx);
-		/* fall through */
-	case CQ_KERNEL:
-		if (!rp->err && rp->attr.ino)
-			node_file_overlay(n, &rp->attr);
-		reply_kernel(n, q->tag, rp, fx);
-		break;
-	case CQ_LAYOUT:
-		creq_layout(n, q, rp, fx);
-		break;
-	case CQ_OPEN:
-		node_file_open_reply(n, q->ino, rp, fx);
-		break;
-	case CQ_CLOSE:
-		node_file_close_reply(n, q->ino, fx);
-		break;
-	case CQ_COMMIT:
-		node_file_commit_reply(n, q->ino, rp, fx);
-		break;
-	case CQ_RETURN:
-		node_file_return_reply(n, q->ino, fx);
-		break;
-	case CQ_LOCK:
-		node_held_answer(n, q, rp, fx);
-		break;
-	}
-	/* Who waits for another process's lock is not stalled. */
-	if (q->kind != CQ_LOCK && n->now_ns - q->since_ns > n->stats.meta_stall_ns)
-		n->stats.meta_stall_ns = n->now_ns - q->since_ns;
-	n->stats.meta_ops++;
-	mem_free(n->mem, q, sizeof(*q));
-}
-
-void node_answer(struct node *n, uint64_t wire_tag, const struct fs_reqid *id, struct fs_reply *rp,
-	struct effects *fx)
-{
-	uint64_t tag;
-	struct creq *q;
-
-	if (!client_answered(n->client, wire_tag, id, n->now_ns, &tag))
-		return;
-	q = creq_find(n, tag);
-	if (q)
-		creq_done(n, q, rp, fx);
-}
-
-static void on_request(struct node *n, const struct event *ev, struct effects *fx)
-{
-	switch (ev->rq->op) {
-	case FS_OPEN:
-		node_file_open(n, ev->tag, ev->rq, fx);
-		return;
-	case FS_CLOSE:
-		node_held_closed(n, ev->rq, fx);
-		node_file_close(n, ev->tag, ev->rq, fx);
-		return;
-	case FS_FSYNC:
-		node_file_fsync(n, ev->tag, ev->rq, fx);
-		return;
-	case FS_LAYOUT_GET:
-		node_ask(n, CQ_LAYOUT, ev->tag, ev->rq, fx);
-		return;
-	case FS_CREATE:
-		node_ask(n, CQ_CREATE, ev->tag, ev->rq, fx);
-		return;
-	case FS_LOCK:
-	case FS_UNLOCK:
-	case FS_GETLK:
-		node_held_request(n, ev->tag, ev->rq, fx);
-		return;
-	case FS_LAYOUT_COMMIT:
-	case FS_LAYOUT_RETURN:
-	case FS_FREE_ORPHAN:
-	case FS_LOCK_CANCEL:
-	case FS_NONE:
-		node_reply_err(n, ev->tag, -EINVAL, fx);
-		return;
-	case FS_LOOKUP:
-	case FS_GETATTR:
-	case FS_READLINK:
-	case FS_READDIR:
-	case FS_STATFS:
-	case FS_GETXATTR:
-	case FS_LISTXATTR:
-	case FS_LSEEK:
-	case FS_SETATTR:
-		node_file_times_set(n, ev->rq);
-		node_ask(n, CQ_KERNEL, ev->tag, ev->rq, fx);
-		return;
-	case FS_MKNOD:
-	case FS_MKDIR:
-	case FS_SYMLINK:
-	case FS_LINK:
-	case FS_UNLINK:
-	case FS_RMDIR:
-	case FS_RENAME:
-	case FS_SETXATTR:
-	case FS_REMOVEXATTR:
-	case FS_FALLOCATE:
-	case FS_APPEND:
-		break;
-	}
-	node_ask(n, CQ_KERNEL, ev->tag, ev->rq, fx);
-}
-
-/* A process that waits was killed. What may have been executed goes on; its answer is not missed. */
-static void on_cancel(struct node *n, uint64_t tag, struct effects *fx)
-{
-	list_for_each_entry(q, &n->creqs, struct creq, link) {
-		if (q->kind == CQ_LOCK && q->tag == tag) {
-			node_held_cancel(n, q, fx);
-			return;
-		}
-		if (q->kind <= CQ_CREATE && q->tag == tag) {
-			if (client_cancel(n->client, q->id)) {
-				list_del(&q->link);
-				node_reply_err(n, tag, -EINTR, fx);
-				mem_free(n->mem, q, sizeof(*q));
-			}
-			return;
-		}
-	}
-	node_data_cancel(n, tag, fx);
-}
-
 /* ------------------------------------------------------------------ sessions */
 
-static void session_notes(struct node *n, struct effects *fx);
 static void evicted(struct node *n, bool in_session, struct effects *fx);
 
 void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx)
 {
 	if (!n->served_epoch || epoch <= n->served_epoch + 1)
 		return;
-	trace(n->trace, TRACE_ERROR, "epoch %lu, we were served in %lu last: our layouts are void", epoch,
-		n->served_epoch);
+	trace(n->trace, TRACE_ERROR, "epoch %lu, we were served in %lu last: our layouts are void",
+		epoch, n->served_epoch);
 	evicted(n, true, fx);
 	n->served_epoch = 0;
 }
@@ -328,12 +104,12 @@ static void evicted(struct node *n, bool in_session, struct effects *fx)
 	node_file_forget_layouts(n, fx);
 	if (n->coord && !in_session) {
 		session_drop(n->coord, "evicted: starts over", fx);
-		session_notes(n, fx);
+		node_session_notes(n, fx);
 	}
 }
 
-static void on_message(struct node *n, struct session *s, const struct msg *m, uint64_t data,
-	struct effects *fx)
+static void on_message(
+	struct node *n, struct session *s, const struct msg *m, uint64_t data, struct effects *fx)
 {
 	switch (m->type) {
 	case MSG_REQUEST:
@@ -371,7 +147,8 @@ static void on_message(struct node *n, struct session *s, const struct msg *m, u
 		return;
 	case MSG_VOID:
 		if (s == n->coord && n->reclaim == RECLAIM_SENT) {
-			trace(n->trace, TRACE_ERROR, "our layouts are void: others went on without us");
+			trace(n->trace, TRACE_ERROR,
+				"our layouts are void: others went on without us");
 			evicted(n, true, fx);
 			n->reclaim = RECLAIM_SENDING;
 			n->reclaim_at = NULL;
@@ -411,15 +188,15 @@ static void coord_down(struct node *n)
 	n->reclaim_at = NULL;
 }
 
-static void session_notes(struct node *n, struct effects *fx)
+void node_session_notes(struct node *n, struct effects *fx)
 {
 	struct session *s;
 	enum session_note note;
 
 	while ((note = sessions_note(n->sessions, &s)) != SESSION_NOTE_NONE) {
 		if (note == SESSION_NOTE_UP && s == n->coord) {
-			n->reclaim = io_path_look(&n->path, &n->reclaim_look) ? RECLAIM_LOOKING :
-									       RECLAIM_SENDING;
+			n->reclaim = io_path_look(&n->path, &n->reclaim_look) ? RECLAIM_LOOKING
+									      : RECLAIM_SENDING;
 			n->reclaim_at = NULL;
 			n->reclaim_count = 0;
 			node_reclaim_epoch(n, n->coord_epoch, fx);
@@ -448,7 +225,7 @@ static void on_net(struct node *n, const struct event *ev, struct effects *fx)
 	const struct msg *m = sessions_event(n->sessions, ev, fx, &s);
 
 	/* What the event did to the session comes before the message that came over it. */
-	session_notes(n, fx);
+	node_session_notes(n, fx);
 	if (m)
 		on_message(n, s, m, ev->type == EV_NET_MSG ? ev->net.data : 0, fx);
 }
@@ -475,7 +252,7 @@ static void reclaim_send(struct node *n, struct effects *fx)
 			n->reclaim_at = f;
 			continue;
 		}
-		list_for_each_entry(r, &f->owned, struct frange, link) {
+		list_for_each_entry (r, &f->owned, struct frange, link) {
 			if (count == WIRE_RANGES_MAX)
 				break;
 			ranges[count++] = (struct msg_range){r->off, r->len};
@@ -485,8 +262,8 @@ static void reclaim_send(struct node *n, struct effects *fx)
 		m.reclaim.ino = f->ino;
 		m.reclaim.open = true;
 		/* On its way back: nothing is done under it, and it may have arrived. */
-		m.reclaim.holder = f->layout != LAYOUT_NONE && f->layout != LAYOUT_RETURNING &&
-				   !f->voided;
+		m.reclaim.holder =
+			f->layout != LAYOUT_NONE && f->layout != LAYOUT_RETURNING && !f->voided;
 		m.reclaim.blank = m.reclaim.holder;
 		m.reclaim.range_count = m.reclaim.holder ? count : 0;
 		m.reclaim.ranges = ranges;
@@ -504,7 +281,8 @@ static void reclaim_send(struct node *n, struct effects *fx)
 	(void)session_send(n->coord, &m, 0, 0, fx);
 	n->reclaim = RECLAIM_SENT;
 	n->reclaim_at = NULL;
-	trace(n->trace, TRACE_INFO, "reclaimed %u files at node %u", n->reclaim_count, n->coord->peer);
+	trace(n->trace, TRACE_INFO, "reclaimed %u files at node %u", n->reclaim_count,
+		n->coord->peer);
 }
 
 /* One outgoing session, to whoever coordinates; none while that is us or nobody. */
@@ -518,7 +296,7 @@ static void follow(struct node *n, struct effects *fx)
 		trace(n->trace, TRACE_INFO, "session to node %u ends: it coordinates no longer",
 			n->coord_node);
 		session_close(n->coord, "you coordinate no longer", fx);
-		session_notes(n, fx);
+		node_session_notes(n, fx);
 		coord_down(n);
 		n->coord = NULL;
 		n->coord_node = 0;
@@ -624,121 +402,10 @@ static void path_step(struct node *n, struct effects *fx)
 	tell_path(n, fx);
 }
 
-/* ------------------------------------------------------------------ leaving */
-
-static void exit_now(struct node *n, int32_t err, const char *text, struct effects *fx)
-{
-	struct effect *e;
-
-	if (n->exited)
-		return;
-	n->exited = true;
-	if (text != n->exit_text)
-		trace_format(n->exit_text, sizeof(n->exit_text), "%s", text);
-	e = effects_add(fx, FX_EXIT, 0);
-	e->net.err = err;
-	e->net.bytes = n->exit_text;
-	e->net.len = (uint32_t)strlen(n->exit_text);
-}
-
-static void stop_one(struct node *n, struct effects *fx)
-{
-	struct effect *e;
-	bool late = n->now_ns >= n->stop_at_ns;
-
-	switch (n->stop) {
-	case STOP_NO:
-		return;
-	case STOP_FILES:
-		node_file_close_all(n, fx);
-		if ((n->files.count || !list_empty(&n->creqs)) && !late)
-			return;
-		n->stop = STOP_TAKEOVER;
-		n->stop_at_ns = n->now_ns + STOP_TAKEOVER_NS;
-		takeover_stop(n->tk);
-		return;
-	case STOP_TAKEOVER:
-		if (takeover_state(n->tk) != TK_STOPPED && takeover_state(n->tk) != TK_REFUSED && !late)
-			return;
-		sessions_stop(n->sessions, "unmounted", fx);
-		session_notes(n, fx);
-		if (n->path.st != PST_UP || !n->cfg.reservations) {
-			n->stop = STOP_EXIT;
-			return;
-		}
-		n->stop = STOP_HOLDER;
-		n->stop_tag = node_lun(n, TAG_NODE, LUN_PR_READ_RESERVATION, fx, &e);
-		return;
-	case STOP_HOLDER:
-	case STOP_UNREGISTER:
-		if (late)
-			n->stop = STOP_EXIT;
-		return;
-	case STOP_EXIT:
-		if (n->exit_err)
-			exit_now(n, n->exit_err, n->exit_text, fx);
-		else
-			exit_now(n, 0, "unmounted", fx);
-		return;
-	}
-}
-
-void node_refuse_mount(struct node *n, int32_t err, const char *text)
-{
-	if (n->ever_served || n->stop != STOP_NO)
-		return;
-	n->exit_err = err;
-	trace_format(n->exit_text, sizeof(n->exit_text), "%s", text);
-	n->stop = STOP_FILES;
-	n->stop_at_ns = n->now_ns;
-	n->again = true;
-}
-
-static void stop_step(struct node *n, struct effects *fx)
-{
-	enum stop_st was = n->stop;
-
-	stop_one(n, fx);
-	if (n->stop != was)
-		n->again = true;
-}
-
-/*
- * Our key goes, but not with a reservation that others still need: if we hold it and are not alone,
- * the next coordinator preempts our key, which harms nobody.
- */
-static bool stop_lun_done(struct node *n, const struct event *ev, struct effects *fx)
-{
-	uint64_t ours = io_path_key(n->cfg.node, n->path.incarnation);
-	struct effect *e;
-
-	if (!n->stop_tag || ev->tag != n->stop_tag)
-		return false;
-	n->stop_tag = 0;
-	/* Not executed (a unit attention, after somebody's reset): again. The state's end sets the limit. */
-	if (ev->lun.status == LUN_RETRY) {
-		n->stop_tag = node_lun(n, TAG_NODE, n->stop == STOP_HOLDER ? LUN_PR_READ_RESERVATION :
-				LUN_PR_UNREGISTER, fx, &e);
-		e->lun.key = ours;
-		return true;
-	}
-	if (n->stop == STOP_HOLDER && ev->lun.status == LUN_OK &&
-		(member_view(&n->member)->count <= 1 || !ev->lun.key_count ||
-			ev->lun.keys[0] != ours)) {
-		n->stop = STOP_UNREGISTER;
-		n->stop_tag = node_lun(n, TAG_NODE, LUN_PR_UNREGISTER, fx, &e);
-		e->lun.key = ours;
-		return true;
-	}
-	n->unregistered = n->stop == STOP_UNREGISTER && ev->lun.status == LUN_OK;
-	n->stop = STOP_EXIT;
-	return true;
-}
-
 /* ------------------------------------------------------------------ the step */
 
-uint64_t node_lun(struct node *n, enum tag_owner owner, enum lun_op op, struct effects *fx,
-	struct effect **e)
+uint64_t node_lun(
+	struct node *n, enum tag_owner owner, enum lun_op op, struct effects *fx, struct effect **e)
 {
 	uint64_t tag = TAG(owner, ++n->lun_count);
 
@@ -774,7 +441,7 @@ static void on_lun_done(struct node *n, const struct event *ev, struct effects *
 		(void)node_server_lun_done(n, ev, fx);
 		return;
 	case TAG_NODE:
-		if (io_path_event(&n->path, ev, fx) || stop_lun_done(n, ev, fx))
+		if (io_path_event(&n->path, ev, fx) || node_stop_lun_done(n, ev, fx))
 			return;
 		(void)node_data_lun_done(n, ev, fx);
 		return;
@@ -799,10 +466,10 @@ static void dispatch(struct node *n, const struct event *ev, struct effects *fx)
 	case EV_CPG_DOWN:
 		break; /* member_event() has had it */
 	case EV_REQUEST:
-		on_request(n, ev, fx);
+		node_kernel_request(n, ev, fx);
 		break;
 	case EV_CANCEL:
-		on_cancel(n, ev->tag, fx);
+		node_kernel_cancel(n, ev->tag, fx);
 		break;
 	case EV_LUN_DONE:
 		on_lun_done(n, ev, fx);
@@ -835,10 +502,7 @@ static void dispatch(struct node *n, const struct event *ev, struct effects *fx)
 		node_ctl(n, ev, fx);
 		break;
 	case EV_STOP:
-		if (n->stop == STOP_NO) {
-			n->stop = STOP_FILES;
-			n->stop_at_ns = n->now_ns + STOP_FILES_NS;
-		}
+		node_leave(n);
 		break;
 	}
 }
@@ -852,25 +516,6 @@ static void local_requests(struct node *n, struct effects *fx)
 	while (n->serving_local && !n->unsure && effects_room(fx, 16, 128u << 10) &&
 		(rq = client_next_local(n->client, &wire_tag)))
 		node_server_request(n, n->cfg.node, true, wire_tag, rq, fx);
-}
-
-static void expire_held(struct node *n, struct effects *fx)
-{
-	uint64_t id, before;
-
-	if (!n->cfg.hold_ns || n->now_ns < n->cfg.hold_ns)
-		return;
-	before = n->now_ns - n->cfg.hold_ns;
-	node_held_expire(n, before, fx);
-	while (effects_room(fx, 4, 4096) && client_next_expired(n->client, before, &id)) {
-		struct creq *q = creq_find(n, id);
-		struct fs_reply rp = {.err = -EIO};
-
-		if (q)
-			creq_done(n, q, &rp, fx);
-	}
-	while (effects_room(fx, 4, 4096) && client_block_next_expired(n->client, before, &id))
-		node_data_expired(n, id, fx);
 }
 
 /*
@@ -887,7 +532,8 @@ static void woke(struct node *n)
 	if (gap < NODE_AWAKE_NS || !io_path_look(&n->path, &n->unsure_look))
 		return;
 	if (!n->unsure)
-		trace(n->trace, TRACE_WARN, "slept for %lu ms -> looks whether we are still registered",
+		trace(n->trace, TRACE_WARN,
+			"slept for %lu ms -> looks whether we are still registered",
 			gap / NS_PER_MS);
 	n->unsure = true;
 }
@@ -914,7 +560,7 @@ static void advance(struct node *n, struct effects *fx)
 	own_lease(n);
 	follow(n, fx);
 	sessions_step(n->sessions, n->now_ns, fx);
-	session_notes(n, fx);
+	node_session_notes(n, fx);
 	node_server_step(n, fx);
 	if (n->coord)
 		reclaim_send(n, fx);
@@ -924,14 +570,14 @@ static void advance(struct node *n, struct effects *fx)
 	node_data_step(n, fx);
 	if (!n->voiding)
 		client_step(n->client, n->now_ns, fx);
-	expire_held(n, fx);
+	node_expire_held(n, fx);
 	if (n->coord && n->coord->distrusted)
 		node_refuse_mount(n, -EACCES, n->coord->why);
-	stop_step(n, fx);
+	node_stop_step(n, fx);
 	if (!n->ever_served && client_served(n->client))
 		n->ever_served = true;
 	if (takeover_state(n->tk) == TK_REFUSED && !n->ever_served)
-		exit_now(n, -EBUSY, takeover_reason(n->tk), fx);
+		node_exit(n, -EBUSY, takeover_reason(n->tk), fx);
 }
 
 void node_step(struct node *n, const struct event *ev, struct effects *fx)

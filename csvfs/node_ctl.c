@@ -65,7 +65,8 @@ static void add_cluster(struct node *n, struct text *t)
 	add_string(t, takeover_state_name(takeover_state(n->tk)));
 	add(t, ",\"takeover_reason\":");
 	add_string(t, takeover_reason(n->tk));
-	add(t, ",\"quorate\":%s,\"view\":%lu,\"members\":[", v->quorate ? "true" : "false", v->number);
+	add(t, ",\"quorate\":%s,\"view\":%lu,\"members\":[", v->quorate ? "true" : "false",
+		v->number);
 	for (uint32_t i = 0; i < v->count; i++) {
 		const struct member_node *m = member_find(&n->member, v->nodes[i]);
 
@@ -95,8 +96,9 @@ static void add_counters(struct node *n, struct text *t)
 	add(t, ",\"held\":{\"metadata\":%u,\"data\":%u,\"data_at_peer\":%u,\"data_unknown\":%u}",
 		cs.queued + cs.ready + cs.sent, cs.block_held + cs.block_sent + cs.block_unknown,
 		cs.block_sent, cs.block_unknown);
-	add(t, ",\"core_bytes\":{\"redirected_read\":%lu,\"redirected_written\":%lu,"
-	       "\"served_read\":%lu,\"served_written\":%lu}",
+	add(t,
+		",\"core_bytes\":{\"redirected_read\":%lu,\"redirected_written\":%lu,"
+		"\"served_read\":%lu,\"served_written\":%lu}",
 		cs.block_read_bytes, cs.block_write_bytes, n->stats.served_read_bytes,
 		n->stats.served_write_bytes);
 	add(t, ",\"core_ops\":{\"metadata\":%lu,\"redirected\":%lu,\"served\":%lu}", cs.requests,
@@ -121,10 +123,11 @@ static void add_engine(struct node *n, struct text *t)
 	if (!n->vol)
 		return;
 	vol_get_stats(n->vol, &vs);
-	add(t, ",\"engine\":{\"commits\":%lu,\"checkpoints\":%lu,\"journal_used_blocks\":%lu,"
-	       "\"journal_blocks\":%lu,\"cache_hits\":%lu,\"cache_misses\":%lu}",
-		vs.commits, vs.checkpoints, vs.journal_used_blocks, vs.journal_blocks, vs.cache_hits,
-		vs.cache_misses);
+	add(t,
+		",\"engine\":{\"commits\":%lu,\"checkpoints\":%lu,\"journal_used_blocks\":%lu,"
+		"\"journal_blocks\":%lu,\"cache_hits\":%lu,\"cache_misses\":%lu}",
+		vs.commits, vs.checkpoints, vs.journal_used_blocks, vs.journal_blocks,
+		vs.cache_hits, vs.cache_misses);
 }
 
 /* The shell adds what only the data threads know (data path counters) before the last brace. */
@@ -212,9 +215,11 @@ void node_ctl(struct node *n, const struct event *ev, struct effects *fx)
 		return;
 	case CTL_REDIRECT:
 		n->admin_redirect = ev->ctl.on;
-		reply_text(ev->tag, 0, ev->ctl.on ?
-				"data of this node goes through the coordinator (which stays direct)" :
-				"data of this node goes direct", fx);
+		reply_text(ev->tag, 0,
+			ev->ctl.on ? "data of this node goes through the coordinator (which stays "
+				     "direct)"
+				   : "data of this node goes direct",
+			fx);
 		return;
 	}
 	reply_text(ev->tag, -EINVAL, "unknown request", fx);

@@ -45,9 +45,12 @@ void node_data_init(struct node *n)
 const char *node_mode_name(const struct node *n)
 {
 	switch (n->mode) {
-	case IO_PAUSED: return "paused";
-	case IO_DIRECT: return "direct";
-	case IO_BLOCK_REDIRECTED: return "block-redirected";
+	case IO_PAUSED:
+		return "paused";
+	case IO_DIRECT:
+		return "direct";
+	case IO_BLOCK_REDIRECTED:
+		return "block-redirected";
 	}
 	return "?";
 }
@@ -81,7 +84,7 @@ static void take_flushes(struct node *n, uint32_t from, struct effects *fx)
 		/* Nothing: handle 0 is none. */
 		e->type = FX_DATA_FREE;
 		e->data = 0;
-		list_for_each_entry_safe(f, tmp, &n->flushes, struct nflush, link) {
+		list_for_each_entry_safe (f, tmp, &n->flushes, struct nflush, link) {
 			if (f->tag == e->tag) {
 				flush_done(n, f, err, fx);
 				break;
@@ -161,7 +164,7 @@ static void give_back(struct node *n, struct effects *fx)
 			effects_add(fx, FX_BLOCK_RETRY, tag);
 			continue;
 		}
-		list_for_each_entry(f, &n->flushes, struct nflush, link) {
+		list_for_each_entry (f, &n->flushes, struct nflush, link) {
 			if (f->tag == tag) {
 				flush_direct(n, f, fx);
 				break;
@@ -184,8 +187,8 @@ void node_data_expired(struct node *n, uint64_t tag, struct effects *fx)
 	take_flushes(n, from, fx);
 }
 
-void node_data_reply(struct node *n, struct session *s, const struct msg *m, uint64_t data,
-	struct effects *fx)
+void node_data_reply(
+	struct node *n, struct session *s, const struct msg *m, uint64_t data, struct effects *fx)
 {
 	uint32_t from = fx->count;
 
@@ -196,9 +199,10 @@ void node_data_reply(struct node *n, struct session *s, const struct msg *m, uin
 void node_data_session_down(struct node *n, struct session *s)
 {
 	/* Also when it refused us before, and is our peer no longer: pieces may still be there. */
-	if (s->outgoing && (client_block_session(n->client) == s || !client_block_session(n->client)))
+	if (s->outgoing &&
+		(client_block_session(n->client) == s || !client_block_session(n->client)))
 		client_block_peer(n->client, NULL, 0);
-	list_for_each_entry(v, &n->served, struct served, link) {
+	list_for_each_entry (v, &n->served, struct served, link) {
 		if (v->node == s->peer && !s->outgoing)
 			v->dead = true;
 	}
@@ -221,7 +225,8 @@ static void served_free(struct node *n, struct served *v, struct effects *fx)
 	mem_free(n->mem, v, sizeof(*v));
 }
 
-static void served_reply(struct node *n, struct served *v, enum lun_status status, struct effects *fx)
+static void served_reply(
+	struct node *n, struct served *v, enum lun_status status, struct effects *fx)
 {
 	struct session *s = session_from(n->sessions, v->node);
 	struct msg m = {.type = MSG_BLOCK_REPLY, .tag = v->wire_tag};
@@ -243,7 +248,9 @@ static void served_reply(struct node *n, struct served *v, enum lun_status statu
 static void served_submit(struct node *n, struct served *v, struct effects *fx)
 {
 	struct effect *e;
-	enum lun_op op = v->op == BLOCK_READ ? LUN_READ : v->op == BLOCK_WRITE ? LUN_WRITE : LUN_FLUSH;
+	enum lun_op op = v->op == BLOCK_READ	? LUN_READ
+			 : v->op == BLOCK_WRITE ? LUN_WRITE
+						: LUN_FLUSH;
 
 	v->retry_ns = NEVER;
 	v->lun_tag = node_lun(n, TAG_SERVE, op, fx, &e);
@@ -253,7 +260,8 @@ static void served_submit(struct node *n, struct served *v, struct effects *fx)
 	e->lun.data = v->data;
 }
 
-static void refuse(struct session *s, const struct msg *m, enum lun_status status, struct effects *fx)
+static void refuse(
+	struct session *s, const struct msg *m, enum lun_status status, struct effects *fx)
 {
 	struct msg out = {.type = MSG_BLOCK_REPLY, .tag = m->tag};
 
@@ -261,8 +269,8 @@ static void refuse(struct session *s, const struct msg *m, enum lun_status statu
 	(void)session_send(s, &out, 0, 0, fx);
 }
 
-void node_data_serve(struct node *n, struct session *s, const struct msg *m, uint64_t data,
-	struct effects *fx)
+void node_data_serve(
+	struct node *n, struct session *s, const struct msg *m, uint64_t data, struct effects *fx)
 {
 	struct peer *p = node_peer(n, s->peer);
 	struct served *v;
@@ -303,7 +311,8 @@ bool node_data_serving(const struct node *n)
 	return !list_empty(&n->served);
 }
 
-static void served_done(struct node *n, struct served *v, const struct event *ev, struct effects *fx)
+static void served_done(
+	struct node *n, struct served *v, const struct event *ev, struct effects *fx)
 {
 	v->lun_tag = 0;
 	if (ev->lun.data)
@@ -336,15 +345,17 @@ static void served_done(struct node *n, struct served *v, const struct event *ev
 		/* Answered by served_step() when our incarnation is fenced. */
 		v->unknown = true;
 		n->path.key_gone |= ev->lun.status == LUN_CONFLICT && n->path.st == PST_UP;
-		io_path_lose(&n->path, ev->lun.status == LUN_CONFLICT ?
-				"reservation conflict" : "a served command was lost", n->now_ns, fx);
+		io_path_lose(&n->path,
+			ev->lun.status == LUN_CONFLICT ? "reservation conflict"
+						       : "a served command was lost",
+			n->now_ns, fx);
 		return;
 	}
 }
 
 static void served_step(struct node *n, struct effects *fx)
 {
-	list_for_each_entry_safe(v, tmp, &n->served, struct served, link) {
+	list_for_each_entry_safe (v, tmp, &n->served, struct served, link) {
 		if (!effects_room(fx, 8, 8192))
 			return;
 		if (v->unknown && !n->path.unfenced)
@@ -358,13 +369,13 @@ static void served_step(struct node *n, struct effects *fx)
 
 bool node_data_lun_done(struct node *n, const struct event *ev, struct effects *fx)
 {
-	list_for_each_entry(v, &n->served, struct served, link) {
+	list_for_each_entry (v, &n->served, struct served, link) {
 		if (v->lun_tag && v->lun_tag == ev->tag) {
 			served_done(n, v, ev, fx);
 			return true;
 		}
 	}
-	list_for_each_entry(f, &n->flushes, struct nflush, link) {
+	list_for_each_entry (f, &n->flushes, struct nflush, link) {
 		if (!f->lun_tag || f->lun_tag != ev->tag)
 			continue;
 		f->lun_tag = 0;
@@ -409,8 +420,8 @@ static enum io_mode choose_mode(struct node *n, const char **why)
 		return IO_PAUSED;
 	}
 	if (!quorate) {
-		*why = tk == TK_REFUSED || tk == TK_FROZEN ? takeover_reason(n->tk) :
-							     "the cluster is not quorate";
+		*why = tk == TK_REFUSED || tk == TK_FROZEN ? takeover_reason(n->tk)
+							   : "the cluster is not quorate";
 		return IO_PAUSED;
 	}
 	if (!n->standing) {
@@ -530,7 +541,7 @@ void node_data_step(struct node *n, struct effects *fx)
 			client_block_peer(n->client, NULL, 0);
 		break;
 	}
-	list_for_each_entry_safe(f, tmp, &n->flushes, struct nflush, link) {
+	list_for_each_entry_safe (f, tmp, &n->flushes, struct nflush, link) {
 		if (n->now_ns < f->retry_ns)
 			continue;
 		/* Its path is gone, and may be for long: a peer flushes as well. */
@@ -546,11 +557,11 @@ uint64_t node_data_deadline(const struct node *n)
 {
 	uint64_t d = NEVER;
 
-	list_for_each_entry(v, &n->served, struct served, link) {
+	list_for_each_entry (v, &n->served, struct served, link) {
 		if (!v->lun_tag && v->retry_ns < d)
 			d = v->retry_ns;
 	}
-	list_for_each_entry(f, &n->flushes, struct nflush, link) {
+	list_for_each_entry (f, &n->flushes, struct nflush, link) {
 		if (f->retry_ns < d)
 			d = f->retry_ns;
 	}

@@ -22,7 +22,7 @@ void node_file_init(struct node *n)
 
 static struct file *find(struct node *n, uint64_t ino)
 {
-	list_for_each_entry(f, bucket_of(n, ino), struct file, hash) {
+	list_for_each_entry (f, bucket_of(n, ino), struct file, hash) {
 		if (f->ino == ino)
 			return f;
 	}
@@ -51,7 +51,7 @@ static struct file *file_new(struct node *n, uint64_t ino)
 
 static void ranges_clear(struct node *n, struct list *l)
 {
-	list_for_each_entry_safe(r, tmp, l, struct frange, link) {
+	list_for_each_entry_safe (r, tmp, l, struct frange, link) {
 		list_del(&r->link);
 		mem_free(n->mem, r, sizeof(*r));
 	}
@@ -103,7 +103,7 @@ static bool range_insert(struct node *n, struct list *l, uint64_t off, uint64_t 
 {
 	uint64_t end = off + len;
 
-	list_for_each_entry_safe(r, tmp, l, struct frange, link) {
+	list_for_each_entry_safe (r, tmp, l, struct frange, link) {
 		if (r->off > end)
 			return range_add(n, &r->link, off, end - off) != NULL;
 		if (r->off + r->len < off)
@@ -123,7 +123,7 @@ static bool range_remove(struct node *n, struct list *l, uint64_t off, uint64_t 
 {
 	uint64_t end = off + len;
 
-	list_for_each_entry_safe(r, tmp, l, struct frange, link) {
+	list_for_each_entry_safe (r, tmp, l, struct frange, link) {
 		uint64_t r_end = r->off + r->len;
 
 		if (r_end <= off || r->off >= end)
@@ -187,7 +187,7 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 		rq->valid |= FS_SET_ATIME;
 		rq->attr.atime_ns = f->atime_ns;
 	}
-	list_for_each_entry_safe(r, tmp, &f->dirty, struct frange, link) {
+	list_for_each_entry_safe (r, tmp, &f->dirty, struct frange, link) {
 		if (count == EXTENTS_PER_REPLY)
 			break;
 		ext[count++] =
@@ -239,7 +239,7 @@ static void commit_pump(struct node *n, struct file *f, struct effects *fx)
 	if (f->commit_in_flight || f->st == FILE_OPENING)
 		return;
 	if (nothing_to_commit(f)) {
-		list_for_each_entry_safe(w, tmp, &f->waits, struct fwait, link)
+		list_for_each_entry_safe (w, tmp, &f->waits, struct fwait, link)
 			wait_committed(n, w, fx);
 		f->commit_at_ns = NEVER;
 		return;
@@ -265,7 +265,7 @@ void node_file_commit_reply(
 	f->commit_in_flight = false;
 	if (rp->err)
 		trace(n->trace, TRACE_ERROR, "commit of ino %lx failed: %d", ino, rp->err);
-	list_for_each_entry_safe(r, tmp, &f->flying, struct frange, link) {
+	list_for_each_entry_safe (r, tmp, &f->flying, struct frange, link) {
 		(void)range_remove(n, &f->owned, r->off, r->len);
 		list_del(&r->link);
 		mem_free(n->mem, r, sizeof(*r));
@@ -278,7 +278,7 @@ void node_file_commit_reply(
 		e->layout.ino = ino;
 		e->layout.size = rp->attr.size;
 	}
-	list_for_each_entry_safe(w, tmp, &f->flying_waits, struct fwait, link) {
+	list_for_each_entry_safe (w, tmp, &f->flying_waits, struct fwait, link) {
 		if (rp->err)
 			w->err = rp->err;
 		wait_committed(n, w, fx);
@@ -350,7 +350,8 @@ void node_file_commit(struct node *n, const struct event *ev, struct effects *fx
 /* A read that the coordinator would do nothing with is not told. */
 static bool read_counts(const struct file *f, int64_t when_ns)
 {
-	struct fs_attr a = {.atime_ns = f->seen_atime_ns, .ctime_ns = f->seen_change_ns,
+	struct fs_attr a = {.atime_ns = f->seen_atime_ns,
+		.ctime_ns = f->seen_change_ns,
 		.mtime_ns = f->mtime_ns ? f->mtime_ns : f->seen_change_ns};
 
 	return fs_atime_due(&a, when_ns);
@@ -490,7 +491,7 @@ void node_file_open_reply(
 		f->st = FILE_OPEN;
 		seen(f, &rp->attr);
 	}
-	list_for_each_entry_safe(q, tmp, &f->open_waiters, struct creq, link) {
+	list_for_each_entry_safe (q, tmp, &f->open_waiters, struct creq, link) {
 		list_del(&q->link);
 		if (!rp->err)
 			f->opens++;
@@ -568,7 +569,7 @@ void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, 
 void node_file_close_all(struct node *n, struct effects *fx)
 {
 	for (unsigned b = 0; b < FILE_BUCKETS && n->files.count; b++) {
-		list_for_each_entry_safe(f, tmp, &n->files.bucket[b], struct file, hash) {
+		list_for_each_entry_safe (f, tmp, &n->files.bucket[b], struct file, hash) {
 			if (!effects_room(fx, 16, 64u << 10))
 				return;
 			if (f->st != FILE_OPEN)
@@ -738,7 +739,7 @@ uint64_t node_file_deadline(const struct node *n)
 void node_file_check(const struct node *n)
 {
 	for (unsigned i = 0; i < FILE_BUCKETS; i++) {
-		list_for_each_entry(f, &n->files.bucket[i], struct file, hash) {
+		list_for_each_entry (f, &n->files.bucket[i], struct file, hash) {
 			csv_assert(f->st != FILE_OPENING || f->layout == LAYOUT_NONE); /* F1 */
 			csv_assert(
 				f->layout != LAYOUT_RETURNING || list_empty(&f->flying)); /* F2 */

@@ -40,7 +40,7 @@ enum lock_stage {
 struct creq {
 	struct list link;
 	enum creq_kind kind;
-	uint64_t id;  /* what redirect/client knows it by */
+	uint64_t id; /* what redirect/client knows it by */
 	uint64_t tag; /* the kernel's */
 	uint64_t ino, off, len;
 	enum fs_op op;
@@ -53,8 +53,8 @@ struct creq {
 /* ------------------------------------------------------------------ the coordinator's side */
 
 enum sreq_stage {
-	SREQ_LEASE,	/* waits for the inode: recalls, an exclusive operation, its turn */
-	SREQ_LOOK,	/* a truncation: where is the end? */
+	SREQ_LEASE, /* waits for the inode: recalls, an exclusive operation, its turn */
+	SREQ_LOOK, /* a truncation: where is the end? */
 	SREQ_ZERO_READ, /* reads the block in which the new end lies */
 	SREQ_ZERO_WRITE,
 	SREQ_ENGINE,
@@ -64,7 +64,7 @@ enum sreq_stage {
 
 /* A request being served, of our own kernel or of another node. */
 struct sreq {
-	struct list link;    /* all of them */
+	struct list link; /* all of them */
 	struct list waiting; /* at its inode, in SREQ_LEASE */
 	struct vol_req vr;
 	enum sreq_stage stage;
@@ -85,18 +85,18 @@ struct sreq {
 struct peer {
 	uint32_t node; /* 0: free */
 	uint64_t life;
-	bool reclaimed;	  /* has told all it holds, in this epoch and session */
-	bool told;	  /* takeover knows that */
-	bool served;	  /* SERVE was sent */
-	bool missed;	  /* a request of it was not taken: we had slept */
-	bool entitled;	  /* a member when we took over, or served since: what it reclaims counts */
-	bool claims;	  /* has reclaimed a layout in this session */
+	bool reclaimed; /* has told all it holds, in this epoch and session */
+	bool told; /* takeover knows that */
+	bool served; /* SERVE was sent */
+	bool missed; /* a request of it was not taken: we had slept */
+	bool entitled; /* a member when we took over, or served since: what it reclaims counts */
+	bool claims; /* has reclaimed a layout in this session */
 	bool reclaim_new; /* the next RECLAIM is the first: what we knew before is void */
 	bool older; /* an older life of the node may hold locks here, until it is fenced */
 	bool locks_due; /* what it reclaimed of locks is not in force yet */
 	uint64_t evicted_ns; /* fenced for silence; its lease is over at this time; 0: no */
-	bool evicting;	     /* fence is under way */
-	uint32_t blocks;     /* block I/Os in flight in its name */
+	bool evicting; /* fence is under way */
+	uint32_t blocks; /* block I/Os in flight in its name */
 };
 
 /* A block I/O served for another node. */
@@ -106,7 +106,7 @@ struct served {
 	uint32_t node;
 	enum block_op op;
 	bool fua, dead; /* dead: the session it came over is gone, nobody wants the answer */
-	bool unknown;	/* a write that may still land: answered when our incarnation is fenced */
+	bool unknown; /* a write that may still land: answered when our incarnation is fenced */
 	uint64_t off, len, data;
 	uint32_t retries;
 	uint64_t retry_ns;
@@ -187,7 +187,8 @@ struct node {
 	uint32_t gate_rights;
 	bool voiding; /* block I/O that was planned before we lost our rights goes back to the data path */
 	/* A node that slept knows nothing of what happened meanwhile (node.c, woke()). */
-	uint64_t stepped_ns, awake_ns; /* of the last step; until then the data path may believe in us */
+	uint64_t stepped_ns,
+		awake_ns; /* of the last step; until then the data path may believe in us */
 	bool unsure;
 	uint32_t unsure_look;
 	bool admin_pause, admin_redirect;
@@ -219,24 +220,40 @@ struct node {
 };
 
 /* node.c */
+/* Before layouts are reclaimed in `epoch`: forgets them if others may have had two terms since. */
+void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx);
+/* Acts on what the sessions have noted: one is up, one is gone. */
+void node_session_notes(struct node *n, struct effects *fx);
+uint64_t node_lun(struct node *n, enum tag_owner owner, enum lun_op op, struct effects *fx,
+	struct effect **e);
+
+/* node_ask.c: what we ask our coordinator, and what the kernel asks us */
+void node_kernel_request(struct node *n, const struct event *ev, struct effects *fx);
+void node_kernel_cancel(struct node *n, uint64_t tag, struct effects *fx);
 void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs_request *rq,
 	struct effects *fx);
 /* The same, with what node_held.c keeps of it. */
 void node_ask_as(
 	struct node *n, const struct creq *as, const struct fs_request *rq, struct effects *fx);
-/* Before layouts are reclaimed in `epoch`: forgets them if others may have had two terms since. */
-void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx);
+void node_reply_err(struct node *n, uint64_t tag, int32_t err, struct effects *fx);
+void node_answer(struct node *n, uint64_t wire_tag, const struct fs_reqid *id, struct fs_reply *rp,
+	struct effects *fx);
+/* What was held for longer than the mount's limit ends with EIO. */
+void node_expire_held(struct node *n, struct effects *fx);
+
+/* node_stop.c: leaving */
+void node_leave(struct node *n);
+void node_stop_step(struct node *n, struct effects *fx);
+/* True if the completion was ours. */
+bool node_stop_lun_done(struct node *n, const struct event *ev, struct effects *fx);
+/* Ends the daemon, once; `text` is for the log and for who waits for the mount. */
+void node_exit(struct node *n, int32_t err, const char *text, struct effects *fx);
 /*
  * The mount is not done yet, an administrator waits for an answer, and no repeat would help: leave in
  * order, with that error. Nothing once we have been served: that is an outage then, which applications
  * wait out.
  */
 void node_refuse_mount(struct node *n, int32_t err, const char *text);
-void node_reply_err(struct node *n, uint64_t tag, int32_t err, struct effects *fx);
-void node_answer(struct node *n, uint64_t wire_tag, const struct fs_reqid *id, struct fs_reply *rp,
-	struct effects *fx);
-uint64_t node_lun(struct node *n, enum tag_owner owner, enum lun_op op, struct effects *fx,
-	struct effect **e);
 
 /* node_server.c: the coordinator's side of requests */
 void node_server_init(struct node *n);
@@ -245,7 +262,8 @@ void node_server_step(struct node *n, struct effects *fx);
 uint64_t node_server_deadline(const struct node *n);
 void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wire_tag,
 	const struct fs_request *rq, struct effects *fx);
-void node_server_reclaim(struct node *n, struct session *s, const struct msg *m, struct effects *fx);
+void node_server_reclaim(
+	struct node *n, struct session *s, const struct msg *m, struct effects *fx);
 void node_server_reclaim_end(struct node *n, struct session *s, struct effects *fx);
 bool node_server_lun_done(struct node *n, const struct event *ev, struct effects *fx);
 void node_server_session_down(struct node *n, struct session *s);
@@ -301,10 +319,10 @@ void node_data_flush(struct node *n, struct fwait *w, struct effects *fx);
 void node_data_cancel(struct node *n, uint64_t tag, struct effects *fx);
 /* The user's limit for waiting is over. */
 void node_data_expired(struct node *n, uint64_t tag, struct effects *fx);
-void node_data_reply(struct node *n, struct session *s, const struct msg *m, uint64_t data,
-	struct effects *fx);
-void node_data_serve(struct node *n, struct session *s, const struct msg *m, uint64_t data,
-	struct effects *fx);
+void node_data_reply(
+	struct node *n, struct session *s, const struct msg *m, uint64_t data, struct effects *fx);
+void node_data_serve(
+	struct node *n, struct session *s, const struct msg *m, uint64_t data, struct effects *fx);
 bool node_data_lun_done(struct node *n, const struct event *ev, struct effects *fx);
 void node_data_session_down(struct node *n, struct session *s);
 void node_data_step(struct node *n, struct effects *fx);

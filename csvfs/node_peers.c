@@ -184,8 +184,9 @@ void node_server_reclaim(struct node *n, struct session *s, const struct msg *m,
 		err = lease_own(&n->leases, li, peer_idx(n, p), m->reclaim.ranges[i].off,
 			m->reclaim.ranges[i].len);
 	if (err) {
-		trace(n->trace, TRACE_ERROR, "node %u reclaims a range of ino %lx that is another's",
-			s->peer, m->reclaim.ino);
+		trace(n->trace, TRACE_ERROR,
+			"node %u reclaims a range of ino %lx that is another's", s->peer,
+			m->reclaim.ino);
 		takeover_fence_node(n->tk, s->peer, "reclaimed what is another's");
 	}
 	lease_put(&n->leases, li);
@@ -228,8 +229,8 @@ void node_server_reclaim_end(struct node *n, struct session *s, struct effects *
 	begin_reclaim(n, p);
 	if (p->claims && !p->entitled) {
 		/* Rule 7. */
-		trace(n->trace, TRACE_ERROR, "node %u reclaims layouts, but was not with us -> void",
-			p->node);
+		trace(n->trace, TRACE_ERROR,
+			"node %u reclaims layouts, but was not with us -> void", p->node);
 		void_claims(n, p, fx);
 		return;
 	}
@@ -272,7 +273,7 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 			li->holder_mask |= BIT(peer_idx(n, p));
 			li->blank_mask |= BIT(peer_idx(n, p));
 		}
-		list_for_each_entry(r, &f->owned, struct frange, link)
+		list_for_each_entry (r, &f->owned, struct frange, link)
 			(void)lease_own(&n->leases, li, peer_idx(n, p), r->off, r->len);
 	}
 	node_lock_stage_held(n, peer_idx(n, p));
@@ -289,8 +290,8 @@ static void evict(struct node *n, struct peer *p, struct effects *fx)
 
 	if (p->evicting || p->evicted_ns)
 		return;
-	trace(n->trace, TRACE_ERROR, "node %u did not answer a recall in %lu s -> fence it", p->node,
-		n->cfg.recall_ns / NS_PER_SEC);
+	trace(n->trace, TRACE_ERROR, "node %u did not answer a recall in %lu s -> fence it",
+		p->node, n->cfg.recall_ns / NS_PER_SEC);
 	p->evicting = true;
 	p->evicted_ns = n->now_ns + n->cfg.lease_ns + NS_PER_SEC;
 	p->served = p->reclaimed = p->entitled = false;
@@ -306,7 +307,7 @@ void node_peers_timers(struct node *n, struct effects *fx)
 		return;
 	n->recall_deadline_ns = NEVER;
 	for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
-		list_for_each_entry(li, &n->leases.bucket[b], struct lease_ino, hash) {
+		list_for_each_entry (li, &n->leases.bucket[b], struct lease_ino, hash) {
 			if (n->now_ns < li->recall_deadline_ns) {
 				if (li->recall_deadline_ns < n->recall_deadline_ns)
 					n->recall_deadline_ns = li->recall_deadline_ns;

@@ -267,8 +267,8 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 			engine(n, s);
 		return true;
 	}
-	mask = lease_conflicts(li, s->idx, s->vr.rq.flags & FS_LAYOUT_WRITE, s->vr.rq.off,
-		s->vr.rq.len);
+	mask = lease_conflicts(
+		li, s->idx, s->vr.rq.flags & FS_LAYOUT_WRITE, s->vr.rq.off, s->vr.rq.len);
 	/* Two grants in the engine at once could give one range to two nodes. */
 	if (li->granting)
 		return false;
@@ -376,7 +376,7 @@ static void serve(struct node *n, struct sreq *s, struct effects *fx)
 
 static bool in_flight(struct node *n, uint32_t node, const struct fs_request *rq, uint64_t wire_tag)
 {
-	list_for_each_entry(s, &n->sreqs, struct sreq, link) {
+	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
 		if (s->node != node || s->id.life != rq->id.life || s->drop)
 			continue;
 		if (s->wire_tag == wire_tag)
@@ -503,7 +503,7 @@ static void looked(struct node *n, struct sreq *s, struct effects *fx)
 
 bool node_server_lun_done(struct node *n, const struct event *ev, struct effects *fx)
 {
-	list_for_each_entry(s, &n->sreqs, struct sreq, link) {
+	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
 		if (!s->lun_tag || s->lun_tag != ev->tag)
 			continue;
 		s->lun_tag = 0;
@@ -562,8 +562,8 @@ static void committed(struct node *n, struct sreq *s)
 	struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
 
 	for (uint32_t i = 0; li && i < s->vr.rq.extent_count; i++)
-		(void)lease_commit(&n->leases, li, s->idx, s->vr.rq.extents[i].off,
-			s->vr.rq.extents[i].len);
+		(void)lease_commit(
+			&n->leases, li, s->idx, s->vr.rq.extents[i].off, s->vr.rq.extents[i].len);
 }
 
 static void unexclusive(struct node *n, struct sreq *s, struct effects *fx)
@@ -652,8 +652,9 @@ static bool ino_is_open(void *ctx, uint64_t ino)
 	if (lease_is_open(&n->leases, ino))
 		return true;
 	/* Created a moment ago and not yet durable: its creator has it open. */
-	list_for_each_entry(s, &n->sreqs, struct sreq, link) {
-		if (s->vr.rq.op == FS_CREATE && s->stage == SREQ_ENGINE && s->vr.reply.attr.ino == ino)
+	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
+		if (s->vr.rq.op == FS_CREATE && s->stage == SREQ_ENGINE &&
+			s->vr.reply.attr.ino == ino)
 			return true;
 	}
 	return false;
@@ -686,15 +687,23 @@ static void entitle_members(struct node *n)
 
 static void open_volume(struct node *n, struct effects *fx)
 {
-	struct vol_config vc = {.mem = n->mem, .trace = n->trace, .cache_bytes = n->cfg.cache_bytes,
-		.lun_bytes = n->path.lun_bytes, .readonly = n->cfg.readonly,
-		.write_cache = n->path.write_cache, .tag_seed = ++n->vol_seed << 40,
-		.ino_is_open = ino_is_open, .ctx = n, .ops = &metadata_ops,
-		.no_reply_cache = n->cfg.standalone, .node_is_gone = node_is_gone};
+	struct vol_config vc = {.mem = n->mem,
+		.trace = n->trace,
+		.cache_bytes = n->cfg.cache_bytes,
+		.lun_bytes = n->path.lun_bytes,
+		.readonly = n->cfg.readonly,
+		.write_cache = n->path.write_cache,
+		.tag_seed = ++n->vol_seed << 40,
+		.ino_is_open = ino_is_open,
+		.ctx = n,
+		.ops = &metadata_ops,
+		.no_reply_cache = n->cfg.standalone,
+		.node_is_gone = node_is_gone};
 
 	n->vol = vol_create(&vc);
 	if (!n->vol) {
-		takeover_volume_failed(n->tk, "not enough memory for the block cache (option cache=)");
+		takeover_volume_failed(
+			n->tk, "not enough memory for the block cache (option cache=)");
 		return;
 	}
 	n->stats.takeovers++;
@@ -707,7 +716,7 @@ static void open_volume(struct node *n, struct effects *fx)
 /* Coordination is over: every request is forgotten here, and asked again where it is served. */
 static void drop_requests(struct node *n)
 {
-	list_for_each_entry_safe(s, tmp, &n->sreqs, struct sreq, link) {
+	list_for_each_entry_safe (s, tmp, &n->sreqs, struct sreq, link) {
 		if (s->stage == SREQ_LEASE || !n->vol) {
 			sreq_free(n, s);
 		} else if (s->lun_tag) {
@@ -752,7 +761,7 @@ static void bury_old_vol(struct node *n)
 static void drain_step(struct node *n, struct effects *fx)
 {
 	node_lock_forget_waiters(n, 0);
-	list_for_each_entry_safe(s, tmp, &n->sreqs, struct sreq, link) {
+	list_for_each_entry_safe (s, tmp, &n->sreqs, struct sreq, link) {
 		if (s->stage == SREQ_LEASE) {
 			uint64_t ino = s->vr.rq.ino;
 
@@ -858,7 +867,8 @@ void node_server_step(struct node *n, struct effects *fx)
 	if (n->leases_changed) {
 		n->leases_changed = false;
 		for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
-			list_for_each_entry_safe(li, tmp, &n->leases.bucket[b], struct lease_ino, hash) {
+			list_for_each_entry_safe (
+				li, tmp, &n->leases.bucket[b], struct lease_ino, hash) {
 				pump_ino(n, li, fx);
 				lease_put(&n->leases, li);
 			}

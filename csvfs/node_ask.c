@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node_ask.c - what this node asks its coordinator: each request of the kernel, and those that the node
+ * makes for itself (opens, layouts, commits). A question is a creq; it ends with node_answer(),
+ * once, whoever coordinates by then.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "csvfs/node_int.h"
+
+void node_reply_err(struct node *n, uint64_t tag, int32_t err, struct effects *fx)
+{
+	struct fs_reply *rp = effects_alloc(fx, sizeof(*rp));
+
+	memset(rp, 0, sizeof(*rp));
+	rp->err = err;
+	effects_add(fx, FX_REPLY, tag)->reply = rp;
+}
+
+static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx);
+
+void node_ask_as(
+	struct node *n, const struct creq *as, const struct fs_request *rq, struct effects *fx)
+{
+	struct creq *q = mem_alloc(n->mem, sizeof(*q));
+	int err = -ENOMEM;
+
+	if (q) {
+		*q = *as;
+		q->id = ++n->creq_count;
+		q->ino = rq->ino;
+		q->off = rq->off;
+		q->len = rq->len;
+		q->op = rq->op;
+		q->since_ns = n->now_ns;
+		list_add_tail(&q->link, &n->creqs);
+		err = client_submit(n->client, q->id, rq, n->now_ns);
+	}
+	if (!err)
+		return;
+	if (q) {
+		struct fs_reply rp = {.err = err};
+
+		creq_done(n, q, &rp, fx);
+	} else if (as->tag) {
+		node_reply_err(n, as->tag, err, fx);
+	}
+}
+
+void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs_request *rq,
+	struct effects *fx)
+{
+	node_ask_as(n, &(struct creq){.kind = kind, .tag = tag}, rq, fx);
+}
+
+static struct creq *creq_find(struct node *n, uint64_t id)
+{
+	list_for_each_entry (q, &n->creqs, struct creq, link) {
+		if (q->id == id)
+			return q;
+	}
+	return NULL;
+}
+
+/* Copied: an effect outlives the frame that the reply came in. */
+static void reply_kernel(
+	struct node *n, uint64_t tag, const struct fs_reply *rp, struct effects *fx)
+{
+	struct fs_reply *out = effects_alloc(fx, sizeof(*out));
+
+	*out = *rp;
+	if (rp->data_len) {
+		out->data = effects_alloc(fx, rp->data_len);
+		memcpy(out->data, rp->data, rp->data_len);
+	}
+	if (rp->extent_count) {
+		uint32_t bytes = rp->extent_count * (uint32_t)sizeof(*rp->extents);
+
+		out->extents = effects_alloc(fx, bytes);
+		memcpy(out->extents, rp->extents, bytes);
+	}
+	effects_add(fx, FX_REPLY, tag)->reply = out;
+}
+
+static void creq_layout(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx)
+{
+	struct fs_request rq = {.op = q->op, .ino = q->ino, .off = q->off, .len = q->len};
+	uint32_t bytes = rp->extent_count * (uint32_t)sizeof(*rp->extents);
+
+	if (bytes) {
+		struct fs_extent *copy = effects_alloc(fx, bytes);
+
+		memcpy(copy, rp->extents, bytes);
+		rp->extents = copy;
+	}
+	node_file_layout_reply(n, q->ino, &rq, rp, fx);
+	reply_kernel(n, q->tag, rp, fx);
+}
+
+static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx)
+{
+	list_del(&q->link);
+	switch (q->kind) {
+	case CQ_CREATE:
+		if (!rp->err)
+			node_file_created(n, &rp->attr, fx);
+		/* fall through */
+	case CQ_KERNEL:
+		if (!rp->err && rp->attr.ino)
+			node_file_overlay(n, &rp->attr);
+		reply_kernel(n, q->tag, rp, fx);
+		break;
+	case CQ_LAYOUT:
+		creq_layout(n, q, rp, fx);
+		break;
+	case CQ_OPEN:
+		node_file_open_reply(n, q->ino, rp, fx);
+		break;
+	case CQ_CLOSE:
+		node_file_close_reply(n, q->ino, fx);
+		break;
+	case CQ_COMMIT:
+		node_file_commit_reply(n, q->ino, rp, fx);
+		break;
+	case CQ_RETURN:
+		node_file_return_reply(n, q->ino, fx);
+		break;
+	case CQ_LOCK:
+		node_held_answer(n, q, rp, fx);
+		break;
+	}
+	/* Who waits for another process's lock is not stalled. */
+	if (q->kind != CQ_LOCK && n->now_ns - q->since_ns > n->stats.meta_stall_ns)
+		n->stats.meta_stall_ns = n->now_ns - q->since_ns;
+	n->stats.meta_ops++;
+	mem_free(n->mem, q, sizeof(*q));
+}
+
+void node_answer(struct node *n, uint64_t wire_tag, const struct fs_reqid *id, struct fs_reply *rp,
+	struct effects *fx)
+{
+	uint64_t tag;
+	struct creq *q;
+
+	if (!client_answered(n->client, wire_tag, id, n->now_ns, &tag))
+		return;
+	q = creq_find(n, tag);
+	if (q)
+		creq_done(n, q, rp, fx);
+}
+
+void node_kernel_request(struct node *n, const struct event *ev, struct effects *fx)
+{
+	switch (ev->rq->op) {
+	case FS_OPEN:
+		node_file_open(n, ev->tag, ev->rq, fx);
+		return;
+	case FS_CLOSE:
+		node_held_closed(n, ev->rq, fx);
+		node_file_close(n, ev->tag, ev->rq, fx);
+		return;
+	case FS_FSYNC:
+		node_file_fsync(n, ev->tag, ev->rq, fx);
+		return;
+	case FS_LAYOUT_GET:
+		node_ask(n, CQ_LAYOUT, ev->tag, ev->rq, fx);
+		return;
+	case FS_CREATE:
+		node_ask(n, CQ_CREATE, ev->tag, ev->rq, fx);
+		return;
+	case FS_LOCK:
+	case FS_UNLOCK:
+	case FS_GETLK:
+		node_held_request(n, ev->tag, ev->rq, fx);
+		return;
+	case FS_LAYOUT_COMMIT:
+	case FS_LAYOUT_RETURN:
+	case FS_FREE_ORPHAN:
+	case FS_LOCK_CANCEL:
+	case FS_NONE:
+		node_reply_err(n, ev->tag, -EINVAL, fx);
+		return;
+	case FS_LOOKUP:
+	case FS_GETATTR:
+	case FS_READLINK:
+	case FS_READDIR:
+	case FS_STATFS:
+	case FS_GETXATTR:
+	case FS_LISTXATTR:
+	case FS_LSEEK:
+	case FS_SETATTR:
+		node_file_times_set(n, ev->rq);
+		node_ask(n, CQ_KERNEL, ev->tag, ev->rq, fx);
+		return;
+	case FS_MKNOD:
+	case FS_MKDIR:
+	case FS_SYMLINK:
+	case FS_LINK:
+	case FS_UNLINK:
+	case FS_RMDIR:
+	case FS_RENAME:
+	case FS_SETXATTR:
+	case FS_REMOVEXATTR:
+	case FS_FALLOCATE:
+	case FS_APPEND:
+		break;
+	}
+	node_ask(n, CQ_KERNEL, ev->tag, ev->rq, fx);
+}
+
+/* A process that waits was killed. What may have been executed goes on; its answer is not missed. */
+void node_kernel_cancel(struct node *n, uint64_t tag, struct effects *fx)
+{
+	list_for_each_entry (q, &n->creqs, struct creq, link) {
+		if (q->kind == CQ_LOCK && q->tag == tag) {
+			node_held_cancel(n, q, fx);
+			return;
+		}
+		if (q->kind <= CQ_CREATE && q->tag == tag) {
+			if (client_cancel(n->client, q->id)) {
+				list_del(&q->link);
+				node_reply_err(n, tag, -EINTR, fx);
+				mem_free(n->mem, q, sizeof(*q));
+			}
+			return;
+		}
+	}
+	node_data_cancel(n, tag, fx);
+}
+
+void node_expire_held(struct node *n, struct effects *fx)
+{
+	uint64_t id, before;
+
+	if (!n->cfg.hold_ns || n->now_ns < n->cfg.hold_ns)
+		return;
+	before = n->now_ns - n->cfg.hold_ns;
+	node_held_expire(n, before, fx);
+	while (effects_room(fx, 4, 4096) && client_next_expired(n->client, before, &id)) {
+		struct creq *q = creq_find(n, id);
+		struct fs_reply rp = {.err = -EIO};
+
+		if (q)
+			creq_done(n, q, &rp, fx);
+	}
+	while (effects_room(fx, 4, 4096) && client_block_next_expired(n->client, before, &id))
+		node_data_expired(n, id, fx);
+}

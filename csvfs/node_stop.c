@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node_stop.c - leaving: files are closed, the claim is handed on, the sessions end, our key goes, exit.
+ * Each step has an end of its own, so that an unmount ends even if nobody answers.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "csvfs/node_int.h"
+
+#define STOP_FILES_NS (10 * NS_PER_SEC)
+/* Nobody else may need long to see us go; the claim and the key are worth waiting for. */
+#define STOP_TAKEOVER_NS (20 * NS_PER_SEC)
+
+void node_exit(struct node *n, int32_t err, const char *text, struct effects *fx)
+{
+	struct effect *e;
+
+	if (n->exited)
+		return;
+	n->exited = true;
+	if (text != n->exit_text)
+		trace_format(n->exit_text, sizeof(n->exit_text), "%s", text);
+	e = effects_add(fx, FX_EXIT, 0);
+	e->net.err = err;
+	e->net.bytes = n->exit_text;
+	e->net.len = (uint32_t)strlen(n->exit_text);
+}
+
+static void stop_one(struct node *n, struct effects *fx)
+{
+	struct effect *e;
+	bool late = n->now_ns >= n->stop_at_ns;
+
+	switch (n->stop) {
+	case STOP_NO:
+		return;
+	case STOP_FILES:
+		node_file_close_all(n, fx);
+		if ((n->files.count || !list_empty(&n->creqs)) && !late)
+			return;
+		n->stop = STOP_TAKEOVER;
+		n->stop_at_ns = n->now_ns + STOP_TAKEOVER_NS;
+		takeover_stop(n->tk);
+		return;
+	case STOP_TAKEOVER:
+		if (takeover_state(n->tk) != TK_STOPPED && takeover_state(n->tk) != TK_REFUSED &&
+			!late)
+			return;
+		sessions_stop(n->sessions, "unmounted", fx);
+		node_session_notes(n, fx);
+		if (n->path.st != PST_UP || !n->cfg.reservations) {
+			n->stop = STOP_EXIT;
+			return;
+		}
+		n->stop = STOP_HOLDER;
+		n->stop_tag = node_lun(n, TAG_NODE, LUN_PR_READ_RESERVATION, fx, &e);
+		return;
+	case STOP_HOLDER:
+	case STOP_UNREGISTER:
+		if (late)
+			n->stop = STOP_EXIT;
+		return;
+	case STOP_EXIT:
+		if (n->exit_err)
+			node_exit(n, n->exit_err, n->exit_text, fx);
+		else
+			node_exit(n, 0, "unmounted", fx);
+		return;
+	}
+}
+
+void node_leave(struct node *n)
+{
+	if (n->stop != STOP_NO)
+		return;
+	n->stop = STOP_FILES;
+	n->stop_at_ns = n->now_ns + STOP_FILES_NS;
+}
+
+void node_refuse_mount(struct node *n, int32_t err, const char *text)
+{
+	if (n->ever_served || n->stop != STOP_NO)
+		return;
+	n->exit_err = err;
+	trace_format(n->exit_text, sizeof(n->exit_text), "%s", text);
+	n->stop = STOP_FILES;
+	n->stop_at_ns = n->now_ns;
+	n->again = true;
+}
+
+void node_stop_step(struct node *n, struct effects *fx)
+{
+	enum stop_st was = n->stop;
+
+	stop_one(n, fx);
+	if (n->stop != was)
+		n->again = true;
+}
+
+/*
+ * Our key goes, but not with a reservation that others still need: if we hold it and are not alone,
+ * the next coordinator preempts our key, which harms nobody.
+ */
+bool node_stop_lun_done(struct node *n, const struct event *ev, struct effects *fx)
+{
+	uint64_t ours = io_path_key(n->cfg.node, n->path.incarnation);
+	struct effect *e;
+
+	if (!n->stop_tag || ev->tag != n->stop_tag)
+		return false;
+	n->stop_tag = 0;
+	/* Not executed (a unit attention, after somebody's reset): again. The state's end sets the limit. */
+	if (ev->lun.status == LUN_RETRY) {
+		n->stop_tag = node_lun(n, TAG_NODE,
+			n->stop == STOP_HOLDER ? LUN_PR_READ_RESERVATION : LUN_PR_UNREGISTER, fx,
+			&e);
+		e->lun.key = ours;
+		return true;
+	}
+	if (n->stop == STOP_HOLDER && ev->lun.status == LUN_OK &&
+		(member_view(&n->member)->count <= 1 || !ev->lun.key_count ||
+			ev->lun.keys[0] != ours)) {
+		n->stop = STOP_UNREGISTER;
+		n->stop_tag = node_lun(n, TAG_NODE, LUN_PR_UNREGISTER, fx, &e);
+		e->lun.key = ours;
+		return true;
+	}
+	n->unregistered = n->stop == STOP_UNREGISTER && ev->lun.status == LUN_OK;
+	n->stop = STOP_EXIT;
+	return true;
+}
