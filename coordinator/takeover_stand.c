@@ -120,18 +120,34 @@ static void looked(struct takeover *t, struct effects *fx)
 	t->poll_ns = t->now_ns + TAKEOVER_POLL_NS;
 }
 
+/*
+ * Somebody coordinates whom we do not see. In half of a cluster that is the other half: its nodes are our own,
+ * and may have been started anew, so their lives say nothing. We have lost the split, and wait (invariant 12 of
+ * the system). With more than half, a claim of one of our nodes is of one that has not noticed yet.
+ */
+static void claim_lives(struct takeover *t, const struct claim *best, struct effects *fx)
+{
+	char why[160];
+
+	if (member_view(t->m)->halved && !t->cfg.standalone) {
+		takeover_lose_fenced(t, "the other half of the cluster coordinates");
+	} else if (!is_stranger(t, best)) {
+		headstart_or_fence(t, fx);
+	} else {
+		(void)trace_format(
+			why, sizeof(why), "in use by %s (node %u)", best->name, best->node);
+		takeover_refuse(t, why);
+	}
+}
+
 static void watching(struct takeover *t, struct effects *fx)
 {
 	const struct claim *best = claim_io_best(&t->io);
 
 	if (t->poll_ns == NEVER) { /* a read has come back */
 		if (best && takeover_claim_moved(best, &t->watched) && best->state != CLAIM_CLEAN) {
-			char why[160];
-
-			(void)trace_format(
-				why, sizeof(why), "in use by %s (node %u)", best->name, best->node);
 			if (t->beaten) {
-				takeover_refuse(t, why);
+				claim_lives(t, best, fx);
 				return;
 			}
 			/*

@@ -661,6 +661,31 @@ static void claim_that_beats_for_a_stranger_is_refused(void **state)
 	CHECK(L.preempts == 0);
 }
 
+/* A node that starts while its cluster is split waits: who beats is the other half, started anew. */
+static void claim_that_beats_in_the_other_half_is_waited_for(void **state)
+{
+	struct claim c = {.epoch = 8, .state = CLAIM_HELD, .node = 2, .life = 99, .name = "n2"};
+
+	lab_init(&L, 2, 5);
+	memcpy(c.uuid, lab_uuid, 16);
+	claim_encode(&c, L.block[1]);
+	lab_start(&L, 1);
+	lab_start(&L, 2);
+	lab_run(&L, SEC, NULL);
+	split2(true);
+	CHECK(run_to(1, TK_WATCH));
+	lab_kill(&L, 2);
+	for (uint32_t i = 0; i < 12; i++) {
+		lab_run(&L, CLAIM_BEAT_NS, NULL);
+		c.heartbeat++;
+		claim_encode(&c, L.block[1]);
+		CHECK(st(1) != TK_REFUSED && !takeover_mine(tk(1)));
+	}
+	CHECK(st(1) == TK_FROZEN && lab_said(&L, "the other half of the cluster coordinates"));
+	CHECK(run_to(1, TK_SERVE)); /* the claim stands still */
+	CHECK(takeover_epoch(tk(1)) == 9);
+}
+
 static void claim_that_stands_still_is_taken_and_its_key_fenced(void **state)
 {
 	struct claim c = {.epoch = 8, .state = CLAIM_HELD, .node = 1, .life = 99, .name = "atlas"};
@@ -910,6 +935,7 @@ int main(void)
 		cmocka_unit_test(last_node_leaves_a_clean_claim),
 		cmocka_unit_test(stopping_alone_in_a_cluster_of_one_is_clean),
 		cmocka_unit_test(claim_that_beats_for_a_stranger_is_refused),
+		cmocka_unit_test(claim_that_beats_in_the_other_half_is_waited_for),
 		cmocka_unit_test(claim_that_stands_still_is_taken_and_its_key_fenced),
 		cmocka_unit_test(standalone_mount_refuses_a_living_one_and_fences_a_dead_one),
 		cmocka_unit_test(image_behind_a_lock_waits_for_nothing),
