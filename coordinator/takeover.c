@@ -697,6 +697,12 @@ void takeover_volume_failed(struct takeover *t, const char *reason)
 	takeover_lose(t, reason);
 }
 
+void takeover_volume_lost(struct takeover *t, const char *reason)
+{
+	if (takeover_mine(t))
+		takeover_lose(t, reason);
+}
+
 int takeover_move(struct takeover *t, uint32_t target, struct effects *fx)
 {
 	const struct member_node *n = member_find(t->m, target);
@@ -706,6 +712,8 @@ int takeover_move(struct takeover *t, uint32_t target, struct effects *fx)
 		return -ENOENT;
 	if (!elect_able(t->m, n))
 		return -ENODEV;
+	if (n->state.unfit)
+		return -EBUSY;
 	if (c.role != ROLE_SERVING)
 		return -EAGAIN;
 	if (c.node == target)

@@ -129,15 +129,20 @@ struct takeover_coordinator takeover_coordinator(const struct takeover *t);
 bool takeover_mine(const struct takeover *t);
 
 void takeover_volume_ready(struct takeover *t); /* in TK_OPEN */
-void takeover_volume_failed(
-	struct takeover *t, const char *reason); /* OPEN .. DRAIN: vol is frozen */
+/*
+ * OPEN .. DRAIN: vol is frozen. failed: by something that comes back with each try, so others stand first
+ * for a while; lost: since the path broke or another has fenced us, which says nothing about the next try.
+ */
+void takeover_volume_failed(struct takeover *t, const char *reason);
+void takeover_volume_lost(struct takeover *t, const char *reason);
 void takeover_volume_closed(struct takeover *t); /* in TK_DRAIN */
 /* In TK_RECLAIM: the node has reclaimed all it had (or has nothing). Elsewhere it does nothing. */
 void takeover_reclaimed(struct takeover *t, uint32_t node);
 
 /*
  * The administrator's move, on any node: passed on to the coordinator. -ENOENT: the target is no
- * member, -ENODEV: it has no path, -EAGAIN: nobody serves just now, -EALREADY: it coordinates.
+ * member, -ENODEV: it has no path, -EAGAIN: nobody serves just now, -EALREADY: it coordinates,
+ * -EBUSY: it could not take over a moment ago.
  */
 int takeover_move(struct takeover *t, uint32_t target, struct effects *fx);
 

@@ -185,6 +185,10 @@ static void move_to(struct node *n, const struct event *ev, struct effects *fx)
 	case -ENODEV:
 		reply_text(ev->tag, err, "that node has no path to the LUN", fx);
 		return;
+	case -EBUSY:
+		reply_text(ev->tag, err,
+			"that node could not take over a moment ago: try again in 15 s", fx);
+		return;
 	default:
 		reply_text(ev->tag, err, "nobody coordinates just now: try again in a moment", fx);
 		return;

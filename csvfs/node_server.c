@@ -807,7 +807,10 @@ static void run_engine(struct node *n, struct effects *fx)
 			trace(n->trace, TRACE_ERROR, "the volume is frozen: %s", vol_error(n->vol));
 		if (vol_reason(n->vol) == VOL_DAMAGED)
 			refuse_damaged(n);
-		takeover_volume_failed(n->tk, vol_error(n->vol));
+		if (vol_reason(n->vol) == VOL_LOST_PATH || vol_reason(n->vol) == VOL_FENCED)
+			takeover_volume_lost(n->tk, vol_error(n->vol));
+		else
+			takeover_volume_failed(n->tk, vol_error(n->vol));
 	}
 }
 

@@ -782,6 +782,37 @@ static void replay_that_fails_lets_another_try(void **state)
 	CHECK(run_to(D, TK_SERVE));
 }
 
+/* A target that is restarted breaks every coordinator's path in its turn: that makes none of them unfit. */
+static void path_that_broke_under_the_engine_is_not_held_against_a_node(void **state)
+{
+	up(3);
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned c = lab_serving(&L);
+
+		takeover_volume_lost(tk(c), "outcome of a write of block 7 is unknown");
+		CHECK(st(c) == TK_LOST);
+		lab_path_recycle(&L, &L.node[c], 100 * MS);
+		CHECK(lab_run(&L, 10 * SEC, lab_settled));
+		lab_run(&L, 2 * SEC, NULL);
+		CHECK(!member_own(&L.node[c].m)->unfit);
+		CHECK(takeover_move(tk(c), c, &lab_fx) == 0);
+	}
+}
+
+static void move_to_a_node_that_could_not_take_over_is_refused(void **state)
+{
+	up(3);
+	lab_kill(&L, C);
+	L.node[B].deaf = true;
+	CHECK(run_to(B, TK_OPEN));
+	takeover_volume_failed(tk(B), "journal block 7: bad checksum");
+	L.node[B].deaf = false;
+	lab_path_recycle(&L, &L.node[B], 100 * MS);
+	CHECK(run_to(D, TK_SERVE));
+	lab_run(&L, 5 * SEC, NULL);
+	CHECK(takeover_move(tk(D), B, &lab_fx) == -EBUSY);
+}
+
 static void member_that_breaks_the_rules_is_fenced_on_demand(void **state)
 {
 	uint64_t old;
@@ -942,6 +973,8 @@ int main(void)
 		cmocka_unit_test(beats_that_the_lun_took_are_known),
 		cmocka_unit_test(unknown_keys_are_fenced_at_a_takeover),
 		cmocka_unit_test(replay_that_fails_lets_another_try),
+		cmocka_unit_test(path_that_broke_under_the_engine_is_not_held_against_a_node),
+		cmocka_unit_test(move_to_a_node_that_could_not_take_over_is_refused),
 		cmocka_unit_test(member_that_breaks_the_rules_is_fenced_on_demand),
 		cmocka_unit_test(any_faults_are_safe_and_end_in_one_coordinator),
 	};
