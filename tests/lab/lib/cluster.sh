@@ -121,7 +121,7 @@ mount_one() {
 	rm -f "$DIR/$node/csvfs.pid" "$DIR/$node/csvfs.sock"
 	timeout 60 nsenter --net="$DIR/ns/$node" -- csvfs "$(san_url)" "$mnt" -o \
 		"pki=$DIR/$node/pki,port=7660,addr=$(cluster_ip "$node"),ctl=$DIR/$node/csvfs.sock,\
-log=$DIR/$node/csvfs.log,pidfile=$DIR/$node/csvfs.pid,initiator=iqn.2026-11.lab.csvfs:$node" \
+log=$DIR/$node/csvfs.log,pidfile=$DIR/$node/csvfs.pid,initiator=iqn.2026-11.lab.csvfs:$node${CSVLAB_OPTIONS:+,$CSVLAB_OPTIONS}" \
 		</dev/null >>"$DIR/$node/csvfs.out" 2>&1 9>&-
 }
 

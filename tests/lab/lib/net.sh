@@ -135,15 +135,21 @@ hub_rules() {
 		echo "table bridge csvlab { chain cuts { type filter hook forward priority 0;"
 		for node in $(all_nodes); do
 			if [ "$(cat "$DIR/$node/cut.net" 2>/dev/null)" = drop ]; then
-				echo "iifname $node-cl ether type != arp drop"
-				echo "oifname $node-cl ether type != arp drop"
+				echo "iifname $node-cl ether type != arp counter drop"
+				echo "oifname $node-cl ether type != arp counter drop"
 			fi
 			if [ "$(cat "$DIR/$node/cut.san" 2>/dev/null)" = drop ]; then
-				echo "iifname $node-san ether type != arp drop"
-				echo "oifname $node-san ether type != arp drop"
+				echo "iifname $node-san ether type != arp counter drop"
+				echo "oifname $node-san ether type != arp counter drop"
 			fi
 		done
 		echo "}"
 		echo "}"
 	} | in_hub nft -f -
+}
+
+net_dropped() { # of a port of the hub, both ways
+	in_hub nft list chain bridge csvlab cuts | awk -v port="\"$1\"" '
+		$2 == port {for (i = 3; i < NF; i++) if ($i == "packets") n += $(i + 1)}
+		END {print n + 0}'
 }

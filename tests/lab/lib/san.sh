@@ -28,14 +28,46 @@ san_up() {
 		mount -t tmpfs -o "size=$((want + (16 << 20))),mode=700" csvlab "$DIR/san"
 	fi
 	truncate -s "$SIZE" "$DIR/san/lun.img"
-	TGT_IPC_SOCKET=$DIR/san/tgtd.sock spawn san "$DIR/san/tgtd.log" \
-		tgtd -f --nr_iothreads 1 --iscsi portal=$SAN_TARGET_IP:3260
-	wait_for 10 "answer from tgtd" tgt_answers
-	local serial
+	target_start
+}
+
+# The file that says which writes wait in the target (tests/shell/slow_pwrite.c), in a lab that was made for it.
+san_hold() { echo "$DIR/san/hold"; }
+
+target_start() {
+	local serial threads=1
+	local -a preload=()
 	serial=$(lab_id)
+	if [ "${HOLD:-0}" = 1 ]; then
+		# With one thread a write that waits would hold up all others.
+		threads=8
+		preload=(env "LD_PRELOAD=$BUILD/shell/slow_pwrite.so" "HOLD=$(san_hold)")
+	fi
+	TGT_IPC_SOCKET=$DIR/san/tgtd.sock spawn san "$DIR/san/tgtd.log" ${preload[@]+"${preload[@]}"} \
+		tgtd -f --nr_iothreads $threads --iscsi portal=$SAN_TARGET_IP:3260
+	wait_for 10 "answer from tgtd" tgt_answers
 	tgt --op new --mode target --tid 1 -T "$TARGET"
 	tgt --op new --mode logicalunit --tid 1 --lun 1 -b "$DIR/san/lun.img"
 	tgt --op update --mode logicalunit --tid 1 --lun 1 \
 		--params "thin_provisioning=1,scsi_id=csvlab-$serial,scsi_sn=$serial"
 	tgt --op bind --mode target --tid 1 -I ALL
+}
+
+target_pid() { ns_pids san | head -n 1; }
+
+# Killed and started again: it has forgotten every session and every registration.
+target_restart() {
+	ns_kill san
+	rm -f "$DIR/san/tgtd.sock" "$DIR/san/tgtd.sock.0"*
+	target_start
+}
+
+# What is on the LUN at one moment, as if power had gone for all: tgtd stands still meanwhile.
+lun_copy() {
+	local pid rc=0
+	pid=$(target_pid)
+	kill -STOP "$pid"
+	cp --sparse=always "$DIR/san/lun.img" "$1" || rc=$?
+	kill -CONT "$pid"
+	return $rc
 }

@@ -24,6 +24,16 @@ FAILED=
 
 lab() { "$LAB" "$@"; }
 
+# Whole, and the LUN, for who wants to look at a failure: $KEEP is a folder.
+keep_logs() {
+	local file
+	[ -n "${KEEP:-}" ] || return 0
+	mkdir -p "$KEEP"
+	for file in "$CSVLAB_DIR"/n*/csvfs.log "$CSVLAB_DIR"/n*/corosync/corosync.log "$CSVLAB_DIR"/san/*; do
+		[ ! -f "$file" ] || cp --sparse=always "$file" "$KEEP/$(tr / . <<<"${file#"$CSVLAB_DIR"/}")" || true
+	done
+}
+
 at_end() {
 	local rc=$?
 	trap '' INT TERM
@@ -31,6 +41,7 @@ at_end() {
 		[ -n "$FAILED" ] || echo "FAILED: status $rc" >&2
 		lab state >&2 || true
 		lab logs >&2 || true
+		keep_logs
 	fi
 	lab down || rc=1
 	exit $rc
