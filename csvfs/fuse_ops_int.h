@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* fuse_ops_int.h - what fuse_ops.c and fuse_mount.c share, behind <fuse_lowlevel.h>. Nobody else includes it. */
+/* fuse_ops_int.h - what fuse_ops.c and its neighbours share, behind <fuse_lowlevel.h>. Nobody else includes it. */
 #ifndef CSVFS_FUSE_OPS_INT_H
 #define CSVFS_FUSE_OPS_INT_H
 
@@ -12,7 +12,24 @@
 #define PLAIN_SLOTS 8192u
 #define LOCKED_SLOTS 8192u
 
-struct frq; /* a request that the core has */
+/* A request that the core has. */
+struct frq {
+	struct fs_request rq; /* first, and valid until the answer: EV_REQUEST points to it */
+	fuse_req_t req;	      /* NULL: nobody waits for the answer */
+	size_t size;	      /* READDIR, GETXATTR, LISTXATTR: room of the kernel */
+	uint32_t idx, gen;
+	bool open_dot;	      /* LOOKUP of ".": by inode number */
+	uint64_t handle; /* OPEN, CREATE: its number from now on */
+	bool statx;	      /* GETATTR: fuse_more.c */
+	/* FALLOCATE: parts of clusters to be written with zeros before */
+	uint32_t part_count, part_at;
+	struct {
+		uint64_t off;
+		uint32_t len;
+	} part[2];
+	void *data;
+	struct list link;     /* free */
+};
 
 struct fuse_ops {
 	struct fuse_ops_config cfg;
@@ -51,6 +68,12 @@ void fuse_ops_forget_requests(struct fuse_ops *f);
 /* A request with its common fields filled in, then handed to the core. NULL: answered with ENOMEM. */
 struct fs_request *fuse_ops_begin(fuse_req_t req, enum fs_op op, fuse_ino_t ino);
 void fuse_ops_post(fuse_req_t req, struct fs_request *rq);
+
+/* An interrupted open is not followed by a RELEASE: see fuse_answer.c. */
+void fuse_ops_close_unasked(struct fuse_ops *f, uint64_t ino);
+
+/* fuse_answer.c */
+void fuse_answer(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp);
 
 /* fuse_lock.c */
 void fuse_lock_get(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock);
