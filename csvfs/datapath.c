@@ -81,7 +81,7 @@ static void on_read(
 		datapath_answer(t->d, h->unique, -EINVAL, NULL, 0);
 		return;
 	}
-	io = datapath_io_get(t, h->unique);
+	io = datapath_io_get(t, h->unique, h->pid);
 	if (!io) {
 		datapath_answer(t->d, h->unique, -ENOMEM, NULL, 0);
 		return;
@@ -118,7 +118,7 @@ static void on_write(struct dthread *t, const struct fuse_in_header *h,
 		datapath_answer(t->d, h->unique, -EINVAL, NULL, 0);
 		return;
 	}
-	io = datapath_io_get(t, h->unique);
+	io = datapath_io_get(t, h->unique, h->pid);
 	if (io)
 		io->data = take_data(t, in->size);
 	if (!io || !io->data) {
@@ -353,7 +353,7 @@ static void settle(void *ctx, uint64_t ino)
 static void zero(void *ctx, uint64_t ino, uint64_t off, uint32_t len,
 	void (*done)(void *arg, int err), void *arg)
 {
-	struct io *io = datapath_io_get(self, DATAPATH_OWN);
+	struct io *io = datapath_io_get(self, DATAPATH_OWN, 0);
 
 	(void)ctx;
 	if (!io) {

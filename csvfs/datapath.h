@@ -41,6 +41,9 @@ struct datapath_config {
 	/* An event for the core's inbox. What it points to stays valid until its answer. */
 	void (*post)(void *ctx, const struct event *ev);
 
+	/* The process of an I/O had a signal (dying.h); called without any lock. NULL: every signal kills. */
+	void (*signalled)(void *ctx, uint32_t tid, uint64_t tag);
+
 	/* Called by a data thread that may have posted something, without any lock. NULL: not wanted. */
 	void (*turn)(void *ctx);
 
@@ -81,6 +84,10 @@ void datapath_register(struct datapath *d, uint64_t key,
  * not for the data path. Copies what it needs.
  */
 bool datapath_apply(struct datapath *d, const struct effect *e);
+
+/* dying.h: is that I/O still to be answered? Its process is dying: it ends with EINTR if nothing of it can land. */
+bool datapath_waits(struct datapath *d, uint64_t tag);
+void datapath_cancel(struct datapath *d, uint64_t tag);
 
 struct datapath_stats {
 	uint64_t direct_reads, direct_writes; /* requests done on the own path alone */

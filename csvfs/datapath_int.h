@@ -27,6 +27,7 @@ struct io {
 	struct fs_request rq; /* LAYOUT_GET, APPEND: valid until its FX_REPLY */
 	struct dthread *t;
 	uint64_t unique; /* the kernel's number of the request; 0: the I/O is free */
+	uint32_t tid;	 /* the thread that waits; 0: unknown */
 	uint32_t idx, gen;
 	uint64_t start_ns;
 	bool via_core; /* a part of it went through the core */
@@ -108,7 +109,7 @@ struct datapath {
 #define DATAPATH_OWN UINT64_MAX
 
 /* An I/O of the thread for that request of the kernel; NULL: no memory. */
-struct io *datapath_io_get(struct dthread *t, uint64_t unique);
+struct io *datapath_io_get(struct dthread *t, uint64_t unique, uint32_t tid);
 void datapath_io_put(struct io *io);
 /* Its op is filled in: plan it, and do what the plan says. It ends with an answer, sooner or later. */
 void datapath_io_begin(struct io *io);

@@ -69,7 +69,7 @@ static struct io *io_new(struct dthread *t)
 	return io;
 }
 
-struct io *datapath_io_get(struct dthread *t, uint64_t unique)
+struct io *datapath_io_get(struct dthread *t, uint64_t unique, uint32_t tid)
 {
 	struct io *io;
 
@@ -91,6 +91,7 @@ struct io *datapath_io_get(struct dthread *t, uint64_t unique)
 	/* From now on an interrupt finds it. */
 	pthread_mutex_lock(&t->d->lock);
 	io->unique = unique;
+	io->tid = tid;
 	pthread_mutex_unlock(&t->d->lock);
 	return io;
 }
@@ -629,20 +630,49 @@ bool datapath_apply(struct datapath *d, const struct effect *e)
 bool datapath_io_interrupt(struct datapath *d, uint64_t unique)
 {
 	struct io *io = NULL;
+	uint64_t tag = 0;
+	uint32_t tid = 0;
 
 	pthread_mutex_lock(&d->lock);
 	for (uint32_t i = 0; i < d->io_count && !io; i++) {
 		if (d->ios[i]->unique == unique && unique != DATAPATH_OWN)
 			io = d->ios[i];
 	}
+	if (io) {
+		tag = tag_of(io);
+		tid = io->tid;
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (io && d->cfg.signalled)
+		d->cfg.signalled(d->cfg.ctx, tid, tag);
+	else if (io)
+		datapath_cancel(d, tag);
+	return io != NULL;
+}
+
+bool datapath_waits(struct datapath *d, uint64_t tag)
+{
+	bool waits;
+
+	pthread_mutex_lock(&d->lock);
+	waits = io_of(d, tag) != NULL;
+	pthread_mutex_unlock(&d->lock);
+	return waits;
+}
+
+void datapath_cancel(struct datapath *d, uint64_t tag)
+{
+	struct event ev = {.type = EV_CANCEL, .tag = tag};
+	struct io *io;
+
+	pthread_mutex_lock(&d->lock);
+	io = io_of(d, tag);
 	if (io && dp_cancel(d->dp, &io->op)) {
 		list_del(&io->link); /* it may have been on its way back as ready */
 		news(io, NEWS_ENDED, 0, 0);
 		post_events(d);
 		return_ready(d, bdev_now_ns());
 	} else if (io && list_empty(&io->link)) {
-		struct event ev = {.type = EV_CANCEL, .tag = tag_of(io)};
-
 		switch (io->op.state) {
 		case DP_ST_NEW:
 			if (io->killing)
@@ -655,9 +685,8 @@ bool datapath_io_interrupt(struct datapath *d, uint64_t unique)
 			d->cfg.post(d->cfg.ctx, &ev);
 			break;
 		default:
-			break; /* ends by itself, soon */
+			break; /* ends by itself, soon, or comes to a state that can be left */
 		}
 	}
 	pthread_mutex_unlock(&d->lock);
-	return io != NULL;
 }

@@ -114,7 +114,9 @@ void fuse_mount_init(void *userdata, struct fuse_conn_info *conn)
 
 /*
  * The answer to INIT gets the flags that the library does not know: shared mmap of files opened with direct
- * I/O (git and sqlite need it), and whose setgid bit an access list takes away.
+ * I/O (git and sqlite need it), and whose setgid bit an access list takes away; and the one that libfuse 3.14.0
+ * takes and does not pass on: lookups in one directory, several at a time. Without it one that waits holds up
+ * all others there, and who is behind it cannot be killed.
  */
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
@@ -127,6 +129,8 @@ static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 		memcpy(&out, iov[1].iov_base, sizeof(out));
 		if (f->kernel_setxattr_ext)
 			out.flags |= FUSE_SETXATTR_EXT;
+		if (f->kernel_parallel)
+			out.flags |= FUSE_PARALLEL_DIROPS;
 		if (f->kernel_mmap) {
 			out.flags |= FUSE_INIT_EXT;
 			out.flags2 |= (uint32_t)(INIT_DIRECT_IO_ALLOW_MMAP >> 32);
@@ -155,6 +159,7 @@ void fuse_ops_process(struct fuse_ops *f, void *bytes, size_t len)
 		return;
 	}
 	f->kernel_setxattr_ext = in->flags & FUSE_SETXATTR_EXT;
+	f->kernel_parallel = in->flags & FUSE_PARALLEL_DIROPS;
 	f->kernel_mmap = len >= sizeof(*h) + sizeof(*in) && (in->flags & FUSE_INIT_EXT) &&
 			 (in->flags2 & (uint32_t)(INIT_DIRECT_IO_ALLOW_MMAP >> 32));
 	f->in_init = true;

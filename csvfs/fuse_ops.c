@@ -118,6 +118,14 @@ static void frq_fail(struct frq *q, int err)
 static void interrupted(fuse_req_t req, void *data)
 {
 	struct fuse_ops *f = ops_of(req);
+
+	f->cfg.signalled(f->cfg.ctx, (uint32_t)fuse_req_ctx(req)->pid, (uint64_t)(uintptr_t)data);
+}
+
+/* fcntl(2): a wait for somebody's lock ends with EINTR, whatever the signal. */
+static void lock_interrupted(fuse_req_t req, void *data)
+{
+	struct fuse_ops *f = ops_of(req);
 	struct event ev = {.type = EV_CANCEL, .tag = (uint64_t)(uintptr_t)data};
 
 	f->cfg.post(f->cfg.ctx, &ev);
@@ -126,16 +134,17 @@ static void interrupted(fuse_req_t req, void *data)
 static void frq_post(struct fuse_ops *f, struct frq *q)
 {
 	struct event ev = {.type = EV_REQUEST, .tag = tag_of(q), .rq = &q->rq};
+	fuse_interrupt_func_t on_signal = q->rq.op == FS_LOCK ? lock_interrupted : interrupted;
 	fuse_req_t req = q->req;
 
 	/*
 	 * The answer may come as soon as this is posted, and ends req: it waits for the lock. The
-	 * library may call interrupted() at once: its EV_CANCEL then comes behind the EV_REQUEST.
+	 * library may call on_signal() at once: its EV_CANCEL then comes behind the EV_REQUEST.
 	 */
 	pthread_mutex_lock(&f->lock);
 	f->cfg.post(f->cfg.ctx, &ev);
 	if (req)
-		fuse_req_interrupt_func(req, interrupted, (void *)(uintptr_t)ev.tag);
+		fuse_req_interrupt_func(req, on_signal, (void *)(uintptr_t)ev.tag);
 	pthread_mutex_unlock(&f->lock);
 }
 
@@ -588,6 +597,17 @@ void fuse_ops_close_unasked(struct fuse_ops *f, uint64_t ino)
 
 	if (q)
 		frq_post(f, q);
+}
+
+bool fuse_ops_waits(struct fuse_ops *f, uint64_t tag)
+{
+	uint32_t idx = (uint32_t)tag;
+	bool waits;
+
+	pthread_mutex_lock(&f->lock);
+	waits = idx < f->table_len && tag_of(f->table[idx]) == tag && f->table[idx]->req;
+	pthread_mutex_unlock(&f->lock);
+	return waits;
 }
 
 void fuse_ops_reply(struct fuse_ops *f, uint64_t tag, const struct fs_reply *rp)

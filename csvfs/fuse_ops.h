@@ -29,6 +29,8 @@ struct fuse_ops_config {
 	bool cache; /* attributes and names may be cached: this node alone changes them */
 	bool noatime, nosuid, nodev, noexec;
 	void (*post)(void *ctx, const struct event *ev);
+	/* The process of a request had a signal (dying.h). A lock of another process is different: EINTR for any. */
+	void (*signalled)(void *ctx, uint32_t tid, uint64_t tag);
 	void *ctx;
 };
 
@@ -47,6 +49,9 @@ void fuse_ops_inval(struct fuse_ops *f, uint64_t ino, const char *name);
 
 /* The same of its attributes alone; its pages stay. */
 void fuse_ops_inval_attr(struct fuse_ops *f, uint64_t ino);
+
+/* Is the request with that tag still to be answered? */
+bool fuse_ops_waits(struct fuse_ops *f, uint64_t tag);
 
 /* Requests that the core has not answered yet. */
 uint32_t fuse_ops_pending(struct fuse_ops *f);

@@ -37,7 +37,7 @@ struct fuse_ops {
 	char *mountpoint;
 	struct fuse_session *se;
 	/* Of the thread that processes INIT, alone at that time. */
-	bool in_init, kernel_mmap, kernel_setxattr_ext;
+	bool in_init, kernel_mmap, kernel_setxattr_ext, kernel_parallel;
 	/* Files seen without setuid and setgid, by a hash of their number. Atomic, each by itself. */
 	uint64_t plain[PLAIN_SLOTS];
 	/* Files that were ever locked here, by a hash: a close of others needs no message. Atomic bytes. */

@@ -304,8 +304,11 @@ static void on_ready(struct loop *l, const struct epoll_event *e)
 static uint64_t until_ns(struct loop *l)
 {
 	uint64_t until = node_deadline(l->node), watch = loop_lun_watch(l);
+	uint64_t dying = dying_deadline(l->dying);
 
-	return watch < until ? watch : until;
+	if (watch < until)
+		until = watch;
+	return dying < until ? dying : until;
 }
 
 static int wait_ms(struct loop *l)
@@ -351,6 +354,7 @@ static void turns(struct loop *l)
 		run_inbox(l);
 		run_ended(l);
 		run_timer(l);
+		dying_step(l->dying, bdev_now_ns());
 	}
 	pthread_mutex_unlock(&l->core);
 }
@@ -406,6 +410,38 @@ static void post(void *ctx, const struct event *ev)
 		inbox_post(l->inbox, INBOX_EVENT, ev, NULL, 0);
 	else
 		inbox_post_quietly(l->inbox, INBOX_EVENT, ev); /* turn() follows */
+}
+
+static void signalled(void *ctx, uint32_t tid, uint64_t tag)
+{
+	struct loop *l = ctx;
+
+	dying_signalled(l->dying, tid, tag);
+}
+
+static bool still_waits(void *ctx, uint64_t tag)
+{
+	struct loop *l = ctx;
+
+	return tag & DATAPATH_TAG ? datapath_waits(l->data, tag) : fuse_ops_waits(l->fuse, tag);
+}
+
+static void cancel(void *ctx, uint64_t tag)
+{
+	struct loop *l = ctx;
+	struct event ev = {.type = EV_CANCEL, .tag = tag};
+
+	if (tag & DATAPATH_TAG)
+		datapath_cancel(l->data, tag);
+	else
+		post(l, &ev);
+}
+
+static void dying_more(void *ctx)
+{
+	struct loop *l = ctx;
+
+	inbox_ring(l->inbox);
 }
 
 static void post_cpg(void *ctx, const struct event *ev)
@@ -530,6 +566,7 @@ static int start_kernel(struct loop *l, char *text, size_t text_bytes)
 		.nodev = c->nodev,
 		.noexec = c->noexec,
 		.post = post,
+		.signalled = signalled,
 		.ctx = l};
 	struct datapath_config dc = {.bdev = l->own_cfg,
 		.threads = c->threads,
@@ -538,6 +575,7 @@ static int start_kernel(struct loop *l, char *text, size_t text_bytes)
 		.answer_ns = c->io_timeout_ns,
 		.post = post,
 		.turn = l->lc->cluster ? NULL : turn,
+		.signalled = signalled,
 		.on_path = post_path,
 		.on_unmount = post_unmount,
 		.ctx = l};
@@ -556,6 +594,8 @@ static int start_kernel(struct loop *l, char *text, size_t text_bytes)
 
 static int start(struct loop *l, char *text, size_t text_bytes)
 {
+	const struct dying_config dc = {
+		.waits = still_waits, .cancel = cancel, .more = dying_more, .ctx = l};
 	sigset_t signals;
 	int err;
 
@@ -567,6 +607,8 @@ static int start(struct loop *l, char *text, size_t text_bytes)
 	csv_assert(l->ep >= 0 && l->signal_fd >= 0);
 	pthread_mutex_init(&l->core, NULL);
 	l->inbox = inbox_create();
+	l->dying = dying_create(&dc);
+	csv_assert(l->dying != NULL);
 	loop_lun_init(l);
 	err = make_node(l, text, text_bytes);
 	if (!err)
@@ -601,6 +643,7 @@ static void finish(struct loop *l)
 		fuse_ops_destroy(l->fuse);
 	ctl_close(l->ctl);
 	inbox_destroy(l->inbox);
+	dying_destroy(l->dying);
 	pthread_mutex_destroy(&l->core);
 	close(l->signal_fd);
 	close(l->ep);

@@ -10,6 +10,7 @@
 #include "csvfs/ctl.h"
 #include "csvfs/datapath.h"
 #include "csvfs/dbuf.h"
+#include "csvfs/dying.h"
 #include "csvfs/fuse_ops.h"
 #include "csvfs/inbox.h"
 #include "csvfs/log.h"
@@ -62,6 +63,7 @@ struct loop {
 	struct tls *tls;
 	struct fuse_ops *fuse;
 	struct datapath *data;
+	struct dying *dying;
 	int ep, signal_fd;
 	/*
 	 * Held by who calls node_step() and carries out its effects: the loop's thread, or a data thread

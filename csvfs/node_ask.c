@@ -67,8 +67,11 @@ static struct creq *creq_find(struct node *n, uint64_t id)
 static void reply_kernel(
 	struct node *n, uint64_t tag, const struct fs_reply *rp, struct effects *fx)
 {
-	struct fs_reply *out = effects_alloc(fx, sizeof(*out));
+	struct fs_reply *out;
 
+	if (!tag)
+		return; /* killed meanwhile */
+	out = effects_alloc(fx, sizeof(*out));
 	*out = *rp;
 	if (rp->data_len) {
 		out->data = effects_alloc(fx, rp->data_len);
@@ -105,6 +108,8 @@ static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struc
 	case CQ_CREATE:
 		if (!rp->err)
 			node_file_created(n, &rp->attr, fx);
+		if (!rp->err && !q->tag)
+			node_file_close_one(n, rp->attr.ino, fx);
 		/* fall through */
 	case CQ_KERNEL:
 		if (!rp->err && rp->attr.ino)
@@ -209,7 +214,10 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 	node_ask(n, CQ_KERNEL, ev->tag, ev->rq, fx);
 }
 
-/* A process that waits was killed. What may have been executed goes on; its answer is not missed. */
+/*
+ * The process that waits is dying. What was sent may have been executed, and goes on: its answer is heard, as
+ * if somebody waited for it, and shown to nobody.
+ */
 void node_kernel_cancel(struct node *n, uint64_t tag, struct effects *fx)
 {
 	list_for_each_entry (q, &n->creqs, struct creq, link) {
@@ -217,16 +225,18 @@ void node_kernel_cancel(struct node *n, uint64_t tag, struct effects *fx)
 			node_held_cancel(n, q, fx);
 			return;
 		}
-		if (q->kind <= CQ_CREATE && q->tag == tag) {
-			if (client_cancel(n->client, q->id)) {
-				list_del(&q->link);
-				node_reply_err(n, tag, -EINTR, fx);
-				mem_free(n->mem, q, sizeof(*q));
-			}
-			return;
+		if (q->kind > CQ_CREATE || q->tag != tag)
+			continue;
+		node_reply_err(n, tag, -EINTR, fx);
+		q->tag = 0;
+		if (client_cancel(n->client, q->id)) {
+			list_del(&q->link);
+			mem_free(n->mem, q, sizeof(*q));
 		}
+		return;
 	}
-	node_data_cancel(n, tag, fx);
+	if (!node_file_cancel(n, tag, fx))
+		node_data_cancel(n, tag, fx);
 }
 
 void node_expire_held(struct node *n, struct effects *fx)

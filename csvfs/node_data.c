@@ -175,8 +175,14 @@ static void give_back(struct node *n, struct effects *fx)
 
 void node_data_cancel(struct node *n, uint64_t tag, struct effects *fx)
 {
-	if (client_block_cancel(n->client, tag))
+	if (client_block_cancel(n->client, tag)) {
 		block_done(tag, -EINTR, fx);
+		return;
+	}
+	list_for_each_entry (f, &n->flushes, struct nflush, link) {
+		if (f->wait->tag == tag)
+			node_file_flush_cancel(n, f->wait, fx);
+	}
 }
 
 void node_data_expired(struct node *n, uint64_t tag, struct effects *fx)

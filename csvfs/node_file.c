@@ -208,18 +208,22 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 	node_ask(n, CQ_COMMIT, 0, rq, fx);
 }
 
+/* Once: who was killed was told then. */
+static void wait_answer(struct node *n, struct fwait *w, int32_t err, struct effects *fx)
+{
+	if (w->tag && w->is_fsync)
+		node_reply_err(n, w->tag, err, fx);
+	else if (w->tag)
+		effects_add(fx, FX_BLOCK_DONE, w->tag)->block.err = err;
+	w->tag = 0;
+}
+
 static void wait_done(struct node *n, struct fwait *w, struct effects *fx)
 {
 	if (w->need_commit || w->need_flush)
 		return;
 	list_del(&w->link);
-	if (w->is_fsync) {
-		node_reply_err(n, w->tag, w->err, fx);
-	} else {
-		struct effect *e = effects_add(fx, FX_BLOCK_DONE, w->tag);
-
-		e->block.err = w->err;
-	}
+	wait_answer(n, w, w->err, fx);
 	mem_free(n->mem, w, sizeof(*w));
 }
 
@@ -298,6 +302,41 @@ static struct fwait *wait_new(struct node *n, struct file *f, uint64_t tag, bool
 	w->need_commit = true;
 	list_add_tail(&w->link, &f->waits);
 	return w;
+}
+
+static bool waits_cancel(struct node *n, struct list *waits, uint64_t tag, struct effects *fx)
+{
+	list_for_each_entry (w, waits, struct fwait, link) {
+		if (w->tag != tag)
+			continue;
+		wait_answer(n, w, -EINTR, fx);
+		return true;
+	}
+	return false;
+}
+
+void node_file_flush_cancel(struct node *n, struct fwait *w, struct effects *fx)
+{
+	wait_answer(n, w, -EINTR, fx);
+}
+
+/* The commit goes on, and so does the OPEN: if nobody wants the file when its answer comes, it is closed. */
+bool node_file_cancel(struct node *n, uint64_t tag, struct effects *fx)
+{
+	for (struct file *f = node_file_next(n, NULL); f; f = node_file_next(n, f)) {
+		if (waits_cancel(n, &f->waits, tag, fx) ||
+			waits_cancel(n, &f->flying_waits, tag, fx))
+			return true;
+		list_for_each_entry (q, &f->open_waiters, struct creq, link) {
+			if (q->tag != tag)
+				continue;
+			list_del(&q->link);
+			node_reply_err(n, tag, -EINTR, fx);
+			mem_free(n->mem, q, sizeof(*q));
+			return true;
+		}
+	}
+	return false;
 }
 
 /* First-written and not yet committed: without memory to remember it, commit nothing and say EIO. */
@@ -480,6 +519,8 @@ void node_file_created(struct node *n, const struct fs_attr *attr, struct effect
 	f->opens++;
 }
 
+static void closed_here(struct node *n, struct file *f, struct effects *fx);
+
 void node_file_open_reply(
 	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx)
 {
@@ -500,6 +541,8 @@ void node_file_open_reply(
 	}
 	if (rp->err)
 		file_free(n, f);
+	else if (!f->opens)
+		closed_here(n, f, fx); /* whoever wanted it was killed */
 }
 
 static void layout_close_gate(struct node *n, struct file *f, struct effects *fx)
@@ -558,10 +601,15 @@ static void closed_here(struct node *n, struct file *f, struct effects *fx)
 
 void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
 {
-	struct file *f = find(n, rq->ino);
-
 	/* The kernel does not wait for a RELEASE. */
 	node_reply_err(n, tag, 0, fx);
+	node_file_close_one(n, rq->ino, fx);
+}
+
+void node_file_close_one(struct node *n, uint64_t ino, struct effects *fx)
+{
+	struct file *f = find(n, ino);
+
 	if (f && f->opens && !--f->opens)
 		closed_here(n, f, fx);
 }

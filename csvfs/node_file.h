@@ -37,7 +37,7 @@ struct frange {
 /* Who waits for a commit: a write of the data path, or an fsync. */
 struct fwait {
 	struct list link;
-	uint64_t tag;
+	uint64_t tag; /* 0: was answered */
 	bool is_fsync;
 	bool need_commit, need_flush;
 	int32_t err;
@@ -85,6 +85,8 @@ void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, 
  * of handles whose last close ended the mount (umount -l).
  */
 void node_file_close_all(struct node *n, struct effects *fx);
+/* Closes one of the opens that we count of it, if it is open here. */
+void node_file_close_one(struct node *n, uint64_t ino, struct effects *fx);
 void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
 void node_file_created(struct node *n, const struct fs_attr *attr, struct effects *fx);
 
@@ -103,6 +105,14 @@ void node_file_commit_reply(
 	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx);
 void node_file_return_reply(struct node *n, uint64_t ino, struct effects *fx);
 void node_file_close_reply(struct node *n, uint64_t ino, struct effects *fx);
+
+/*
+ * Whoever waits with that tag (an open, an fsync, a write that waits for its commit) is dying: answers it with EINTR.
+ * False: nobody does.
+ */
+bool node_file_cancel(struct node *n, uint64_t tag, struct effects *fx);
+/* The same of one that waits for its flush only. */
+void node_file_flush_cancel(struct node *n, struct fwait *w, struct effects *fx);
 
 void node_file_recall(struct node *n, uint64_t ino, struct effects *fx);
 void node_file_flush_done(struct node *n, struct fwait *w, int32_t err, struct effects *fx);
