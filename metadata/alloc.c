@@ -700,7 +700,7 @@ static int chunk_find(
 	return err;
 }
 
-static int chunk_header(struct txn *t, uint64_t chunk, struct block **out)
+int alloc_chunk_header(struct txn *t, uint64_t chunk, struct block **out)
 {
 	return txn_get(t, chunk * CHUNK_BLOCKS, MAGIC_CHUNK, 0, out);
 }
@@ -715,7 +715,7 @@ int alloc_block(struct txn *t, uint64_t near, bool reserve, uint64_t *blkno)
 
 	if (err)
 		return err;
-	err = chunk_header(t, chunk, &b);
+	err = alloc_chunk_header(t, chunk, &b);
 	if (err)
 		return err;
 	h = (struct disk_chunk *)b->data;
@@ -760,7 +760,7 @@ static int chunk_of(struct txn *t, uint64_t blkno, bool is_inode, struct block *
 	d = (const struct disk_group *)gb->data;
 	if (!alloc_bit(d->meta, c) || alloc_bit(d->inode, c) != is_inode)
 		return txn_damaged(t, PROBLEM_BLOCK_NOT_META, blkno, 0, 0, 1);
-	return chunk_header(t, chunk, out);
+	return alloc_chunk_header(t, chunk, out);
 }
 
 /* The block in its chunk is free from now on; `b` is the chunk's header, dirty. */
@@ -823,7 +823,7 @@ int alloc_inode(struct txn *t, uint64_t parent_ino, uint64_t *ino, bool *is_new)
 
 	if (err)
 		return err;
-	err = chunk_header(t, chunk, &b);
+	err = alloc_chunk_header(t, chunk, &b);
 	if (err)
 		return err;
 	h = (struct disk_chunk *)b->data;
@@ -835,6 +835,7 @@ int alloc_inode(struct txn *t, uint64_t parent_ino, uint64_t *ino, bool *is_new)
 	txn_dirty(t, b);
 	*is_new = !h->slots[at];
 	h->slots[at] |= (uint8_t)(1u << slot);
+	alloc_count_change(t, chunk, 1);
 	if (*is_new) {
 		alloc_bits_fill(h->used, at, 1, true);
 		h->used_blocks = le32_of(le32_get(h->used_blocks) + 1);
@@ -860,6 +861,7 @@ int alloc_free_inode(struct txn *t, uint64_t ino)
 		return txn_damaged(t, PROBLEM_INODE_SLOT, blkno, ino, h->slots[at], 1u << slot);
 	txn_dirty(t, b);
 	h->slots[at] &= (uint8_t) ~(1u << slot);
+	alloc_count_change(t, blkno / CHUNK_BLOCKS, -1);
 	if (!h->slots[at])
 		return give_block(t, b, blkno);
 	return chunk_mark(t, blkno / CHUNK_BLOCKS, true);
@@ -884,7 +886,7 @@ int alloc_inode_used(struct txn *t, uint64_t ino)
 	d = (const struct disk_group *)b->data;
 	if (!alloc_bit(d->inode, (uint32_t)(chunk % a->group_chunks)))
 		return -ESTALE;
-	err = chunk_header(t, chunk, &b);
+	err = alloc_chunk_header(t, chunk, &b);
 	if (err)
 		return err;
 	h = (const struct disk_chunk *)b->data;
@@ -943,7 +945,7 @@ void alloc_statfs(struct vol *v, struct fs_statfs *st)
 	st->bavail = a->free > reserve ? a->free - reserve : 0;
 	/* Inodes are made as they are needed: as many as would fit. */
 	st->ffree = st->bavail * a->cluster_blocks * 7;
-	st->files = st->ffree;
+	st->files = st->ffree + a->inodes;
 }
 
 void alloc_check(const struct vol *v)

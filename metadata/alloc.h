@@ -45,4 +45,8 @@ uint64_t alloc_whole_to_spare(const struct alloc *a);
 /* Clusters freed by this operation, all in one group, are not to be used yet. */
 int alloc_pend(struct txn *t, uint64_t start, uint32_t count, bool chunk);
 
+int alloc_chunk_header(struct txn *t, uint64_t chunk, struct block **out);
+/* In that chunk an inode was made or freed by the operation that runs. */
+void alloc_count_change(struct txn *t, uint64_t chunk, int by);
+
 #endif

@@ -332,6 +332,9 @@ struct alloc {
 	uint64_t whole; /* sum over the groups */
 	uint64_t meta_hint, inode_hint; /* chunk used last; 0: none */
 	uint32_t data_hint; /* group */
+	/* alloc_count.c: inodes in use in the chunks before `counted`, and what the running operation adds. */
+	uint64_t inodes, counted;
+	int64_t inodes_op;
 	struct list pending_data, pending_chunks;
 	struct alloc_overlay *overlay[ALLOC_OVERLAY_BUCKETS];
 	struct alloc_window windows[ALLOC_WINDOWS];
@@ -345,6 +348,9 @@ void alloc_load(struct vol *v, uint32_t i, const struct disk_summary *s);
 void alloc_undo(struct txn *t);
 /* Commit is durable, or the tail has moved: what may be used again? */
 void alloc_release(struct vol *v);
+/* The running operation begins; is kept. */
+void alloc_count_begin(struct vol *v);
+void alloc_count_keep(struct vol *v);
 /* Freed space waits for the journal's tail. */
 bool alloc_waits_for_tail(const struct vol *v);
 /* Earlier operations freed space that comes back with the next commit or checkpoint. */

@@ -28,8 +28,7 @@ int op_execute(struct txn *t, struct vol_req *r)
 	case FS_READDIR:
 		return op_readdir(t, r);
 	case FS_STATFS:
-		alloc_statfs(txn_vol(t), &r->reply.statfs);
-		return 0;
+		return op_statfs(t, r);
 	case FS_GETXATTR:
 	case FS_LISTXATTR:
 	case FS_SETXATTR:

@@ -530,3 +530,19 @@ int op_lseek(struct txn *t, struct vol_req *r)
 	r->reply.off = size; /* the end counts as a hole */
 	return want_hole ? 0 : -ENXIO;
 }
+
+/* ------------------------------------------------------------------ statfs */
+
+/* A first call does not wait until a volume of many TiB is counted: the next one goes on. */
+#define STATFS_STEPS_MAX 32u
+
+int op_statfs(struct txn *t, struct vol_req *r)
+{
+	int err = r->step < STATFS_STEPS_MAX ? alloc_count_inodes(t) : 0;
+
+	if (err == -EINPROGRESS)
+		r->step++;
+	else if (!err)
+		alloc_statfs(txn_vol(t), &r->reply.statfs);
+	return err;
+}

@@ -30,6 +30,7 @@ int op_layout_commit(struct txn *t, struct vol_req *r);
 int op_append(struct txn *t, struct vol_req *r);
 int op_fallocate(struct txn *t, struct vol_req *r);
 int op_lseek(struct txn *t, struct vol_req *r);
+int op_statfs(struct txn *t, struct vol_req *r);
 
 /* ops_free.c */
 int op_free_orphan(struct txn *t, struct vol_req *r);

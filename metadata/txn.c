@@ -35,10 +35,12 @@ void txn_begin(struct vol *v, int64_t time_ns)
 	t->refused = false;
 	t->kicked = false;
 	t->touched_count = 0;
+	alloc_count_begin(v);
 }
 
 bool txn_keep(struct txn *t)
 {
+	alloc_count_keep(t->v);
 	if (t->kicked)
 		t->v->bg_wanted = true;
 	return t->undo_count > 0;

@@ -152,5 +152,10 @@ int alloc_clusters(
 int alloc_free_clusters(struct txn *t, uint64_t start, uint32_t count);
 
 void alloc_statfs(struct vol *v, struct fs_statfs *st);
+/*
+ * Before it, for the number of inodes in use: counts on. 0: done; -EINPROGRESS: there are more. What is counted
+ * stays so, whatever becomes of the operation.
+ */
+int alloc_count_inodes(struct txn *t);
 
 #endif

@@ -41,13 +41,30 @@ static bool model_may_be_full(void)
 	return st.bavail < 64;
 }
 
+/* df -i and the check agree, after any calls, failed ones, and openings. */
+static void used_inodes_are_those_that_the_check_finds(void)
+{
+	struct check_report rep;
+	struct fs_statfs st;
+
+	rq(FS_STATFS, 0, NULL);
+	assert_int_equal(run_request(), 0);
+	st = run.r.reply.statfs;
+	assert_int_equal(run_sync_settle(engine.rs), 0);
+	engine_check(&rep);
+	assert_int_equal(st.files - st.ffree,
+		rep.files + rep.symlinks + rep.others + rep.directories); /* orphans are among them */
+}
+
 static void run_seed(uint64_t seed, uint64_t bytes, uint64_t cache_bytes, uint32_t steps)
 {
 	uint64_t root = engine_mkfs(bytes, cache_bytes);
 	struct check_report rep;
 
 	model_run(seed, root, steps);
+	used_inodes_are_those_that_the_check_finds();
 	model_empty();
+	used_inodes_are_those_that_the_check_finds();
 	assert_int_equal(run_sync_settle(engine.rs), 0);
 	engine_check(&rep);
 	assert_int_equal(rep.files + rep.symlinks + rep.others + rep.orphans, 0);
