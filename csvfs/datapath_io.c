@@ -320,7 +320,8 @@ static void post_request(struct io *io, enum fs_op what)
 	} else {
 		io->rq.off = op->need_off;
 		io->rq.len = op->need_len;
-		io->rq.flags = FS_LAYOUT_AROUND | (op->need_write ? FS_LAYOUT_WRITE : 0);
+		io->rq.flags = (op->need_near ? FS_LAYOUT_NEAR : FS_LAYOUT_AROUND) |
+			(op->need_write ? FS_LAYOUT_WRITE : 0);
 	}
 	d->cfg.post(d->cfg.ctx, &ev);
 }

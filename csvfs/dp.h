@@ -136,6 +136,7 @@ struct dp_op {
 
 	uint64_t need_off, need_len;
 	bool need_write;
+	bool need_near; /* into a known hole: what lies around it is known as well */
 
 	/* For EV_COMMIT. off, len: clusters first-written (len 0: none); size: the file is as long. */
 	struct {

@@ -76,6 +76,7 @@ static enum plan need(struct dp_op *op, uint64_t off, uint64_t end, bool write)
 	op->need_off = off;
 	op->need_len = end - off;
 	op->need_write = write;
+	op->need_near = false;
 	return PLAN_ASK;
 }
 
@@ -137,12 +138,14 @@ static enum plan plan_read(struct dp *dp, struct dp_file *f, struct dp_op *op)
 static bool find_space(const struct dp_file *f, struct dp_op *op, uint64_t off, uint64_t end)
 {
 	struct fs_extent e;
+	bool known;
 
 	op->first = false;
 	for (uint64_t at = off; at < end; at = e.off + e.len) {
-		if (!layout_at(&f->lf, at, &e, NULL) || e.state == EXT_HOLE ||
-			e.state == EXT_SHARED) {
+		known = layout_at(&f->lf, at, &e, NULL);
+		if (!known || e.state == EXT_HOLE || e.state == EXT_SHARED) {
 			need(op, at < op->off ? op->off : at, op->off + op->len, true);
+			op->need_near = known && e.state == EXT_HOLE;
 			return false;
 		}
 		op->first |= e.state == EXT_UNWRITTEN;

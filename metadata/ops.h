@@ -24,7 +24,8 @@
  *  5. FS_LAYOUT_GET answers with pieces without a gap from the cluster of `off` on, as many as there
  *     is room for; holes are pieces too. With FS_LAYOUT_WRITE it succeeds when the cluster of
  *     `off` has space; where space ends early, a hole follows: ask again from there (-ENOSPC). With
- *     FS_LAYOUT_AROUND written extents that end at `off` may come first.
+ *     FS_LAYOUT_AROUND written extents that end at `off` may come first. With FS_LAYOUT_NEAR behind the
+ *     range come only pieces that wait to be written.
  *  6. FS_CLOSE, or FS_FREE_ORPHAN with an ino, is given here when no node has the file open any more
  *     (ino_is_open says no): an orphan is freed; of another file space ahead of its end is taken
  *     back. Safe to repeat, safe to omit.

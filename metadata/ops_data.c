@@ -91,8 +91,12 @@ static int ahead_of(const struct inode *in, uint64_t off, uint64_t end, uint64_t
 	return 0;
 }
 
-/* Pieces from cluster `off` on: at least up to `to` if there is room, and then what extents there are. */
-static int put_layout(const struct inode *in, uint64_t off, uint64_t to, struct fs_reply *rp)
+/*
+ * Pieces from cluster `off` on: at least up to `to` if there is room, and then what extents there are; `near`: only
+ * what waits to be written.
+ */
+static int put_layout(
+	const struct inode *in, uint64_t off, uint64_t to, bool near, struct fs_reply *rp)
 {
 	uint64_t cluster_bytes = ops_cluster_bytes(in->t);
 	struct extent_walk w;
@@ -102,6 +106,8 @@ static int put_layout(const struct inode *in, uint64_t off, uint64_t to, struct 
 	rp->extent_count = 0;
 	for (err = extent_first(in, off, &w, &e); !err && rp->extent_count < rp->extent_room;
 		err = extent_next(&w, &e)) {
+		if (near && off >= to && e.state != EXT_UNWRITTEN)
+			break;
 		if (e.state == EXT_HOLE && e.off + e.len == EXTENT_END) {
 			if (off >= to)
 				break;
@@ -200,7 +206,8 @@ int op_layout_get(struct txn *t, struct vol_req *r)
 		err = allocate_for_write(&in, rq);
 	if (!err)
 		err = put_layout(&in, rq->off / cluster_bytes,
-			div_up(rq->off + rq->len, cluster_bytes), &r->reply);
+			div_up(rq->off + rq->len, cluster_bytes), rq->flags & FS_LAYOUT_NEAR,
+			&r->reply);
 	if (!err && (rq->flags & FS_LAYOUT_AROUND))
 		err = put_before(&in, rq->off / cluster_bytes, &r->reply);
 	if (!err)

@@ -88,6 +88,7 @@ enum fs_op {
 #define FS_NO_NAME (1u << 9)
 
 #define FS_LAYOUT_WRITE (1u << 0) /* allocate what is a hole; hand out the right to first-write */
+#define FS_LAYOUT_NEAR (1u << 2) /* nothing behind the range but what was allocated: it is known to who asks */
 #define FS_LAYOUT_AROUND (1u << 1) /* the reply may begin before off: with written extents up to there */
 
 /* True for what must be executed at most once and so takes a slot of the reply cache. */

@@ -231,7 +231,8 @@ static void sop_ask(struct sim *s, struct sop *o, bool append)
 	o->rq.ino = o->op.ino;
 	o->rq.off = o->op.need_off;
 	o->rq.len = append ? o->op.len : o->op.need_len;
-	o->rq.flags = FS_LAYOUT_AROUND | (o->op.need_write ? FS_LAYOUT_WRITE : 0);
+	o->rq.flags = (o->op.need_near ? FS_LAYOUT_NEAR : FS_LAYOUT_AROUND) |
+		(o->op.need_write ? FS_LAYOUT_WRITE : 0);
 	o->rq.time_ns = (int64_t)s->now_ns;
 	ev.rq = &o->rq;
 	node_feed(s, o->n, &ev);

@@ -163,6 +163,29 @@ static void layout_around_begins_with_the_written_space_before(void **state)
 	check_around(0, 0);
 }
 
+static void layout_near_tells_nothing_behind_the_range_but_what_was_allocated(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	/* Clusters 0 and 9 to 11 WRITTEN, the rest a hole. */
+	assert_int_equal(do_layout(f, 0, CLUSTER, FS_LAYOUT_WRITE), 0);
+	assert_int_equal(do_commit(f, 0, CLUSTER, CLUSTER), 0);
+	assert_int_equal(do_layout(f, 9 * CLUSTER, 3 * CLUSTER, FS_LAYOUT_WRITE), 0);
+	assert_int_equal(do_commit(f, 9 * CLUSTER, 3 * CLUSTER, 12 * CLUSTER), 0);
+	assert_int_equal(do_layout(f, 4 * CLUSTER, CLUSTER, FS_LAYOUT_WRITE | FS_LAYOUT_NEAR), 0);
+	assert_int_equal(run.r.reply.extent_count, 1);
+	assert_int_equal(run.extents[0].off, 4 * CLUSTER);
+	assert_int_equal(run.extents[0].len, CLUSTER);
+	assert_int_equal(run.extents[0].state, EXT_UNWRITTEN);
+	/* All of the range, whatever it is. */
+	assert_int_equal(do_layout(f, 3 * CLUSTER, 7 * CLUSTER, FS_LAYOUT_NEAR), 0);
+	assert_int_equal(run.r.reply.extent_count, 4);
+	assert_int_equal(run.extents[3].state, EXT_WRITTEN);
+	/* A streaming writer is told of what is ahead. */
+	assert_int_equal(do_layout(f, 12 * CLUSTER, CLUSTER, FS_LAYOUT_WRITE | FS_LAYOUT_NEAR), 0);
+	assert_true(run.extents[0].off == 12 * CLUSTER && run.extents[0].len > CLUSTER);
+}
+
 /* A random writer's file: many extents, and a reply that has no room for all of them. */
 static void layout_around_keeps_to_the_room_of_the_reply(void **state)
 {
@@ -613,6 +636,7 @@ int main(void)
 		T(read_sets_atime_once_after_a_change_and_once_a_day),
 		T(streaming_writer_gets_one_extent_and_space_ahead),
 		T(layout_around_begins_with_the_written_space_before),
+		T(layout_near_tells_nothing_behind_the_range_but_what_was_allocated),
 		T(layout_around_keeps_to_the_room_of_the_reply),
 		T(scattered_writers_get_nothing_ahead),
 		T(small_file_takes_one_cluster),
