@@ -31,6 +31,7 @@
 
 #define ANSWER_NS (4 * NS_PER_SEC)
 #define LAYOUT_BYTES (1ull << 30)
+#define EXTENTS_MAX (640u << 10) /* 30 MiB of them; then files' layouts go back */
 #define FUSE_BATCH 64 /* requests read before the LUN is served again */
 #define WATCH_MS 200
 #define LOOK_NS (30 * 1000ull) /* see look() */
@@ -473,6 +474,7 @@ static int make_dp(struct datapath *d)
 		.cluster_bytes = d->cfg.cluster_bytes,
 		.block_bytes = BLOCK_SIZE,
 		.sole_node = d->cfg.standalone,
+		.extents_max = EXTENTS_MAX,
 	};
 
 	d->region = mmap(NULL, d->cfg.layout_bytes, PROT_READ | PROT_WRITE,

@@ -76,6 +76,7 @@ static struct dp_file *file_get(struct dp *dp, uint64_t ino)
 		list_init(&f->asking);
 		list_init(&f->drained);
 		list_init(&f->tlink);
+		list_init(&f->ulink);
 	}
 	return f;
 }
@@ -272,6 +273,7 @@ static enum dp_verdict plan(struct dp *dp, struct dp_op *op, struct dp_now now)
 
 	if (is_lost(dp, op))
 		return end(dp, op, -EIO);
+	dp_shed_used(dp, f);
 	if (f->lf.closed)
 		return park(dp, op, DP_BY_GATE);
 	op->retries = 0;
@@ -638,6 +640,7 @@ int dp_layout_put(struct dp *dp, uint64_t ino, uint64_t off, uint64_t len, uint6
 	}
 	f->lf.size = size;
 	f->lf.size_known = true;
+	dp_shed_put(dp, f);
 	return 0;
 }
 
@@ -667,6 +670,7 @@ void dp_layout_drop(struct dp *dp, uint64_t ino)
 	if (!f)
 		return;
 	layout_drop(&dp->layout, &f->lf);
+	dp_shed_dropped(dp, f);
 	list_del(&f->drained);
 	wake(dp, f, DP_BY_GATE);
 	file_put(dp, f);
@@ -779,7 +783,7 @@ bool dp_next_event(struct dp *dp, struct event *ev)
 		return true;
 	}
 	if (!dp->volume_drained)
-		return false;
+		return dp_shed_next(dp, ev);
 	dp->volume_drained = false;
 	memset(ev, 0, sizeof(*ev));
 	ev->type = EV_DRAINED;
@@ -879,6 +883,7 @@ struct dp *dp_create(const struct dp_config *cfg)
 		list_init(&dp->lost[i]);
 	list_init(&dp->touched);
 	list_init(&dp->due);
+	list_init(&dp->used);
 	if (layout_init(&dp->layout, cfg->mem, cfg->cluster_bytes, sizeof(struct dp_file))) {
 		mem_free(cfg->mem, dp, sizeof(*dp));
 		return NULL;
@@ -974,6 +979,7 @@ void dp_check(struct dp *dp)
 	uint32_t direct = 0;
 
 	layout_check(&dp->layout);
+	dp_shed_check(dp);
 	for (struct layout_file *lf = layout_next(&dp->layout, NULL); lf;
 		lf = layout_next(&dp->layout, lf)) {
 		check_inside(file_of(lf), &direct);

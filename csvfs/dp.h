@@ -40,9 +40,11 @@
  *     DP_COMMIT: EV_COMMIT, answered on FX_BLOCK_DONE. EV_WRITTEN of what it first-wrote comes before.
  *  9. Punching a hole, fallocate(2), frees whole clusters; the parts of clusters at its two ends are written
  *     with zeros before (op.zero, each within one cluster). That changes no size and fills no hole.
- *
  * 10. An op through an open file whose locks were lost is never (again) submitted: another node may have those
  *     locks by now. It gets EIO.
+ * 11. What is known stays bounded: past extents_max the file that was not used for the longest time is told to the core
+ *     (EV_SHED), which gives its layout back as if it were recalled. Only so is nothing forgotten that the
+ *     coordinator has not heard of yet.
  *
  * Events: after each call that gave a verdict or applied an effect, before any other thread calls dp (so
  * under the lock that guards it), post in this order: what dp_op_event() gives until it says false;
@@ -54,7 +56,8 @@
  *  D2 nothing is inside a file that reported drained and is still closed;
  *  D3 direct_count is the number of ops in DP_ST_IO, inside the number of those in IO, LATER, CORE, COMMIT;
  *  D4 nobody waits without a cause: a closed gate, a conflicting lock, an ask under way;
- *  D5 the invariants of layout.h.
+ *  D5 the invariants of layout.h;
+ *  D6 the files that something is known of are the ones on the list of use (dp_shed.c).
  */
 #ifndef CSVFS_DP_H
 #define CSVFS_DP_H
@@ -187,6 +190,7 @@ struct dp_config {
 	uint32_t cluster_bytes;
 	uint32_t block_bytes; /* of the LUN; 4096 suits every LUN while it is not known */
 	bool sole_node; /* no other node changes files: holes stay, the kernel appends by itself */
+	uint32_t extents_max; /* to be known of all files together (rule 11); 0: no limit */
 };
 
 struct dp;
@@ -242,7 +246,7 @@ void dp_handle_closed(struct dp *dp, uint64_t handle);
 
 /* EV_WRITTEN, EV_TOUCHED of op, type and payload only. False: no more. */
 bool dp_op_event(struct dp_op *op, struct event *ev);
-/* EV_TOUCHED that is due; EV_DRAINED, and before it EV_TOUCHED of that file. False: no more. */
+/* EV_TOUCHED that is due; EV_DRAINED, and before it EV_TOUCHED of that file; EV_SHED. False: no more. */
 bool dp_next_event(struct dp *dp, struct event *ev);
 
 /*

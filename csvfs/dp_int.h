@@ -21,6 +21,7 @@ struct dp_file {
 	uint64_t touch_due_ns;	/* to be told then */
 	struct list tlink;
 	uint64_t told_ns;	/* when EV_TOUCHED was last given */
+	struct list ulink;	/* in dp.used */
 };
 
 #define DP_LOST_BUCKETS 64
@@ -48,6 +49,9 @@ struct dp {
 	uint64_t lost_upto; /* no memory for each: all handles up to here */
 	struct list touched;	/* files, by tlink, in order of touch_due_ns */
 	struct list due;	/* of those, the ones that dp_next_event() tells now */
+	struct list used;	/* files with extents, by ulink, least recently used first */
+	uint64_t shed_ino;	/* told, and still known; 0: none */
+	uint32_t shed_again;	/* with so many extents it was in vain: told again */
 };
 
 /* What a plan came to. */
@@ -83,5 +87,12 @@ bool dp_plan_conflict(const struct dp_op *a, const struct dp_op *b);
 
 /* With a lock that is held, or with one that somebody who came earlier waits for. */
 bool dp_plan_must_wait(const struct dp_file *f, const struct dp_op *op);
+
+/* dp_shed.c: which file's layout goes back when too much is known. */
+void dp_shed_put(struct dp *dp, struct dp_file *f); /* something became known of it */
+void dp_shed_used(struct dp *dp, struct dp_file *f);
+void dp_shed_dropped(struct dp *dp, struct dp_file *f);
+bool dp_shed_next(struct dp *dp, struct event *ev);
+void dp_shed_check(struct dp *dp);
 
 #endif

@@ -16,7 +16,11 @@
 
 struct lext {
 	struct lext *left, *right; /* `left` also links the spare ones */
-	uint64_t off, len, lun_off;
+	uint64_t off, len;
+	union {
+		uint64_t lun_off;
+		struct lext *next; /* of the root of what was forgotten: another such tree */
+	};
 	uint32_t state;
 	uint32_t prio;
 };
@@ -56,10 +60,40 @@ int layout_init(struct layout *l, struct mem *mem, uint32_t cluster_bytes, uint3
 
 /* ------------------------------------------------------------------ memory of extents */
 
+/* To forget a file of a million extents takes no time: its tree is put aside, and used up one by one. */
+static void put_aside(struct layout *l, struct lext *root)
+{
+	if (!root)
+		return;
+	root->next = l->aside;
+	l->aside = root;
+}
+
+static struct lext *from_aside(struct layout *l)
+{
+	struct lext *t = l->aside, *x, *next;
+
+	if (!t)
+		return NULL;
+	next = t->next;
+	while ((x = t->left)) {
+		t->left = x->right;
+		x->right = t;
+		t = x;
+	}
+	l->aside = t->right ? t->right : next;
+	if (t->right)
+		t->right->next = next;
+	return t;
+}
+
 static int reserve(struct layout *l, uint32_t n)
 {
 	while (l->spare_count < n) {
-		struct lext *x = mem_alloc(l->mem, sizeof(*x));
+		struct lext *x = from_aside(l);
+
+		if (!x)
+			x = mem_alloc(l->mem, sizeof(*x));
 
 		if (!x)
 			return -ENOMEM;
@@ -79,6 +113,7 @@ static struct lext *take(struct layout *l, uint64_t off, uint64_t len, uint64_t 
 	csv_assert(x != NULL);
 	l->spare = x->left;
 	l->spare_count--;
+	l->extent_count++;
 	*x = (struct lext){
 		.off = off,
 		.len = len,
@@ -91,6 +126,8 @@ static struct lext *take(struct layout *l, uint64_t off, uint64_t len, uint64_t 
 
 static void give(struct layout *l, struct lext *x)
 {
+	csv_assert(l->extent_count > 0);
+	l->extent_count--;
 	if (l->spare_count < l->promised * PROMISE_EXTENTS) {
 		x->left = l->spare;
 		l->spare = x;
@@ -305,9 +342,9 @@ struct layout_file *layout_file_get(struct layout *l, uint64_t ino, bool *is_new
 
 static void forget_extents(struct layout *l, struct layout_file *f)
 {
-	uint32_t n = tree_free(l, f->root);
-
-	csv_assert(n == f->count);
+	csv_assert(l->extent_count >= f->count);
+	l->extent_count -= f->count;
+	put_aside(l, f->root);
 	f->root = NULL;
 	f->count = 0;
 }
@@ -337,11 +374,14 @@ struct layout_file *layout_next(struct layout *l, struct layout_file *f)
 void layout_fini(struct layout *l)
 {
 	struct layout_file *f;
+	struct lext *x;
 
 	l->promised = 0;
 	while ((f = layout_next(l, NULL)))
 		layout_file_free(l, f);
 	give_surplus(l);
+	while ((x = from_aside(l)))
+		mem_free(l->mem, x, sizeof(*x));
 	mem_free(l->mem, l->buckets, LAYOUT_BUCKETS * sizeof(struct list));
 	l->buckets = NULL;
 }
@@ -530,16 +570,18 @@ static void check_tree(const struct layout *l, struct check *c, const struct lex
 
 void layout_check(struct layout *l)
 {
-	uint32_t files = 0, spare = 0;
+	uint32_t files = 0, spare = 0, extents = 0;
 
 	for (struct layout_file *f = layout_next(l, NULL); f; f = layout_next(l, f)) {
 		struct check c = {0};
 
 		check_tree(l, &c, f->root);
 		csv_assert(c.count == f->count);
+		extents += c.count;
 		files++;
 	}
 	csv_assert(files == l->file_count);
+	csv_assert(extents == l->extent_count);
 	for (struct lext *x = l->spare; x; x = x->left)
 		spare++;
 	csv_assert(spare == l->spare_count);

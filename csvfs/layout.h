@@ -4,7 +4,7 @@
  *
  * The knowledge is what the coordinator granted (FX_LAYOUT_PUT) plus what this node has
  * first-written itself. It is dropped as a whole (FX_LAYOUT_DROP), never aged: a range that is known
- * stays as it is until the layout is recalled.
+ * stays as it is until the layout goes back: recalled, or since too much is known (dp_shed.c).
  *
  * Invariants (layout_check)
  *  L1 the extents of a file are sorted, do not overlap, are multiples of a cluster in offset and
@@ -44,9 +44,11 @@ struct layout {
 	uint32_t cluster_bytes;
 	uint32_t file_bytes;
 	uint32_t file_count;
+	uint32_t extent_count;	/* of all files */
 	uint32_t spare_count;	/* extents set aside */
 	uint32_t promised;	/* of those, for first writes in flight (L3) */
 	struct lext *spare;
+	struct lext *aside;	/* trees of what was forgotten: taken from before memory is */
 	struct list *buckets;	/* LAYOUT_BUCKETS heads */
 };
 

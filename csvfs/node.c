@@ -495,8 +495,8 @@ static void dispatch(struct node *n, const struct event *ev, struct effects *fx)
 		node_file_touched(n, ev, fx);
 		break;
 	case EV_DRAINED:
-		if (ev->ino)
-			node_file_drained(n, ev->ino, fx);
+	case EV_SHED:
+		node_file_layout_event(n, ev, fx);
 		break;
 	case EV_CTL:
 		node_ctl(n, ev, fx);

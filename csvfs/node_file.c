@@ -628,15 +628,35 @@ void node_file_close_all(struct node *n, struct effects *fx)
 	}
 }
 
-void node_file_drained(struct node *n, uint64_t ino, struct effects *fx)
+static void drained(struct node *n, struct file *f, struct effects *fx)
 {
-	struct file *f = find(n, ino);
-
-	if (!f || f->layout != LAYOUT_DRAINING)
+	if (f->layout != LAYOUT_DRAINING)
 		return;
 	f->layout = LAYOUT_COMMITTING;
 	commit_pump(n, f, fx);
 	layout_advance(n, f, fx);
+}
+
+/* While nobody serves us what we know is all that the file's users have: it stays. */
+static void shed(struct node *n, struct file *f, struct effects *fx)
+{
+	if (f->st != FILE_OPEN || f->layout != LAYOUT_KEPT || !client_served(n->client))
+		return;
+	trace(n->trace, TRACE_DEBUG, "too much is known: layout of ino %lx goes back", f->ino);
+	layout_close_gate(n, f, fx);
+}
+
+void node_file_layout_event(struct node *n, const struct event *ev, struct effects *fx)
+{
+	struct file *f = find(n, ev->ino);
+
+	/* ino 0, the whole volume: io_mode.c's. */
+	if (!f)
+		return;
+	if (ev->type == EV_DRAINED)
+		drained(n, f, fx);
+	else
+		shed(n, f, fx);
 }
 
 static void layout_drop(struct node *n, struct file *f, struct effects *fx)

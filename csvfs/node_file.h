@@ -6,7 +6,7 @@
  *   OPENING --reply--> OPEN --last handle closed--> CLOSING --drained, committed, closed--> (gone)
  *
  * In OPEN and CLOSING, independent of it, the layout:
- *   kept --RECALL or CLOSING--> draining --EV_DRAINED--> committing --reply--> returning --reply--> none
+ *   kept --RECALL, SHED or CLOSING--> draining --EV_DRAINED--> committing --reply--> returning --reply--> none
  *
  * Invariants (node_file_check)
  *  F1 a layout is held only while the file is open at the coordinator;
@@ -94,7 +94,7 @@ void node_file_created(struct node *n, const struct fs_attr *attr, struct effect
 void node_file_written(struct node *n, const struct event *ev, struct effects *fx);
 void node_file_commit(struct node *n, const struct event *ev, struct effects *fx);
 void node_file_touched(struct node *n, const struct event *ev, struct effects *fx);
-void node_file_drained(struct node *n, uint64_t ino, struct effects *fx);
+void node_file_layout_event(struct node *n, const struct event *ev, struct effects *fx);
 
 /* Answers of the coordinator, by kind of request. */
 void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_request *rq,

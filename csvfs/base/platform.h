@@ -111,6 +111,7 @@ enum ev_type {
 	EV_WRITTEN,  /* range: first-written now and not committed yet (data path, no reply wanted) */
 	EV_COMMIT,   /* tag, range: answer FX_BLOCK_DONE when size/state of the range are durable */
 	EV_DRAINED,  /* ino (0: the whole volume): nothing is in flight behind the closed gate */
+	EV_SHED,     /* ino: the data path knows too much: this file's layout shall go back */
 	EV_TOUCHED,  /* ino: written in place since the last commit; range.mtime_ns; or read: atime_ns */
 
 	EV_CTL,	     /* tag, ctl: an administrator's request */
