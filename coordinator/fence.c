@@ -204,6 +204,15 @@ void fence_cancel(struct fence *f)
 		fence_end(f, FENCE_FAILED, "cancelled");
 }
 
+bool fence_left_undrained(struct fence *f)
+{
+	bool left = f->state == FENCE_ENDED && f->result != FENCE_DONE && f->barrier;
+
+	if (left)
+		f->barrier = false;
+	return left;
+}
+
 void fence_forget(struct fence *f)
 {
 	csv_assert(!fence_running(f));
@@ -440,6 +449,10 @@ bool fence_lun_done(struct fence *f, const struct event *ev, struct effects *fx)
 		return false;
 	f->tag = 0;
 	if (f->cancel && ev->lun.status != LUN_UNKNOWN) {
+		/* The last PREEMPT was carried out all the same, or somebody else's was. */
+		if (f->state == FENCE_PREEMPT && f->targets[f->at].dirty &&
+			(f->abort_refused || ev->lun.status == LUN_CONFLICT))
+			f->barrier = true;
 		fence_end(f, FENCE_FAILED, "cancelled");
 		return true;
 	}

@@ -93,6 +93,11 @@ void fence_start(
 
 /* Sends no further command; ends as FENCE_FAILED once the outstanding one is in. */
 void fence_cancel(struct fence *f);
+/*
+ * It has ended before its drain barrier: somebody whose key is gone may still have a write held in the target, and
+ * no later fence can see that at the keys. Said once.
+ */
+bool fence_left_undrained(struct fence *f);
 /* After it has ended and its result was taken: FENCE_IDLE. */
 void fence_forget(struct fence *f);
 

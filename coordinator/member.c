@@ -178,6 +178,13 @@ void member_victim_add(struct member *m, uint32_t node, uint32_t incarnation, bo
 	}
 }
 
+void member_victims_more(struct member *m)
+{
+	m->publish |= !m->victims_overflow;
+	m->victims_overflow = true;
+	m->changes++;
+}
+
 bool member_victim_pending(const struct member *m, uint32_t node)
 {
 	if (m->victims_overflow)

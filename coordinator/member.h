@@ -177,6 +177,8 @@ uint64_t member_epoch_seen(const struct member *m); /* highest in any STATE ever
 
 /* The fence list. Adding what is there already only makes it dirty. */
 void member_victim_add(struct member *m, uint32_t node, uint32_t incarnation, bool dirty);
+/* There is more to fence and to drain than the list says: told to all, until a fence of all but the members. */
+void member_victims_more(struct member *m);
 bool member_victim_pending(const struct member *m, uint32_t node);
 /* After a fence has succeeded: these are done, here and (by message) on every member. */
 void member_send_fenced(

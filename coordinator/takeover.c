@@ -231,6 +231,7 @@ void takeover_lose(struct takeover *t, const char *why)
 	t->quit = t->restart = t->in_order = false;
 	t->handover = t->moving_to = 0;
 	fence_cancel(&t->fence);
+	takeover_fence_noted(t);
 	claim_io_cancel(&t->io);
 	if (s->incarnation == t->incarnation && s->path != MPATH_NONE)
 		member_set_path(t->m, MPATH_LOST, s->incarnation);
@@ -294,6 +295,15 @@ void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx)
 	fence_start(&t->fence, &o, t->now_ns, fx);
 }
 
+void takeover_fence_noted(struct takeover *t)
+{
+	if (!fence_left_undrained(&t->fence))
+		return;
+	trace(t->cfg.trace, TRACE_WARN,
+		"a fence ended before its barrier -> whoever fences next drains, and fences all but the members");
+	member_victims_more(t->m);
+}
+
 void takeover_fence_succeeded(struct takeover *t, struct effects *fx)
 {
 	if (t->fencing_all)
@@ -346,6 +356,7 @@ void takeover_stand(struct takeover *t, const char *why)
 	const struct member_view *v = member_view(t->m);
 
 	/* Only when quiet: nothing of an earlier try decides this one. */
+	takeover_fence_noted(t);
 	fence_forget(&t->fence);
 	claim_io_forget(&t->io);
 	t->incarnation = member_own(t->m)->incarnation;
@@ -507,6 +518,7 @@ static void run(struct takeover *t, struct effects *fx)
 		tell_role(t);
 	}
 	fence_step(&t->fence, t->now_ns, fx);
+	takeover_fence_noted(t);
 	claim_io_step(&t->io, t->now_ns, fx);
 	switch (t->state) {
 	case TK_FROZEN:

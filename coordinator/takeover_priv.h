@@ -83,6 +83,8 @@ void takeover_refuse(struct takeover *t, const char *why);
 void takeover_stand(struct takeover *t, const char *why);
 
 void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx);
+/* A fence that ended before its barrier is not forgotten: the next one drains. */
+void takeover_fence_noted(struct takeover *t);
 void takeover_fence_succeeded(struct takeover *t, struct effects *fx);
 /* Behind a file lock nobody needs to be fenced: the list is emptied. */
 void takeover_victims_forget(struct takeover *t);

@@ -304,6 +304,7 @@ static bool candidate_ends(struct takeover *t)
 	if (!t->quit && !t->restart)
 		return false;
 	fence_cancel(&t->fence);
+	takeover_fence_noted(t);
 	claim_io_cancel(&t->io);
 	if (!takeover_quiet(t))
 		return true;

@@ -822,4 +822,84 @@ static inline bool lab_said(const struct lab *l, const char *text)
 	return strstr(l->log, text) != NULL;
 }
 
+/* ------------------------------------------------------------------ what a test says */
+
+/* C is who coordinates, B and D are the others. */
+static struct lab L;
+static uint32_t C, B, D;
+
+static inline void lab_check(bool ok, const char *what, int line)
+{
+	if (ok && !L.late && !L.twice)
+		return;
+	fprintf(stderr, "%s\nline %d: %s%s%s\n", L.log, line, what, L.late ? "; a late write" : "",
+		L.twice ? "; an epoch opened twice" : "");
+	fail();
+}
+/* The oracle is asked each time: a write of an old epoch that landed late, an epoch opened twice. */
+#define CHECK(e) lab_check(e, #e, __LINE__)
+
+static inline enum takeover_state st(uint32_t node)
+{
+	return takeover_state(L.node[node].t);
+}
+
+static inline struct takeover *tk(uint32_t node)
+{
+	return L.node[node].t;
+}
+
+static inline void names(void)
+{
+	C = lab_serving(&L);
+	B = C == 1 ? 2 : 1;
+	D = 6 - B - C;
+}
+
+static inline void up_with(uint32_t count, uint64_t seed, bool abort_ok)
+{
+	lab_init(&L, count, seed);
+	L.abort_ok = abort_ok;
+	for (uint32_t i = 1; i <= count; i++)
+		lab_start(&L, i);
+	CHECK(lab_run(&L, 10 * SEC, lab_settled));
+	names();
+}
+
+static inline void up(uint32_t count)
+{
+	up_with(count, 42, true);
+}
+
+static enum takeover_state want_state;
+static uint32_t want_node;
+
+static inline bool is_in_state(struct lab *l)
+{
+	return l->node[want_node].up && takeover_state(l->node[want_node].t) == want_state;
+}
+
+static inline bool run_to(uint32_t node, enum takeover_state s)
+{
+	want_node = node;
+	want_state = s;
+	return lab_run(&L, 20 * SEC, is_in_state);
+}
+
+/* `node` alone, the others together. */
+static inline void cut_off(uint32_t node)
+{
+	uint32_t part[LAB_NODES] = {0};
+
+	part[node - 1] = 1;
+	lab_split(&L, part);
+}
+
+static inline void join_all(void)
+{
+	const uint32_t part[LAB_NODES] = {0};
+
+	lab_split(&L, part);
+}
+
 #endif

@@ -13,51 +13,6 @@
 
 #include "tests/unit/coord_lab.h"
 
-static struct lab L;
-static uint32_t C, B, D;
-
-static void check(bool ok, const char *what, int line)
-{
-	if (ok && !L.late && !L.twice)
-		return;
-	fprintf(stderr, "%s\nline %d: %s%s%s\n", L.log, line, what, L.late ? "; a late write" : "",
-		L.twice ? "; an epoch opened twice" : "");
-	fail();
-}
-#define CHECK(e) check(e, #e, __LINE__)
-
-static enum takeover_state st(uint32_t node)
-{
-	return takeover_state(L.node[node].t);
-}
-
-static struct takeover *tk(uint32_t node)
-{
-	return L.node[node].t;
-}
-
-static void names(void)
-{
-	C = lab_serving(&L);
-	B = C == 1 ? 2 : 1;
-	D = 6 - B - C;
-}
-
-static void up_with(uint32_t count, uint64_t seed, bool abort_ok)
-{
-	lab_init(&L, count, seed);
-	L.abort_ok = abort_ok;
-	for (uint32_t i = 1; i <= count; i++)
-		lab_start(&L, i);
-	CHECK(lab_run(&L, 10 * SEC, lab_settled));
-	names();
-}
-
-static void up(uint32_t count)
-{
-	up_with(count, 42, true);
-}
-
 static bool somebody_else_serves(struct lab *l)
 {
 	uint32_t s = lab_serving(l);
@@ -65,42 +20,11 @@ static bool somebody_else_serves(struct lab *l)
 	return s && s != C;
 }
 
-static enum takeover_state want_state;
-static uint32_t want_node;
-
-static bool is_in_state(struct lab *l)
-{
-	return l->node[want_node].up && takeover_state(l->node[want_node].t) == want_state;
-}
-
-static bool run_to(uint32_t node, enum takeover_state s)
-{
-	want_node = node;
-	want_state = s;
-	return lab_run(&L, 20 * SEC, is_in_state);
-}
-
 static void split2(bool apart)
 {
 	const uint32_t one[] = {0, 0, 0, 0, 0}, two[] = {0, 1, 0, 0, 0};
 
 	lab_split(&L, apart ? two : one);
-}
-
-/* `node` alone, the others together. */
-static void cut_off(uint32_t node)
-{
-	uint32_t part[LAB_NODES] = {0};
-
-	part[node - 1] = 1;
-	lab_split(&L, part);
-}
-
-static void join_all(void)
-{
-	const uint32_t part[LAB_NODES] = {0};
-
-	lab_split(&L, part);
 }
 
 /* ------------------------------------------------------------------ start and loss */
