@@ -158,6 +158,19 @@ void takeover_unheard(struct takeover *t, uint64_t since_ns);
 uint32_t takeover_hung(const struct takeover *t);
 
 /*
+ * On the coordinator that serves: the node has lost its layouts and locks, so that others may have them. True
+ * when the claim on the LUN says so: until then nobody may. Asked in every step; what it takes comes with
+ * takeover_step(). False for ever when the list is full, which a term of another coordinator ends.
+ */
+bool takeover_given_add(struct takeover *t, uint32_t node, uint64_t life);
+/* It holds nothing of before: true when the claim says so. Before it may have anything again. */
+bool takeover_given_remove(struct takeover *t, uint32_t node);
+/* One of these has changed the list, and the next takeover_step() would say so to the LUN. */
+bool takeover_given_to_say(const struct takeover *t);
+/* From OPEN on: was it given up in the term before ours? */
+bool takeover_given_up(const struct takeover *t, uint32_t node, uint64_t life);
+
+/*
  * On the coordinator: a node did not answer a recall, or broke the rules. Its present
  * incarnation goes on the fence list; member_victim_pending(node) is false when it is fenced.
  */

@@ -30,7 +30,12 @@ struct takeover {
 	uint64_t now_ns;
 	struct fence fence;
 	struct claim_io io;
-	struct claim claim; /* the one we wrote last */
+	struct claim claim; /* the one we wrote last, with who is given up in our term (takeover_given.c) */
+	uint64_t list_changes, list_sent, list_durable; /* changes of that list: made, sent, taken by the LUN */
+	uint64_t listed_at[CLAIM_GIVEN_UP_MAX], taken_back_at; /* of each entry; of the last that went */
+	bool list_full; /* said once */
+	uint32_t before_count; /* given up in the term before ours */
+	struct claim_given_up before[CLAIM_GIVEN_UP_MAX];
 	struct claim watched; /* WATCH, FROZEN: a claim seen before */
 	uint64_t epoch; /* ours, OPEN and later */
 	uint32_t incarnation; /* under which we stand or coordinate */
@@ -88,6 +93,13 @@ void takeover_fence_noted(struct takeover *t);
 void takeover_fence_succeeded(struct takeover *t, struct effects *fx);
 /* Behind a file lock nobody needs to be fenced: the list is emptied. */
 void takeover_victims_forget(struct takeover *t);
+
+/* takeover_given.c: our claim follows this one. */
+void takeover_given_begin(struct takeover *t, const struct claim *last);
+void takeover_given_sent(struct takeover *t);
+void takeover_given_durable(struct takeover *t);
+/* The list has changed since a claim was sent. */
+bool takeover_given_due(const struct takeover *t);
 
 void takeover_hang_forget(struct takeover *t);
 /* In FOLLOW: looks, judges. */

@@ -56,6 +56,7 @@ static void beat(struct takeover *t, struct effects *fx)
 		break;
 	case CLAIM_DONE:
 		t->beat_taken_ns = t->beat_sent_ns;
+		takeover_given_durable(t);
 		break;
 	case CLAIM_FENCED:
 		takeover_lose_fenced(t, "RESERVATION CONFLICT on the beat: fenced by another node");
@@ -69,10 +70,12 @@ static void beat(struct takeover *t, struct effects *fx)
 		claim_io_forget(&t->io);
 		break;
 	}
-	if (t->now_ns < t->beat_ns)
+	/* What others wait for is said at once. If that fails it goes with the next beat. */
+	if (t->now_ns < t->beat_ns && !takeover_given_due(t))
 		return;
 	t->beat_ns = t->now_ns + CLAIM_BEAT_NS;
 	t->beat_sent_ns = t->now_ns;
+	takeover_given_sent(t);
 	t->claim.heartbeat++;
 	claim_io_write(&t->io, &t->claim, fx);
 }

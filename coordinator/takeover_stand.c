@@ -213,6 +213,7 @@ static void claim_read(struct takeover *t, struct effects *fx)
 		return;
 	}
 	memset(c, 0, sizeof(*c));
+	takeover_given_begin(t, best);
 	memcpy(c->uuid, t->cfg.uuid, 16);
 	/* Invariant 2: above all that anybody may have used. */
 	c->epoch = (best->epoch > seen ? best->epoch : seen) + 1;

@@ -206,9 +206,10 @@ bool io_path_look(struct io_path *p, uint32_t *since)
 	return true;
 }
 
-void io_path_announced(struct io_path *p, struct effects *fx)
+void io_path_announced(struct io_path *p, uint64_t now_ns, struct effects *fx)
 {
 	csv_assert(p->st == PST_ANNOUNCE);
+	p->announced_ns = now_ns;
 	enter(p, PST_REGISTER, fx);
 }
 

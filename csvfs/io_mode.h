@@ -55,6 +55,7 @@ struct io_path {
 	bool key_gone; /* somebody took our registration away: what we hold is void; the owner clears it */
 	enum path_st st;
 	uint32_t incarnation; /* of the present login; 0: none */
+	uint64_t announced_ns; /* when every member of our view knew it */
 	uint32_t unfenced;    /* P3 */
 	uint64_t tag, tag_count;
 	uint64_t retry_at_ns, retry_ns;
@@ -98,7 +99,7 @@ bool io_path_look(struct io_path *p, uint32_t *since);
 void io_path_outage(struct io_path *p, uint64_t now_ns);
 
 /* Every member knows the incarnation now: it may be registered. */
-void io_path_announced(struct io_path *p, struct effects *fx);
+void io_path_announced(struct io_path *p, uint64_t now_ns, struct effects *fx);
 
 /* The coordinator has fenced that incarnation of ours: its writes can no longer land. */
 void io_path_fenced(struct io_path *p, uint32_t incarnation);

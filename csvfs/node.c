@@ -78,7 +78,6 @@ struct node *node_create(const struct node_config *cfg, struct mem *mem, const s
 
 /* ------------------------------------------------------------------ sessions */
 
-static void evicted(struct node *n, bool in_session, struct effects *fx);
 
 void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx)
 {
@@ -86,7 +85,7 @@ void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx)
 		return;
 	trace(n->trace, TRACE_ERROR, "epoch %lu, we were served in %lu last: our layouts are void",
 		epoch, n->served_epoch);
-	evicted(n, true, fx);
+	node_evicted(n, true, fx);
 	n->served_epoch = 0;
 }
 
@@ -94,7 +93,7 @@ void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx)
  * Our rights have ended: what was not committed is lost, and a later fsync says so. We start over with
  * the coordinator: a new session, in which we reclaim what is still ours, the opens.
  */
-static void evicted(struct node *n, bool in_session, struct effects *fx)
+void node_evicted(struct node *n, bool in_session, struct effects *fx)
 {
 	n->evictions++;
 	n->voiding = true;
@@ -149,7 +148,7 @@ static void on_message(
 		if (s == n->coord && n->reclaim == RECLAIM_SENT) {
 			trace(n->trace, TRACE_ERROR,
 				"our layouts are void: others went on without us");
-			evicted(n, true, fx);
+			node_evicted(n, true, fx);
 			n->reclaim = RECLAIM_SENDING;
 			n->reclaim_at = NULL;
 			n->reclaim_count = 0;
@@ -375,7 +374,7 @@ static void path_step(struct node *n, struct effects *fx)
 		trace(n->trace, TRACE_ERROR, "evicted: our incarnation %x was fenced", gone);
 		io_path_lose(&n->path, "evicted by the coordinator", n->now_ns, fx);
 		io_path_fenced(&n->path, gone);
-		evicted(n, false, fx);
+		node_evicted(n, false, fx);
 	}
 	/* Others may go on without us: only a coordinator can say that what we hold is still ours. */
 	if (tk == TK_IDLE || tk == TK_LOST || tk == TK_FROZEN)
@@ -386,15 +385,15 @@ static void path_step(struct node *n, struct effects *fx)
 	}
 	if (n->path.key_gone) {
 		n->path.key_gone = false;
-		evicted(n, false, fx);
+		node_evicted(n, false, fx);
 	}
 	if (tk == TK_LOST && !n->was_lost)
 		io_path_lose(&n->path, takeover_reason(n->tk), n->now_ns, fx);
 	if (tk == TK_LOST && !n->was_lost && takeover_lost_fenced(n->tk))
-		evicted(n, false, fx);
+		node_evicted(n, false, fx);
 	n->was_lost = tk == TK_LOST;
 	if (n->path.st == PST_ANNOUNCE && member_announced(&n->member, n->path.incarnation))
-		io_path_announced(&n->path, fx);
+		io_path_announced(&n->path, n->now_ns, fx);
 	/* Hysteresis is for a path that comes and goes while there is a better one. */
 	if (n->path.st != PST_UP && !others_have_a_path(n))
 		io_path_outage(&n->path, n->now_ns);

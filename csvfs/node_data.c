@@ -22,6 +22,9 @@
  *     LUN has shown that we were not fenced. (Writes need no such care: the target refuses them.)
  *  6. When our rights were taken away, block I/O that was planned under them is not done any more, on no
  *     path: its place may be another's. The data path plans it anew (FX_GATE's `rights`).
+ *  7. A path that has come back is used when a coordinator has answered what we sent it since all members were
+ *     told of the new incarnation, or we coordinate. Who gives up a node without a path has no key to
+ *     take away, and may be out of our sight: its word must come first.
  */
 #include <errno.h>
 #include <string.h>
@@ -410,11 +413,25 @@ bool node_data_lun_done(struct node *n, const struct event *ev, struct effects *
 
 /* ------------------------------------------------------------------ mode and gate */
 
+/*
+ * Rule 7. Whoever knows the new incarnation fences it before it gives our rights away.
+ */
+static bool path_seen(struct node *n)
+{
+	if (n->path.st != PST_UP)
+		return false;
+	if (n->serving_local || (n->reclaim == RECLAIM_SERVED && n->coord &&
+					session_lease_ns(n->coord) > n->path.announced_ns))
+		n->seen_incarnation = n->path.incarnation;
+	return !n->cfg.reservations || n->seen_incarnation == n->path.incarnation;
+}
+
 static enum io_mode choose_mode(struct node *n, const char **why)
 {
 	enum takeover_state tk = takeover_state(n->tk);
 	bool quorate = tk != TK_IDLE && tk != TK_FROZEN && tk != TK_REFUSED && tk != TK_STOPPED;
 	bool peer = n->coord && n->coord->state == SESSION_UP && n->reclaim == RECLAIM_SERVED;
+	bool seen = path_seen(n);
 
 	*why = "";
 	if (n->stop >= STOP_TAKEOVER || tk == TK_STOPPED) {
@@ -434,7 +451,7 @@ static enum io_mode choose_mode(struct node *n, const char **why)
 		*why = "waiting for a coordinator";
 		return IO_PAUSED;
 	}
-	if (n->path.st == PST_UP && !(n->admin_redirect && n->coord_node)) {
+	if (seen && !(n->admin_redirect && n->coord_node)) {
 		/* A lease that is over does not come back by itself: only the coordinator gives it. */
 		if (n->now_ns >= n->lease_ns) {
 			*why = "no word from a coordinator: the lease has run out";
@@ -442,10 +459,12 @@ static enum io_mode choose_mode(struct node *n, const char **why)
 		}
 		return IO_DIRECT;
 	}
-	*why = n->path.st == PST_UP ? "asked for by the administrator" : n->path.reason;
+	*why = n->path.st != PST_UP ? n->path.reason
+	       : seen		    ? "asked for by the administrator"
+				    : "the path is back: waiting for the coordinator's word";
 	if (peer && !n->path.unfenced && n->now_ns < n->lease_ns)
 		return IO_BLOCK_REDIRECTED;
-	if (n->path.st == PST_UP)
+	if (seen)
 		*why = "redirection asked for, and no coordinator to redirect to";
 	else if (n->path.unfenced && peer)
 		*why = "path lost: waiting until the old session is fenced";

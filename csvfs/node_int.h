@@ -179,6 +179,7 @@ struct node {
 	uint32_t evictions;
 
 	/* mode and gate */
+	uint32_t seen_incarnation; /* node_data.c, rule 7 */
 	enum io_mode mode;
 	char mode_reason[160];
 	int64_t mode_since_ns;
@@ -220,6 +221,8 @@ struct node {
 };
 
 /* node.c */
+/* Others may have what we hold: it is lost. in_session: and the coordinator knows. */
+void node_evicted(struct node *n, bool in_session, struct effects *fx);
 /* Before layouts are reclaimed in `epoch`: forgets them if others may have had two terms since. */
 void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx);
 /* Acts on what the sessions have noted: one is up, one is gone. */

@@ -123,13 +123,14 @@ void node_peers_reclaim_locks(
 		session_drop(s, "more locks than a node can have", fx);
 }
 
-/* What it has reclaimed may be another's by now: it must forget it, and say what it has then. */
+/*
+ * What it has reclaimed may be another's by now: it must forget it, and say what it has then. What we still knew
+ * it to have stays until it has said so.
+ */
 static void void_claims(struct node *n, struct peer *p, struct effects *fx)
 {
 	struct session *s = session_from(n->sessions, p->node);
 
-	drop_rights(n, peer_idx(n, p), true);
-	node_lock_drop(n, peer_idx(n, p));
 	p->reclaimed = false;
 	p->reclaim_new = true;
 	if (s)
@@ -201,6 +202,11 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 	if (p->served || !p->reclaimed || !locks_in_force(n, p, fx) || p->blocks ||
 		takeover_state(n->tk) != TK_SERVE)
 		return;
+	/* Rule 7: what it is given from now on is its own, whoever coordinates next. */
+	if (!takeover_given_remove(n->tk, p->node)) {
+		n->again |= takeover_given_to_say(n->tk);
+		return;
+	}
 	if (p->node == n->cfg.node) {
 		p->served = true;
 		n->serving_local = n->standing = true;
@@ -263,6 +269,11 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 
 	csv_assert(p);
 	node_reclaim_epoch(n, takeover_epoch(n->tk), fx);
+	/* Rule 7, of ourselves. */
+	if (takeover_given_up(n->tk, n->cfg.node, n->cfg.life)) {
+		trace(n->trace, TRACE_ERROR, "the last coordinator gave us up: our layouts are void");
+		node_evicted(n, true, fx);
+	}
 	while ((f = node_file_next(n, f))) {
 		struct lease_ino *li = f->st == FILE_OPENING ? NULL : lease_get(&n->leases, f->ino);
 
@@ -356,6 +367,25 @@ static bool left_cleanly(const struct node *n, const struct peer *p, const struc
 	return m->state.path == MPATH_CLEAN || m->state.path == MPATH_NONE;
 }
 
+/*
+ * Its rights are over. When it is with us again it may be in the middle of saying what it has: the rest of that
+ * is no answer to what we know now.
+ */
+static void forget(struct node *n, struct peer *p, bool back)
+{
+	struct peer was = *p;
+
+	trace(n->trace, TRACE_INFO, "rights of node %u end", p->node);
+	drop_rights(n, peer_idx(n, p), true);
+	memset(p, 0, sizeof(*p));
+	if (!back)
+		return;
+	p->node = was.node;
+	p->life = was.life;
+	p->claims = was.claims;
+	p->reclaim_new = was.reclaim_new;
+}
+
 /* A node that left: its rights end when it is fenced (if it was unclean) and its lease is over. */
 void node_peers_departed(struct node *n, struct effects *fx)
 {
@@ -390,6 +420,13 @@ void node_peers_departed(struct node *n, struct effects *fx)
 		}
 		if (p->evicting || member_victim_pending(&n->member, p->node) || p->blocks)
 			continue;
+		if (!n->locks.node_count[i] && n->now_ns < p->evicted_ns)
+			continue;
+		/* Rule 7: what is another's from now on, whoever coordinates next will know. */
+		if (!takeover_given_add(n->tk, p->node, p->life)) {
+			n->again |= takeover_given_to_say(n->tk);
+			continue;
+		}
 		/* Rule 4 of node_lock.c. */
 		if (n->locks.node_count[i]) {
 			trace(n->trace, TRACE_INFO, "%u locks of node %u end",
@@ -398,9 +435,7 @@ void node_peers_departed(struct node *n, struct effects *fx)
 		}
 		if (n->now_ns < p->evicted_ns)
 			continue;
-		trace(n->trace, TRACE_INFO, "rights of node %u end", p->node);
-		drop_rights(n, i, true);
-		memset(p, 0, sizeof(*p));
+		forget(n, p, m && m->member && m->state.life == p->life);
 	}
 }
 

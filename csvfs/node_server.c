@@ -16,8 +16,9 @@
  *  4. A request waits in the order of arrival at its inode: nobody starves.
  *  5. A node that does not answer a recall is fenced; its rights end when it is fenced and its lease is
  *     over (reads need no registration), or when it has told that it forgot them (rule 7).
- *  7. Layouts can be reclaimed by who was a member when we took over and has not been given up since.
- *     Others were out of sight when what they held may have been given away: theirs are void.
+ *  7. Layouts can be reclaimed by who was a member when we took over and has not been given up since, nor in
+ *     the term before. Others were out of sight when what they held may have been given away: theirs are
+ *     void. Who is given up is named in the claim before others are served (takeover_given.c).
  *  8. A file is opened only when no write of a node that is gone is in flight here on its behalf: whoever
  *     restarts what ran there opens its disk first, and nothing old may land in it (invariant 9).
  *  6. Replies leave when the engine says durable, and we know that we were not replaced while we slept
@@ -678,6 +679,8 @@ static void entitle_members(struct node *n)
 
 		/* One that is silent may have been given up long ago and not know it yet. */
 		if (!m || !m->answered || m->node == takeover_hung(n->tk))
+			continue;
+		if (takeover_given_up(n->tk, m->node, m->state.life))
 			continue;
 		p = node_peer_get(n, m->node, m->state.life);
 		if (p)

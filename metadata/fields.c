@@ -196,7 +196,10 @@ static const struct field claim_fields[] = {
 	{"state", FIELD_U32, 48, 1, 0, 0, 4},
 	{"node", FIELD_U32, 52, 1, 0, 0, 4},
 	{"incarnation", FIELD_HEX32, 56, 1, 0, 0, 4},
+	{"given_up", FIELD_U32, 60, 1, 0, 0, 4},
 	{"name", FIELD_STRING, 64, 1, 0, 0, NODE_NAME_MAX},
+	{"given_up.life", FIELD_HEX64, 128, CLAIM_GIVEN_UP_MAX, 16, 0, 8},
+	{"given_up.node", FIELD_U32, 136, CLAIM_GIVEN_UP_MAX, 16, 0, 4},
 };
 
 #define LAYOUT(magic, name, table) {magic, name, table, sizeof(table) / sizeof((table)[0])}

@@ -5,7 +5,15 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "csvfs/base/assert.h"
 #include "csvfs/base/crc32c.h"
+
+struct disk_given_up {
+	le64 life;
+	le32 node;
+	le32 reserved;
+};
+_Static_assert(sizeof(struct disk_given_up) == 16, "format");
 
 struct disk_claim {
 	le32 magic;
@@ -17,11 +25,13 @@ struct disk_claim {
 	le32 state;
 	le32 node;
 	le32 incarnation;
-	le32 reserved;
+	le32 given_up_count;
 	char name[NODE_NAME_MAX];
+	struct disk_given_up given_up[CLAIM_GIVEN_UP_MAX];
 };
 _Static_assert(offsetof(struct disk_claim, name) == 64, "format");
-_Static_assert(sizeof(struct disk_claim) == 128, "format");
+_Static_assert(offsetof(struct disk_claim, given_up) == 128, "format");
+_Static_assert(sizeof(struct disk_claim) <= BLOCK_SIZE, "format");
 
 void claim_encode(const struct claim *c, void *block)
 {
@@ -38,6 +48,12 @@ void claim_encode(const struct claim *c, void *block)
 	d->incarnation = le32_of(c->incarnation);
 	memcpy(d->name, c->name, sizeof(d->name));
 	d->name[sizeof(d->name) - 1] = 0;
+	csv_assert(c->given_up_count <= CLAIM_GIVEN_UP_MAX);
+	d->given_up_count = le32_of(c->given_up_count);
+	for (uint32_t i = 0; i < c->given_up_count; i++) {
+		d->given_up[i].life = le64_of(c->given_up[i].life);
+		d->given_up[i].node = le32_of(c->given_up[i].node);
+	}
 	d->crc = le32_of(crc32c(0, block, BLOCK_SIZE));
 }
 
@@ -49,6 +65,26 @@ static uint32_t claim_crc(const void *block)
 
 	crc = crc32c(crc, zero, 4);
 	return crc32c(crc, (const uint8_t *)block + at + 4, BLOCK_SIZE - at - 4);
+}
+
+/* A list that cannot be read is no list: who is on it would not be told. Then the other block counts. */
+static bool given_up_decode(struct claim *c, const struct disk_claim *d)
+{
+	uint32_t count = le32_get(d->given_up_count);
+
+	if (count > CLAIM_GIVEN_UP_MAX)
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		c->given_up[i].life = le64_get(d->given_up[i].life);
+		c->given_up[i].node = le32_get(d->given_up[i].node);
+		if (!c->given_up[i].node)
+			return false;
+		for (uint32_t k = 0; k < i; k++)
+			if (c->given_up[k].node == c->given_up[i].node)
+				return false;
+	}
+	c->given_up_count = count;
+	return true;
 }
 
 int claim_decode(struct claim *c, const void *block, const uint8_t uuid[16])
@@ -71,5 +107,5 @@ int claim_decode(struct claim *c, const void *block, const uint8_t uuid[16])
 	c->incarnation = le32_get(d->incarnation);
 	memcpy(c->name, d->name, sizeof(c->name));
 	c->name[sizeof(c->name) - 1] = 0;
-	return 0;
+	return given_up_decode(c, d) ? 0 : -EUCLEAN;
 }

@@ -8,6 +8,8 @@
  *    higher (epoch, heartbeat) counts. So a torn write never loses the claim that was there.
  *  - The coordinator beats: it rewrites the claim with heartbeat + 1 every CLAIM_BEAT_NS. Tools, and
  *    a standalone mount, tell a live volume from one whose node died by watching the beat.
+ *  - It names who was given up in this term: (node, life) whose layouts and locks others may have by now.
+ *    The next coordinator reads it there, and says so to whoever comes back (coordinator/PROTOCOL.md, "Given up").
  */
 #ifndef CSVFS_BASE_CLAIM_H
 #define CSVFS_BASE_CLAIM_H
@@ -28,6 +30,13 @@ enum claim_state {
 	CLAIM_RELEASED = 2, /* given up in order, for another node to take (handover) */
 };
 
+#define CLAIM_GIVEN_UP_MAX NODES_MAX
+
+struct claim_given_up {
+	uint32_t node;
+	uint64_t life;
+};
+
 struct claim {
 	uint8_t uuid[16];
 	uint64_t epoch;
@@ -37,6 +46,8 @@ struct claim {
 	uint32_t incarnation;
 	uint64_t life;
 	char name[NODE_NAME_MAX]; /* node name or host name, for messages */
+	uint32_t given_up_count;
+	struct claim_given_up given_up[CLAIM_GIVEN_UP_MAX]; /* each node once */
 };
 
 /* Fills a whole block (BLOCK_SIZE bytes), sealed with crc32c. */

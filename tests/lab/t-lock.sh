@@ -163,6 +163,30 @@ let_go cut
 let_go next
 within 5 free n3 ofd w c || fail "n3 does not get what nobody has"
 
+echo "# the same without a path, so that nothing at the LUN tells it; and who gave it up does not coordinate any more"
+coord=$(state n1 .coordinator)
+if [ "$coord" = n3 ]; then
+	lab exec n1 -- "$CSVFS_BUILD/csvctl" -s "$CSVLAB_DIR/n1/csvfs.sock" move n1
+	within 20 coordinator_is n2 n1 || fail "n1 does not coordinate"
+	coord=n1
+fi
+hold cut n3 ofd w c
+has cut
+lab san n3 drop
+within 30 mode_is n3 '*redirected' || fail "n3 is $(state n3 .mode)"
+hold next $([ "$coord" = n1 ] && echo n2 || echo n1) ofd w c
+lab net n3 drop
+has next 40
+lab exec "$coord" -- "$CSVFS_BUILD/csvctl" -s "$CSVLAB_DIR/$coord/csvfs.sock" move \
+	$([ "$coord" = n1 ] && echo n2 || echo n1)
+within 20 coordinator_is_other "$coord" "$coord" || fail "$coord still coordinates"
+lab san n3 up
+lab net n3 up
+within 60 says cut EIO || fail "n3 goes on under a lock that another has: $(tail -n 3 "${OUT[cut]}")"
+within 40 mode_is n3 direct || fail "n3 is $(state n3 .mode)"
+let_go cut
+let_go next
+
 echo "# three nodes, one lock, one number"
 pids=()
 head -c 8 /dev/zero >"$mnt1/n"

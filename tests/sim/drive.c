@@ -535,7 +535,6 @@ static void term_begins(struct sim *s, struct snode *n)
 		if (i != n->id && s->n[i].up && node_gave_up(n->core, i))
 			load_node_evicted(s, &s->n[i]);
 	}
-	locks_term_begins(s);
 }
 
 static void one_step(struct sim *s, struct snode *n, struct event *ev)

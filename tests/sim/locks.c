@@ -78,17 +78,9 @@ static bool against(const struct locker *a, const struct locker *b)
 	return false;
 }
 
-/*
- * Others have what it was told it has: its node is fenced, and owes to find out. Known gap
- * (coordinator/PROTOCOL.md): without a path there was nothing to fence, and it may never hear of it.
- */
+/* Others have what it was told it has: its node has been given up, and owes to find out. */
 static void owes(struct locker *c)
 {
-	if (!c->key || c->n->path_cut) {
-		memset(c->held, 0, sizeof(c->held));
-		return;
-	}
-
 	sim_log(c->s, "   %s locker %u has lost its locks, %s owes to see it", c->n->name, c->nr,
 		c->n->name);
 	c->owed = c->n->evictions + 1;
@@ -464,22 +456,6 @@ bool locks_idle(const struct sim *s)
 		}
 	}
 	return true;
-}
-
-/*
- * Known gap (coordinator/PROTOCOL.md): who gave the node up remembers it in memory only, so when that coordinator's
- * term ends before the node is back, nobody tells it. Counted, and said at the end of a run.
- */
-void locks_term_begins(struct sim *s)
-{
-	for (uint32_t n = 1; n <= s->plan.nodes; n++) {
-		for (uint32_t i = 0; i < LOCKERS_MAX; i++) {
-			struct locker *c = &s->locks->l[n][i];
-
-			s->gaps += c->owed > s->n[n].evictions;
-			c->owed = 0;
-		}
-	}
 }
 
 /* All is at rest. */

@@ -370,7 +370,6 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	totals->port_cuts += s->port_cuts;
 	totals->slow_luns += s->slow_luns;
 	totals->flaps += s->flaps;
-	totals->gaps += s->gaps;
 	if (s->stall_ns > totals->stall_ns)
 		totals->stall_ns = s->stall_ns;
 	totals->now_ns += s->now_ns;
@@ -439,7 +438,6 @@ static void add_up(struct sim *t, const struct share *sh, uint64_t *done, uint64
 	t->port_cuts += sh->totals.port_cuts;
 	t->slow_luns += sh->totals.slow_luns;
 	t->flaps += sh->totals.flaps;
-	t->gaps += sh->totals.gaps;
 	if (sh->totals.stall_ns > t->stall_ns)
 		t->stall_ns = sh->totals.stall_ns;
 }
@@ -514,10 +512,10 @@ int main(int argc, char **argv)
 	sec = (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9;
 	printf("%lu seeds, %lu failed, %.1f s (%.0f a second); %lu virtual hours, %lu operations, "
 	       "%lu of data; %u crashes, %u paths lost, %u partitions, %u pauses, %u moves, "
-	       "%u SAN power losses, %u hangs (stall %.1f s), %u ports cut, %u slow LUNs, %u flaps; %u times the known gap\n", done, failed, sec, (double)done / sec,
+	       "%u SAN power losses, %u hangs (stall %.1f s), %u ports cut, %u slow LUNs, %u flaps\n", done, failed, sec, (double)done / sec,
 		totals->now_ns / SEC / 3600, totals->ops_done, totals->data_ops, totals->crashes,
 		totals->path_losses, totals->partitions, totals->pauses, totals->moves,
 		totals->san_losses, totals->hangs, (double)totals->stall_ns / 1e9, totals->port_cuts,
-		totals->slow_luns, totals->flaps, totals->gaps);
+		totals->slow_luns, totals->flaps);
 	return failed != 0;
 }

@@ -166,7 +166,6 @@ struct sim {
 	uint64_t root_ino;
 	uint32_t crashes, path_losses, partitions, pauses, moves, san_losses;
 	uint32_t hangs, port_cuts, slow_luns, flaps;
-	uint32_t gaps; /* nodes that lost locks and were never told: see locks_term_begins() */
 	uint64_t ops_done, data_ops, takeovers;
 	uint64_t slow_until_ns; /* the LUN */
 	uint64_t settled_epoch; /* only_harmless: when all were served first; 0: not yet */
@@ -274,7 +273,6 @@ void locks_destroy(struct sim *s);
 void locks_set_file(struct sim *s, uint32_t f, uint64_t ino);
 void locks_node_up(struct sim *s, struct snode *n);
 void locks_node_down(struct sim *s, struct snode *n);
-void locks_term_begins(struct sim *s);
 void locks_node_evicted(struct sim *s, struct snode *n);
 void locks_stop(struct sim *s);
 bool locks_idle(const struct sim *s);

@@ -79,9 +79,14 @@ static void claim_survives_the_disk_and_no_flipped_bit(void **state)
 {
 	uint8_t block[BLOCK_SIZE];
 	struct claim in = {.uuid = {1, 2}, .epoch = 7, .heartbeat = 9, .state = CLAIM_HELD, .node = 3,
-			.incarnation = 4, .life = 5, .name = "n3"}, out;
+			.incarnation = 4, .life = 5, .name = "n3", .given_up_count = CLAIM_GIVEN_UP_MAX},
+		     out;
 	uint8_t other[16] = {9};
 
+	for (uint32_t i = 0; i < CLAIM_GIVEN_UP_MAX; i++) {
+		in.given_up[i].node = 100 + i;
+		in.given_up[i].life = UINT64_MAX - i;
+	}
 	claim_encode(&in, block);
 	assert_int_equal(claim_decode(&out, block, in.uuid), 0);
 	assert_memory_equal(&in, &out, sizeof(in));
@@ -90,6 +95,29 @@ static void claim_survives_the_disk_and_no_flipped_bit(void **state)
 		block[i / 8] ^= (uint8_t)(1 << (i % 8));
 		assert_int_equal(claim_decode(&out, block, NULL), -EUCLEAN);
 		block[i / 8] ^= (uint8_t)(1 << (i % 8));
+	}
+}
+
+/* The checksum is right, and what it covers is not: no claim, rather than one with another list. */
+static void a_claim_with_an_impossible_list_is_none(void **state)
+{
+	static const struct {
+		uint32_t at, value;
+	} bad[] = {{60, CLAIM_GIVEN_UP_MAX + 1}, {60, UINT32_MAX}, {60, 4}, {136, 0}, {136, 12}};
+	struct claim in = {.epoch = 7, .state = CLAIM_HELD, .node = 3, .given_up_count = 3,
+			.given_up = {{11, 1}, {12, 2}, {13, 3}}}, out;
+	uint8_t block[BLOCK_SIZE];
+	le32 v;
+
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		claim_encode(&in, block);
+		assert_int_equal(claim_decode(&out, block, NULL), 0);
+		v = le32_of(bad[i].value);
+		memcpy(block + bad[i].at, &v, sizeof(v));
+		memset(block + 4, 0, 4);
+		v = le32_of(crc32c(0, block, BLOCK_SIZE));
+		memcpy(block + 4, &v, sizeof(v));
+		assert_int_equal(claim_decode(&out, block, NULL), -EUCLEAN);
 	}
 }
 
@@ -112,6 +140,7 @@ int main(void)
 		cmocka_unit_test(cursor_remembers_an_overrun),
 		cmocka_unit_test(memory_ends_with_null_and_comes_back),
 		cmocka_unit_test(claim_survives_the_disk_and_no_flipped_bit),
+		cmocka_unit_test(a_claim_with_an_impossible_list_is_none),
 		cmocka_unit_test(trace_formats_like_printf),
 	};
 

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * takeover_given.c - who was given up: the list in the claim.
+ *
+ * A node that is cut off loses its layouts and locks to others. It may not know: without a path there is no key
+ * whose absence would tell it. Its coordinator tells it when it comes back; the next coordinator must know, too.
+ *
+ *	give up --> listed in memory --> claim with it durable --> others are served what it had
+ *	it comes back, is told VOID, says that it holds nothing --> off the list --> durable --> it is served
+ *
+ * Rules
+ *  1. Nobody is served what a node had before the claim that lists it is durable. Who takes over has fenced us
+ *     first and reads the claim then, so it sees each entry that we acted on.
+ *  2. A node is served again after the claim without it is durable: else the next coordinator would void
+ *     what it was given since.
+ *  3. The list is of one term. Who was served last in the term before that one has lost its rights anyway,
+ *     and knows it (node_reclaim_epoch()).
+ *  4. A node is on it once: a later life of a node means that the one before has ended.
+ *  5. When it is full nothing more is given up: what those nodes had is waited for.
+ */
+#include "coordinator/takeover.h"
+
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "coordinator/takeover_priv.h"
+
+static struct claim_given_up *find(struct claim *c, uint32_t node)
+{
+	for (uint32_t i = 0; i < c->given_up_count; i++)
+		if (c->given_up[i].node == node)
+			return &c->given_up[i];
+	return NULL;
+}
+
+void takeover_given_begin(struct takeover *t, const struct claim *last)
+{
+	t->before_count = last->given_up_count;
+	memcpy(t->before, last->given_up, sizeof(t->before));
+	t->claim.given_up_count = 0;
+	t->list_durable = t->list_sent = t->list_changes;
+	t->taken_back_at = 0;
+	t->list_full = false;
+	for (uint32_t i = 0; i < t->before_count; i++)
+		trace(t->cfg.trace, TRACE_INFO, "node %u, life %llx, was given up in epoch %llu",
+			t->before[i].node, (unsigned long long)t->before[i].life,
+			(unsigned long long)last->epoch);
+}
+
+void takeover_given_sent(struct takeover *t)
+{
+	t->list_sent = t->list_changes;
+}
+
+void takeover_given_durable(struct takeover *t)
+{
+	t->list_durable = t->list_sent;
+}
+
+bool takeover_given_due(const struct takeover *t)
+{
+	return t->list_sent != t->list_changes;
+}
+
+bool takeover_given_to_say(const struct takeover *t)
+{
+	return t->state == TK_SERVE && takeover_given_due(t) && !claim_io_busy(&t->io);
+}
+
+bool takeover_given_add(struct takeover *t, uint32_t node, uint64_t life)
+{
+	struct claim *c = &t->claim;
+	struct claim_given_up *g = find(c, node);
+
+	csv_assert(node);
+	if (t->state != TK_SERVE)
+		return false;
+	if (g && g->life == life)
+		return t->list_durable >= t->listed_at[g - c->given_up];
+	if (!g && c->given_up_count == CLAIM_GIVEN_UP_MAX) {
+		if (!t->list_full)
+			trace(t->cfg.trace, TRACE_ERROR,
+				"node %u has gone, and the claim has no room for one more that was given up "
+				"-> what it had is held until another node coordinates (csvctl move)",
+				node);
+		t->list_full = true;
+		return false;
+	}
+	if (!g)
+		g = &c->given_up[c->given_up_count++];
+	*g = (struct claim_given_up){node, life};
+	t->listed_at[g - c->given_up] = ++t->list_changes;
+	trace(t->cfg.trace, TRACE_INFO, "node %u, life %llx, is given up -> the claim is to say so", node,
+		(unsigned long long)life);
+	return false;
+}
+
+bool takeover_given_remove(struct takeover *t, uint32_t node)
+{
+	struct claim *c = &t->claim;
+	struct claim_given_up *g = find(c, node);
+
+	if (g) {
+		uint32_t last = --c->given_up_count;
+
+		t->listed_at[g - c->given_up] = t->listed_at[last];
+		*g = c->given_up[last];
+		t->taken_back_at = ++t->list_changes;
+		t->list_full = false;
+		trace(t->cfg.trace, TRACE_INFO, "node %u holds nothing of before -> the claim is to say so",
+			node);
+	}
+	return t->list_durable >= t->taken_back_at;
+}
+
+bool takeover_given_up(const struct takeover *t, uint32_t node, uint64_t life)
+{
+	if (!takeover_is_ours(t))
+		return false;
+	for (uint32_t i = 0; i < t->before_count; i++)
+		if (t->before[i].node == node && t->before[i].life == life)
+			return true;
+	return false;
+}
