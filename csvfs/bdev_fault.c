@@ -5,6 +5,7 @@
  * The faults are a comma-separated list ($CSVFS_FAULT, or bdev_config.fault):
  *	delay=MS     every read, write and flush takes that much longer
  *	hold=PATH    while the file PATH exists writes are held back; they go on when it is gone
+ *	from=BYTE    of these only the ones from there on: with the end of the journal the checkpoint stands still
  *	fail=N       each Nth write fails (medium error) and changes nothing
  *	lose=N       the Nth write is done, but its outcome is unknown and the session breaks
  *	stall=PATH   while the file PATH exists nothing is sent and nothing is answered
@@ -27,7 +28,7 @@ struct fault_bdev {
 	struct bdev *io;
 	int timer_fd; /* ticks while something waits */
 	uint64_t delay_ns;
-	uint64_t fail_nth, lose_nth, writes;
+	uint64_t fail_nth, lose_nth, writes, hold_from;
 	char hold[256], stall[256];
 	struct list waiting; /* struct shadow, in order of submission */
 	bool ticking;
@@ -96,7 +97,7 @@ static void fault_submit(struct bdev *b, struct bdev_req *r)
 		fb->writes++;
 		s->lose = fb->lose_nth && fb->writes == fb->lose_nth;
 		s->fail = fb->fail_nth && fb->writes % fb->fail_nth == 0;
-		s->held = fb->hold[0] != 0;
+		s->held = fb->hold[0] != 0 && r->cmd.off >= fb->hold_from;
 	}
 	list_add_tail(&s->link, &fb->waiting);
 }
@@ -212,6 +213,8 @@ static bool parse(struct fault_bdev *fb, const char *spec)
 			fb->delay_ns = strtoull(value, NULL, 10) * NS_PER_MS;
 		else if (!strcmp(w, "hold"))
 			snprintf(fb->hold, sizeof(fb->hold), "%s", value);
+		else if (!strcmp(w, "from"))
+			fb->hold_from = strtoull(value, NULL, 10);
 		else if (!strcmp(w, "stall"))
 			snprintf(fb->stall, sizeof(fb->stall), "%s", value);
 		else if (!strcmp(w, "fail"))

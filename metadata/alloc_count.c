@@ -42,7 +42,8 @@ static uint32_t used_in(const struct disk_chunk *h)
 	uint32_t n = 0;
 
 	for (uint32_t i = 1; i < CHUNK_BLOCKS; i++)
-		n += (uint32_t)__builtin_popcount(h->slots[i]);
+		for (uint32_t bits = h->slots[i]; bits; bits &= bits - 1)
+			n++;
 	return n;
 }
 
