@@ -114,10 +114,11 @@ int bdev_service(struct bdev *b, int revents)
 	return b->state == BDEV_DOWN ? -1 : 0;
 }
 
+/* Where the LUN ends is the target's to say (an image's, its file's): it may have grown since we asked. */
 static bool in_bounds(const struct bdev_info *info, const struct lun_cmd *c)
 {
 	return c->off % info->block_bytes == 0 && c->len % info->block_bytes == 0 && c->len > 0 &&
-	       c->off <= info->lun_bytes && c->len <= info->lun_bytes - c->off;
+	       c->off <= INT64_MAX && c->len <= INT64_MAX - c->off;
 }
 
 void bdev_submit(struct bdev *b, struct bdev_req *r)
@@ -237,6 +238,8 @@ const char *lun_op_name(enum lun_op op)
 		return "LOGICAL UNIT RESET";
 	case LUN_TEST:
 		return "TEST UNIT READY";
+	case LUN_CAPACITY:
+		return "READ CAPACITY";
 	}
 	return "?";
 }

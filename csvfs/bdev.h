@@ -50,7 +50,7 @@ enum bdev_state {
 struct bdev_info {
 	uint32_t block_bytes;	     /* logical block: offsets and lengths are multiples of it */
 	uint32_t max_transfer_bytes; /* the target's limit; longer commands are split here */
-	uint64_t lun_bytes;
+	uint64_t lun_bytes;	     /* as it was read last: the LUN may have grown since */
 	bool write_cache;  /* a write without FUA is durable only after LUN_FLUSH */
 	bool reservations; /* the target knows persistent reservations */
 	bool unmap;	   /* LUN_UNMAP is worth sending */
@@ -95,6 +95,7 @@ struct bdev_req {
 
 	/* Result, valid in done(). */
 	enum lun_status status;
+	uint64_t lun_bytes; /* of LUN_CAPACITY */
 	uint32_t key_count, generation;
 	const uint64_t *keys;	/* the bdev's memory, until done() returns */
 	const char *text;	/* why, when status is not LUN_OK; as long as keys */

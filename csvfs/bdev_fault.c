@@ -70,6 +70,7 @@ static void io_done(struct bdev_req *io)
 		free(s);
 		return; /* r ends with all others */
 	}
+	r->lun_bytes = io->lun_bytes;
 	r->key_count = io->key_count;
 	r->generation = io->generation;
 	r->keys = io->keys;

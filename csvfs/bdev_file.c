@@ -302,11 +302,39 @@ static void begin_sync(struct file_bdev *fb, struct bdev_req *r)
 		hand_over(fb, r);
 }
 
+/* An image that was cut keeps the size it had: what is missing gives errors. */
+static int look_at_size(struct file_bdev *fb)
+{
+	uint64_t bytes;
+	struct stat st;
+
+	if (fstat(fb->im->fd, &st))
+		return errno;
+	bytes = (uint64_t)st.st_size / IMAGE_BLOCK * IMAGE_BLOCK;
+	if (bytes > fb->b.info.lun_bytes)
+		fb->b.info.lun_bytes = bytes;
+	return 0;
+}
+
+/* Behind the end as it was when we last looked: it may have grown since. */
+static bool is_behind(struct file_bdev *fb, const struct lun_cmd *c)
+{
+	if (c->op != LUN_READ && c->op != LUN_WRITE && c->op != LUN_UNMAP)
+		return false;
+	if (c->off + c->len <= fb->b.info.lun_bytes)
+		return false;
+	return look_at_size(fb) || c->off + c->len > fb->b.info.lun_bytes;
+}
+
 /* Ends the request, or hands it to a worker. */
 static void begin(struct file_bdev *fb, struct bdev_req *r)
 {
 	int err = 0;
 
+	if (is_behind(fb, &r->cmd)) {
+		bdev_done(&fb->b, r, LUN_UNSUPPORTED, "behind the end of the image");
+		return;
+	}
 	switch (r->cmd.op) {
 	case LUN_READ:
 		err = move(fb->im->fd, r, RWF_NOWAIT);
@@ -330,6 +358,10 @@ static void begin(struct file_bdev *fb, struct bdev_req *r)
 		hand_over(fb, r);
 		return;
 	case LUN_TEST:
+		break;
+	case LUN_CAPACITY:
+		err = look_at_size(fb);
+		r->lun_bytes = fb->b.info.lun_bytes;
 		break;
 	default:
 		bdev_done(&fb->b, r, LUN_UNSUPPORTED, "an image file has no reservations");

@@ -147,6 +147,23 @@ static void set_answer(struct client *cl, int32_t err, const char *text, size_t 
 		cl->answer[cl->answer_len++] = '\n';
 }
 
+/* "BYTES", "dry", or both: 0 bytes are as many as the LUN has. */
+static bool parse_grow(char *arg, struct ctl_request *rq)
+{
+	char *end = arg;
+
+	if (*arg >= '0' && *arg <= '9') {
+		errno = 0;
+		rq->bytes = strtoull(arg, &end, 10);
+		if (errno)
+			return false;
+	}
+	if (!*end)
+		return true;
+	rq->on = !strcmp(end + (*end == ' '), "dry");
+	return rq->on;
+}
+
 static bool parse(char *line, struct ctl_request *rq)
 {
 	char *arg = strchr(line, ' ');
@@ -164,11 +181,14 @@ static bool parse(char *line, struct ctl_request *rq)
 		rq->op = CTL_MOVE;
 	else if (!strcmp(line, "redirect") && arg && (!strcmp(arg, "on") || !strcmp(arg, "off")))
 		rq->op = CTL_REDIRECT;
+	else if (!strcmp(line, "grow") && (!arg || parse_grow(arg, rq)))
+		rq->op = CTL_GROW;
 	else
 		return false;
 	if (rq->op == CTL_MOVE)
 		strcpy(rq->name, arg);
-	rq->on = rq->op == CTL_REDIRECT && !strcmp(arg, "on");
+	if (rq->op == CTL_REDIRECT)
+		rq->on = !strcmp(arg, "on");
 	return true;
 }
 

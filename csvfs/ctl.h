@@ -2,7 +2,7 @@
 /*
  * ctl.h - the socket at which csvctl asks: one request a connection, a line; the answer is text.
  *
- *	state | move NODE | pause | resume | redirect on | redirect off
+ *	state | move NODE | pause | resume | redirect on | redirect off | grow [BYTES] [dry]
  *
  *	-> "ok\n" or "error ERRNO\n", and then the text (of state: JSON) up to the end of the
  *	connection
@@ -19,7 +19,7 @@
 
 #define CTL_CLIENTS 16
 #define CTL_LINE_MAX 256
-#define CTL_SECONDS 30
+#define CTL_SECONDS 60
 
 struct ctl;
 

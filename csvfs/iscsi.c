@@ -277,6 +277,16 @@ static void read_keys(struct part *p, size_t got)
 	r->keys = p->ib->keys;
 }
 
+/* One session's word. What does not make sense changes nothing. */
+static void read_capacity(struct part *p, size_t got)
+{
+	struct bdev_info was = p->ib->b.info, *info = &p->ib->b.info;
+
+	if (!scsi_capacity(p->in, got, info) || info->block_bytes != was.block_bytes)
+		*info = was;
+	p->r->lun_bytes = info->lun_bytes;
+}
+
 static void step_done(struct part *p, int status);
 
 static int severity(enum lun_status s)
@@ -314,7 +324,9 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 			s = LUN_UNKNOWN; /* (tgt reports a residual for each UNMAP) */
 		}
 	}
-	if (s == LUN_OK && p->in)
+	if (s == LUN_OK && p->in && r->cmd.op == LUN_CAPACITY)
+		read_capacity(p, p->in_bytes);
+	else if (s == LUN_OK && p->in)
 		read_keys(p, p->in_bytes);
 	if (s != LUN_OK && status == SCSI_STATUS_GOOD)
 		snprintf(ib->text, sizeof(ib->text), "the target moved less than was asked for");
@@ -431,6 +443,14 @@ static void send_pr_in(struct iscsi_bdev *ib, struct bdev_req *r)
 	part_ask(part_new(ib, r), cdb, 10, IN_BYTES_MAX);
 }
 
+/* SBC-3 5.16 */
+static void send_capacity(struct iscsi_bdev *ib, struct bdev_req *r)
+{
+	uint8_t cdb[16] = {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32};
+
+	part_ask(part_new(ib, r), cdb, 16, 32);
+}
+
 static void send_plain(struct iscsi_bdev *ib, struct bdev_req *r)
 {
 	uint8_t flush[16] = {0x91},
@@ -466,6 +486,9 @@ static void lun_send(struct iscsi_bdev *ib, struct bdev_req *r)
 	case LUN_PR_READ_KEYS:
 	case LUN_PR_READ_RESERVATION:
 		send_pr_in(ib, r);
+		break;
+	case LUN_CAPACITY:
+		send_capacity(ib, r);
 		break;
 	case LUN_RESET:
 		ib->reset = r;

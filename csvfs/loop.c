@@ -486,6 +486,7 @@ static void ctl_asked(void *ctx, uint64_t tag, const struct ctl_request *rq)
 			rq->op == CTL_MOVE     ? "move to"
 			: rq->op == CTL_PAUSE  ? "pause"
 			: rq->op == CTL_RESUME ? "resume"
+			: rq->op == CTL_GROW   ? "grow"
 					       : "redirect",
 			rq->op == CTL_MOVE	 ? rq->name
 			: rq->op != CTL_REDIRECT ? ""

@@ -45,6 +45,7 @@ struct lun_io {
 	uint64_t data; /* reference of ours to file data, while in flight */
 	uint32_t waits; /* sessions that have not answered: own, data threads' */
 	enum lun_status status;
+	uint64_t lun_bytes;
 	uint32_t key_count, generation;
 	uint64_t *keys;
 };

@@ -56,6 +56,7 @@ static void own_done(struct bdev_req *r)
 
 	io_merge(io, r->status);
 	io->generation = r->generation;
+	io->lun_bytes = r->lun_bytes;
 	if (r->key_count) {
 		io->keys = malloc(r->key_count * sizeof(*io->keys));
 		csv_assert(io->keys != NULL);
@@ -177,6 +178,7 @@ bool loop_lun_next(struct loop *l, struct event *ev, struct lun_io **out)
 	ev->lun.key_count = io->key_count;
 	ev->lun.generation = io->generation;
 	ev->lun.keys = io->keys;
+	ev->lun.lun_bytes = io->lun_bytes;
 	/*
 	 * A read's data goes to the core, which had none before; everything else was a reference of
 	 * ours.

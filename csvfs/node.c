@@ -72,6 +72,7 @@ struct node *node_create(const struct node_config *cfg, struct mem *mem, const s
 	node_held_init(n);
 	node_server_init(n);
 	node_data_init(n);
+	node_admin_init(n);
 	io_path_init(&n->path, cfg->node, cfg->seed, cfg->reservations, n->cfg.path_retry_ns, t);
 	return make_parts(n) ? n : NULL;
 }
@@ -160,10 +161,13 @@ static void on_message(
 	case MSG_BLOCK_REPLY:
 		node_data_reply(n, s, m, data, fx);
 		return;
-	case MSG_FENCE_ME:
-	case MSG_FENCE_DONE:
 	case MSG_CTL:
 	case MSG_CTL_REPLY:
+		if (node_admin_message(n, s, m, fx))
+			return;
+		break;
+	case MSG_FENCE_ME:
+	case MSG_FENCE_DONE:
 	case MSG_STATS:
 	case MSG_HELLO:
 	case MSG_HELLO_OK:
@@ -179,8 +183,9 @@ static void on_message(
 		effects_add(fx, FX_DATA_FREE, 0)->data = data;
 }
 
-static void coord_down(struct node *n)
+static void coord_down(struct node *n, struct effects *fx)
 {
+	node_admin_coord_down(n, fx);
 	if (!n->serving_local)
 		client_down(n->client);
 	n->reclaim = RECLAIM_NONE;
@@ -210,7 +215,7 @@ void node_session_notes(struct node *n, struct effects *fx)
 			}
 		} else if (note == SESSION_NOTE_DOWN) {
 			if (s == n->coord)
-				coord_down(n);
+				coord_down(n, fx);
 			node_data_session_down(n, s);
 			if (!s->outgoing)
 				node_server_session_down(n, s);
@@ -296,7 +301,7 @@ static void follow(struct node *n, struct effects *fx)
 			n->coord_node);
 		session_close(n->coord, "you coordinate no longer", fx);
 		node_session_notes(n, fx);
-		coord_down(n);
+		coord_down(n, fx);
 		n->coord = NULL;
 		n->coord_node = 0;
 	}
@@ -440,7 +445,8 @@ static void on_lun_done(struct node *n, const struct event *ev, struct effects *
 		(void)node_server_lun_done(n, ev, fx);
 		return;
 	case TAG_NODE:
-		if (io_path_event(&n->path, ev, fx) || node_stop_lun_done(n, ev, fx))
+		if (io_path_event(&n->path, ev, fx) || node_stop_lun_done(n, ev, fx) ||
+			node_admin_lun_done(n, ev, fx))
 			return;
 		(void)node_data_lun_done(n, ev, fx);
 		return;
@@ -565,6 +571,7 @@ static void advance(struct node *n, struct effects *fx)
 		reclaim_send(n, fx);
 	local_requests(n, fx);
 	node_server_step(n, fx);
+	node_admin_step(n, fx);
 	node_file_step(n, n->now_ns, fx);
 	node_data_step(n, fx);
 	if (!n->voiding)
@@ -608,6 +615,7 @@ uint64_t node_deadline(const struct node *n)
 	d = least(d, node_file_deadline(n));
 	d = least(d, node_server_deadline(n));
 	d = least(d, node_data_deadline(n));
+	d = least(d, node_admin_deadline(n));
 	if (n->path.st == PST_UP && n->cfg.reservations)
 		d = least(d, n->stepped_ns + NODE_AWAKE_NS / 2);
 	if (n->again || n->reclaim == RECLAIM_SENDING || (n->stop == STOP_EXIT && !n->exited))

@@ -120,8 +120,11 @@ static void add_engine(struct node *n, struct text *t)
 {
 	struct vol_stats vs;
 
+	add(t, ",\"lun_bytes\":%lu", n->path.lun_bytes);
 	if (!n->vol)
 		return;
+	if (vol_super(n->vol))
+		add(t, ",\"volume_bytes\":%lu", le64_get(vol_super(n->vol)->volume_bytes));
 	vol_get_stats(n->vol, &vs);
 	add(t,
 		",\"engine\":{\"commits\":%lu,\"checkpoints\":%lu,\"journal_used_blocks\":%lu,"
@@ -225,6 +228,11 @@ void node_ctl(struct node *n, const struct event *ev, struct effects *fx)
 				   : "data of this node goes direct",
 			fx);
 		return;
+	case CTL_GROW:
+		node_admin_request(n, ev->tag, &ev->ctl, fx);
+		return;
+	case CTL_CAPACITY:
+		break;
 	}
 	reply_text(ev->tag, -EINVAL, "unknown request", fx);
 }

@@ -286,7 +286,7 @@ void node_data_serve(
 	uint64_t end = m->block.lun_off + m->block.len;
 	bool ready = p && p->served && !s->outgoing && n->path.st == PST_UP;
 	bool fits = m->block.op == BLOCK_FLUSH ||
-		    (end >= m->block.lun_off && end <= n->path.lun_bytes &&
+		    (end >= m->block.lun_off &&
 			    !((m->block.lun_off | m->block.len) & (n->path.block_bytes - 1)));
 
 	/* Rule 4. NOT EXECUTED is what RETRY says: the asker looks for another way. */

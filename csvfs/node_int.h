@@ -141,6 +141,40 @@ struct node_stats {
 	uint64_t takeovers;
 };
 
+/* ------------------------------------------------------------------ an administrator's requests */
+
+/* Who waits for an answer: csvctl here (node 0), or another node. */
+struct admin_asker {
+	uint64_t tag;
+	uint32_t node;
+};
+
+enum ngrow_st { NGROW_IDLE, NGROW_ASK, NGROW_RUN };
+
+struct node_grow {
+	enum ngrow_st st;
+	struct admin_asker asker;
+	struct ctl_request rq;
+	uint64_t until_ns;
+	bool own_known;
+	uint64_t own_bytes, was_bytes, bytes; /* of the LUN to us; of the volume before and after */
+	uint32_t count, late;
+	struct grow_member {
+		uint32_t node;
+		bool answered;
+		uint64_t life, bytes; /* 0: it cannot tell */
+	} member[NODES_MAX];
+};
+
+#define ADMIN_SENT_MAX 16
+
+struct admin {
+	uint64_t sent[ADMIN_SENT_MAX]; /* tags of requests that the coordinator has; 0: free */
+	uint64_t size_tag, size_retry_ns, size_until_ns; /* LUN_CAPACITY of ours */
+	struct admin_asker size_asker; /* the coordinator that wants to know; tag 0: none */
+	struct node_grow grow;
+};
+
 struct node {
 	struct node_config cfg;
 	struct mem *mem;
@@ -210,6 +244,8 @@ struct node {
 	uint64_t entitled_epoch; /* in which who was silent has lost its rights */
 	bool orphans_left; /* to be swept in this term */
 	uint64_t orphan_off;
+
+	struct admin admin;
 
 	enum stop_st stop;
 	bool again; /* a module was told something that another one acts on: step again, now */
@@ -332,6 +368,21 @@ void node_data_step(struct node *n, struct effects *fx);
 uint64_t node_data_deadline(const struct node *n);
 bool node_data_serving(const struct node *n);
 const char *node_mode_name(const struct node *n);
+
+/* node_admin.c */
+void node_admin_init(struct node *n);
+/* From csvctl on this node; the answer comes with FX_CTL_REPLY. */
+void node_admin_request(
+	struct node *n, uint64_t tag, const struct ctl_request *rq, struct effects *fx);
+bool node_admin_message(
+	struct node *n, struct session *s, const struct msg *m, struct effects *fx);
+bool node_admin_lun_done(struct node *n, const struct event *ev, struct effects *fx);
+/* The session to the coordinator has ended. */
+void node_admin_coord_down(struct node *n, struct effects *fx);
+void node_admin_step(struct node *n, struct effects *fx);
+uint64_t node_admin_deadline(const struct node *n);
+void node_admin_reply(struct node *n, const struct admin_asker *a, int32_t err, const char *text,
+	struct effects *fx);
 
 /* node_ctl.c */
 void node_ctl(struct node *n, const struct event *ev, struct effects *fx);

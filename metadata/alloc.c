@@ -210,8 +210,7 @@ void alloc_whole_count(struct alloc *a, uint32_t g, const struct disk_group *d)
 	whole_set(a, g, whole);
 }
 
-/* Nobody has looked at the group's block: as many as there can be. */
-static void whole_guess(struct alloc *a, uint32_t g)
+void alloc_whole_guess(struct alloc *a, uint32_t g)
 {
 	uint32_t most = a->groups[g].free / a->chunk_clusters, end = chunks_for_data(a, g);
 
@@ -229,7 +228,7 @@ uint64_t alloc_whole_to_spare(const struct alloc *a)
 
 /* ------------------------------------------------------------------ index, summary, group blocks */
 
-static void index_set(struct vol *v, uint32_t g, uint32_t free, uint32_t flags)
+void alloc_index_set(struct vol *v, uint32_t g, uint32_t free, uint32_t flags)
 {
 	struct alloc *a = &v->alloc;
 	struct alloc_group *e = &a->groups[g];
@@ -252,8 +251,8 @@ void alloc_load(struct vol *v, uint32_t i, const struct disk_summary *s)
 
 		if (g >= a->group_count)
 			return;
-		index_set(v, g, le16_get(s->e[k].free_clusters), le16_get(s->e[k].flags));
-		whole_guess(a, g);
+		alloc_index_set(v, g, le16_get(s->e[k].free_clusters), le16_get(s->e[k].flags));
+		alloc_whole_guess(a, g);
 	}
 }
 
@@ -278,7 +277,7 @@ static int summary_set(struct txn *t, uint32_t g, uint32_t free, uint32_t flags)
 	e = &((struct disk_summary *)b->data)->e[g % SUMMARY_PER_BLOCK];
 	e->free_clusters = le16_of((uint16_t)free);
 	e->flags = le16_of((uint16_t)flags);
-	index_set(v, g, free, flags);
+	alloc_index_set(v, g, free, flags);
 	for (uint32_t i = 0; i < t->touched_count; i++)
 		if (t->touched[i] == g)
 			return 0;
@@ -299,12 +298,12 @@ void alloc_undo(struct txn *t)
 
 		csv_assert(b);
 		e = &((struct disk_summary *)b->data)->e[g % SUMMARY_PER_BLOCK];
-		index_set(v, g, le16_get(e->free_clusters), le16_get(e->flags));
+		alloc_index_set(v, g, le16_get(e->free_clusters), le16_get(e->flags));
 		b = cache_find(v, le64_get(v->geo->group_start) + g);
 		if (b && b->state == BLOCK_VALID && (v->alloc.groups[g].flags & SUMMARY_INIT))
 			alloc_whole_count(&v->alloc, g, (const struct disk_group *)b->data);
 		else
-			whole_guess(&v->alloc, g);
+			alloc_whole_guess(&v->alloc, g);
 	}
 	t->touched_count = 0;
 	unpend_op(v, &v->alloc.pending_data, t->op);

@@ -28,6 +28,10 @@ uint32_t alloc_bits_next(const uint8_t *map, uint32_t from, uint32_t end, bool o
  * skipped, so this is fast on a full volume too.
  */
 uint32_t alloc_find_group(const struct alloc *a, uint32_t from, uint32_t end, enum want want);
+/* The index of a group, and what is summed up from it (A3). */
+void alloc_index_set(struct vol *v, uint32_t g, uint32_t free, uint32_t flags);
+/* Free chunks of a group whose block nobody has looked at: as many as there can be (A5). */
+void alloc_whole_guess(struct alloc *a, uint32_t g);
 /* The group's block; one that was never written is made. */
 int alloc_group_get(struct txn *t, uint32_t g, struct block **out);
 /* What the group block now says, into the summary. */

@@ -121,6 +121,8 @@ static void batch_durable(struct vol *v)
 		struct block *b = cache_find(v, c->batch[i].key);
 
 		/* By number: it may have been freed, and even allocated again, meanwhile. */
+		if (c->batch[i].key == SUPER_BLOCK || c->batch[i].key == SUPER_COPY_BLOCK)
+			grow_placed(v, c->buf + (size_t)i * BLOCK_SIZE);
 		if (!b || b->journal_seq != c->batch[i].value)
 			continue;
 		list_del(&b->needed);
@@ -174,8 +176,13 @@ static void pick_batch(struct vol *v)
 	struct ckpt *c = &v->ckpt;
 	uint32_t looked_at = 0;
 	bool has_super = false;
+	struct block *first = grow_places(v);
 
 	c->batch_count = 0;
+	if (first && first->journal_seq && may_join(v, first, false)) {
+		c->batch[c->batch_count++] = (struct pair){first->blkno, first->journal_seq};
+		return;
+	}
 	list_for_each_entry(b, &c->needed, struct block, needed)
 	{
 		if (c->batch_count == CKPT_BATCH || looked_at++ == LOOKED_AT_MAX)
@@ -231,7 +238,7 @@ static bool wanted(const struct vol *v)
 {
 	const struct ckpt *c = &v->ckpt;
 
-	if (v->state == VOL_CLOSING || v->tight || !list_empty(&v->stalled))
+	if (v->state == VOL_CLOSING || v->tight || !list_empty(&v->stalled) || grow_busy(v))
 		return true;
 	if (journal_used(v) > v->journal.blocks / 4)
 		return true;

@@ -371,6 +371,32 @@ int reply_find(struct vol *v, struct vol_req *r);
 /* Within the operation, after it succeeded. */
 void reply_record(struct txn *t, struct vol_req *r);
 
+/* ------------------------------------------------------------------ grow.c */
+
+enum grow_state { GROW_IDLE, GROW_COPY, GROW_RUN, GROW_PLACE };
+
+struct grow {
+	enum grow_state state;
+	struct disk_super *geo; /* as the volume will be; also the copy at its new end */
+	uint64_t bytes, lun_bytes;
+	uint32_t in_place; /* GROW_PLACE: which superblocks are */
+	struct vol_req req;
+	int err;
+};
+
+int grow_create(struct vol *v);
+void grow_destroy(struct vol *v);
+/* The operation has been executed, or has failed. */
+void grow_done(struct vol *v, int err);
+void grow_step(struct vol *v);
+bool grow_busy(const struct vol *v);
+/* G4: operations wait. */
+bool grow_holds(const struct vol *v);
+/* The block that must go to its place now, alone; NULL: none. */
+struct block *grow_places(const struct vol *v);
+/* This image of a superblock is durable in its place. */
+void grow_placed(struct vol *v, const void *image);
+
 /* ------------------------------------------------------------------ volume.c */
 
 enum open_phase {
@@ -400,6 +426,7 @@ struct vol {
 	uint32_t open_pending;
 	uint64_t open_next; /* summary block */
 	bool replayed;
+	bool open_asked; /* how large the LUN is now */
 	bool super_restore; /* one of the first two is damaged */
 	uint64_t lsn_durable;
 
@@ -413,8 +440,9 @@ struct vol {
 	struct replay replay;
 	struct alloc alloc;
 	struct reply_cache reply;
+	struct grow grow;
 
-	struct disk_super *geo; /* geometry, as read when opening: what never changes */
+	struct disk_super *geo; /* geometry: as it is in place, and as replay would find it (grow.c, G2) */
 	struct block *super, *super_copy;
 
 	struct list queue; /* to run */

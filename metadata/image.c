@@ -9,7 +9,12 @@
 #include "metadata/verify.h"
 
 #define GROUPS_MAX (1u << 20) /* the index of all groups is in memory: 4 MiB */
+#define RESERVE_BYTES_MIN (4ull << 20)
 #define RESERVE_BYTES_MAX (64ull << 20)
+/* Room in the fixed areas for a volume so many times as large, */
+#define GROW_TIMES_MIN 16u
+#define GROW_TIMES_MAX 64u
+#define GROW_PART 1024u /* the second one if that takes no more than this part of the volume */
 #define BATCH 64u /* blocks written at once */
 
 /* What the volume looks like; all in blocks or clusters. */
@@ -46,10 +51,35 @@ static uint64_t default_journal(uint64_t bytes)
 	return j > (128ull << 20) ? 128ull << 20 : round_up(j, BLOCK_SIZE);
 }
 
+uint64_t image_reserve(uint64_t bytes, uint32_t cluster_bytes)
+{
+	uint64_t reserve = bytes / 64;
+
+	if (reserve < RESERVE_BYTES_MIN)
+		reserve = RESERVE_BYTES_MIN;
+	if (reserve > RESERVE_BYTES_MAX)
+		reserve = RESERVE_BYTES_MAX;
+	/* It begins with a chunk. */
+	reserve = round_up(reserve, CHUNK_SIZE) + bytes % CHUNK_SIZE / cluster_bytes * cluster_bytes;
+	return reserve / cluster_bytes;
+}
+
+/* For how many groups there is to be room. */
+static uint64_t group_room(const struct layout *l)
+{
+	uint64_t room = l->groups * GROW_TIMES_MAX;
+
+	if (room > l->blocks / GROW_PART)
+		room = l->blocks / GROW_PART;
+	if (room < l->groups * GROW_TIMES_MIN)
+		room = l->groups * GROW_TIMES_MIN;
+	return room < GROUPS_MAX ? room : GROUPS_MAX;
+}
+
 static int layout_make(struct layout *l, char why[128])
 {
 	const struct image_params *p = l->p;
-	uint64_t journal;
+	uint64_t journal, room;
 
 	l->bytes = p->volume_bytes ? p->volume_bytes : l->dev->bytes / BLOCK_SIZE * BLOCK_SIZE;
 	l->cluster = p->cluster_bytes ? p->cluster_bytes : CLUSTER_DEFAULT;
@@ -71,16 +101,12 @@ static int layout_make(struct layout *l, char why[128])
 		return refuse(why, "a volume of this size needs larger clusters");
 	l->summary_start = REPLY_BLOCK + NODES_MAX;
 	l->summary_blocks = (l->groups + SUMMARY_PER_BLOCK - 1) / SUMMARY_PER_BLOCK;
-	l->group_start = l->summary_start + l->summary_blocks;
-	l->journal_start = l->group_start + l->groups;
+	room = group_room(l);
+	l->group_start = l->summary_start + (room + SUMMARY_PER_BLOCK - 1) / SUMMARY_PER_BLOCK;
+	l->journal_start = l->group_start + room;
 	l->journal_blocks = journal / BLOCK_SIZE;
 	l->data_start = round_up(l->journal_start + l->journal_blocks, CHUNK_BLOCKS);
-	/* 1/64, from 4 chunks to 64: see struct disk_super. */
-	l->reserve = l->bytes / 64 < (4ull << 20) ? 4ull << 20 : l->bytes / 64;
-	if (l->reserve > RESERVE_BYTES_MAX)
-		l->reserve = RESERVE_BYTES_MAX;
-	l->reserve = round_up(l->reserve, CHUNK_SIZE) + l->bytes % CHUNK_SIZE / l->cluster * l->cluster;
-	l->reserve /= l->cluster;
+	l->reserve = image_reserve(l->bytes, l->cluster);
 	if (l->data_start * BLOCK_SIZE + l->reserve * l->cluster + (2u << 20) > l->bytes)
 		return refuse(why, "the volume is too small for its journal");
 	return 0;

@@ -37,4 +37,7 @@ struct image_params {
  */
 int image_format(const struct sync_dev *dev, const struct image_params *p, char why[128]);
 
+/* Clusters at the end of a volume of that size that are for metadata alone; see struct disk_super. */
+uint64_t image_reserve(uint64_t bytes, uint32_t cluster_bytes);
+
 #endif

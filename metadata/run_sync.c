@@ -55,7 +55,7 @@ static enum lun_status carry_out(struct run_sync *rs, const struct lun_cmd *c)
 	case LUN_FLUSH:
 		err = rs->dev.flush(rs->dev.ctx);
 		break;
-	default:
+	default: /* the size of the device is known for as long as it is open */
 		return LUN_UNSUPPORTED;
 	}
 	switch (err) {

@@ -135,11 +135,13 @@ static enum problem verify_areas(const struct disk_super *s, struct verify_repor
 	if (le64_get(s->summary_blocks) != (groups + SUMMARY_PER_BLOCK - 1) / SUMMARY_PER_BLOCK)
 		return found(rep, PROBLEM_SUPER_GEOMETRY, le64_get(s->summary_blocks), groups);
 	at += le64_get(s->summary_blocks);
-	if (le64_get(s->group_start) != at)
+	/* Behind these two there is room to grow. */
+	if (le64_get(s->group_start) < at || le64_get(s->group_start) >= blocks)
 		return found(rep, PROBLEM_SUPER_GEOMETRY, le64_get(s->group_start), at);
-	at += groups;
-	if (le64_get(s->journal_start) != at)
+	at = le64_get(s->group_start) + groups;
+	if (le64_get(s->journal_start) < at || le64_get(s->journal_start) >= blocks)
 		return found(rep, PROBLEM_SUPER_GEOMETRY, le64_get(s->journal_start), at);
+	at = le64_get(s->journal_start);
 	if (le64_get(s->journal_blocks) < (4u << 20) / BLOCK_SIZE ||
 		le64_get(s->journal_blocks) > (1u << 30) / BLOCK_SIZE)
 		return found(rep, PROBLEM_SUPER_GEOMETRY, le64_get(s->journal_blocks), 1024);

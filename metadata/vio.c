@@ -185,8 +185,10 @@ void vio_done(struct vol *v, const struct event *ev)
 		return;
 	}
 	/* A device that does not know SYNCHRONIZE CACHE has no cache to lose. */
-	if (io->op == LUN_FLUSH && st == LUN_UNSUPPORTED)
+	if ((io->op == LUN_FLUSH || io->op == LUN_CAPACITY) && st == LUN_UNSUPPORTED)
 		st = LUN_OK;
+	else if (io->op == LUN_CAPACITY && st == LUN_OK && ev->lun.lun_bytes > v->cfg.lun_bytes)
+		v->cfg.lun_bytes = ev->lun.lun_bytes;
 	if (st == LUN_OK || (st == LUN_MEDIUM && io->op == LUN_READ))
 		io->done(v, io, st);
 	else

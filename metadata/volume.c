@@ -72,7 +72,7 @@ static void reply_reset(struct fs_reply *r)
 
 static bool internal(const struct vol *v, const struct vol_req *r)
 {
-	return r == &v->root_req || r == &v->bg_req;
+	return r == &v->root_req || r == &v->bg_req || r == &v->grow.req;
 }
 
 /* V1: the list of what it waits for. */
@@ -90,6 +90,10 @@ static void answer(struct vol *v, struct vol_req *r, int err, uint64_t lsn)
 
 static void internal_done(struct vol *v, struct vol_req *r, int err)
 {
+	if (r == &v->grow.req) {
+		grow_done(v, err);
+		return;
+	}
 	if (r == &v->root_req) {
 		v->root_lsn = v->run.lsn;
 		if (err)
@@ -234,6 +238,8 @@ static void run_requests(struct vol *v)
 
 	v->more = false;
 	v->tight = false;
+	if (grow_holds(v))
+		return;
 	while (!list_empty(&v->queue) && v->state != VOL_FROZEN) {
 		struct vol_req *r = list_first_entry(&v->queue, struct vol_req, link);
 
@@ -279,6 +285,14 @@ static void open_read(struct vol *v, uint64_t blkno, uint64_t blocks, uint8_t *b
 	v->open_pending++;
 }
 
+/* The LUN may have grown since this node logged in, and the volume with it. */
+static void open_size(struct vol *v)
+{
+	(void)vio_must(v, LUN_CAPACITY, 0, 0, NULL, open_read_done);
+	v->open_pending++;
+	v->open_asked = true;
+}
+
 static void open_problem(struct vol *v, const struct verify_report *rep, uint64_t blkno)
 {
 	vol_freeze(v, VOL_DAMAGED, "%s: block %llu: found %llx, expected %llx; run fsck.csvfs",
@@ -306,6 +320,8 @@ static void open_begin(struct vol *v)
 	v->bg_active = false;
 	v->replayed = false;
 	v->super_restore = false;
+	v->open_asked = false;
+	v->grow.state = GROW_IDLE;
 	v->open_next = 0;
 	v->open = OPEN_SUPER;
 	open_read(v, SUPER_BLOCK, 1, v->ckpt.buf);
@@ -331,6 +347,10 @@ static void open_super(struct vol *v, uint64_t blkno, enum open_phase next, uint
 		return;
 	}
 	if (verify_super(s, blkno, v->cfg.lun_bytes, &rep) != PROBLEM_NONE) {
+		if (rep.problem == PROBLEM_SUPER_TRUNCATED && !v->open_asked) {
+			open_size(v);
+			return;
+		}
 		vol_freeze(v, VOL_DAMAGED, "%s: found %llu, expected %llu: %s",
 			problem_name(rep.problem), (unsigned long long)rep.found,
 			(unsigned long long)rep.expected, problem_text(rep.problem));
@@ -359,11 +379,6 @@ static struct block *pinned(struct vol *v, uint64_t blkno)
 
 static void open_replayed(struct vol *v)
 {
-	if (alloc_create(v)) {
-		vol_freeze(v, VOL_NO_MEMORY, "no memory for the index of %llu groups",
-			(unsigned long long)le64_get(v->geo->group_count));
-		return;
-	}
 	v->super = pinned(v, SUPER_BLOCK);
 	v->super_copy = pinned(v, SUPER_COPY_BLOCK);
 	v->open = OPEN_SUPERS;
@@ -398,6 +413,13 @@ static void open_supers(struct vol *v)
 	if (!first) {
 		memcpy(v->super->data, v->super_copy->data, BLOCK_SIZE);
 		((struct disk_super *)v->super->data)->h.blkno = le64_of(SUPER_BLOCK);
+	}
+	/* The journal may have made it larger. */
+	memcpy(v->geo, v->super->data, BLOCK_SIZE);
+	if (alloc_create(v)) {
+		vol_freeze(v, VOL_NO_MEMORY, "no memory for the index of %llu groups",
+			(unsigned long long)le64_get(v->geo->group_count));
+		return;
 	}
 	v->open = OPEN_REPLIES;
 	open_read(v, REPLY_BLOCK, NODES_MAX, v->ckpt.buf);
@@ -546,7 +568,7 @@ static void close_step(struct vol *v)
 	case CLOSE_DRAIN:
 		if (!list_empty(&v->queue) || !list_empty(&v->stalled) || v->waiting)
 			return;
-		if (!all_idle(v))
+		if (!all_idle(v) || grow_busy(v))
 			return;
 		if (v->cfg.readonly)
 			v->close = CLOSE_DONE;
@@ -583,7 +605,7 @@ struct vol *vol_create(const struct vol_config *cfg)
 	list_init(&v->root_req.link);
 	list_init(&v->bg_req.link);
 	v->geo = mem_alloc(cfg->mem, BLOCK_SIZE);
-	if (!v->geo || vio_create(v) || cache_create(v) || txn_create(v) || journal_create(v) ||
+	if (!v->geo || grow_create(v) || vio_create(v) || cache_create(v) || txn_create(v) || journal_create(v) ||
 		ckpt_create(v)) {
 		vol_destroy(v);
 		return NULL;
@@ -598,6 +620,7 @@ void vol_destroy(struct vol *v)
 
 	csv_assert(!vol_busy(v));
 	replay_free(v);
+	grow_destroy(v);
 	alloc_destroy(v);
 	ckpt_destroy(v);
 	journal_destroy(v);
@@ -733,6 +756,7 @@ void vol_step(struct vol *v, uint64_t now_ns, struct effects *fx)
 		open_step(v);
 	if (v->state == VOL_CLOSED || v->state == VOL_FROZEN)
 		return;
+	grow_step(v);
 	if (v->state != VOL_OPENING || v->open == OPEN_ROOT) {
 		run_requests(v);
 		if (v->state != VOL_FROZEN)
@@ -753,7 +777,7 @@ uint64_t vol_deadline(const struct vol *v)
 	if (v->state == VOL_CLOSED || v->state == VOL_FROZEN)
 		return NEVER;
 	at = vio_deadline(v);
-	if (v->more || (v->state == VOL_READY && v->bg_wanted && !v->bg_active && admits(v)))
+	if (v->more || (v->state == VOL_READY && v->bg_wanted && !grow_holds(v) && !v->bg_active && admits(v)))
 		return v->now_ns;
 	if (v->ckpt.state == CKPT_IDLE && !v->journal.lsn && v->ckpt.idle_ns < at)
 		at = v->ckpt.idle_ns;

@@ -101,6 +101,17 @@ void vol_submit(struct vol *v, struct vol_req *r);
 /* Executed and durable, in order; NULL: none now. */
 struct vol_req *vol_next_done(struct vol *v);
 
+/*
+ * The LUN has now lun_bytes: the volume becomes `bytes` long, or as much as one transaction can make it (then
+ * call again). 0: it has begun; -EALREADY: it is that long; -EFBIG: the LUN, or the room that mkfs left,
+ * is smaller; -EBUSY: it grows just now; -EROFS: not open for writing.
+ */
+int vol_grow(struct vol *v, uint64_t lun_bytes, uint64_t bytes);
+/* As large as it can become: mkfs has left room for so much. */
+uint64_t vol_grow_max(const struct vol *v);
+/* -EINPROGRESS, or how the last one ended. */
+int vol_grow_result(const struct vol *v);
+
 /* A completion with a TAG_META tag. */
 void vol_lun_done(struct vol *v, const struct event *ev, struct effects *fx);
 /* Runs what can run; commits; checkpoints. Call after every submit and completion, and at deadline. */

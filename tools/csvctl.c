@@ -19,12 +19,14 @@
 
 #include "redirect/pki.h"
 #include "tools/json.h"
+#include "tools/tool.h"
 
 #define EXIT_REFUSED 1
 #define EXIT_USAGE 2
 #define EXIT_NOBODY 3
 #define ANSWER_MAX (256u << 10)
 #define ANSWER_SECONDS 10
+#define GROW_SECONDS 60
 #define SOCKETS "/run/csvfs/*.sock"
 
 static const char usage[] =
@@ -32,6 +34,9 @@ static const char usage[] =
 	"       csvctl [-s ...] move NODE           NODE is to coordinate\n"
 	"       csvctl [-s ...] pause | resume      hold this node's I/O, let it go on\n"
 	"       csvctl [-s ...] redirect on|off     this node's data goes through the coordinator\n"
+	"       csvctl [-s ...] grow [MOUNTPOINT] [--size SIZE] [-n]\n"
+	"                                           the volume takes what its LUN has gained (-n: says what\n"
+	"                                           would happen)\n"
 	"       csvctl pki init [DIR] [--cluster NAME] [--force]\n"
 	"       csvctl pki node [DIR] NODE [OUTDIR] [--force]\n"
 	"Without -s: the csvfs that runs on this machine, if it is the only one.\n";
@@ -44,10 +49,12 @@ static int bad_usage(void)
 
 /* ------------------------------------------------------------------ asking */
 
+static int answer_seconds = ANSWER_SECONDS;
+
 static int connect_to(const char *path)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	struct timeval tv = {.tv_sec = ANSWER_SECONDS};
+	struct timeval tv = {.tv_sec = answer_seconds};
 	int fd;
 
 	if (strlen(path) >= sizeof(sa.sun_path)) {
@@ -289,6 +296,50 @@ static int tell(const char *socket_path, const char *line, bool json)
 	return rc ? EXIT_REFUSED : 0;
 }
 
+/* One line to the one daemon that is meant. */
+static int command(const char *where, const char *line)
+{
+	size_t count;
+	glob_t g;
+	int rc = find_sockets(where, &g, &count);
+
+	if (!rc && count > 1) {
+		fputs("csvctl: several volumes are mounted here: say which with -s MOUNTPOINT\n",
+			stderr);
+		rc = EXIT_USAGE;
+	}
+	if (!rc)
+		rc = tell(g.gl_pathv[0], line, false);
+	globfree(&g);
+	return rc;
+}
+
+static int grow_command(const char *where, int argc, char **argv)
+{
+	char line[64], size[32] = "";
+	uint64_t bytes;
+	bool dry = false;
+
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "-n") || !strcmp(argv[i], "--dry-run")) {
+			dry = true;
+		} else if (!strcmp(argv[i], "--size") && i + 1 < argc) {
+			if (!tool_parse_size(argv[++i], &bytes) || !bytes) {
+				fprintf(stderr, "csvctl: \"%s\" is not a size, as 500G or 4T\n", argv[i]);
+				return EXIT_USAGE;
+			}
+			snprintf(size, sizeof(size), " %llu", (unsigned long long)bytes);
+		} else if (argv[i][0] != '-' && !where) {
+			where = argv[i];
+		} else {
+			return bad_usage();
+		}
+	}
+	snprintf(line, sizeof(line), "grow%s%s", size, dry ? " dry" : "");
+	answer_seconds = GROW_SECONDS;
+	return command(where, line);
+}
+
 static int daemon_command(const char *where, int argc, char **argv)
 {
 	bool state = !strcmp(argv[0], "state"),
@@ -373,6 +424,8 @@ int main(int argc, char **argv)
 	}
 	if (i < argc && !strcmp(argv[i], "pki"))
 		return pki_command(argc - i - 1, argv + i + 1);
+	if (i < argc && !strcmp(argv[i], "grow"))
+		return grow_command(where, argc - i, argv + i);
 	for (size_t k = 0; i < argc && k < sizeof(commands) / sizeof(commands[0]); k++)
 		if (!strcmp(argv[i], commands[k]))
 			return daemon_command(where, argc - i, argv + i);

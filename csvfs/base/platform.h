@@ -49,6 +49,7 @@ enum lun_op {
 	LUN_PR_CLEAR,	  /* all registrations and the reservation go */
 	LUN_RESET,	  /* LOGICAL UNIT RESET: when done no older command of any node can still land */
 	LUN_TEST,	  /* TEST UNIT READY */
+	LUN_CAPACITY,	  /* READ CAPACITY(16): how large the LUN is now -> lun_bytes */
 };
 
 enum lun_status {
@@ -133,11 +134,14 @@ enum ctl_op {
 	CTL_PAUSE,
 	CTL_RESUME,
 	CTL_REDIRECT,  /* on */
+	CTL_GROW,      /* bytes: the volume's new size, 0: the LUN's; on: only say what would happen */
+	CTL_CAPACITY,  /* of another node: how large the LUN is to it -> text: bytes */
 };
 
 struct ctl_request {
 	enum ctl_op op;
 	bool on;
+	uint64_t bytes;
 	char name[NODE_NAME_MAX];
 };
 
@@ -160,6 +164,7 @@ struct event {
 			uint64_t data; /* handle, of a read for another node */
 			uint32_t key_count, generation;
 			const uint64_t *keys;
+			uint64_t lun_bytes; /* of LUN_CAPACITY */
 		} lun;
 		struct {
 			enum path_state state;

@@ -2,11 +2,12 @@
 /*
  * csvcrash - power fails at every point; what comes back must be a state that was there.
  *
- *   csvcrash [OPTION...] [PART...]      parts: single pairs scripts; all of them if none is named
+ *   csvcrash [OPTION...] [PART...]      parts: single grow pairs scripts; all of them if none is named
  *   csvcrash --case ID [-v]
  *
  *   single    each operation of csvfs/base/fsreq.h alone: every subset of up to 6 loose writes, and
  *             each loose write torn at each sector (--cuts N: only every Nth of those)
+ *   grow      the volume grows while two things are done, and what is new is used
  *   pairs     each two of them in one commit, in both orders; an operation and a read of what it changed;
  *             space that one frees and the other takes; long work
  *   scripts   up to four actors at once: [--seeds N] [--first SEED] [--actions N]
@@ -119,6 +120,8 @@ int main(int argc, char **argv)
 	} else {
 		if (!opt.only && wanted(argc, argv, "single"))
 			pairs_single();
+		if (!opt.only && wanted(argc, argv, "grow") && !rec.failed)
+			pairs_grow();
 		if (!opt.only && wanted(argc, argv, "pairs") && !rec.failed)
 			pairs_run();
 		if (wanted(argc, argv, "scripts") && !rec.failed)

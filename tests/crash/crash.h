@@ -21,6 +21,7 @@ extern struct crash_options opt;
 void drive_scripts(void);
 /* pairs.c: one operation at a time, and two in one commit. */
 void pairs_single(void);
+void pairs_grow(void);
 void pairs_run(void);
 void pairs_only(void);
 /* What pairs.c says about itself when all is done. */

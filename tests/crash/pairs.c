@@ -29,6 +29,7 @@
 #define DATA_MAX 8u
 #define LIFE 0x11fe0001u
 #define OWNED_MAX 4096u
+#define NEW_ATTRS 14u
 
 enum phase { JOB_REQUEST, JOB_DATA, JOB_COMMIT, JOB_DONE };
 
@@ -64,7 +65,7 @@ struct base {
 };
 
 static struct {
-	struct base roomy, many, full, hole;
+	struct base roomy, many, full, hole, short16, short20;
 	const struct base *base;
 	struct world *main, *model;
 	struct disk *main_disk, *model_disk;
@@ -80,6 +81,7 @@ static struct {
 	struct owners now; /* of the main volume when something was executed last */
 	bool owners_known, look_at_owners, exhaustive, long_run;
 	uint64_t pairs, joined, runs;
+	uint64_t least_bytes; /* of the volume: it has grown */
 } run;
 
 /* ------------------------------------------------------------------ who has which space */
@@ -442,6 +444,10 @@ static bool more(uint32_t at, struct prng *r)
 			return false;
 		}
 	}
+	if (le64_get(vol_super(rec.again->vol)->volume_bytes) < run.least_bytes) {
+		recover_fail("a volume that has grown is small again");
+		return false;
+	}
 	if (prng_below(r, 2) || run.long_run)
 		return true;
 	for (uint32_t i = run.lo; i + 1 < run.states; i++) {
@@ -576,7 +582,8 @@ static void start_base(const struct base *b, bool write_cache)
 	world_settle(run.model, true);
 }
 
-static void start_jobs(const struct table_op *const *ops, uint32_t n, uint64_t seed)
+/* On the volume as it is now: the first state. */
+static void start_more(const struct table_op *const *ops, uint32_t n)
 {
 	struct fs_reply rp;
 	int err;
@@ -584,10 +591,7 @@ static void start_jobs(const struct table_op *const *ops, uint32_t n, uint64_t s
 	run.jobs = n;
 	run.states = run.followed = 1;
 	run.lo = 0;
-	run.seed = seed;
-	run.point = 0;
 	run.changes = UINT64_MAX;
-	run.prng.s = run.main->prng.s = seed * 7919 + n;
 	run.owners_known = false;
 	/* What is in the cache need not be waited for: so they meet in one commit. */
 	run.state[0] = dump(run.main, false, &err);
@@ -596,7 +600,10 @@ static void start_jobs(const struct table_op *const *ops, uint32_t n, uint64_t s
 	for (uint32_t i = 0; i < n && !rec.failed; i++) {
 		struct job *j = &run.job[i];
 
+		uint64_t seq = j->seq;
+
 		memset(j, 0, sizeof(*j));
+		j->seq = seq; /* grows for as long as the process lives */
 		j->op = ops[i];
 		j->id = i;
 		if (j->op >= table_reads && j->op < table_reads + table_reads_count) {
@@ -605,6 +612,14 @@ static void start_jobs(const struct table_op *const *ops, uint32_t n, uint64_t s
 		}
 		submit(j);
 	}
+}
+
+static void start_jobs(const struct table_op *const *ops, uint32_t n, uint64_t seed)
+{
+	run.seed = seed;
+	run.point = 0;
+	run.prng.s = run.main->prng.s = seed * 7919 + n;
+	start_more(ops, n);
 }
 
 static void run_jobs(
@@ -635,12 +650,13 @@ static void run_jobs(
 
 /* ------------------------------------------------------------------ all runs */
 
-static void make_base(struct base *b, enum fixture kind)
+static void make_base(struct base *b, enum fixture kind, uint64_t volume_bytes)
 {
 	struct world *w = world_new(&metadata_ops, false);
 
 	b->disk = disk_new(CRASH_VOLUME_BYTES);
 	b->disk->cache = false;
+	w->volume_bytes = volume_bytes;
 	table_fixture(w, b->disk, kind);
 	memcpy(b->things, things, sizeof(things));
 	world_free(w);
@@ -672,10 +688,12 @@ static void start(void)
 	run.model = world_new(&metadata_ops, false);
 	run.model->in_order = true;
 	run.main->ino_is_open = run.model->ino_is_open = rec.again->ino_is_open = table_is_open;
-	make_base(&run.roomy, FIXTURE_ROOMY);
-	make_base(&run.many, FIXTURE_LONG);
-	make_base(&run.full, FIXTURE_FULL);
-	make_base(&run.hole, FIXTURE_HOLE);
+	make_base(&run.roomy, FIXTURE_ROOMY, 0);
+	make_base(&run.many, FIXTURE_LONG, 0);
+	make_base(&run.full, FIXTURE_FULL, 0);
+	make_base(&run.hole, FIXTURE_HOLE, 0);
+	make_base(&run.short16, FIXTURE_ROOMY, 16 << 20);
+	make_base(&run.short20, FIXTURE_ROOMY, 20 << 20);
 }
 
 static void names(const char *a, const char *b)
@@ -761,6 +779,63 @@ static void reused_chunk(uint64_t seed)
 	world_abandon(run.model);
 }
 
+/*
+ * The volume grows while two things are done, and then what is new is used: by data, up to its end, and by chunks of
+ * metadata, whose blocks are in the journal together with the superblocks or soon after them.
+ */
+static void grown(uint64_t seed, const struct base *b, const char *name)
+{
+	static const struct table_op big[] = {
+		{"allocate", FS_FALLOCATE, T_HOLES, .off = 0, .len = 1900 * C},
+		{"mkdir", FS_MKDIR, T_SMALL, .n1 = "new dir", .mode = S_IFDIR | 0755},
+		{"write", FS_LAYOUT_GET, T_SUID, .len = 4 * C, .flags = FS_LAYOUT_WRITE, .writes = true},
+		{"unlink-open", FS_UNLINK, T_SMALL, .n1 = "open"}};
+	static struct table_op attr[NEW_ATTRS];
+	static char attr_name[NEW_ATTRS][8];
+	const struct table_op *first[] = {&big[1], &big[2]}, *second[NEW_ATTRS + 2] = {&big[0], &big[3]};
+	uint64_t bytes = CRASH_VOLUME_BYTES;
+
+	for (uint32_t i = 0; i < NEW_ATTRS; i++) {
+		(void)snprintf(attr_name[i], sizeof(attr_name[i]), "user.%c", 'A' + (char)i);
+		attr[i] = (struct table_op){"attr", FS_SETXATTR, T_A, .n1 = attr_name[i],
+			.data_len = 65536};
+		second[i + 2] = &attr[i];
+	}
+
+	names("grow", name);
+	run.runs++;
+	start_base(b, seed % 4 != 3);
+	run.main->hold_places = seed / 4 % 2;
+	start_jobs(first, 2, seed);
+	csv_assert(vol_grow(run.main->vol, bytes, bytes) == 0);
+	/* No longer: what uses the new space comes as soon as that is there. */
+	while (goes_on() && (busy() || vol_grow_result(run.main->vol) == -EINPROGRESS))
+		if (!one_step())
+			break;
+	csv_assert(vol_grow(run.model->vol, bytes, bytes) == 0);
+	world_settle(run.model, true);
+	if (!rec.failed && (vol_grow_result(run.main->vol) || vol_grow_result(run.model->vol)))
+		recover_fail("the volume has not grown");
+	run.least_bytes = bytes;
+	start_more(second, seed % 4 < 2 ? NEW_ATTRS + 2 : 2);
+	to_the_end();
+	if (!rec.failed && run.states < 2)
+		recover_fail("what is new cannot be used");
+	vol_close(run.main->vol, run.main->fx);
+	to_the_end();
+	run.least_bytes = 0;
+	if (vol_state(run.main->vol) != VOL_CLOSED)
+		world_abandon(run.main);
+	world_abandon(run.model);
+}
+
+void pairs_grow(void)
+{
+	start();
+	for (uint64_t seed = 1; seed <= 8 && !rec.failed; seed++)
+		grown(seed, seed % 2 ? &run.short16 : &run.short20, seed % 2 ? "short16" : "short20");
+}
+
 void pairs_run(void)
 {
 	start();
@@ -800,7 +875,9 @@ void pairs_only(void)
 	(void)strcpy(b_name, opt.b);
 	full = !strncmp(b_name, "full-", 5);
 	b = find(full ? b_name + 5 : b_name);
-	if (!strcmp(a_name, "reused-chunk"))
+	if (!strcmp(a_name, "grow"))
+		grown(opt.seed, strcmp(b_name, "short16") ? &run.short20 : &run.short16, b_name);
+	else if (!strcmp(a_name, "reused-chunk"))
 		reused_chunk(opt.seed);
 	else if (a && b)
 		pair(a, b, opt.seed, full);

@@ -266,6 +266,7 @@ void world_mkfs(struct world *w, struct disk *d, uint32_t cluster_bytes)
 	struct sync_dev dev = {d, (uint64_t)d->pages * DISK_PAGE, dev_read, dev_write, dev_flush};
 	struct image_params p = {
 		.cluster_bytes = cluster_bytes,
+		.volume_bytes = w->volume_bytes,
 		.journal_bytes = IMAGE_JOURNAL_BYTES_MIN,
 		.uuid = {0xc5, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
 		.dir_hash_key = {1, 1, 2, 3, 5, 8},

@@ -33,6 +33,7 @@ struct world {
 	bool in_order;
 	bool hold_places; /* checkpoint writes and flushes end last: the journal fills */
 	bool write_cache;
+	uint64_t volume_bytes; /* of the next world_mkfs(); 0: all of the disk */
 	bool small; /* a cache of 4 MiB, which reads no neighbours */
 	struct world_cmd cmd[WORLD_CMDS];
 	uint32_t cmd_count;

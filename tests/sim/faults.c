@@ -215,7 +215,13 @@ static void fault(struct sim *s)
 
 			s->moves++;
 			trace_format(ev.ctl.name, sizeof(ev.ctl.name), "%s", any(s)->name);
-			sim_log(s, "MOVE to %s", ev.ctl.name);
+			if (sim_grows(s) && (s->moves & 1)) {
+				ev.ctl.op = CTL_GROW;
+				ev.ctl.bytes = SIM_VOLUME_BYTES / 64 * (48 + s->moves);
+				if (ev.ctl.bytes > SIM_VOLUME_BYTES)
+					ev.ctl.bytes = 0;
+			}
+			sim_log(s, "%s %s", ev.ctl.op == CTL_GROW ? "GROW" : "MOVE to", ev.ctl.name);
 			node_feed(s, n, &ev);
 		}
 		return;

@@ -32,6 +32,7 @@ struct lun_cmd_state {
 	void *arg;
 	uint64_t keys[64];
 	uint32_t key_count;
+	uint64_t lun_bytes;
 	enum lun_status status;
 };
 
@@ -112,6 +113,7 @@ static void deliver(struct sim *s, void *arg)
 		ev.lun.status = c->status;
 		ev.lun.keys = c->keys;
 		ev.lun.key_count = c->key_count;
+		ev.lun.lun_bytes = c->lun_bytes;
 		if (c->cmd.op == LUN_READ && !c->cmd.buf && c->status == LUN_OK)
 			ev.lun.data = sim_data_new(c->copy, (uint32_t)c->cmd.len);
 		node_feed(s, n, &ev);
@@ -300,6 +302,9 @@ static void carry_out(struct sim *s, void *arg)
 		break;
 	case LUN_UNMAP:
 	case LUN_TEST:
+		break;
+	case LUN_CAPACITY:
+		c->lun_bytes = SIM_VOLUME_BYTES;
 		break;
 	case LUN_RESET:
 		c->done = true;

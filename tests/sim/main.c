@@ -144,6 +144,8 @@ static void make_volume(struct sim *s)
 	struct run_sync *rs;
 	char why[256] = "";
 
+	if (sim_grows(s))
+		p.volume_bytes = SIM_VOLUME_BYTES * 3 / 4;
 	for (int i = 0; i < 16; i++)
 		p.uuid[i] = s->uuid[i] = (uint8_t)(i + s->seed);
 	if (run_sync_mkfs(&dev, &p, &metadata_ops, NULL, why) || run_sync_open(&rc, &rs, why)) {

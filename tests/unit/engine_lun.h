@@ -59,6 +59,8 @@ static inline void lun_answer(struct lun *l, uint32_t i, enum lun_status st)
 		l->dev.read(l->dev.ctx, w.c.off, w.c.buf, w.c.len);
 	if (st == LUN_OK && w.c.op == LUN_WRITE)
 		l->dev.write(l->dev.ctx, w.c.off, w.c.buf, w.c.len, w.c.fua);
+	if (st == LUN_OK && w.c.op == LUN_CAPACITY)
+		ev.lun.lun_bytes = l->dev.bytes;
 	ev.lun.status = st;
 	vol_lun_done(l->v, &ev, l->fx);
 	lun_step(l);

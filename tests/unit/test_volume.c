@@ -349,6 +349,20 @@ static void a_truncated_device_is_refused(void **state)
 	lun_free(l);
 }
 
+/* The LUN has grown and the volume with it since this node logged in. */
+static void a_volume_larger_than_the_login_told_asks_the_lun(void **state)
+{
+	struct help_put p;
+	struct lun *l = one(&p);
+
+	lun_crash(l);
+	l->v->cfg.lun_bytes -= CHUNK_SIZE;
+	lun_open(l);
+	assert_int_equal(vol_state(l->v), VOL_READY);
+	assert_int_equal(l->sent[LUN_CAPACITY], 1);
+	lun_free(l);
+}
+
 static void an_empty_device_is_no_volume(void **state)
 {
 	struct help_put p;
@@ -814,6 +828,7 @@ int main(void)
 		cmocka_unit_test(torn_superblocks_are_replayed),
 		cmocka_unit_test(what_this_program_does_not_know_is_refused),
 		cmocka_unit_test(a_truncated_device_is_refused),
+		cmocka_unit_test(a_volume_larger_than_the_login_told_asks_the_lun),
 		cmocka_unit_test(an_empty_device_is_no_volume),
 		cmocka_unit_test(a_damaged_fixed_block_refuses_to_open),
 		cmocka_unit_test(read_only_writes_nothing),

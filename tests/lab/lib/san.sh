@@ -62,6 +62,17 @@ target_restart() {
 	target_start
 }
 
+# The LUN becomes larger while it is in use. tgt looks at the size of a medium only when it is put in: for that moment
+# (some ms) the LUN is not ready, which initiators wait out.
+target_grow() {
+	local lun=(--op update --mode logicalunit --tid 1 --lun 1 --params)
+	! mountpoint -q "$DIR/san" || mount -o "remount,size=$(($(numfmt --from=iec "$1") + (16 << 20)))" "$DIR/san"
+	truncate -s "$1" "$DIR/san/lun.img"
+	tgt "${lun[@]}" removable=1,online=0
+	tgt "${lun[@]}" "path=$DIR/san/lun.img"
+	tgt "${lun[@]}" online=1,removable=0
+}
+
 # What is on the LUN at one moment, as if power had gone for all: tgtd stands still meanwhile.
 lun_copy() {
 	local pid rc=0
