@@ -71,6 +71,8 @@ struct sreq {
 	uint32_t node, idx;
 	bool local, exclusive, was_open, drop;
 	bool sweep; /* our own: frees an orphan */
+	bool trim; /* our own: node_space.c */
+	bool pressed; /* there was no space for it once */
 	uint64_t wire_tag;
 	struct fs_reqid id;
 	uint64_t new_size; /* a truncation */
@@ -244,6 +246,8 @@ struct node {
 	uint64_t entitled_epoch; /* in which who was silent has lost its rights */
 	bool orphans_left; /* to be swept in this term */
 	uint64_t orphan_off;
+	struct list short_of_space; /* sreq, by `waiting`: node_space.c */
+	uint64_t press_after_ns;
 
 	struct admin admin;
 
@@ -319,6 +323,14 @@ void node_peers_departed(struct node *n, struct effects *fx);
 void node_peers_reclaim_locks(
 	struct node *n, struct session *s, const struct msg *m, struct effects *fx);
 void node_server_check(const struct node *n);
+/* A request from its beginning; what waits at an inode. */
+void node_server_serve(struct node *n, struct sreq *s, struct effects *fx);
+void node_server_pump(struct node *n, struct lease_ino *li, struct effects *fx);
+
+/* node_space.c */
+/* The engine had no space for it. True: it waits, until what is allocated ahead of writers has been taken back. */
+bool node_space_wait(struct node *n, struct sreq *s, struct effects *fx);
+void node_space_step(struct node *n, struct effects *fx);
 
 /* node_lock.c: file locks, the coordinator's side */
 void node_lock_init(struct node *n);

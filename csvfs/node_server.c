@@ -39,6 +39,7 @@
 void node_server_init(struct node *n)
 {
 	list_init(&n->sreqs);
+	list_init(&n->short_of_space);
 	list_init(&n->served);
 	lease_init(&n->leases, n->mem);
 	node_lock_init(n);
@@ -284,7 +285,7 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 }
 
 /* In order of arrival (rule 4). */
-static void pump_ino(struct node *n, struct lease_ino *li, struct effects *fx)
+void node_server_pump(struct node *n, struct lease_ino *li, struct effects *fx)
 {
 	while (!list_empty(&li->waiting)) {
 		struct sreq *s = list_first_entry(&li->waiting, struct sreq, waiting);
@@ -304,7 +305,7 @@ static void pump_and_put(struct node *n, uint64_t ino, struct effects *fx)
 
 	if (!li)
 		return;
-	pump_ino(n, li, fx);
+	node_server_pump(n, li, fx);
 	lease_put(&n->leases, li);
 }
 
@@ -326,6 +327,7 @@ static void serve_close(struct node *n, struct sreq *s, struct effects *fx)
 	}
 	/* The last one anywhere: if it has no link either, it goes. */
 	s->vr.rq.op = FS_FREE_ORPHAN;
+	s->vr.rq.flags = 0;
 	engine(n, s);
 }
 
@@ -341,7 +343,7 @@ static void serve_return(struct node *n, struct sreq *s, struct effects *fx)
 	pump_and_put(n, ino, fx);
 }
 
-static void serve(struct node *n, struct sreq *s, struct effects *fx)
+void node_server_serve(struct node *n, struct sreq *s, struct effects *fx)
 {
 	const struct fs_request *rq = &s->vr.rq;
 	struct lease_ino *li;
@@ -359,7 +361,7 @@ static void serve(struct node *n, struct sreq *s, struct effects *fx)
 		}
 		s->exclusive = wants_exclusive(rq);
 		list_add_tail(&s->waiting, &li->waiting);
-		pump_ino(n, li, fx);
+		node_server_pump(n, li, fx);
 		return;
 	}
 	switch (rq->op) {
@@ -428,7 +430,7 @@ void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wir
 		finish(n, s, -ENOMEM, fx);
 		return;
 	}
-	serve(n, s, fx);
+	node_server_serve(n, s, fx);
 }
 
 /* ------------------------------------------------------------------ truncation: zero the tail */
@@ -539,7 +541,8 @@ bool node_server_lun_done(struct node *n, const struct event *ev, struct effects
 
 /* ------------------------------------------------------------------ the engine answers */
 
-static void granted(struct node *n, struct sreq *s, struct effects *fx)
+/* False: there was no space, and it waits. */
+static bool granted(struct node *n, struct sreq *s, struct effects *fx)
 {
 	struct fs_reply *rp = &s->vr.reply;
 	struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
@@ -547,6 +550,10 @@ static void granted(struct node *n, struct sreq *s, struct effects *fx)
 
 	csv_assert(li && li->granting);
 	li->granting--;
+	if (rp->err == -ENOSPC && node_space_wait(n, s, fx)) {
+		pump_and_put(n, s->vr.rq.ino, fx);
+		return false;
+	}
 	/* A session that is gone does not learn of it: then it was not told, and holds nothing. */
 	if (!rp->err && (s->local || session_from(n->sessions, s->node)) && !s->drop) {
 		err = lease_grant(&n->leases, li, s->idx, s->vr.rq.flags & FS_LAYOUT_WRITE,
@@ -556,6 +563,7 @@ static void granted(struct node *n, struct sreq *s, struct effects *fx)
 	}
 	send_reply(n, s, fx);
 	pump_and_put(n, s->vr.rq.ino, fx);
+	return true;
 }
 
 static void committed(struct node *n, struct sreq *s)
@@ -616,7 +624,10 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 	if (s->exclusive) {
 		unexclusive(n, s, fx);
 	} else if (s->vr.rq.op == FS_LAYOUT_GET) {
-		granted(n, s, fx);
+		if (!granted(n, s, fx))
+			return;
+	} else if (rp->err == -ENOSPC && node_space_wait(n, s, fx)) {
+		return;
 	} else {
 		if (s->vr.rq.op == FS_FREE_ORPHAN)
 			rp->err = 0; /* of a CLOSE: the node has nothing to do with it */
@@ -865,6 +876,7 @@ void node_server_step(struct node *n, struct effects *fx)
 		disentitle_silent(n);
 		if (n->orphans_left)
 			sweep_orphans(n);
+		node_space_step(n, fx);
 		node_peers_departed(n, fx);
 		node_peers_timers(n, fx);
 		if (!n->unsure)
@@ -875,7 +887,7 @@ void node_server_step(struct node *n, struct effects *fx)
 		for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
 			list_for_each_entry_safe (
 				li, tmp, &n->leases.bucket[b], struct lease_ino, hash) {
-				pump_ino(n, li, fx);
+				node_server_pump(n, li, fx);
 				lease_put(&n->leases, li);
 			}
 		}

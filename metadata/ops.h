@@ -29,6 +29,7 @@
  *  6. FS_CLOSE, or FS_FREE_ORPHAN with an ino, is given here when no node has the file open any more
  *     (ino_is_open says no): an orphan is freed; of another file space ahead of its end is taken
  *     back. Safe to repeat, safe to omit.
+ *     With FS_TRIM_OPEN also while it is open: who asks knows that no node has a layout of it.
  *  7. FS_FREE_ORPHAN with ino 0: frees the first orphan with a number > off that nobody has open;
  *     reply.off is its number; -ENOENT: none is left. So all orphans after a crash: off = 0, then
  *     the last reply's.

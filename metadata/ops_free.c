@@ -110,7 +110,7 @@ int op_close(struct txn *t, struct vol_req *r)
 
 	if (err)
 		return err == -ESTALE ? 0 : err;
-	if (txn_ino_is_open(t, in.ino))
+	if (txn_ino_is_open(t, in.ino) && !(r->rq.flags & FS_TRIM_OPEN))
 		return 0;
 	if (inode_flags(&in) & INODE_ORPHAN)
 		return free_orphan(t, in.ino);

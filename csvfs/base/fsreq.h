@@ -87,6 +87,7 @@ enum fs_op {
 /* CREATE, as open(O_TMPFILE): the file has no name (the request's is not looked at) until LINK gives it one. */
 #define FS_NO_NAME (1u << 9)
 
+#define FS_TRIM_OPEN (1u << 0) /* FS_FREE_ORPHAN with ino, of the coordinator alone */
 #define FS_LAYOUT_WRITE (1u << 0) /* allocate what is a hole; hand out the right to first-write */
 #define FS_LAYOUT_NEAR (1u << 2) /* nothing behind the range but what was allocated: it is known to who asks */
 #define FS_LAYOUT_AROUND (1u << 1) /* the reply may begin before off: with written extents up to there */

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node_space.c - the coordinator's side when the volume is full: space that was allocated ahead of writers, and that
+ * nobody wrote, is taken back before anybody is told that there is none.
+ *
+ * Who has such space is what the leases call owned. The layouts of those files are recalled, as for a truncation, and
+ * what the files have behind their ends is freed; then the requests that found no space begin anew, once. A
+ * request that fails then is refused. Rounds are a second apart at least: on a volume that is full for good each failing
+ * write must not cost its neighbours their layouts.
+ */
+#include <errno.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/node_int.h"
+#include "metadata/ops.h"
+
+#define ROUND_NS NS_PER_SEC
+#define ROUND_FILES 256u
+
+static bool trims_run(const struct node *n)
+{
+	list_for_each_entry(s, &n->sreqs, struct sreq, link) {
+		if (s->trim)
+			return true;
+	}
+	return false;
+}
+
+/* It frees what lies behind the end, when it is its turn and nobody has a layout of the file. */
+static bool trim(struct node *n, struct lease_ino *li)
+{
+	struct sreq *s = mem_alloc(n->mem, sizeof(*s));
+
+	if (!s)
+		return false;
+	list_add_tail(&s->link, &n->sreqs);
+	list_init(&s->waiting);
+	s->drop = s->trim = s->exclusive = true;
+	s->stage = SREQ_LEASE;
+	s->vr.owner = s;
+	s->vr.rq.op = FS_FREE_ORPHAN;
+	s->vr.rq.ino = li->ino;
+	s->vr.rq.flags = FS_TRIM_OPEN;
+	s->vr.rq.time_ns = n->wall_ns;
+	list_add_tail(&s->waiting, &li->waiting);
+	return true;
+}
+
+/* False: nobody has any. */
+static bool round_begins(struct node *n)
+{
+	uint32_t files = 0;
+
+	for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
+		list_for_each_entry(li, &n->leases.bucket[b], struct lease_ino, hash) {
+			if (files < ROUND_FILES && !list_empty(&li->ranges) && trim(n, li))
+				files++;
+		}
+	}
+	if (files)
+		trace(n->trace, TRACE_INFO, "no space: what is allocated ahead in %u files is taken back", files);
+	n->press_after_ns = n->now_ns + ROUND_NS;
+	n->leases_changed = true; /* the queues are looked at */
+	return files > 0;
+}
+
+bool node_space_wait(struct node *n, struct sreq *s, struct effects *fx)
+{
+	(void)fx;
+	if (s->pressed || s->drop || takeover_state(n->tk) != TK_SERVE)
+		return false;
+	if (!trims_run(n) && (n->now_ns < n->press_after_ns || !round_begins(n)))
+		return false;
+	s->pressed = true;
+	s->stage = SREQ_LEASE;
+	csv_assert(list_empty(&s->waiting));
+	list_add_tail(&s->waiting, &n->short_of_space);
+	return true;
+}
+
+void node_space_step(struct node *n, struct effects *fx)
+{
+	struct list again;
+
+	if (list_empty(&n->short_of_space) || trims_run(n))
+		return;
+	list_init(&again);
+	list_splice_tail(&n->short_of_space, &again);
+	while (!list_empty(&again)) {
+		struct sreq *s = list_first_entry(&again, struct sreq, waiting);
+
+		list_del(&s->waiting);
+		node_server_serve(n, s, fx);
+	}
+}
