@@ -31,6 +31,7 @@ struct locker {
 	bool unsure; /* the node was given up while it was asking */
 	bool give_up; /* EDEADLK: somebody has to */
 	uint8_t held[POS], saved[POS]; /* 0 nothing, 1 read, 2 write */
+	uint8_t believed[POS]; /* when others were given it: what its node has not given away itself since */
 	uint32_t first, last;
 	uint64_t tag, asks;
 	uint64_t key; /* under which its node was registered when it was granted something last */
@@ -84,7 +85,24 @@ static void owes(struct locker *c)
 	sim_log(c->s, "   %s locker %u has lost its locks, %s owes to see it", c->n->name, c->nr,
 		c->n->name);
 	c->owed = c->n->evictions + 1;
+	memcpy(c->believed, c->held, sizeof(c->held));
 	memset(c->held, 0, sizeof(c->held));
+}
+
+/* It gives up by itself what it does not know to be lost yet. When nothing is left there is nothing to be told. */
+static void gives_up(struct locker *c, uint32_t first, uint32_t last)
+{
+	bool left = false;
+
+	if (node_stands(c->n->core) && c->s->now_ns >= c->n->woke_ns + SEC)
+		return;
+	for (uint32_t i = 0; i < POS; i++) {
+		if (i >= first && i <= last)
+			c->believed[i] = 0;
+		left |= c->believed[i] != 0;
+	}
+	if (!left)
+		c->owed = 0;
 }
 
 /* `c` was told that it holds what it holds now. */
@@ -256,6 +274,8 @@ static void take(struct locker *c)
 		c->what = "lock, and wait";
 	}
 	/* flock(2): the old one goes first. */
+	if (c->flock && c->believed[0] == 1 && as == 2)
+		gives_up(c, 0, POS - 1);
 	if (c->flock && c->held[0] == 1 && as == 2)
 		memset(c->held, 0, sizeof(c->held));
 	memcpy(c->saved, c->held, sizeof(c->saved));
@@ -281,6 +301,7 @@ static void let_go(struct locker *c)
 	}
 	c->rq.lock.type = FS_LK_NONE;
 	set_range(c, c->held, 0);
+	gives_up(c, c->first, c->last);
 	ask(c, plain_done);
 }
 
@@ -313,9 +334,7 @@ static void flushed(struct sim *s, void *arg, const struct fs_reply *rp)
 /* As the kernel does it: FLUSH of the owner, then RELEASE of the handle. */
 static void close_file(struct locker *c)
 {
-	/* It gives up by itself what it does not know to be lost yet: then there is nothing to be told. */
-	if (!node_stands(c->n->core) || c->s->now_ns < c->n->woke_ns + SEC)
-		c->owed = 0;
+	gives_up(c, 0, POS - 1);
 	memset(c->held, 0, sizeof(c->held));
 	if (c->flock) {
 		new_rq(c, FS_CLOSE, "close");
