@@ -47,12 +47,13 @@
 /* ------------------------------------------------------------------ requests of the kernel */
 
 static void start(struct io *io, const struct fuse_in_header *h, uint64_t fh, uint64_t off,
-	uint32_t len, uint32_t flags, bool kill)
+	uint32_t len, uint32_t flags, uint32_t kill)
 {
 	struct datapath *d = io->t->d;
 	struct dp_op *op = &io->op;
 
-	op->ino = h->nodeid == FUSE_ROOT_ID ? fuse_ops_root(d->cfg.fuse) : h->nodeid;
+	op->ino = fuse_ops_ino_of(d->cfg.fuse, h->nodeid);
+	io->nodeid = h->nodeid;
 	op->handle = fh;
 	op->off = off;
 	op->len = len;
@@ -62,7 +63,7 @@ static void start(struct io *io, const struct fuse_in_header *h, uint64_t fh, ui
 	op->atime = !op->write && !(flags & O_NOATIME) && fuse_ops_atime(d->cfg.fuse);
 	io->start_ns = bdev_now_ns();
 	if (kill)
-		datapath_io_begin_killing(io);
+		datapath_io_begin_killing(io, kill);
 	else
 		datapath_io_begin(io);
 }
@@ -87,7 +88,7 @@ static void on_read(
 		datapath_answer(t->d, h->unique, -ENOMEM, NULL, 0);
 		return;
 	}
-	start(io, h, in->fh, in->offset, in->size, in->flags, false);
+	start(io, h, in->fh, in->offset, in->size, in->flags, 0);
 }
 
 /* The data of the request just read, which the receive buffer holds. */
@@ -108,10 +109,29 @@ static struct dbuf *take_data(struct dthread *t, uint32_t len)
 	return b;
 }
 
+/*
+ * What must go before a write may begin. Of setuid and setgid the kernel tells; capabilities it would take away itself
+ * only where it writes through its page cache (file_remove_privs()).
+ */
+static uint32_t to_kill(
+	const struct dthread *t, const struct fuse_in_header *h, const struct fuse_write_in *in)
+{
+	const struct fuse_ops *f = t->d->cfg.fuse;
+	uint64_t ino = fuse_ops_ino_of(f, h->nodeid);
+	uint32_t kill = 0;
+
+	if ((in->write_flags & FUSE_WRITE_KILL_SUIDGID) && !fuse_ops_is_plain(f, ino, PLAIN_MODE))
+		kill |= FS_SET_KILL_SUID;
+	if (!fuse_ops_is_plain(f, ino, PLAIN_CAPS))
+		kill |= FS_SET_KILL_CAPS;
+	return kill;
+}
+
 static void on_write(struct dthread *t, const struct fuse_in_header *h,
 	const struct fuse_write_in *in, size_t data_len)
 {
-	bool cached = in->write_flags & FUSE_WRITE_CACHE, kill;
+	bool cached = in->write_flags & FUSE_WRITE_CACHE;
+	uint32_t kill;
 	struct io *io;
 
 	if (in->size != data_len || in->size > IO_BYTES_MAX ||
@@ -129,8 +149,7 @@ static void on_write(struct dthread *t, const struct fuse_in_header *h,
 		return;
 	}
 	io->op.write = true;
-	kill = (in->write_flags & FUSE_WRITE_KILL_SUIDGID) &&
-	       !fuse_ops_is_plain(t->d->cfg.fuse, h->nodeid);
+	kill = cached ? 0 : to_kill(t, h, in);
 	/* The page cache writes pages where they belong, whatever the file was opened for. */
 	start(io, h, in->fh, in->offset, in->size,
 		cached ? in->flags & ~(uint32_t)O_APPEND : in->flags, kill);

@@ -28,10 +28,11 @@ struct io {
 	struct dthread *t;
 	uint64_t unique; /* the kernel's number of the request; 0: the I/O is free */
 	uint32_t tid;	 /* the thread that waits; 0: unknown */
+	uint64_t nodeid; /* what the kernel calls the file */
 	uint32_t idx, gen;
 	uint64_t start_ns;
 	bool via_core; /* a part of it went through the core */
-	bool killing; /* before it may begin, setuid and setgid must go */
+	uint32_t killing; /* FS_SET_KILL_*: what must go before it may begin */
 	/* Not a request of the kernel: who asked for it is told. */
 	void (*done)(void *arg, int err);
 	void *arg;
@@ -114,7 +115,7 @@ void datapath_io_put(struct io *io);
 /* Its op is filled in: plan it, and do what the plan says. It ends with an answer, sooner or later. */
 void datapath_io_begin(struct io *io);
 /* The same, but setuid and setgid of the file are taken away first. */
-void datapath_io_begin_killing(struct io *io);
+void datapath_io_begin_killing(struct io *io, uint32_t valid); /* FS_SET_KILL_* */
 /* Goes on with what came back to this thread. */
 void datapath_io_run(struct dthread *t);
 /* The kernel's INTERRUPT. True: the request that it means is one of ours. */

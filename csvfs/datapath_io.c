@@ -82,7 +82,8 @@ struct io *datapath_io_get(struct dthread *t, uint64_t unique, uint32_t tid)
 		list_del(&io->link);
 	}
 	list_init(&io->link);
-	io->via_core = io->killing = false;
+	io->via_core = false;
+	io->killing = 0;
 	io->done = NULL;
 	io->data = io->img = NULL;
 	io->left = 0;
@@ -316,7 +317,7 @@ static void post_request(struct io *io, enum fs_op what)
 	if (what == FS_APPEND) {
 		io->rq.len = op->len;
 	} else if (what == FS_SETATTR) {
-		io->rq.valid = FS_SET_KILL_SUID;
+		io->rq.valid = io->killing;
 	} else {
 		io->rq.off = op->need_off;
 		io->rq.len = op->need_len;
@@ -409,12 +410,12 @@ void datapath_io_begin(struct io *io)
 	act(io, v);
 }
 
-void datapath_io_begin_killing(struct io *io)
+void datapath_io_begin_killing(struct io *io, uint32_t valid)
 {
 	struct datapath *d = io->t->d;
 
 	pthread_mutex_lock(&d->lock);
-	io->killing = true;
+	io->killing = valid;
 	post_request(io, FS_SETATTR);
 	pthread_mutex_unlock(&d->lock);
 }
@@ -490,11 +491,10 @@ static enum dp_verdict go_on(struct io *io, struct dp_now tn)
 	case NEWS_APPEND:
 		return dp_append_done(dp, op, io->news_err, io->news_off, tn);
 	case NEWS_KILLED:
-		io->killing = false;
+		io->killing = 0;
 		if (!io->news_err) {
-			fuse_ops_saw_mode(io->t->d->cfg.fuse, op->ino, 0);
 			/* The kernel does not know that the mode has changed. */
-			fuse_ops_inval_attr(io->t->d->cfg.fuse, op->ino);
+			fuse_ops_inval_attr(io->t->d->cfg.fuse, io->nodeid);
 			return dp_begin(dp, op, tn);
 		}
 		op->result = io->news_err;
@@ -554,6 +554,8 @@ static void reply(struct datapath *d, const struct effect *e)
 
 	if (!io)
 		return;
+	if (io->killing && !e->reply->err)
+		fuse_ops_saw(d->cfg.fuse, &e->reply->attr);
 	if (io->killing)
 		news(io, NEWS_KILLED, e->reply->err, 0);
 	else if (io->op.state == DP_ST_ASK)

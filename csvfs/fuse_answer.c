@@ -31,21 +31,49 @@ static uint64_t *plain_slot(const struct fuse_ops *f, uint64_t ino)
 	return (uint64_t *)(uintptr_t)&f->plain[(ino ^ ino >> 13) % PLAIN_SLOTS];
 }
 
-bool fuse_ops_is_plain(const struct fuse_ops *f, uint64_t ino)
+static uint64_t plain_bit(enum fuse_ops_plain what)
 {
-	return __atomic_load_n(plain_slot(f, ino), __ATOMIC_RELAXED) == ino;
+	_Static_assert(NODEID_INO_BITS < 62, "two bits are above the number");
+	return 1ull << (62 + what);
 }
 
-void fuse_ops_saw_mode(struct fuse_ops *f, uint64_t ino, uint32_t mode)
-{
-	uint64_t *slot = plain_slot(f, ino), was = ino;
-	bool plain = !(mode & S_ISUID) && (mode & (S_ISGID | S_IXGRP)) != (S_ISGID | S_IXGRP);
+#define PLAIN_BITS (3ull << 62)
 
-	if (plain)
-		__atomic_store_n(slot, ino, __ATOMIC_RELAXED);
-	else
-		(void)__atomic_compare_exchange_n(
-			slot, &was, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+bool fuse_ops_is_plain(const struct fuse_ops *f, uint64_t ino, enum fuse_ops_plain what)
+{
+	uint64_t slot = __atomic_load_n(plain_slot(f, ino), __ATOMIC_RELAXED);
+
+	return (slot & ~PLAIN_BITS) == ino && (slot & plain_bit(what));
+}
+
+void fuse_ops_saw(struct fuse_ops *f, const struct fs_attr *a)
+{
+	uint64_t *slot = plain_slot(f, a->ino), bits = 0;
+	uint64_t was = __atomic_load_n(slot, __ATOMIC_RELAXED);
+
+	if (!(a->mode & S_ISUID) && (a->mode & (S_ISGID | S_IXGRP)) != (S_ISGID | S_IXGRP))
+		bits |= plain_bit(PLAIN_MODE);
+	if (!(a->flags & FS_ATTR_CAPS))
+		bits |= plain_bit(PLAIN_CAPS);
+	/* What is not plain in any way takes nobody's place. */
+	if (bits || (was & ~PLAIN_BITS) == a->ino)
+		__atomic_store_n(slot, a->ino | bits, __ATOMIC_RELAXED);
+}
+
+/* An extended attribute was set, and the answer does not show what the file is like now. */
+static void set_xattr_seen(struct fuse_ops *f, const struct fs_request *rq)
+{
+	uint64_t *slot = plain_slot(f, rq->ino);
+
+	if (!strcmp(rq->name, "security.capability") &&
+		(__atomic_load_n(slot, __ATOMIC_RELAXED) & ~PLAIN_BITS) == rq->ino)
+		__atomic_store_n(slot, 0, __ATOMIC_RELAXED);
+}
+
+static struct fs_attr *seen_slot(struct fuse_ops *f, fuse_ino_t nodeid)
+{
+	_Static_assert(SEEN_SLOTS == 1 << 12, "the top 12 bits");
+	return &f->seen[nodeid * 0x9e3779b97f4a7c15ull >> 52];
 }
 
 static void stat_of(struct fuse_ops *f, struct stat *st, const struct fs_attr *a)
@@ -54,8 +82,9 @@ static void stat_of(struct fuse_ops *f, struct stat *st, const struct fs_attr *a
 	int64_t read_ns = f->hooks.read_ns(f->hooks.ctx, a->ino);
 	struct fs_attr now = *a;
 
+	*seen_slot(f, fuse_ops_nodeid(f, a->ino, a->generation)) = now;
 	if (S_ISREG(a->mode))
-		fuse_ops_saw_mode(f, a->ino, a->mode);
+		fuse_ops_saw(f, a);
 	memset(st, 0, sizeof(*st));
 	st->st_ino = a->ino;
 	st->st_mode = a->mode;
@@ -84,7 +113,7 @@ static double timeout_of(const struct fuse_ops *f)
 static void entry_of(struct fuse_ops *f, struct fuse_entry_param *e, const struct fs_attr *a)
 {
 	memset(e, 0, sizeof(*e));
-	e->ino = fuse_ops_nodeid(f, a->ino);
+	e->ino = fuse_ops_nodeid(f, a->ino, a->generation);
 	e->generation = a->generation;
 	e->attr_timeout = e->entry_timeout = timeout_of(f);
 	stat_of(f, &e->attr, a);
@@ -124,7 +153,7 @@ static void answer_open(struct fuse_ops *f, struct frq *q, const struct fs_reply
 		return;
 	}
 	if (fuse_reply_buf(q->req, (const char *)&out, sizeof(out)) == -ENOENT)
-		fuse_ops_close_unasked(f, q->rq.ino);
+		fuse_ops_close_unasked(f, q->rq.ino); /* whichever life: it is open */
 }
 
 static void answer_create(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
@@ -140,7 +169,7 @@ static void answer_create(struct fuse_ops *f, struct frq *q, const struct fs_rep
 		return;
 	}
 	stat_of(f, &st, &rp->attr);
-	out.entry.nodeid = fuse_ops_nodeid(f, rp->attr.ino);
+	out.entry.nodeid = fuse_ops_nodeid(f, rp->attr.ino, rp->attr.generation);
 	out.entry.generation = rp->attr.generation;
 	out.entry.entry_valid = out.entry.attr_valid = (uint64_t)timeout_of(f);
 	fuse_more_kernel_attr(&out.entry.attr, &st);
@@ -148,17 +177,30 @@ static void answer_create(struct fuse_ops *f, struct frq *q, const struct fs_rep
 		fuse_ops_close_unasked(f, rp->attr.ino);
 }
 
+/* As it was when it was last seen: the kernel asks for what it still has. NULL: that is forgotten. */
+static struct fs_attr *gone(struct fuse_ops *f, const struct frq *q, const struct fs_reply *rp)
+{
+	struct fs_attr *a = seen_slot(f, fuse_ops_nodeid(f, q->rq.ino, q->rq.generation));
+
+	if (q->rq.op != FS_GETATTR || rp->err != -ESTALE || a->ino != q->rq.ino ||
+		!fs_is_life(q->rq.generation, a->generation))
+		return NULL;
+	a->nlink = 0;
+	return a;
+}
+
 static void answer_attr(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
 {
+	const struct fs_attr *a = rp->err ? gone(f, q, rp) : &rp->attr;
 	struct stat st;
 
-	if (rp->err) {
+	if (!a) {
 		fuse_reply_err(q->req, -rp->err);
 		return;
 	}
-	stat_of(f, &st, &rp->attr);
+	stat_of(f, &st, a);
 	if (q->statx)
-		fuse_more_answer_statx(q->req, &st, ts_of(rp->attr.btime_ns), timeout_of(f));
+		fuse_more_answer_statx(q->req, &st, ts_of(a->btime_ns), timeout_of(f));
 	else
 		fuse_reply_attr(q->req, &st, timeout_of(f));
 }
@@ -253,15 +295,19 @@ static void answer_statfs(struct frq *q, const struct fs_reply *rp)
 		fuse_reply_statfs(q->req, &v);
 }
 
+static void answer_lseek(struct frq *q, const struct fs_reply *rp)
+{
+	if (rp->err)
+		fuse_reply_err(q->req, -rp->err);
+	else
+		fuse_reply_lseek(q->req, (off_t)rp->off);
+}
+
 void fuse_answer(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
 {
 	switch (q->rq.op) {
 	case FS_GETATTR:
-		if (!q->open_dot) {
-			answer_attr(f, q, rp);
-			return;
-		}
-		answer_entry(f, q, rp);
+		(q->open_dot ? answer_entry : answer_attr)(f, q, rp);
 		return;
 	case FS_LOOKUP:
 	case FS_MKNOD:
@@ -293,20 +339,19 @@ void fuse_answer(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
 		answer_statfs(q, rp);
 		return;
 	case FS_LSEEK:
-		if (rp->err)
-			fuse_reply_err(q->req, -rp->err);
-		else
-			fuse_reply_lseek(q->req, (off_t)rp->off);
+		answer_lseek(q, rp);
 		return;
 	case FS_LOCK:
 	case FS_UNLOCK:
 	case FS_GETLK:
 		fuse_lock_answer(q->req, &q->rq, rp);
 		return;
+	case FS_SETXATTR:
+		set_xattr_seen(f, &q->rq);
+		/* fall through */
 	case FS_UNLINK:
 	case FS_RMDIR:
 	case FS_RENAME:
-	case FS_SETXATTR:
 	case FS_REMOVEXATTR:
 	case FS_FALLOCATE:
 	case FS_CLOSE:

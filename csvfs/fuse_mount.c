@@ -24,7 +24,7 @@
 
 struct inval {
 	struct list link;
-	uint64_t ino;
+	fuse_ino_t nodeid;
 	bool attr_only;
 	char name[NAME_BYTES_MAX + 1];
 };
@@ -48,10 +48,10 @@ static void *inval_main(void *arg)
 		/* These wait for locks of the kernel that its own requests may hold: no lock of ours. */
 		if (v->name[0])
 			(void)fuse_lowlevel_notify_inval_entry(
-				f->se, fuse_ops_nodeid(f, v->ino), v->name, strlen(v->name));
+				f->se, v->nodeid, v->name, strlen(v->name));
 		else
 			(void)fuse_lowlevel_notify_inval_inode(
-				f->se, fuse_ops_nodeid(f, v->ino), v->attr_only ? -1 : 0, 0);
+				f->se, v->nodeid, v->attr_only ? -1 : 0, 0);
 		free(v);
 		pthread_mutex_lock(&f->inval_lock);
 	}
@@ -59,13 +59,13 @@ static void *inval_main(void *arg)
 	return NULL;
 }
 
-static void inval(struct fuse_ops *f, uint64_t ino, const char *name, bool attr_only)
+static void inval(struct fuse_ops *f, fuse_ino_t nodeid, const char *name, bool attr_only)
 {
 	struct inval *v = calloc(1, sizeof(*v));
 
 	if (!v)
 		return; /* nothing is cached for long where this is needed */
-	v->ino = ino;
+	v->nodeid = nodeid;
 	v->attr_only = attr_only;
 	if (name)
 		snprintf(v->name, sizeof(v->name), "%s", name);
@@ -75,14 +75,14 @@ static void inval(struct fuse_ops *f, uint64_t ino, const char *name, bool attr_
 	pthread_mutex_unlock(&f->inval_lock);
 }
 
-void fuse_ops_inval(struct fuse_ops *f, uint64_t ino, const char *name)
+void fuse_ops_inval(struct fuse_ops *f, uint64_t ino, uint64_t generation, const char *name)
 {
-	inval(f, ino, name, false);
+	inval(f, fuse_ops_nodeid(f, ino, generation), name, false);
 }
 
-void fuse_ops_inval_attr(struct fuse_ops *f, uint64_t ino)
+void fuse_ops_inval_attr(struct fuse_ops *f, uint64_t nodeid)
 {
-	inval(f, ino, NULL, true);
+	inval(f, nodeid, NULL, true);
 }
 
 /* ------------------------------------------------------------------ mount */
@@ -172,9 +172,9 @@ int fuse_ops_fd(struct fuse_ops *f)
 	return fuse_session_fd(f->se);
 }
 
-uint64_t fuse_ops_root(const struct fuse_ops *f)
+uint64_t fuse_ops_ino_of(const struct fuse_ops *f, uint64_t nodeid)
 {
-	return f->cfg.root_ino;
+	return fuse_ops_ino(f, nodeid);
 }
 
 bool fuse_ops_atime(const struct fuse_ops *f)

@@ -24,11 +24,6 @@ static struct fuse_ops *ops_of(fuse_req_t req)
 	return fuse_req_userdata(req);
 }
 
-static uint64_t ino_of(fuse_req_t req, fuse_ino_t nodeid)
-{
-	return nodeid == FUSE_ROOT_ID ? ops_of(req)->cfg.root_ino : nodeid;
-}
-
 /* ------------------------------------------------------------------ the table of requests */
 
 static uint64_t tag_of(const struct frq *q)
@@ -54,7 +49,7 @@ static struct frq *frq_new_slot(struct fuse_ops *f)
 }
 
 /* A request with its common fields filled in; NULL: it has been answered with ENOMEM. */
-static struct frq *frq_get(fuse_req_t req, struct fuse_ops *f, enum fs_op op, uint64_t ino)
+static struct frq *frq_get(fuse_req_t req, struct fuse_ops *f, enum fs_op op, fuse_ino_t nodeid)
 {
 	struct frq *q = NULL;
 	struct timespec ts;
@@ -84,7 +79,8 @@ static struct frq *frq_get(fuse_req_t req, struct fuse_ops *f, enum fs_op op, ui
 			    : 0;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	q->rq.op = op;
-	q->rq.ino = ino;
+	q->rq.ino = fuse_ops_ino(f, nodeid);
+	q->rq.generation = fuse_ops_generation(nodeid);
 	q->rq.time_ns = (int64_t)ts.tv_sec * (int64_t)NS_PER_SEC + ts.tv_nsec;
 	if (req) {
 		const struct fuse_ctx *c = fuse_req_ctx(req);
@@ -160,6 +156,12 @@ static bool set_name(struct frq *q, char to[NAME_BYTES_MAX + 1], const char *nam
 	return true;
 }
 
+static void set_new_parent(struct frq *q, fuse_ino_t nodeid)
+{
+	q->rq.ino2 = fuse_ops_ino(ops_of(q->req), nodeid);
+	q->rq.generation2 = fuse_ops_generation(nodeid);
+}
+
 static bool set_data(struct frq *q, const void *data, size_t len)
 {
 	if (!len)
@@ -179,7 +181,7 @@ static bool set_data(struct frq *q, const void *data, size_t len)
 static struct frq *frq_named(fuse_req_t req, enum fs_op op, fuse_ino_t parent, const char *name)
 {
 	struct fuse_ops *f = ops_of(req);
-	struct frq *q = frq_get(req, f, op, ino_of(req, parent));
+	struct frq *q = frq_get(req, f, op, parent);
 
 	if (!q || !set_name(q, q->rq.name, name))
 		return NULL;
@@ -188,7 +190,7 @@ static struct frq *frq_named(fuse_req_t req, enum fs_op op, fuse_ino_t parent, c
 
 static struct frq *frq_plain(fuse_req_t req, enum fs_op op, fuse_ino_t ino)
 {
-	return frq_get(req, ops_of(req), op, ino_of(req, ino));
+	return frq_get(req, ops_of(req), op, ino);
 }
 
 struct fs_request *fuse_ops_begin(fuse_req_t req, enum fs_op op, fuse_ino_t ino)
@@ -259,8 +261,8 @@ static int64_t ns_of(struct timespec ts)
 	return (int64_t)ts.tv_sec * (int64_t)NS_PER_SEC + ts.tv_nsec;
 }
 
-static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
-	struct fuse_file_info *fi)
+static void op_setattr(
+	fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct fuse_file_info *fi)
 {
 	struct frq *q = frq_plain(req, FS_SETATTR, ino);
 	struct fs_request *rq;
@@ -287,13 +289,13 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
 	}
 	if (set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW)) {
 		rq->valid |= FS_SET_ATIME;
-		rq->attr.atime_ns = set & FUSE_SET_ATTR_ATIME_NOW ? rq->time_ns
-								  : ns_of(st->st_atim);
+		rq->attr.atime_ns =
+			set & FUSE_SET_ATTR_ATIME_NOW ? rq->time_ns : ns_of(st->st_atim);
 	}
 	if (set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) {
 		rq->valid |= FS_SET_MTIME;
-		rq->attr.mtime_ns = set & FUSE_SET_ATTR_MTIME_NOW ? rq->time_ns
-								  : ns_of(st->st_mtim);
+		rq->attr.mtime_ns =
+			set & FUSE_SET_ATTR_MTIME_NOW ? rq->time_ns : ns_of(st->st_mtim);
 	}
 	if (set & FUSE_SET_ATTR_CTIME) {
 		rq->valid |= FS_SET_CTIME;
@@ -369,14 +371,14 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 {
 	struct frq *q;
 
-	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) {
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) {
 		fuse_reply_err(req, EINVAL);
 		return;
 	}
 	q = frq_named(req, FS_RENAME, parent, name);
 	if (!q || !set_name(q, q->rq.name2, newname))
 		return;
-	q->rq.ino2 = ino_of(req, newparent);
+	set_new_parent(q, newparent);
 	q->rq.flags = flags;
 	frq_post(ops_of(req), q);
 }
@@ -388,7 +390,7 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const 
 	/* FS_LINK: ino, ino2 = new parent, name. */
 	if (!q || !set_name(q, q->rq.name, newname))
 		return;
-	q->rq.ino2 = ino_of(req, newparent);
+	set_new_parent(q, newparent);
 	frq_post(ops_of(req), q);
 }
 
@@ -402,8 +404,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	frq_post(ops_of(req), q);
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-	struct fuse_file_info *fi)
+static void op_create(
+	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	bool tmpfile = fuse_more_beside.tmpfile;
 	struct frq *q = frq_named(req, FS_CREATE, parent, tmpfile ? "-" : name);
@@ -444,8 +446,8 @@ static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 	fuse_reply_err(req, 0);
 }
 
-static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-	struct fuse_file_info *fi)
+static void op_readdir(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct frq *q = frq_plain(req, FS_READDIR, ino);
 
@@ -465,14 +467,16 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
-	struct frq *q = frq_plain(req, FS_STATFS, ino ? ino : FUSE_ROOT_ID);
+	/* Of the volume, whatever became of the file that was named. */
+	struct frq *q = frq_plain(req, FS_STATFS, FUSE_ROOT_ID);
 
+	(void)ino;
 	if (q)
 		frq_post(ops_of(req), q);
 }
 
-static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
-	size_t size, int flags)
+static void op_setxattr(
+	fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
 	struct frq *q = frq_named(req, FS_SETXATTR, ino, name);
 
@@ -483,7 +487,9 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 		return;
 	}
 	q->rq.flags = (uint32_t)flags;
-	q->rq.valid = fuse_more_beside.kill_sgid ? FS_SET_KILL_SUID : 0;
+	/* The kernel asks for it with a default list, too, which changes no mode (acl(5)). */
+	if (fuse_more_beside.kill_sgid && !strcmp(name, "system.posix_acl_access"))
+		q->rq.valid = FS_SET_KILL_SUID;
 	if (set_data(q, value, size))
 		frq_post(ops_of(req), q);
 }
@@ -550,13 +556,14 @@ static void next_part(void *arg, int err)
 	if (err < 0)
 		frq_fail(q, -err);
 	else if (i < q->part_count)
-		f->hooks.zero(f->hooks.ctx, q->rq.ino, q->part[i].off, q->part[i].len, next_part, q);
+		f->hooks.zero(
+			f->hooks.ctx, q->rq.ino, q->part[i].off, q->part[i].len, next_part, q);
 	else
 		frq_post(f, q);
 }
 
-static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
-	struct fuse_file_info *fi)
+static void op_fallocate(
+	fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
 {
 	struct frq *q = frq_plain(req, FS_FALLOCATE, ino);
 
@@ -575,8 +582,8 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 	next_part(q, 0);
 }
 
-static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
-	struct fuse_file_info *fi)
+static void op_lseek(
+	fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
 	struct frq *q = frq_plain(req, FS_LSEEK, ino);
 
@@ -591,9 +598,9 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 /* ------------------------------------------------------------------ the core's side */
 
 /* An interrupted open is not followed by a RELEASE: the handle that the core counted goes again. */
-void fuse_ops_close_unasked(struct fuse_ops *f, uint64_t ino)
+void fuse_ops_close_unasked(struct fuse_ops *f, fuse_ino_t nodeid)
 {
-	struct frq *q = frq_get(NULL, f, FS_CLOSE, ino);
+	struct frq *q = frq_get(NULL, f, FS_CLOSE, nodeid);
 
 	if (q)
 		frq_post(f, q);

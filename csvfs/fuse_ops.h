@@ -45,10 +45,10 @@ int fuse_ops_mount(
 void fuse_ops_reply(struct fuse_ops *f, uint64_t tag, const struct fs_reply *rp);
 
 /* FX_INVAL: queued for a thread of its own. */
-void fuse_ops_inval(struct fuse_ops *f, uint64_t ino, const char *name);
+void fuse_ops_inval(struct fuse_ops *f, uint64_t ino, uint64_t generation, const char *name);
 
-/* The same of its attributes alone; its pages stay. */
-void fuse_ops_inval_attr(struct fuse_ops *f, uint64_t ino);
+/* The same of its attributes alone; its pages stay. nodeid: what the kernel calls it. */
+void fuse_ops_inval_attr(struct fuse_ops *f, uint64_t nodeid);
 
 /* Is the request with that tag still to be answered? */
 bool fuse_ops_waits(struct fuse_ops *f, uint64_t tag);
@@ -69,17 +69,19 @@ int fuse_ops_fd(struct fuse_ops *f);
 /* A request that is neither READ nor WRITE, as read from the descriptor, in one piece. */
 void fuse_ops_process(struct fuse_ops *f, void *bytes, size_t len);
 
-uint64_t fuse_ops_root(const struct fuse_ops *f);
+/* The inode that the kernel means. */
+uint64_t fuse_ops_ino_of(const struct fuse_ops *f, uint64_t nodeid);
 
 /* Whether a read may set atime (neither noatime nor read-only). */
 bool fuse_ops_atime(const struct fuse_ops *f);
 
 /*
- * Whether the file is known to have neither setuid nor setgid, which a write by others than root must
- * take away. Learnt from every answer that shows its mode.
+ * Whether the file is known to have nothing that a write must take away: neither setuid nor setgid (by others than
+ * root), no capabilities (by anybody). Learnt from every answer that shows its attributes.
  */
-bool fuse_ops_is_plain(const struct fuse_ops *f, uint64_t ino);
-void fuse_ops_saw_mode(struct fuse_ops *f, uint64_t ino, uint32_t mode);
+enum fuse_ops_plain { PLAIN_MODE, PLAIN_CAPS };
+bool fuse_ops_is_plain(const struct fuse_ops *f, uint64_t ino, enum fuse_ops_plain what);
+void fuse_ops_saw(struct fuse_ops *f, const struct fs_attr *a);
 
 /* What the answers of other requests need to know of the data path. NULL: nothing is to know. */
 struct fuse_ops_hooks {

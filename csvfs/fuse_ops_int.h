@@ -11,6 +11,7 @@
 
 #define PLAIN_SLOTS 8192u
 #define LOCKED_SLOTS 8192u
+#define SEEN_SLOTS 4096u
 
 /* A request that the core has. */
 struct frq {
@@ -38,11 +39,16 @@ struct fuse_ops {
 	struct fuse_session *se;
 	/* Of the thread that processes INIT, alone at that time. */
 	bool in_init, kernel_mmap, kernel_setxattr_ext, kernel_parallel;
-	/* Files seen without setuid and setgid, by a hash of their number. Atomic, each by itself. */
+	/* Files and how they are plain, by a hash of their number: plain_bit() with it. Atomic, each by itself. */
 	uint64_t plain[PLAIN_SLOTS];
 	/* Files that were ever locked here, by a hash: a close of others needs no message. Atomic bytes. */
 	uint8_t locked[LOCKED_SLOTS];
 	uint64_t handles; /* given to open files; atomic */
+	/*
+	 * Attributes as last answered, by a hash of the number: what is gone, and a process still has open (a directory) or
+	 * stands in, has those, and no link. Of whoever steps the core.
+	 */
+	struct fs_attr seen[SEEN_SLOTS];
 
 	pthread_mutex_t lock;
 	struct frq **table;
@@ -57,9 +63,30 @@ struct fuse_ops {
 	bool inval_running;
 };
 
-static inline fuse_ino_t fuse_ops_nodeid(const struct fuse_ops *f, uint64_t ino)
+/*
+ * What the kernel knows an inode by: its number, and above that bits of its generation, so that an inode of another
+ * life is another one to the kernel as well.
+ */
+#define NODEID_INO_BITS 40
+_Static_assert(VOLUME_BYTES_MAX / BLOCK_SIZE * 8 <= 1ull << NODEID_INO_BITS, "INO_MAKE() fits");
+
+static inline fuse_ino_t fuse_ops_nodeid(
+	const struct fuse_ops *f, uint64_t ino, uint64_t generation)
 {
-	return ino == f->cfg.root_ino ? FUSE_ROOT_ID : ino;
+	if (ino == f->cfg.root_ino)
+		return FUSE_ROOT_ID;
+	return ino | (generation & FS_GENERATION_MASK) << NODEID_INO_BITS;
+}
+
+static inline uint64_t fuse_ops_ino(const struct fuse_ops *f, fuse_ino_t nodeid)
+{
+	return nodeid == FUSE_ROOT_ID ? f->cfg.root_ino
+				      : nodeid & ((1ull << NODEID_INO_BITS) - 1);
+}
+
+static inline uint32_t fuse_ops_generation(fuse_ino_t nodeid)
+{
+	return (uint32_t)(nodeid >> NODEID_INO_BITS);
 }
 
 /* fuse_ops.c */
@@ -70,7 +97,7 @@ struct fs_request *fuse_ops_begin(fuse_req_t req, enum fs_op op, fuse_ino_t ino)
 void fuse_ops_post(fuse_req_t req, struct fs_request *rq);
 
 /* An interrupted open is not followed by a RELEASE: see fuse_answer.c. */
-void fuse_ops_close_unasked(struct fuse_ops *f, uint64_t ino);
+void fuse_ops_close_unasked(struct fuse_ops *f, fuse_ino_t nodeid);
 
 /* fuse_answer.c */
 void fuse_answer(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp);

@@ -151,7 +151,7 @@ static void carry_out(struct loop *l, const struct effect *e)
 		ctl_answer(l, e);
 		return;
 	case FX_INVAL:
-		fuse_ops_inval(l->fuse, e->layout.ino, NULL);
+		fuse_ops_inval(l->fuse, e->inval.ino, e->inval.generation, NULL);
 		return;
 	case FX_EXIT:
 		leave(l, e);

@@ -255,6 +255,7 @@ static void commit_pump(struct node *n, struct file *f, struct effects *fx)
 
 static void seen(struct file *f, const struct fs_attr *a)
 {
+	f->generation = a->generation;
 	f->seen_atime_ns = a->atime_ns;
 	f->seen_change_ns = a->mtime_ns > a->ctime_ns ? a->mtime_ns : a->ctime_ns;
 }
@@ -486,8 +487,10 @@ void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, s
 	struct creq *q;
 
 	if (f && f->st == FILE_OPEN) {
-		f->opens++;
-		node_reply_err(n, tag, 0, fx);
+		bool lives = fs_is_life(rq->generation, f->generation);
+
+		f->opens += lives;
+		node_reply_err(n, tag, lives ? 0 : -ESTALE, fx);
 		return;
 	}
 	q = mem_alloc(n->mem, sizeof(*q));
@@ -503,6 +506,7 @@ void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, s
 	}
 	q->kind = CQ_KERNEL;
 	q->tag = tag;
+	q->generation = rq->generation;
 	list_add_tail(&q->link, &f->open_waiters);
 }
 
@@ -517,32 +521,6 @@ void node_file_created(struct node *n, const struct fs_attr *attr, struct effect
 	seen(f, attr);
 	f->st = FILE_OPEN;
 	f->opens++;
-}
-
-static void closed_here(struct node *n, struct file *f, struct effects *fx);
-
-void node_file_open_reply(
-	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx)
-{
-	struct file *f = find(n, ino);
-
-	if (!f || f->st != FILE_OPENING)
-		return;
-	if (!rp->err) {
-		f->st = FILE_OPEN;
-		seen(f, &rp->attr);
-	}
-	list_for_each_entry_safe (q, tmp, &f->open_waiters, struct creq, link) {
-		list_del(&q->link);
-		if (!rp->err)
-			f->opens++;
-		node_reply_err(n, q->tag, rp->err, fx);
-		mem_free(n->mem, q, sizeof(*q));
-	}
-	if (rp->err)
-		file_free(n, f);
-	else if (!f->opens)
-		closed_here(n, f, fx); /* whoever wanted it was killed */
 }
 
 static void layout_close_gate(struct node *n, struct file *f, struct effects *fx)
@@ -597,6 +575,33 @@ static void closed_here(struct node *n, struct file *f, struct effects *fx)
 	case LAYOUT_RETURNING:
 		break; /* a recall is on its way; closing follows it */
 	}
+}
+
+void node_file_open_reply(
+	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx)
+{
+	struct file *f = find(n, ino);
+
+	if (!f || f->st != FILE_OPENING)
+		return;
+	if (!rp->err) {
+		f->st = FILE_OPEN;
+		seen(f, &rp->attr);
+	}
+	list_for_each_entry_safe (q, tmp, &f->open_waiters, struct creq, link) {
+		int32_t err = rp->err;
+
+		if (!err && !fs_is_life(q->generation, f->generation))
+			err = -ESTALE;
+		list_del(&q->link);
+		f->opens += !err;
+		node_reply_err(n, q->tag, err, fx);
+		mem_free(n->mem, q, sizeof(*q));
+	}
+	if (rp->err)
+		file_free(n, f);
+	else if (!f->opens)
+		closed_here(n, f, fx); /* whoever wanted it was killed, or meant another life */
 }
 
 void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)

@@ -45,7 +45,7 @@ struct fwait {
 
 struct file {
 	struct list hash;
-	uint64_t ino;
+	uint64_t ino, generation; /* the generation: while it is open */
 	enum file_st st;
 	enum layout_st layout;
 	uint32_t opens;

@@ -43,6 +43,7 @@ struct creq {
 	uint64_t id; /* what redirect/client knows it by */
 	uint64_t tag; /* the kernel's */
 	uint64_t ino, off, len;
+	uint32_t generation; /* of an open that waits */
 	enum fs_op op;
 	uint64_t since_ns;
 	enum lock_stage stage;

@@ -152,7 +152,8 @@ _Static_assert(sizeof(struct disk_intent) == 32, "format");
 #define INODE_FREEING (1u << 2)	 /* INTENT_FREE stands for it: for requests it is gone (ESTALE) */
 #define INODE_KEEP (1u << 3) /* regular file: fallocate put space behind its end, which stays at close */
 #define INODE_NAMELESS (1u << 4) /* an ORPHAN that never had a name (O_TMPFILE): a link may give it one */
-#define INODE_FLAGS_KNOWN 31u
+#define INODE_CAPS (1u << 5) /* regular file: security.capability was set, and may be there: a write takes it away */
+#define INODE_FLAGS_KNOWN 63u
 
 /*
  * A free slot has mode 0, its generation is that of its last inode (0: never used) and all else is

@@ -162,6 +162,7 @@ void inode_attr(const struct inode *in, struct fs_attr *attr)
 	attr->gid = le32_get(d->gid);
 	attr->nlink = le32_get(d->nlink);
 	attr->rdev = le32_get(d->rdev);
+	attr->flags = inode_flags(in) & INODE_CAPS ? FS_ATTR_CAPS : 0;
 	attr->atime_ns = (int64_t)le64_get(d->atime_ns);
 	attr->mtime_ns = (int64_t)le64_get(d->mtime_ns);
 	attr->ctime_ns = (int64_t)le64_get(d->ctime_ns);

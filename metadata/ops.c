@@ -14,7 +14,7 @@ const struct vol_ops metadata_ops = {
 	.background = op_background,
 };
 
-int op_execute(struct txn *t, struct vol_req *r)
+static int execute(struct txn *t, struct vol_req *r)
 {
 	switch (r->rq.op) {
 	case FS_LOOKUP:
@@ -72,6 +72,27 @@ int op_execute(struct txn *t, struct vol_req *r)
 		break;
 	}
 	return -ENOSYS;
+}
+
+/* Whoever asks has seen this number in another life of it: what it means is gone. */
+static int check_life(struct txn *t, uint64_t ino, uint32_t generation)
+{
+	struct inode in;
+	int err;
+
+	if (generation == 0)
+		return 0;
+	err = inode_get_outside(t, ino, &in);
+	return !err && !fs_is_life(generation, le64_get(in.d->generation)) ? -ESTALE : err;
+}
+
+int op_execute(struct txn *t, struct vol_req *r)
+{
+	int err = check_life(t, r->rq.ino, r->rq.generation);
+
+	if (!err)
+		err = check_life(t, r->rq.ino2, r->rq.generation2);
+	return err ? err : execute(t, r);
 }
 
 int op_replied(struct txn *t, struct vol_req *r)
@@ -183,4 +204,15 @@ void ops_kill_suid(const struct inode *in)
 		return;
 	inode_dirty(in);
 	in->d->mode = le32_of(without);
+}
+
+void ops_set_owner(const struct inode *in, const struct inode *dir, const struct fs_cred *cred)
+{
+	in->d->uid = le32_of(cred->uid);
+	in->d->gid = le32_of(cred->gid);
+	if (!(inode_mode(dir) & S_ISGID))
+		return;
+	in->d->gid = dir->d->gid;
+	if (inode_type(in) == S_IFDIR)
+		in->d->mode = le32_of(inode_mode(in) | S_ISGID);
 }

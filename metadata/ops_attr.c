@@ -7,6 +7,8 @@
 #include "metadata/ops_parts.h"
 #include "metadata/xattr.h"
 
+#define CAPABILITY "security.capability"
+
 int op_getattr(struct txn *t, struct vol_req *r)
 {
 	struct inode in;
@@ -42,6 +44,25 @@ static int check_setattr(struct txn *t, const struct fs_request *rq, struct inod
 	return err;
 }
 
+/* Of a regular file alone: capabilities of anything else mean nothing, and nothing is written there. */
+static void note_caps(const struct inode *in, const char *name, bool there)
+{
+	uint32_t flags = inode_flags(in) & ~INODE_CAPS;
+
+	if (inode_type(in) == S_IFREG && !strcmp(name, CAPABILITY))
+		in->d->flags = le32_of(there ? flags | INODE_CAPS : flags);
+}
+
+static int kill_caps(const struct inode *in)
+{
+	int err = inode_flags(in) & INODE_CAPS ? xattr_remove(in, CAPABILITY) : -ENODATA;
+
+	if (err && err != -ENODATA)
+		return err;
+	note_caps(in, CAPABILITY, false);
+	return 0;
+}
+
 int op_setattr(struct txn *t, struct vol_req *r)
 {
 	const struct fs_attr *a = &r->rq.attr;
@@ -68,6 +89,10 @@ int op_setattr(struct txn *t, struct vol_req *r)
 	}
 	if (valid & FS_SET_KILL_SUID)
 		ops_kill_suid(&in);
+	if (valid & FS_SET_KILL_CAPS)
+		err = kill_caps(&in);
+	if (err)
+		return err;
 	if (valid & FS_SET_ATIME)
 		in.d->atime_ns = le64_of((uint64_t)a->atime_ns);
 	if (valid & FS_SET_MTIME)
@@ -148,8 +173,15 @@ int op_xattr(struct txn *t, struct vol_req *r)
 			ops_kill_sgid(&in);
 		if (acl_is_acl(rq->name))
 			return acl_set(&in, rq->name, rq->data, rq->data_len, rq->flags);
-		return xattr_set(&in, rq->name, rq->data, rq->data_len, rq->flags);
+		err = xattr_set(&in, rq->name, rq->data, rq->data_len, rq->flags);
+		break;
 	default:
-		return xattr_remove(&in, rq->name);
+		err = xattr_remove(&in, rq->name);
+		/* A list that says no more than the mode is there, even if it is not stored (acl(5)). */
+		if (err == -ENODATA && acl_is_acl(rq->name))
+			err = 0;
 	}
+	if (!err)
+		note_caps(&in, rq->name, rq->op == FS_SETXATTR);
+	return err;
 }

@@ -157,18 +157,6 @@ static uint32_t mode_to_make(const struct fs_request *rq)
 	}
 }
 
-/* Group and setgid bit come from a setgid directory (inode(7)). */
-static void set_owner(const struct inode *in, const struct inode *dir, const struct fs_cred *cred)
-{
-	in->d->uid = le32_of(cred->uid);
-	in->d->gid = le32_of(cred->gid);
-	if (!(inode_mode(dir) & S_ISGID))
-		return;
-	in->d->gid = dir->d->gid;
-	if (inode_type(in) == S_IFDIR)
-		in->d->mode = le32_of(inode_mode(in) | S_ISGID);
-}
-
 /* open(O_TMPFILE): as the last link of an open file had gone, but link(2) may give it one. */
 static int make_nameless(struct vol_req *r, const struct inode *dir)
 {
@@ -178,7 +166,7 @@ static int make_nameless(struct vol_req *r, const struct inode *dir)
 
 	if (err)
 		return err;
-	set_owner(&in, dir, &rq->cred);
+	ops_set_owner(&in, dir, &rq->cred);
 	in.d->flags = le32_of(INODE_NAMELESS);
 	err = acl_inherit(dir, &in, rq->cred.umask);
 	if (!err)
@@ -216,7 +204,7 @@ int op_make(struct txn *t, struct vol_req *r)
 	err = inode_new(t, dir.ino, mode, &in);
 	if (err)
 		return err;
-	set_owner(&in, &dir, &rq->cred);
+	ops_set_owner(&in, &dir, &rq->cred);
 	in.d->nlink = le32_of(S_ISDIR(mode) ? 2 : 1);
 	if (S_ISDIR(mode))
 		in.d->parent = le64_of(dir.ino);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ops_rename.c - rename(2) and renameat2(2) with RENAME_NOREPLACE and RENAME_EXCHANGE.
+ * ops_rename.c - rename(2) and renameat2(2) with RENAME_NOREPLACE, RENAME_EXCHANGE and RENAME_WHITEOUT.
  *
  * The kernel has checked much of it on its own node; another node may have changed the tree since,
  * so all that keeps the tree a tree is decided here, in one transaction.
@@ -9,11 +9,13 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "metadata/acl.h"
 #include "metadata/ops_parts.h"
 
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE (1 << 0)
 #define RENAME_EXCHANGE (1 << 1)
+#define RENAME_WHITEOUT (1 << 2)
 #endif
 
 /* A chain of parents longer than this is a loop on disk, not a path. */
@@ -146,7 +148,26 @@ static int drop_replaced(struct side *b)
 	return ops_link_count(&b->in, -1);
 }
 
-static int move(struct side *a, struct side *b)
+/* What overlayfs reads as "nothing is here", in the place of what went: a character device 0, 0, in nobody's way. */
+static int leave_whiteout(struct side *a, const struct fs_cred *cred)
+{
+	struct inode in;
+	int err = inode_new(a->dir.t, a->dir.ino, S_IFCHR, &in);
+
+	if (err)
+		return err;
+	ops_set_owner(&in, &a->dir, cred);
+	in.d->nlink = le32_of(1);
+	err = acl_inherit(&a->dir, &in, 0);
+	if (err)
+		return err;
+	/* The new name may have moved what a->e points to. */
+	err = dir_find(&a->dir, a->name, &a->e);
+	return err ? err : dir_replace(&a->dir, &a->e, in.ino, S_IFCHR >> 12);
+}
+
+/* whiteout: whose it is; NULL: none is left. */
+static int move(struct side *a, struct side *b, const struct fs_cred *whiteout)
 {
 	uint32_t type = inode_type(&a->in) >> 12;
 	int err = 0;
@@ -168,7 +189,7 @@ static int move(struct side *a, struct side *b)
 	else
 		err = dir_add(&b->dir, b->name, a->in.ino, type);
 	if (!err)
-		err = dir_remove(&a->dir, a->e.cookie);
+		err = whiteout ? leave_whiteout(a, whiteout) : dir_remove(&a->dir, a->e.cookie);
 	if (!err && a->is_dir)
 		err = move_directory(&a->in, &a->dir, &b->dir);
 	if (!err && b->there)
@@ -187,9 +208,9 @@ int op_rename(struct txn *t, struct vol_req *r)
 	struct side a = {.there = false}, b = {.there = false};
 	int err;
 
-	if (flags & ~(uint32_t)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+	if (flags & ~(uint32_t)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
 		return -EINVAL;
-	if ((flags & RENAME_NOREPLACE) && (flags & RENAME_EXCHANGE))
+	if ((flags & (RENAME_NOREPLACE | RENAME_WHITEOUT)) && (flags & RENAME_EXCHANGE))
 		return -EINVAL;
 	err = find_side(t, r->rq.ino, r->rq.name, &a);
 	if (!err)
@@ -202,5 +223,5 @@ int op_rename(struct txn *t, struct vol_req *r)
 		return exchange(&a, &b);
 	if (b.there && (flags & RENAME_NOREPLACE))
 		return -EEXIST;
-	return move(&a, &b);
+	return move(&a, &b, flags & RENAME_WHITEOUT ? &r->rq.cred : NULL);
 }

@@ -331,7 +331,7 @@ static enum problem verify_flags(const struct disk_inode *in, struct verify_repo
 
 	if (flags & ~INODE_FLAGS_KNOWN)
 		return found(rep, PROBLEM_INODE_FLAGS, flags, INODE_FLAGS_KNOWN);
-	if ((flags & (INODE_TRUNCATE | INODE_KEEP)) && type != S_IFREG)
+	if ((flags & (INODE_TRUNCATE | INODE_KEEP | INODE_CAPS)) && type != S_IFREG)
 		return found(rep, PROBLEM_INODE_FLAGS, flags, 0);
 	if ((flags & INODE_NAMELESS) && (type != S_IFREG || !(flags & INODE_ORPHAN)))
 		return found(rep, PROBLEM_INODE_FLAGS, flags, INODE_ORPHAN);

@@ -309,6 +309,7 @@ static void code_attr(struct coder *x, struct fs_attr *a)
 	code_u32(x, &a->gid);
 	code_u32(x, &a->nlink);
 	code_u32(x, &a->rdev);
+	code_u32(x, &a->flags);
 	code_i64(x, &a->atime_ns);
 	code_i64(x, &a->mtime_ns);
 	code_i64(x, &a->ctime_ns);
@@ -446,7 +447,7 @@ static uint32_t op_fields(enum fs_op op)
 	case FS_RMDIR:
 		return F_INO | F_NAME | F_TIME | R_ATTR;
 	case FS_RENAME:
-		return F_INO | F_NAME | F_INO2 | F_NAME2 | F_FLAGS | F_TIME | R_ATTR;
+		return F_INO | F_NAME | F_INO2 | F_NAME2 | F_FLAGS | F_CRED | F_TIME | R_ATTR;
 	case FS_CREATE:
 		return F_INO | F_NAME | F_MODE | F_FLAGS | F_CRED | F_TIME | F_VALID | R_ATTR;
 	case FS_SETXATTR:
@@ -492,7 +493,7 @@ static void code_unused(struct coder *x, const struct fs_request *rq, uint32_t f
 {
 	if (x->mode == READ)
 		return;
-	need(x, (f & F_INO2) || !rq->ino2);
+	need(x, (f & F_INO2) || (!rq->ino2 && !rq->generation2));
 	need(x, (f & (F_NAME | F_XNAME)) || !rq->name[0]);
 	need(x, (f & F_NAME2) || !rq->name2[0]);
 	need(x, (f & (F_OFF | F_COOKIE)) || !rq->off);
@@ -512,6 +513,13 @@ static void code_request_data(struct coder *x, struct fs_request *rq)
 		need(x, rq->data_len > 0 && rq->data && !memchr(rq->data, 0, rq->data_len));
 }
 
+static void code_inode(struct coder *x, uint64_t *ino, uint32_t *generation)
+{
+	code_u64(x, ino);
+	code_u32(x, generation);
+	need(x, *generation <= FS_GENERATION_MASK);
+}
+
 /* All but who asks. */
 static void code_request_fields(struct coder *x, struct fs_request *rq)
 {
@@ -524,10 +532,10 @@ static void code_request_fields(struct coder *x, struct fs_request *rq)
 		return;
 	code_unused(x, rq, f);
 	if (f & (F_INO | F_MAYBE_INO))
-		code_u64(x, &rq->ino);
+		code_inode(x, &rq->ino, &rq->generation);
 	need(x, (f & F_MAYBE_INO) || rq->ino != 0);
 	if (f & F_INO2) {
-		code_u64(x, &rq->ino2);
+		code_inode(x, &rq->ino2, &rq->generation2);
 		need(x, rq->ino2 != 0);
 	}
 	if (f & F_NAME)

@@ -37,7 +37,8 @@ enum fs_op {
 	FS_LINK = 24,	     /* ino, ino2 = new parent, name -> attr */
 	FS_UNLINK = 25,	     /* ino = parent, name */
 	FS_RMDIR = 26,	     /* ino = parent, name */
-	FS_RENAME = 27,	     /* ino = parent, name, ino2 = new parent, name2, flags = RENAME_* */
+	/* ino = parent, name, ino2 = new parent, name2, flags = RENAME_*, cred (of a whiteout) */
+	FS_RENAME = 27,
 	/* As MKNOD of a regular file, and opened; flags = open(2) flags, valid: FS_NO_NAME -> attr */
 	FS_CREATE = 28,
 	/* ino, name, data, flags = XATTR_*, valid: FS_SET_KILL_SUID with an access list: setgid goes */
@@ -87,6 +88,9 @@ enum fs_op {
 /* CREATE, as open(O_TMPFILE): the file has no name (the request's is not looked at) until LINK gives it one. */
 #define FS_NO_NAME (1u << 9)
 
+/* SETATTR: security.capability goes, as with write(2) by whomever. */
+#define FS_SET_KILL_CAPS (1u << 10)
+
 #define FS_TRIM_OPEN (1u << 0) /* FS_FREE_ORPHAN with ino, of the coordinator alone */
 #define FS_LAYOUT_WRITE (1u << 0) /* allocate what is a hole; hand out the right to first-write */
 #define FS_LAYOUT_NEAR (1u << 2) /* nothing behind the range but what was allocated: it is known to who asks */
@@ -111,15 +115,28 @@ struct fs_lock {
 	uint32_t type, flags, pid, pad;
 };
 
+/*
+ * The number of an inode is used again. What a kernel knows it by are these bits of the generation beside it, and
+ * with them it asks: what has another life by now is gone (ESTALE), for an open, a name or an attribute. 0: any life.
+ */
+#define FS_GENERATION_MASK 0xffffffu
+static inline bool fs_is_life(uint32_t asked, uint64_t generation)
+{
+	return asked == 0 || asked == (generation & FS_GENERATION_MASK);
+}
+
 struct fs_cred {
 	uint32_t uid, gid, umask;
 };
+
+#define FS_ATTR_CAPS (1u << 0) /* it may have security.capability */
 
 struct fs_attr {
 	uint64_t ino, generation;
 	uint64_t size;	 /* bytes */
 	uint64_t blocks; /* units of 512 bytes, as st_blocks */
 	uint32_t mode, uid, gid, nlink, rdev;
+	uint32_t flags; /* FS_ATTR_* */
 	int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
 	uint64_t version; /* of the layout: grows when extents change other than by allocation */
 };
@@ -192,6 +209,7 @@ struct fs_request {
 	struct fs_cred cred;
 	int64_t time_ns; /* wall clock of the asking node: becomes mtime, ctime */
 	uint64_t ino, ino2;
+	uint32_t generation, generation2; /* of ino and ino2: fs_is_life() */
 	uint64_t off, len;
 	struct fs_attr attr;
 	char name[NAME_BYTES_MAX + 1], name2[NAME_BYTES_MAX + 1];

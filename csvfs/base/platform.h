@@ -238,7 +238,7 @@ enum fx_type {
 	FX_DATA_FREE,	 /* data: the core's reference goes (after the effects before it in this step) */
 
 	FX_CTL_REPLY,	 /* tag, err, bytes = text, len */
-	FX_INVAL,	 /* ino, name (empty: attributes and pages): the kernel must forget */
+	FX_INVAL,	 /* inval: the kernel must forget its attributes and pages */
 	FX_EXIT,	 /* err, bytes = text for the log: the daemon ends (0: in order) */
 
 	FX_LOCKS_LOST,	 /* lost: I/O through these open files fails from now on, what waits too */
@@ -279,6 +279,9 @@ struct effect {
 			uint32_t extent_count;
 			const struct fs_extent *extents;
 		} layout;
+		struct {
+			uint64_t ino, generation;
+		} inval;
 		struct {
 			uint32_t count;
 			const uint64_t *handles;

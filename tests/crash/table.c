@@ -20,6 +20,8 @@ const struct table_op table[] = {
 	{"fifo", FS_MKNOD, T_SMALL, .n1 = "new fifo", .mode = S_IFIFO | 0600},
 	{"device", FS_MKNOD, T_EMPTY, .n1 = "new device", .mode = S_IFBLK | 0600},
 	{"create", FS_CREATE, T_EMPTY, .n1 = "new", .mode = S_IFREG | 0600},
+	{"tmpfile", FS_CREATE, T_SMALL, .n1 = "-", .mode = S_IFREG | 0600, .valid = FS_NO_NAME},
+	{"tmpfile-link", FS_LINK, T_NAMELESS, T_EMPTY, .n1 = "named"},
 	{"mkdir", FS_MKDIR, T_SMALL, .n1 = "new dir", .mode = S_IFDIR | 0755},
 	{"symlink", FS_SYMLINK, T_SMALL, .n1 = "new link", .data_len = 30},
 	{"symlink-long", FS_SYMLINK, T_ROOT, .n1 = "new link", .data_len = 4000},
@@ -38,6 +40,9 @@ const struct table_op table[] = {
 	{"rename-dir", FS_RENAME, T_SMALL, T_ROOT, .n1 = "sub", .n2 = "sub moved"},
 	{"rename-dir-over", FS_RENAME, T_SMALL, T_ROOT, .n1 = "sub", .n2 = "empty"},
 	{"rename-noreplace", FS_RENAME, T_SMALL, T_EMPTY, .n1 = "a", .n2 = "there", .flags = 1},
+	{"rename-whiteout", FS_RENAME, T_SMALL, T_BIG, .n1 = "b", .n2 = "moved", .flags = 4},
+	{"rename-whiteout-dir", FS_RENAME, T_SMALL, T_ROOT, .n1 = "sub", .n2 = "sub moved",
+		.flags = 4},
 	{"exchange", FS_RENAME, T_SMALL, T_SMALL, .n1 = "a", .n2 = "b", .flags = 2},
 	{"exchange-dir", FS_RENAME, T_SMALL, T_ROOT, .n1 = "sub", .n2 = "file", .flags = 2},
 	{"chmod", FS_SETATTR, T_A, .valid = FS_SET_MODE, .attr.mode = S_IFREG | 0640},
@@ -52,6 +57,8 @@ const struct table_op table[] = {
 	{"setxattr-large", FS_SETXATTR, T_B, .n1 = "user.x", .data_len = 9000},
 	{"setxattr-replace", FS_SETXATTR, T_HARD, .n1 = "user.x", .data_len = 5000},
 	{"setxattr-dir", FS_SETXATTR, T_SMALL, .n1 = "trusted.y", .data_len = 100},
+	{"setcap", FS_SETXATTR, T_A, .n1 = "security.capability", .data_len = 20},
+	{"kill-caps", FS_SETATTR, T_HARD, .valid = FS_SET_KILL_CAPS},
 	{"removexattr", FS_REMOVEXATTR, T_HARD, .n1 = "user.x"},
 	{"allocate", FS_FALLOCATE, T_HOLES, .off = 2 * C, .len = 5 * C, .takes = true},
 	{"allocate-keep", FS_FALLOCATE, T_B, .off = 20 * C, .len = 3 * C, .takes = true,
@@ -130,7 +137,8 @@ static bool orphan_open; /* while the volume is made */
 
 bool table_is_open(void *ctx, uint64_t ino)
 {
-	return ino == things[T_OPEN] || (orphan_open && ino == things[T_ORPHAN]);
+	return ino == things[T_OPEN] || ino == things[T_NAMELESS] ||
+	       (orphan_open && ino == things[T_ORPHAN]);
 }
 
 static void must(struct world *w, struct fs_request *rq, struct fs_reply *rp)
@@ -262,6 +270,7 @@ static void make_files(struct world *w)
 	must(w, &rq, &rp);
 	set_xattr(w, things[T_HARD], "user.x", 300);
 	set_xattr(w, things[T_HARD], "user.large", 20000);
+	set_xattr(w, things[T_HARD], "security.capability", 20);
 	things[T_PRE] = file(w, "pre");
 	allocate(w, things[T_PRE], 0, 6 * C, 0);
 	allocate(w, things[T_PRE], 6 * C, 9 * C, FALLOC_FL_KEEP_SIZE);
@@ -275,6 +284,15 @@ static void make_files(struct world *w)
 	write_data(w, things[T_OPEN], 0, 2);
 	things[T_SYMLINK] = make(w, T_SMALL, "symlink", FS_SYMLINK, 0);
 	things[T_FIFO] = make(w, T_SMALL, "pipe", FS_MKNOD, S_IFIFO | 0600);
+	rq = (struct fs_request){.op = FS_CREATE,
+		.ino = things[T_SMALL],
+		.mode = S_IFREG | 0600,
+		.valid = FS_NO_NAME};
+	(void)strcpy(rq.name, "-");
+	rp = (struct fs_reply){.err = 0};
+	must(w, &rq, &rp);
+	things[T_NAMELESS] = rp.attr.ino;
+	write_data(w, things[T_NAMELESS], 0, 2);
 	orphan_open = true;
 	things[T_ORPHAN] = file(w, "orphan");
 	write_data(w, things[T_ORPHAN], 0, 3);

@@ -20,7 +20,8 @@ enum thing {
 	T_HOLES, /* nothing but holes */
 	T_SUID,
 	T_OPEN, /* open on some node */
-	T_ORPHAN, /* open when it was unlinked */
+	T_ORPHAN,
+	T_NAMELESS, /* open when it was unlinked */
 	T_SYMLINK, /* a long one */
 	T_FIFO,
 	T_MANY, /* 1200 extents */

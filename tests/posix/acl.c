@@ -75,6 +75,8 @@ static void basics(void)
 
 	put("f", "");
 	MUST(mkdir("d", 0755));
+	OK(removexattr("f", ACCESS)); /* none: that is no error */
+	OK(removexattr("d", DEFAULT));
 	ERR(ENODATA, getxattr("f", ACCESS, NULL, 0));
 	ERR(ENODATA, getxattr("d", DEFAULT, NULL, 0));
 	EQ(listxattr("f", NULL, 0), 0);
@@ -289,6 +291,16 @@ static void loses_setgid(void)
 	be(&alice);
 	OK(set("f", ACCESS, &b));
 	EQ(mode_of("f"), 02775);
+	be(&root);
+	doing("a default list says nothing of the mode");
+	MUST(mkdir("d", 0777));
+	MUST(chown("d", ALICE, BOB));
+	MUST(chmod("d", 02777));
+	be(&alice);
+	OK(set("d", DEFAULT, &l));
+	EQ(mode_of("d"), 02777);
+	OK(removexattr("d", DEFAULT));
+	EQ(mode_of("d"), 02777);
 }
 
 const struct test tests_acl[] = {

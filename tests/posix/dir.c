@@ -224,11 +224,51 @@ static void deep(void)
 static void removed(void)
 {
 	char cwd[PATH_MAX];
+	struct stat st, was;
+	int fd;
 
-	MUST(mkdir("d", 0755));
+	MUST(mkdir("d", 0751));
 	MUST(mkdir("e", 0755));
+	fd = open("e", O_RDONLY | O_DIRECTORY);
 	MUST(chdir("d"));
+	was = st_of(".");
 	OK(rmdir("../d"));
+	doing("fstat of where one stands, gone");
+	OK(stat(".", &st));
+	EQ(st.st_nlink, 0);
+	EQ(st.st_ino, was.st_ino);
+	EQ(st.st_mode, S_IFDIR | 0751);
+	doing("fstat of an open one, gone, another in its place");
+	OK(fstat(fd, &was));
+	OK(rename("../e", "../f"));
+	MUST(mkdir("../e", 0700));
+	OK(rename("../e", "../f"));
+	for (int i = 0; i < 20; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "../n%d", i);
+		MUST(mkdir(name, 0711));
+	}
+	OK(fstat(fd, &st));
+	EQ(st.st_nlink, 0);
+	EQ(st.st_ino, was.st_ino);
+	EQ(st.st_mode, S_IFDIR | 0755);
+	OK(fsync(fd));
+	ERR(ENOENT, openat(fd, "x", O_CREAT | O_RDWR, 0644));
+	ERR(ENOENT, mkdirat(fd, "x", 0755));
+	(void)fchmod(fd, 0123);
+	(void)fchown(fd, BOB, BOB);
+	doing("what is done to it is done to nobody else");
+	for (int i = 0; i < 20; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "../n%d", i);
+		EQ(mode_of(name), 0711);
+		EQ(st_of(name).st_uid, 0);
+		MUST(rmdir(name));
+	}
+	close(fd);
+	doing("what one may do there");
 	ERR(ENOENT, mkdir("x", 0755));
 	ERR(ENOENT, open("x", O_CREAT | O_RDWR, 0644));
 	ERR(ENOENT, syscall(SYS_getcwd, cwd, sizeof(cwd)));

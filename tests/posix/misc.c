@@ -125,6 +125,53 @@ static void handles(void)
 	close(mount_fd);
 }
 
+/* A file that is known but not open (O_PATH), and goes: what is asked through it is asked of nobody else. */
+static void path_descriptor(void)
+{
+	struct stat st, was;
+	char self[64];
+	int p, fd;
+
+	put("f", "old");
+	MUST(chmod("f", 0641));
+	p = open("f", O_PATH);
+	OK(fstat(p, &was));
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", p);
+	fd = open(self, O_RDONLY);
+	TRUE(fd >= 0);
+	close(fd);
+	ERR(EBADF, read(p, self, 1));
+	ERR(EBADF, fchmod(p, 0600));
+	ERR(EBADF, ftruncate(p, 0));
+	ERR(EBADF, ioctl(p, FIONREAD, &fd));
+	MUST(unlink("f"));
+	for (int i = 0; i < 20; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "n%d", i);
+		put(name, "new");
+	}
+	OK(fstat(p, &st));
+	EQ(st.st_nlink, 0);
+	EQ(st.st_ino, was.st_ino);
+	EQ(st.st_mode, S_IFREG | 0641);
+	EQ(st.st_size, 3);
+	(void)fchownat(p, "", ALICE, ALICE, AT_EMPTY_PATH);
+	(void)chmod(self, 0);
+	fd = open(self, O_RDWR | O_TRUNC);
+	close(fd);
+	for (int i = 0; i < 20; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "n%d", i);
+		doing("%s, new", name);
+		TRUE(same_bytes(name, 0, "new", 3));
+		EQ(st_of(name).st_uid, 0);
+		EQ(mode_of(name), 0644);
+	}
+	close(p);
+}
+
 /* ------------------------------------------------------------------ programs */
 
 static void setuid_program(void)
@@ -321,6 +368,7 @@ static void ioctls(void)
 const struct test tests_misc[] = {
 	{"inotify", notify},
 	{"handles", handles},
+	{"path-descriptor", path_descriptor},
 	{"setuid-program", setuid_program},
 	{"many-open", many_open},
 	{"races", races},

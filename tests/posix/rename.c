@@ -158,15 +158,50 @@ static void flags(void)
 	ERR(EEXIST, rename2("a", "a", RENAME_NOREPLACE));
 	ERR(EBUSY, rename2(".", "b", 0));
 	ERR(EBUSY, rename2("a", "..", 0));
-	if (on_csvfs) {
-		/* A whiteout is for a kernel file system under overlayfs: csvfs has none. */
-		ERR(EINVAL, rename2("a", "c", RENAME_WHITEOUT));
-		TRUE(exists("a") && !exists("c"));
-	} else {
-		OK(rename2("a", "c", RENAME_WHITEOUT));
-		EQ(st_of("a").st_mode & S_IFMT, S_IFCHR);
-		EQ(st_of("a").st_rdev, 0);
+}
+
+/* renameat2(2): something stays behind that stands for nothing, for overlayfs. */
+static void whiteout(void)
+{
+	for (const mode_t *t = all_types; *t; t++) {
+		struct stat st;
+		ino_t ino;
+
+		doing("%s", type_name(*t));
+		MUST(mkdir("d", 0755));
+		MUST(mkdir("d2", 0755));
+		make("d/x", *t | 0644);
+		ino = st_of("d/x").st_ino;
+		OK(rename2("d/x", "d2/y", RENAME_WHITEOUT));
+		EQ(st_of("d2/y").st_ino, ino);
+		st = st_of("d/x");
+		EQ(st.st_mode & S_IFMT, S_IFCHR);
+		EQ(st.st_rdev, 0);
+		EQ(st.st_nlink, 1);
+		TRUE(st.st_ino != ino);
+		EQ(st_of("d").st_nlink, 2);
+		EQ(st_of("d2").st_nlink, 2 + (*t == S_IFDIR));
+		doing("%s, over what is there, in one directory", type_name(*t));
+		make("d2/z", *t | 0644);
+		ERR(EEXIST, rename2("d2/y", "d2/z", RENAME_WHITEOUT | RENAME_NOREPLACE));
+		OK(rename2("d2/y", "d2/z", RENAME_WHITEOUT));
+		EQ(st_of("d2/z").st_ino, ino);
+		EQ(st_of("d2/y").st_mode & S_IFMT, S_IFCHR);
+		EQ(st_of("d2").st_nlink, 2 + (*t == S_IFDIR));
+		MUST(unlink("d2/y"));
+		MUST(remove("d2/z"));
+		MUST(unlink("d/x"));
+		MUST(rmdir("d"));
+		MUST(rmdir("d2"));
 	}
+	put("f", "");
+	MUST(chmod(".", 0777));
+	MUST(chown("f", ALICE, ALICE));
+	be(&alice);
+	doing("by another: the whiteout is hers");
+	if (OK(rename2("f", "g", RENAME_WHITEOUT)))
+		EQ(st_of("f").st_uid, ALICE);
+	ERR(ENOENT, rename2("missing", "h", RENAME_WHITEOUT));
 }
 
 static void over_open(void)
@@ -246,6 +281,7 @@ const struct test tests_rename[] = {
 	{"rename-exchange", exchange_each},
 	{"rename-directories", directories},
 	{"rename-flags", flags},
+	{"rename-whiteout", whiteout},
 	{"rename-over-open", over_open},
 	{"rename-permissions", permissions},
 	{NULL, NULL},

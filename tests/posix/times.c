@@ -511,7 +511,8 @@ static void set_after_write(void)
 	for (int i = 0; i < 6; i++) {
 		struct timespec t = {times[i % 3], 7};
 
-		doing("%s, then %lld", i < 3 ? "more than there was" : "in place", (long long)t.tv_sec);
+		doing("%s, then %lld", i < 3 ? "more than there was" : "in place",
+			(long long)t.tv_sec);
 		EQ(pwrite(fd, big, sizeof(big), i < 3 ? i * 200000 : 0), sizeof(big));
 		OK(futimens(fd, (struct timespec[2]){t, t}));
 		OK(fstat(fd, &st));

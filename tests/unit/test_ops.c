@@ -132,6 +132,82 @@ static void stale_numbers_of_any_kind_are_refused(void **state)
 	assert_int_equal(attr_of(f).generation, (generation + 1) & 0x7fffffff);
 }
 
+/* Who saw the number in its last life means something that is gone, whatever is to be done. */
+static void a_number_is_asked_for_with_the_life_that_is_meant(void **state)
+{
+	static const enum fs_op ops[] = {FS_GETATTR, FS_OPEN, FS_SETATTR, FS_GETXATTR, FS_SETXATTR,
+		FS_LOOKUP, FS_READDIR, FS_MKDIR, FS_RMDIR, FS_CREATE};
+	uint64_t d = mkdir_(root, "d");
+	uint32_t before = attr_of(d).generation & FS_GENERATION_MASK, now;
+
+	assert_int_equal(do_name(FS_RMDIR, root, "d"), 0);
+	assert_int_equal(mkdir_(root, "d2"), d);
+	now = attr_of(d).generation & FS_GENERATION_MASK;
+	for (unsigned int i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		rq(ops[i], d, "user.x")->generation = before;
+		assert_int_equal(run_request(), -ESTALE);
+	}
+	create(root, "f");
+	for (int i = 0; i < 2; i++) {
+		rq(FS_RENAME, root, "f")->ino2 = d;
+		run_name(run.r.rq.name2, "f");
+		run.r.rq.generation2 = i ? now : before;
+		assert_int_equal(run_request(), i ? 0 : -ESTALE);
+	}
+	rq(FS_LOOKUP, d, "f")->generation = now;
+	assert_int_equal(run_request(), 0);
+}
+
+static void capabilities_go_with_a_write_and_are_known_by_a_flag(void **state)
+{
+	uint64_t f = create(root, "f");
+
+	assert_int_equal(attr_of(f).flags, 0);
+	assert_int_equal(do_setxattr(f, "security.capability", "xx", 2, 0), 0);
+	assert_int_equal(do_setxattr(f, "user.a", "y", 1, 0), 0);
+	assert_int_equal(attr_of(f).flags, FS_ATTR_CAPS);
+	rq(FS_SETATTR, f, NULL)->valid = FS_SET_KILL_SUID;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(attr_of(f).flags, FS_ATTR_CAPS);
+	rq(FS_SETATTR, f, NULL)->valid = FS_SET_KILL_CAPS;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(run.r.reply.attr.flags, 0);
+	assert_int_equal(do_name(FS_GETXATTR, f, "security.capability"), -ENODATA);
+	assert_int_equal(do_name(FS_GETXATTR, f, "user.a"), 0);
+	rq(FS_SETATTR, f, NULL)->valid = FS_SET_KILL_CAPS;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(do_setxattr(f, "security.capability", "xx", 2, 0), 0);
+	assert_int_equal(do_name(FS_REMOVEXATTR, f, "security.capability"), 0);
+	assert_int_equal(attr_of(f).flags, 0);
+}
+
+static void rename_leaves_a_whiteout_if_asked(void **state)
+{
+	uint64_t d = mkdir_(root, "d"), f = create(root, "f"), w;
+
+	rq(FS_RENAME, root, "f")->ino2 = d;
+	run_name(run.r.rq.name2, "g");
+	run.r.rq.flags = 4; /* RENAME_WHITEOUT */
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(lookup(d, "g"), f);
+	w = lookup(root, "f");
+	assert_int_not_equal(w, f);
+	assert_int_equal(attr_of(w).mode, S_IFCHR);
+	assert_int_equal(attr_of(w).rdev, 0);
+	assert_int_equal(attr_of(w).nlink, 1);
+	assert_int_equal(attr_of(w).uid, 1000);
+	rq(FS_RENAME, root, "d")->ino2 = root;
+	run_name(run.r.rq.name2, "e");
+	run.r.rq.flags = 4; /* RENAME_WHITEOUT */
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(attr_of(root).nlink, 3);
+	assert_int_equal(attr_of(lookup(root, "d")).mode, S_IFCHR);
+	rq(FS_RENAME, root, "d")->ino2 = root;
+	run_name(run.r.rq.name2, "f");
+	run.r.rq.flags = 4 | 2; /* RENAME_WHITEOUT | RENAME_EXCHANGE */
+	assert_int_equal(run_request(), -EINVAL);
+}
+
 static void handle_is_found_by_dot(void **state)
 {
 	uint64_t d = mkdir_(root, "d"), f = create(d, "f");
@@ -269,7 +345,7 @@ static void rename_flags(void **state)
 	assert_int_equal(do_rename(d, "f", root, "d", NOREPLACE), -EEXIST);
 	assert_int_equal(do_rename(d, "f", root, "x", EXCHANGE), -ENOENT);
 	assert_int_equal(do_rename(d, "f", root, "d", EXCHANGE | NOREPLACE), -EINVAL);
-	assert_int_equal(do_rename(d, "f", root, "x", 4), -EINVAL);
+	assert_int_equal(do_rename(d, "f", root, "x", 8), -EINVAL);
 	create(root, "x");
 	/* A file for a directory of another parent. */
 	assert_int_equal(do_rename(root, "x", d, "s", EXCHANGE), 0);
@@ -530,7 +606,8 @@ static void access_list_by_one_outside_the_group_takes_setgid(void **state)
 
 static void xattr_names_belong_to_a_namespace(void **state)
 {
-	static const char *const none[] = {"foo.bar", "nothing", "system.foo", "usera", "User.a", "."};
+	static const char *const none[] = {
+		"foo.bar", "nothing", "system.foo", "usera", "User.a", "."};
 	uint64_t f = create(root, "f");
 
 	for (unsigned int i = 0; i < 6; i++) {
@@ -739,6 +816,9 @@ int main(void)
 		T(create_of_what_is_there),
 		T(parent_must_be_a_directory_that_is_there),
 		T(stale_numbers_of_any_kind_are_refused),
+		T(a_number_is_asked_for_with_the_life_that_is_meant),
+		T(capabilities_go_with_a_write_and_are_known_by_a_flag),
+		T(rename_leaves_a_whiteout_if_asked),
 		T(handle_is_found_by_dot),
 		T(setgid_directory_passes_on_its_group),
 		T(links_are_counted_to_their_limit),

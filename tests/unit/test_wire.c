@@ -207,6 +207,8 @@ static void random_request(struct prng *r, struct fs_request *rq, enum fs_op op)
 		rq->extent_count = random_extents(r);
 		rq->extents = blob.extents;
 	}
+	TRY(generation, (uint32_t)prng_u64(r) & FS_GENERATION_MASK);
+	TRY(generation2, (uint32_t)prng_u64(r) & FS_GENERATION_MASK);
 	TRY(off, prng_u64(r) >> 2);
 	TRY(len, prng_u64(r) >> 2);
 	TRY(flags, (uint32_t)prng_u64(r));

@@ -194,7 +194,7 @@ static void check_flags(struct check *c, uint64_t blkno, const struct disk_inode
 	if ((flags & INODE_FREEING) && (flags & INODE_ORPHAN))
 		ck_report(c, PROBLEM_INODE_FLAGS, blkno, ino, flags, INODE_FREEING,
 			"orphan and being freed: flags");
-	if ((flags & (INODE_TRUNCATE | INODE_KEEP)) && !S_ISREG(le32_get(d->mode)))
+	if ((flags & (INODE_TRUNCATE | INODE_KEEP | INODE_CAPS)) && !S_ISREG(le32_get(d->mode)))
 		ck_report(c, PROBLEM_INODE_FLAGS, blkno, ino, flags, 0,
 			"flags of a regular file on another type: flags");
 	if ((flags & INODE_NAMELESS) && (!(flags & INODE_ORPHAN) || !S_ISREG(le32_get(d->mode))))

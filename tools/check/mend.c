@@ -165,7 +165,7 @@ static void mend_flags(struct disk_inode *d)
 	uint32_t flags = le32_get(d->flags) & INODE_FLAGS_KNOWN;
 
 	if (!S_ISREG(le32_get(d->mode)))
-		flags &= ~(INODE_TRUNCATE | INODE_KEEP);
+		flags &= ~(INODE_TRUNCATE | INODE_KEEP | INODE_CAPS);
 	if (flags & INODE_FREEING)
 		flags &= ~(INODE_TRUNCATE | INODE_ORPHAN);
 	if (!S_ISREG(le32_get(d->mode)) || !(flags & INODE_ORPHAN))
