@@ -138,7 +138,7 @@ static bool is_generic(const char *name)
 {
 	static const char *const names[] = {"rw", "defaults", "auto", "noauto", "user", "nouser",
 		"users", "owner", "group", "_netdev", "nofail", "relatime", "norelatime",
-		"strictatime", "atime", "nodiratime", "diratime", "lazytime", "nolazytime", "sync",
+		"strictatime", "atime", "diratime", "lazytime", "nolazytime", "sync",
 		"async", "dirsync", "dev", "suid", "exec", "mand", "nomand", "iversion",
 		"noiversion", "silent", "loud", "context", "fscontext", "defcontext", "rootcontext",
 		"seclabel", "comment", "allow_other", "default_permissions", "uhelper", "helper",
@@ -157,7 +157,8 @@ static bool set_flag(struct config *c, const char *name)
 	struct {
 		const char *name;
 		bool *flag;
-	} flags[] = {{"ro", &c->readonly}, {"noatime", &c->noatime}, {"nosuid", &c->nosuid},
+	} flags[] = {{"ro", &c->readonly}, {"noatime", &c->noatime},
+		{"nodiratime", &c->nodiratime}, {"nosuid", &c->nosuid},
 		{"nodev", &c->nodev}, {"noexec", &c->noexec}, {"remount", &c->remount},
 		{"nocluster", &c->nocluster}, {"copied", &c->copied}};
 

@@ -18,7 +18,7 @@ struct config {
 	bool foreground, debug, verbose, fake;
 
 	/* generic mount options */
-	bool readonly, noatime, nosuid, nodev, noexec, remount;
+	bool readonly, noatime, nodiratime, nosuid, nodev, noexec, remount;
 
 	/* csvfs's own */
 	char *pki;	 /* folder of ca.crt, node.crt, node.key */

@@ -205,6 +205,20 @@ static void answer_attr(struct fuse_ops *f, struct frq *q, const struct fs_reply
 		fuse_reply_attr(q->req, &st, timeout_of(f));
 }
 
+/* If its attributes are not known here any more, its atime is not worth a question. */
+static void was_read(struct fuse_ops *f, const struct frq *q)
+{
+	fuse_ino_t nodeid = fuse_ops_nodeid(f, q->rq.ino, q->rq.generation);
+	struct fs_attr *a = seen_slot(f, nodeid);
+
+	if (a->ino != q->rq.ino || !fs_is_life(q->rq.generation, a->generation) ||
+		!fuse_ops_atime(f) || !fs_atime_due(a, q->rq.time_ns) ||
+		(S_ISDIR(a->mode) && (f->cfg.nodiratime || q->handle == DIR_NOATIME)))
+		return;
+	a->atime_ns = q->rq.time_ns; /* once is enough */
+	fuse_ops_was_read(f, nodeid, q->rq.time_ns);
+}
+
 static void answer_readlink(struct frq *q, const struct fs_reply *rp)
 {
 	char target[SYMLINK_BYTES_MAX + 1];
@@ -326,9 +340,13 @@ void fuse_answer(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
 		answer_create(f, q, rp);
 		return;
 	case FS_READLINK:
+		if (!rp->err)
+			was_read(f, q);
 		answer_readlink(q, rp);
 		return;
 	case FS_READDIR:
+		if (!rp->err)
+			was_read(f, q);
 		answer_readdir(q, rp);
 		return;
 	case FS_GETXATTR:

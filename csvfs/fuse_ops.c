@@ -436,6 +436,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
+	fi->fh = fi->flags & O_NOATIME ? DIR_NOATIME : 0;
 	fuse_reply_open(req, fi);
 }
 
@@ -451,12 +452,12 @@ static void op_readdir(
 {
 	struct frq *q = frq_plain(req, FS_READDIR, ino);
 
-	(void)fi;
 	if (!q)
 		return;
 	q->rq.off = (uint64_t)off;
 	q->rq.len = size;
 	q->size = size;
+	q->handle = fi->fh;
 	frq_post(ops_of(req), q);
 }
 
@@ -604,6 +605,17 @@ void fuse_ops_close_unasked(struct fuse_ops *f, fuse_ino_t nodeid)
 
 	if (q)
 		frq_post(f, q);
+}
+
+void fuse_ops_was_read(struct fuse_ops *f, fuse_ino_t nodeid, int64_t when_ns)
+{
+	struct frq *q = frq_get(NULL, f, FS_SETATTR, nodeid);
+
+	if (!q)
+		return;
+	q->rq.valid = FS_SET_READ;
+	q->rq.attr.atime_ns = when_ns;
+	frq_post(f, q);
 }
 
 bool fuse_ops_waits(struct fuse_ops *f, uint64_t tag)

@@ -12,6 +12,7 @@
 #define PLAIN_SLOTS 8192u
 #define LOCKED_SLOTS 8192u
 #define SEEN_SLOTS 4096u
+#define DIR_NOATIME 1u
 
 /* A request that the core has. */
 struct frq {
@@ -20,7 +21,7 @@ struct frq {
 	size_t size;	      /* READDIR, GETXATTR, LISTXATTR: room of the kernel */
 	uint32_t idx, gen;
 	bool open_dot;	      /* LOOKUP of ".": by inode number */
-	uint64_t handle; /* OPEN, CREATE: its number from now on */
+	uint64_t handle; /* OPEN, CREATE: its number from now on; READDIR: DIR_NOATIME or 0 */
 	bool statx;	      /* GETATTR: fuse_more.c */
 	/* FALLOCATE: parts of clusters to be written with zeros before */
 	uint32_t part_count, part_at;
@@ -96,6 +97,8 @@ void fuse_ops_forget_requests(struct fuse_ops *f);
 struct fs_request *fuse_ops_begin(fuse_req_t req, enum fs_op op, fuse_ino_t ino);
 void fuse_ops_post(fuse_req_t req, struct fs_request *rq);
 
+/* A directory or a symlink, which have no layout whose commit would tell it: nobody waits for that. */
+void fuse_ops_was_read(struct fuse_ops *f, fuse_ino_t nodeid, int64_t when_ns);
 /* An interrupted open is not followed by a RELEASE: see fuse_answer.c. */
 void fuse_ops_close_unasked(struct fuse_ops *f, fuse_ino_t nodeid);
 

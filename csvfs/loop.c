@@ -563,6 +563,7 @@ static int start_kernel(struct loop *l, char *text, size_t text_bytes)
 		.readonly = c->readonly,
 		.cache = !l->lc->cluster,
 		.noatime = c->noatime,
+		.nodiratime = c->nodiratime,
 		.nosuid = c->nosuid,
 		.nodev = c->nodev,
 		.noexec = c->noexec,

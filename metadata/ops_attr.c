@@ -72,6 +72,11 @@ int op_setattr(struct txn *t, struct vol_req *r)
 
 	if (err)
 		return err;
+	if (valid == FS_SET_READ) {
+		ops_set_read(&in, a->atime_ns);
+		inode_attr(&in, &r->reply.attr);
+		return 0;
+	}
 	inode_touch_ctime(&in);
 	if (valid & FS_SET_SIZE)
 		err = set_size(&in, a->size);

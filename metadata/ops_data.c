@@ -276,7 +276,7 @@ static void set_written(const struct inode *in, int64_t when_ns)
 	in->d->ctime_ns = le64_of((uint64_t)a.ctime_ns);
 }
 
-static void set_read(const struct inode *in, int64_t when_ns)
+void ops_set_read(const struct inode *in, int64_t when_ns)
 {
 	struct fs_attr a;
 
@@ -315,7 +315,7 @@ int op_layout_commit(struct txn *t, struct vol_req *r)
 	if (rq->valid & FS_SET_MTIME)
 		set_written(&in, rq->attr.mtime_ns);
 	if (rq->valid & FS_SET_ATIME)
-		set_read(&in, rq->attr.atime_ns);
+		ops_set_read(&in, rq->attr.atime_ns);
 	if (rq->valid & FS_SET_KILL_SUID)
 		ops_kill_suid(&in);
 	inode_attr(&in, &r->reply.attr);

@@ -45,6 +45,9 @@ int ops_entry(const struct inode *dir, const struct dir_entry *e, struct inode *
 /* nlink += delta. It does not become 0 (that is ops_last_link): -EUCLEAN. */
 int ops_link_count(const struct inode *in, int delta);
 
+/* It was read at that time: fs_atime_due(). */
+void ops_set_read(const struct inode *in, int64_t when_ns);
+
 /* Of what is new in dir. Group and setgid bit come from a setgid directory (inode(7)). */
 void ops_set_owner(
 	const struct inode *in, const struct inode *dir, const struct fs_cred *cred);

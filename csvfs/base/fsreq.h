@@ -91,6 +91,9 @@ enum fs_op {
 /* SETATTR: security.capability goes, as with write(2) by whomever. */
 #define FS_SET_KILL_CAPS (1u << 10)
 
+/* SETATTR, nothing else with it: it was read at attr.atime_ns (a directory, a symlink): fs_atime_due(). */
+#define FS_SET_READ (1u << 11)
+
 #define FS_TRIM_OPEN (1u << 0) /* FS_FREE_ORPHAN with ino, of the coordinator alone */
 #define FS_LAYOUT_WRITE (1u << 0) /* allocate what is a hole; hand out the right to first-write */
 #define FS_LAYOUT_NEAR (1u << 2) /* nothing behind the range but what was allocated: it is known to who asks */

@@ -568,6 +568,53 @@ static void read_it(int flags)
 	close(fd);
 }
 
+static void list_it(int flags)
+{
+	int fd = open("d", O_RDONLY | O_DIRECTORY | flags);
+
+	TRUE(syscall(SYS_getdents64, fd, buf_, sizeof(buf_)) > 0);
+	close(fd);
+}
+
+/* The same of a directory that is listed, and of a symlink that is read or followed. */
+static void atime_of_others(void)
+{
+	const struct timespec old = {1000, 0}, newer = {2000, 0};
+	struct stat a;
+
+	MUST(mkdir("d", 0755));
+	put("f", "1234");
+	MUST(symlink("f", "s"));
+	doing("a directory");
+	OK(set2("d", old, newer));
+	a = st_of("d");
+	tick();
+	list_it(O_NOATIME);
+	EQ(st_of("d").st_atim.tv_sec, 1000);
+	list_it(0);
+	TRUE(st_of("d").st_atim.tv_sec > 2000);
+	EQ(st_of("d").st_mtim.tv_sec, 2000);
+	EQ(ns_of(st_of("d").st_ctim), ns_of(a.st_ctim));
+	a = st_of("d");
+	tick();
+	list_it(0);
+	EQ(ns_of(st_of("d").st_atim), ns_of(a.st_atim));
+	put("d/f", "");
+	tick();
+	list_it(0);
+	TRUE(ns_of(st_of("d").st_atim) > ns_of(a.st_atim));
+	for (int follow = 0; follow < 2; follow++) {
+		doing(follow ? "a symlink that is followed" : "a symlink that is read");
+		OK(set2("s", old, newer));
+		a = st_of("s");
+		tick();
+		OK(follow ? access("s", R_OK) : readlink("s", buf_, 16));
+		TRUE(st_of("s").st_atim.tv_sec > 2000);
+		EQ(st_of("s").st_mtim.tv_sec, 2000);
+		EQ(ns_of(st_of("s").st_ctim), ns_of(a.st_ctim));
+	}
+}
+
 static void atime(void)
 {
 	struct statvfs sv;
@@ -576,9 +623,7 @@ static void atime(void)
 	MUST(statvfs(".", &sv));
 	if (sv.f_flag & ST_NOATIME)
 		return;
-	put("f", "1234");
-	MUST(symlink("f", "s"));
-	MUST(mkdir("d", 0755));
+	atime_of_others();
 	tick();
 	doing("relatime: an atime older than mtime is set anew");
 	OK(set2("f", (struct timespec){1000, 0}, (struct timespec){2000, 0}));
