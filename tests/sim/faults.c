@@ -241,10 +241,65 @@ static void fault(struct sim *s)
 	}
 }
 
+static void coordinator_goes(struct sim *s, void *arg)
+{
+	struct snode *n = coordinator(s);
+
+	if (!n || s->healing)
+		return;
+	if (chance(s, 60)) {
+		s->hangs++;
+		n->paused_until = n->woke_ns = s->now_ns + 7 * SEC + draw(s, 8000) * MS;
+		sim_log(s, "node %u HANGS until %lu ms", n->id, n->paused_until / MS);
+	} else if (up_count(s) > 1) {
+		s->crashes++;
+		node_crash(s, n);
+		sim_at(s, s->now_ns + 2 * SEC + draw(s, 8000) * MS, restart, n);
+	}
+}
+
+static void cut_off(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+	uint64_t back = s->now_ns + 1500 * MS + draw(s, 5000) * MS;
+
+	if (!n->up || s->healing || node_coordinates(n->core))
+		return;
+	s->partitions++;
+	sim_log(s, "node %u is CUT OFF until %lu ms", n->id, back / MS);
+	n->side = 7;
+	load_node_evicted(s, n);
+	cluster_change(s);
+	sim_at(s, back, join_sides, NULL);
+	sim_at(s, back - draw(s, 1000) * MS, coordinator_goes, NULL);
+}
+
+/*
+ * A node has no path, so that nothing at the LUN tells it that it was given up; it is cut off; and who gives it up
+ * is gone when it is back. Each alone is common, all three at once are too rare in a seed's other faults.
+ */
+static void without_path_cut_off(struct sim *s)
+{
+	struct snode *n = any(s);
+
+	if (!n->up || n->path_cut || node_coordinates(n->core))
+		return;
+	s->path_losses++;
+	sim_log(s, "node %u: path CUT", n->id);
+	lun_cut(s, n);
+	sim_at(s, s->now_ns + 7 * SEC + draw(s, 12000) * MS, restore_path, n);
+	sim_at(s, s->now_ns + 5 * SEC + draw(s, 2000) * MS, cut_off, n);
+}
+
 static void next_fault(struct sim *s, void *arg)
 {
 	if (s->healing)
 		return;
+	if (s->plan.given_up) {
+		without_path_cut_off(s);
+		sim_at(s, s->now_ns + 20 * SEC, next_fault, NULL);
+		return;
+	}
 	fault(s);
 	sim_at(s, s->now_ns + 100 * MS + sim_delay(s, 0, 10 * SEC), next_fault, NULL);
 }

@@ -31,6 +31,7 @@ struct share {
 	struct sim totals;
 };
 
+static bool given_up; /* --given-up */
 static struct sim *current;
 static struct share *shares, *my_share;
 static uint32_t share_count;
@@ -53,8 +54,9 @@ void csv_assert_fail(const char *expr, const char *file, int line)
 	if (my_share)
 		my_share->stop = true;
 	if (current)
-		fprintf(stderr, "FAILED seed %lu at %lu us: replay with: csvsim --seed %lu -v\n",
-			current->seed, current->now_ns / 1000, current->seed);
+		fprintf(stderr, "FAILED seed %lu at %lu us: replay with: csvsim --seed %lu -v%s\n",
+			current->seed, current->now_ns / 1000, current->seed,
+			given_up ? " --given-up" : "");
 	abort();
 }
 
@@ -239,6 +241,12 @@ static void draw_plan(struct sim *s)
 	p->zeroing = chance(s, 50);
 	p->only_harmless = chance(s, 6);
 	p->only_hangs = !p->only_harmless && chance(s, 6) && p->hang;
+	if (given_up) {
+		p->given_up = true;
+		p->only_harmless = p->only_hangs = false;
+		p->lockers = 2;
+		p->safety_ns = 70 * SEC;
+	}
 	if (!p->only_harmless && !p->only_hangs)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes =
@@ -352,8 +360,8 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	ok = !s->failed;
 	*hash = s->hash;
 	if (!ok)
-		fprintf(stderr, "FAILED seed %lu: %s\n   replay with: csvsim --seed %lu -v\n", seed,
-			s->why, seed);
+		fprintf(stderr, "FAILED seed %lu: %s\n   replay with: csvsim --seed %lu -v%s\n", seed,
+			s->why, seed, given_up ? " --given-up" : "");
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++) {
 		totals->n[i].region = s->n[i].region;
 		totals->n[i].dp_region = s->n[i].dp_region;
@@ -448,7 +456,7 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: csvsim [--seeds N] [--from SEED] [--seed SEED] [-v] [--twice PERCENT]"
 			" [--keep-going] [--jobs N]\n"
-			"  [--no-faults MASK] [--dump-at SECONDS]\n");
+			"  [--no-faults MASK] [--given-up] [--dump-at SECONDS]\n");
 	return 2;
 }
 
@@ -479,6 +487,8 @@ int main(int argc, char **argv)
 			twice = strtoull(argv[++i], NULL, 0);
 		else if (i + 1 < argc && !strcmp(argv[i], "--no-faults"))
 			forbidden = (uint32_t)strtoul(argv[++i], NULL, 0);
+		else if (!strcmp(argv[i], "--given-up"))
+			given_up = true;
 		else if (i + 1 < argc && !strcmp(argv[i], "--seed")) {
 			from = strtoull(argv[++i], NULL, 0);
 			seeds = 1;

@@ -9,7 +9,7 @@
 #   MUTANTS=all: all of them (minutes each)	SEEDS=N: the budget (quick ones 600, else 5000)
 #
 # A patch changes one file of the core; that file alone is compiled anew, the rest comes from the
-# build folder. Its first line says what is broken.
+# build folder. Its first line says what is broken; "Options:" what csvsim is to be run with.
 set -u
 build=$(realpath "$1") || exit 2
 shift
@@ -44,7 +44,8 @@ for name in "$@"; do
 			"$build/libcsvsync.a" "$(find "$build" -name libcsvcheck.a)" -Wl,--end-group \
 			-o "$tmp/csvsim" || exit 2
 	# A mutant may leave a run without end: that is caught, too, if nothing else is.
-	if out=$(timeout 1200 "$tmp/csvsim" --seeds "$seeds" --jobs 2 --twice 0 2>&1); then
+	opts=$(sed -n 's/^Options: //p' "$patch")
+	if out=$(timeout 1200 "$tmp/csvsim" --seeds "$seeds" --jobs 2 --twice 0 $opts 2>&1); then
 		echo "$name: NOT CAUGHT: $(tail -1 <<<"$out")"
 		missed=$((missed + 1))
 	else

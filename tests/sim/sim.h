@@ -57,6 +57,7 @@ struct sim_plan {
 	 * the others wait for HANG_STALL_NS at most.
 	 */
 	bool only_harmless, only_hangs;
+	bool given_up; /* csvsim --given-up: those three faults at once, and no others */
 	uint64_t safety_ns;
 	uint32_t clients;	/* per node */
 	uint32_t files, names;
