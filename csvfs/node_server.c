@@ -731,13 +731,17 @@ static void open_volume(struct node *n, struct effects *fx)
 static void drop_requests(struct node *n)
 {
 	list_for_each_entry_safe (s, tmp, &n->sreqs, struct sreq, link) {
-		if (s->stage == SREQ_LEASE || !n->vol) {
-			sreq_free(n, s);
-		} else if (s->lun_tag) {
-			/* Its buffer is the driver's until the command is answered. */
+		/* Its buffer is the driver's until the command is answered. */
+		if (s->lun_tag) {
 			s->drop = true;
 			list_del(&s->waiting);
+			continue;
 		}
+		/*
+		 * It waits, or its command failed and took the path with it. The engine has given all others back. One that
+		 * stayed would be taken for under way when it is asked again in a later term of ours.
+		 */
+		sreq_free(n, s);
 	}
 }
 
