@@ -475,8 +475,11 @@ enum dp_verdict dp_done(struct dp *dp, struct dp_op *op, enum lun_status status,
 	op->io_conflict = status == LUN_CONFLICT;
 	switch (status) {
 	case LUN_OK:
-		/* Rule 6: after the lease the space may have been another file's when it was read. */
-		if (!op->io_write && now.now_ns >= dp->lease_ns)
+		/*
+		 * Rule 6: after the lease the space may have been another file's when it was read; and to answer a
+		 * first write would promise what nobody else will ever know of.
+		 */
+		if ((!op->io_write || op->first) && now.now_ns >= dp->lease_ns)
 			return enter(dp, op, false, now);
 		return io_ok(dp, op, now);
 	case LUN_RETRY:

@@ -32,8 +32,8 @@
  *     are planned anew when they come back, whatever their outcome. What the core has of them it
  *     gives back without doing it: it knows by op->rights what was planned before.
  *  6. Gate of the volume: GATE_DIRECT within the lease gives DP_SUBMIT, else DP_HANDOVER.
- *     EV_DRAINED(0) when it is closed and no DP_SUBMIT is in flight. A read that ends after the lease
- *     is not answered: DP_HANDOVER.
+ *     EV_DRAINED(0) when it is closed and no DP_SUBMIT is in flight. A read, or a first write,
+ *     that ends after the lease is not answered: DP_HANDOVER.
  *  7. Outcomes on the own path: RETRY is submitted again for up to DP_RETRY_NS; MEDIUM is EIO;
  *     NOSPACE is ENOSPC; anything else is handed over as unknown. Never an error for a lost path.
  *  8. A write that extends the file, or must be durable, ends with

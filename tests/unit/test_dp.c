@@ -601,6 +601,28 @@ static void after_the_lease_nothing_is_submitted_and_no_read_answered(void **sta
 	forget(x);
 }
 
+/* Its space may be given to another by now, and nobody else knows that it was written. One in place is there for all. */
+static void a_first_write_that_ends_after_the_lease_is_not_answered(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op first, place;
+	struct event ev;
+
+	put(x, 0, 1, EXT_UNWRITTEN, 2 * CS);
+	put(x, 1, 1, EXT_WRITTEN, 2 * CS);
+	assert_int_equal(go(x, &first, true, 0, 4096), DP_SUBMIT);
+	assert_int_equal(go(x, &place, true, CS, 4096), DP_SUBMIT);
+	x->now.now_ns = LEASE;
+	assert_int_equal(done(x, &first, LUN_OK), DP_HANDOVER);
+	assert_false(dp_op_event(&first, &ev));
+	assert_int_equal(done(x, &place, LUN_OK), DP_DONE);
+	/* Done in its name while the right still stood: written. */
+	assert_int_equal(block_done(x, &first, 0), DP_DONE);
+	assert_true(dp_op_event(&first, &ev));
+	assert_int_equal(ev.type, EV_WRITTEN);
+	forget(x);
+}
+
 /* The lease was lost with what it covered: space that was ours then may be another's now. */
 /* The layout is lost while a first write waits for its commit, and the data with it. */
 static void layout_dropped_under_a_commit_makes_the_write_run_again(void **state)
@@ -816,6 +838,7 @@ int main(void)
 		T(who_asks_for_the_layout_is_not_inside),
 		T(closed_volume_hands_over_and_is_drained_when_no_direct_io_is_left),
 		T(after_the_lease_nothing_is_submitted_and_no_read_answered),
+		T(a_first_write_that_ends_after_the_lease_is_not_answered),
 		T(layout_dropped_under_an_io_makes_it_planned_anew),
 		T(layout_dropped_under_a_commit_makes_the_write_run_again),
 		T(outcome_that_does_not_settle_it_is_handed_over_as_unknown),
