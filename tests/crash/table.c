@@ -50,6 +50,8 @@ const struct table_op table[] = {
 		.attr.uid = 5, .attr.gid = 6},
 	{"utimes", FS_SETATTR, T_SMALL, .valid = FS_SET_ATIME | FS_SET_MTIME, .attr.atime_ns = 5,
 		.attr.mtime_ns = -7},
+	{"read-dir", FS_SETATTR, T_SMALL, .valid = FS_SET_READ,
+		.attr.atime_ns = 1900000000000000000ll},
 	{"truncate", FS_SETATTR, T_A, .valid = FS_SET_SIZE, .attr.size = 0, .frees = true},
 	{"truncate-part", FS_SETATTR, T_A, .valid = FS_SET_SIZE, .attr.size = 3 * C, .frees = true},
 	{"truncate-grow", FS_SETATTR, T_B, .valid = FS_SET_SIZE, .attr.size = 1000 * C},

@@ -181,6 +181,24 @@ static void capabilities_go_with_a_write_and_are_known_by_a_flag(void **state)
 	assert_int_equal(attr_of(f).flags, 0);
 }
 
+static void a_read_sets_atime_if_it_is_due_and_nothing_else(void **state)
+{
+	uint64_t d = mkdir_(root, "d");
+	struct fs_attr before = attr_of(d), after;
+	int64_t when = before.ctime_ns + 5;
+
+	for (int i = 0; i < 2; i++) {
+		rq(FS_SETATTR, d, NULL)->valid = FS_SET_READ;
+		run.r.rq.attr.atime_ns = when + i;
+		assert_int_equal(run_request(), 0);
+		after = attr_of(d);
+		assert_int_equal(after.atime_ns, when); /* the second one is not due */
+		assert_int_equal(after.mtime_ns, before.mtime_ns);
+		assert_int_equal(after.ctime_ns, before.ctime_ns);
+		assert_int_equal(run.r.reply.attr.atime_ns, when);
+	}
+}
+
 static void rename_leaves_a_whiteout_if_asked(void **state)
 {
 	uint64_t d = mkdir_(root, "d"), f = create(root, "f"), w;
@@ -818,6 +836,7 @@ int main(void)
 		T(stale_numbers_of_any_kind_are_refused),
 		T(a_number_is_asked_for_with_the_life_that_is_meant),
 		T(capabilities_go_with_a_write_and_are_known_by_a_flag),
+		T(a_read_sets_atime_if_it_is_due_and_nothing_else),
 		T(rename_leaves_a_whiteout_if_asked),
 		T(handle_is_found_by_dot),
 		T(setgid_directory_passes_on_its_group),
