@@ -9,6 +9,7 @@
  *	fail=N       each Nth write fails (medium error) and changes nothing
  *	lose=N       the Nth write is done, but its outcome is unknown and the session breaks
  *	stall=PATH   while the file PATH exists nothing is sent and nothing is answered
+ *	drain=off    a LUN reset is not sent, and answered all the same: what it was to wait for may land later
  */
 #include "csvfs/bdev.h"
 
@@ -31,7 +32,7 @@ struct fault_bdev {
 	uint64_t fail_nth, lose_nth, writes, hold_from;
 	char hold[256], stall[256];
 	struct list waiting; /* struct shadow, in order of submission */
-	bool ticking;
+	bool ticking, no_drain;
 };
 
 /* The request as it goes to the bdev behind. */
@@ -114,6 +115,11 @@ static void send_due(struct fault_bdev *fb)
 		if ((s->held && hold) || s->due_ns > now)
 			continue;
 		list_del(&s->link);
+		if (r->cmd.op == LUN_RESET && fb->no_drain) {
+			free(s);
+			bdev_done(&fb->b, r, LUN_OK, "");
+			continue;
+		}
 		if (s->fail) {
 			free(s);
 			bdev_done(&fb->b, r, LUN_MEDIUM, "fault: write failed");
@@ -218,6 +224,8 @@ static bool parse(struct fault_bdev *fb, const char *spec)
 			fb->hold_from = strtoull(value, NULL, 10);
 		else if (!strcmp(w, "stall"))
 			snprintf(fb->stall, sizeof(fb->stall), "%s", value);
+		else if (!strcmp(w, "drain") && !strcmp(value, "off"))
+			fb->no_drain = true;
 		else if (!strcmp(w, "fail"))
 			fb->fail_nth = strtoull(value, NULL, 10);
 		else if (!strcmp(w, "lose"))
