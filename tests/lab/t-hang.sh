@@ -39,12 +39,30 @@ for ((round = 1; round <= ${ROUNDS:-1}; round++)); do
 		pids+=($!)
 	done
 	sleep 2
+	echo old >"$(lab mnt "$hit")/old"
+	number=$(stat -c %i "$(lab mnt "$hit")/old")
+	# In a process of its own: each child of this one that ends would close it, and wait for the daemon that hangs.
+	perl -e 'open F, "+<", $ARGV[0] or die; until (-e $ARGV[1]) { select undef, undef, undef, 0.1 }
+		my $n = sysread(F, my $got, 10); print defined $n ? "read $got\n" : "read: $!\n";
+		sysseek F, 0, 0; print syswrite(F, "damage") ? "wrote\n" : "write: $!\n"' \
+		"$(lab mnt "$hit")/old" "$TMPDIR/go" >"$TMPDIR/keeper" 2>&1 &
+	keeper=$!
+	sleep 0.5
 	at=$EPOCHREALTIME
 	lab kill "$hit" STOP
 	for n in "${others[@]}"; do
 		within 12 follows_other $n "$hit" || fail "$n follows $(asked $n .coordinator)"
 	done
 	for n in "${others[@]}"; do goes_on $n; done
+	# A file that it has open goes away, since it has been given up, and another one gets its inode's slot.
+	dir=$(lab mnt "${others[0]}")
+	rm "$dir/old"
+	for ((i = 0; i < 50; i++)); do
+		echo "new $i" >"$dir/new.$i"
+		[ "$(stat -c %i "$dir/new.$i")" != "$number" ] || new=$dir/new.$i
+	done
+	# Else a file of the load has it, which is compared below.
+	[ -z "${new:-}" ] || want=$(cat "$new")
 	echo "replaced by $(asked "${others[0]}" .coordinator)" \
 		"within $(awk "BEGIN {print $EPOCHREALTIME - $at}") s"
 	sleep "$(awk "BEGIN {s = ${HANG:-20} - ($EPOCHREALTIME - $at); print (s > 0 ? s : 0)}")"
@@ -53,6 +71,14 @@ for ((round = 1; round <= ${ROUNDS:-1}; round++)); do
 		fail "$hit follows $(state "$hit" .coordinator)"
 	within 20 mode_is "$hit" direct || fail "$hit is $(state "$hit" .mode)"
 	for n in n1 n2 n3; do goes_on $n; done
+	: >"$TMPDIR/go"
+	within 10 gone $keeper || fail "who has a file open that is gone hangs"
+	echo "a file that is gone: $(tr '\n' ' ' <"$TMPDIR/keeper")"
+	# Its own bytes, if they were kept, or an error: another file's never.
+	grep -qE '^read(: | old$)' "$TMPDIR/keeper" || fail "$hit reads another file through an open one that is gone"
+	[ -z "${new:-}" ] || [ "$(cat "$new")" = "$want" ] || fail "$hit wrote into another file: $(cat "$new")"
+	rm "$dir"/new.* "$TMPDIR/go"
+	new=
 	for n in "${others[@]}"; do
 		echo "$n waited: data $(longest $n data) ms, metadata $(longest $n meta) ms"
 		[ "$(longest $n data)" -lt 1000 ] || fail "$n: data waited $(longest $n data) ms"

@@ -214,8 +214,8 @@ static void check_file(struct work *w, uint32_t node)
 			wrong(w, "file %llu of n%u has %zd bytes, not %zu", (unsigned long long)id,
 				node + 1, n, all);
 		else
-			failed(w, false, errno, "read of file %llu of n%u", (unsigned long long)id,
-				node + 1);
+			failed(w, s->gone_begun >= id, errno, "read of file %llu of n%u",
+				(unsigned long long)id, node + 1);
 	}
 	for (size_t i = 0; n == (ssize_t)all && i < file_blocks(id); i++) {
 		if (version_of(w->buf + i * (BLOCK / 8), w->expected, node, id) != i + 1) {

@@ -116,7 +116,7 @@ void wrong(struct work *w, const char *fmt, ...)
 void failed(struct work *w, bool may_be_lost, int err, const char *fmt, ...)
 {
 	char what[80];
-	bool lost = may_be_lost && err == EIO && w->board->out[w->node];
+	bool lost = may_be_lost && (err == EIO || err == ESTALE) && w->board->out[w->node];
 	va_list ap;
 
 	if (w->board->down[w->node])

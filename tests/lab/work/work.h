@@ -48,8 +48,8 @@ struct board {
 	uint32_t nodes;
 	_Atomic uint32_t
 		down[NODES_MAX]; /* its daemon is about to be killed: errors end its load */
-	_Atomic uint32_t
-		out[NODES_MAX]; /* it is about to be given up: EIO under a lock, EIO of fsync */
+	_Atomic uint32_t out
+		[NODES_MAX]; /* it is about to be given up: EIO under a lock, EIO of fsync, ESTALE of what is removed */
 	struct {
 		_Atomic uint64_t begun, done;
 	} block[NODES_MAX][BLOCKS];
