@@ -183,9 +183,12 @@ static bool parse(char *line, struct ctl_request *rq)
 		rq->op = CTL_REDIRECT;
 	else if (!strcmp(line, "grow") && (!arg || parse_grow(arg, rq)))
 		rq->op = CTL_GROW;
+	else if (!strcmp(line, "scrub") && arg &&
+		 (!strcmp(arg, "start") || !strcmp(arg, "stop") || !strcmp(arg, "status")))
+		rq->op = CTL_SCRUB;
 	else
 		return false;
-	if (rq->op == CTL_MOVE)
+	if (rq->op == CTL_MOVE || rq->op == CTL_SCRUB)
 		strcpy(rq->name, arg);
 	if (rq->op == CTL_REDIRECT)
 		rq->on = !strcmp(arg, "on");

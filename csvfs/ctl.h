@@ -2,7 +2,8 @@
 /*
  * ctl.h - the socket at which csvctl asks: one request a connection, a line; the answer is text.
  *
- *	state | move NODE | pause | resume | redirect on | redirect off | grow [BYTES] [dry]
+ *	state | move NODE | pause | resume | redirect on | redirect off | grow [BYTES] [dry] |
+ *	scrub start | scrub stop | scrub status
  *
  *	-> "ok\n" or "error ERRNO\n", and then the text (of state: JSON) up to the end of the
  *	connection

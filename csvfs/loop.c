@@ -487,8 +487,9 @@ static void ctl_asked(void *ctx, uint64_t tag, const struct ctl_request *rq)
 			: rq->op == CTL_PAUSE  ? "pause"
 			: rq->op == CTL_RESUME ? "resume"
 			: rq->op == CTL_GROW   ? "grow"
+			: rq->op == CTL_SCRUB  ? "scrub"
 					       : "redirect",
-			rq->op == CTL_MOVE	 ? rq->name
+			rq->op == CTL_MOVE || rq->op == CTL_SCRUB ? rq->name
 			: rq->op != CTL_REDIRECT ? ""
 			: rq->on		 ? "on"
 						 : "off");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * node_admin.c - what an administrator asks on any node and the coordinator carries out: grow.
+ * node_admin.c - what an administrator asks on any node and the coordinator carries out: grow, scrub.
  *
  * A node that does not coordinate sends the request on (MSG_CTL) and passes the answer back. If the session ends
  * meanwhile the asker is told so: what was begun is finished or was never done, asking again shows which.
@@ -18,10 +18,13 @@
 
 #include "csvfs/base/assert.h"
 #include "csvfs/node_int.h"
+#include "metadata/problem.h"
 
 #define ASK_NS (10 * NS_PER_SEC)
 #define RETRY_NS (50 * NS_PER_MS)
+#define TELL_NS (2 * NS_PER_SEC)
 #define TEXT_MAX 256u
+#define STATUS_MAX 4096u
 
 /* ------------------------------------------------------------------ answers */
 
@@ -345,6 +348,98 @@ static void grow_start(struct node *n, const struct admin_asker *a, const struct
 	capacity_ask(n, fx);
 }
 
+/* ------------------------------------------------------------------ scrub */
+
+static void scrub_tell(struct node *n, struct effects *fx)
+{
+	const struct member_view *v = member_view(&n->member);
+
+	for (uint32_t i = 0; i < v->count; i++) {
+		struct session *s = session_from(n->sessions, v->nodes[i]);
+		struct msg m = {
+			.type = MSG_CTL, .ctl = {.op = CTL_SCRUB, .on = n->admin.scrub_wanted}};
+
+		if (s)
+			(void)session_send(s, &m, 0, 0, fx);
+	}
+	n->admin.scrub_tell_ns = n->admin.scrub_wanted ? n->now_ns + TELL_NS : NEVER;
+}
+
+/* Who comes to coordinate while one is wanted begins anew: what the other had seen nobody knows. */
+static void scrub_step(struct node *n, struct effects *fx)
+{
+	struct admin *a = &n->admin;
+	struct vol_scrub st;
+
+	if (!n->vol || vol_state(n->vol) != VOL_READY || takeover_state(n->tk) != TK_SERVE) {
+		a->scrub_started = false;
+		a->scrub_tell_ns = NEVER;
+		return;
+	}
+	if (!a->scrub_wanted)
+		return;
+	vol_get_scrub(n->vol, &st);
+	if (!a->scrub_started) {
+		if (st.running || vol_scrub(n->vol, true) == 0)
+			a->scrub_started = n->again = true;
+	} else if (!st.running) {
+		a->scrub_wanted = a->scrub_started = false;
+		scrub_tell(n, fx);
+		return;
+	}
+	if (a->scrub_tell_ns == NEVER || a->scrub_tell_ns <= n->now_ns)
+		scrub_tell(n, fx);
+}
+
+static void scrub_status(struct node *n, const struct admin_asker *a, struct effects *fx)
+{
+	struct vol_scrub st;
+	char *t = effects_alloc(fx, STATUS_MAX);
+	size_t len;
+
+	vol_get_scrub(n->vol, &st);
+	len = trace_format(t, STATUS_MAX,
+		"{\"running\":%s,\"complete\":%s,\"group\":%u,\"groups\":%u,\"checked\":%lu,"
+		"\"found\":%lu,\"repaired\":%lu,\"findings\":[",
+		st.running ? "true" : "false", st.complete ? "true" : "false", st.group, st.groups,
+		st.checked, st.found, st.repaired);
+	for (uint32_t i = 0; i < st.finding_count; i++)
+		len += trace_format(t + len, STATUS_MAX - len,
+			"%s{\"block\":%lu,\"problem\":\"%s\",\"repaired\":%s}", i ? "," : "",
+			st.finding[i].blkno, problem_name((enum problem)st.finding[i].problem),
+			st.finding[i].repaired ? "true" : "false");
+	(void)trace_format(t + len, STATUS_MAX - len, "]}");
+	node_admin_reply(n, a, 0, t, fx);
+}
+
+static void scrub_asked(struct node *n, const struct admin_asker *a, const struct ctl_request *rq,
+	struct effects *fx)
+{
+	int err;
+
+	if (!strcmp(rq->name, "status")) {
+		scrub_status(n, a, fx);
+		return;
+	}
+	if (!strcmp(rq->name, "start")) {
+		err = vol_scrub(n->vol, true);
+		n->admin.scrub_wanted = n->admin.scrub_wanted || !err;
+		n->admin.scrub_started = n->admin.scrub_wanted;
+		node_admin_reply(n, a, err,
+			!err		? "scrub started"
+			: err == -EBUSY ? "a scrub runs already: csvctl scrub status"
+			: err == -EROFS ? "the volume is mounted read-only"
+					: "it cannot be started now: try again",
+			fx);
+	} else {
+		err = vol_scrub(n->vol, false);
+		n->admin.scrub_wanted = false;
+		node_admin_reply(n, a, err, err ? "no scrub runs" : "scrub stopped", fx);
+	}
+	scrub_tell(n, fx);
+	n->again = true;
+}
+
 /* ------------------------------------------------------------------ on their way */
 
 /* Carried out here, or nowhere. */
@@ -356,7 +451,10 @@ static void serve(struct node *n, const struct admin_asker *a, const struct ctl_
 			n, a, -EAGAIN, "nobody coordinates just now: try again in a moment", fx);
 		return;
 	}
-	grow_start(n, a, rq, fx);
+	if (rq->op == CTL_SCRUB)
+		scrub_asked(n, a, rq, fx);
+	else
+		grow_start(n, a, rq, fx);
 }
 
 void node_admin_request(
@@ -393,7 +491,12 @@ bool node_admin_message(struct node *n, struct session *s, const struct msg *m, 
 		capacity_ask(n, fx);
 		return true;
 	}
-	if (m->type == MSG_CTL && s != n->coord && m->ctl.op == CTL_GROW && m->tag) {
+	if (m->type == MSG_CTL && s == n->coord && m->ctl.op == CTL_SCRUB && !m->tag) {
+		n->admin.scrub_wanted = m->ctl.on;
+		return true;
+	}
+	if (m->type == MSG_CTL && s != n->coord && m->tag &&
+		(m->ctl.op == CTL_GROW || m->ctl.op == CTL_SCRUB)) {
 		serve(n, &a, &m->ctl, fx);
 		return true;
 	}
@@ -444,12 +547,16 @@ void node_admin_step(struct node *n, struct effects *fx)
 			capacity_known(n, 0, fx);
 	}
 	grow_step(n, fx);
+	scrub_step(n, fx);
 }
 
 uint64_t node_admin_deadline(const struct node *n)
 {
 	const struct admin *a = &n->admin;
 	uint64_t d = a->size_retry_ns;
+
+	if (a->scrub_tell_ns < d)
+		d = a->scrub_tell_ns;
 
 	if (a->grow.st == NGROW_ASK && a->grow.until_ns < d)
 		d = a->grow.until_ns;
@@ -459,4 +566,5 @@ uint64_t node_admin_deadline(const struct node *n)
 void node_admin_init(struct node *n)
 {
 	n->admin.size_retry_ns = NEVER;
+	n->admin.scrub_tell_ns = NEVER;
 }

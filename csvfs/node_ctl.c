@@ -119,12 +119,16 @@ static void add_uuid(struct text *t, const uint8_t u[16])
 static void add_engine(struct node *n, struct text *t)
 {
 	struct vol_stats vs;
+	struct vol_scrub sc;
 
 	add(t, ",\"lun_bytes\":%lu", n->path.lun_bytes);
 	if (!n->vol)
 		return;
 	if (vol_super(n->vol))
 		add(t, ",\"volume_bytes\":%lu", le64_get(vol_super(n->vol)->volume_bytes));
+	vol_get_scrub(n->vol, &sc);
+	add(t, ",\"scrub\":{\"running\":%s,\"checked\":%lu,\"found\":%lu,\"repaired\":%lu}",
+		sc.running ? "true" : "false", sc.checked, sc.found, sc.repaired);
 	vol_get_stats(n->vol, &vs);
 	add(t,
 		",\"engine\":{\"commits\":%lu,\"checkpoints\":%lu,\"journal_used_blocks\":%lu,"
@@ -229,6 +233,7 @@ void node_ctl(struct node *n, const struct event *ev, struct effects *fx)
 			fx);
 		return;
 	case CTL_GROW:
+	case CTL_SCRUB:
 		node_admin_request(n, ev->tag, &ev->ctl, fx);
 		return;
 	case CTL_CAPACITY:

@@ -176,6 +176,9 @@ struct admin {
 	uint64_t size_tag, size_retry_ns, size_until_ns; /* LUN_CAPACITY of ours */
 	struct admin_asker size_asker; /* the coordinator that wants to know; tag 0: none */
 	struct node_grow grow;
+	/* A scrub was asked for and is not done: whoever coordinates runs it, from the start after a change. */
+	bool scrub_wanted, scrub_started; /* started: in this term, here */
+	uint64_t scrub_tell_ns; /* when the others are told again */
 };
 
 struct node {

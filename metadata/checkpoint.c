@@ -228,6 +228,19 @@ bool ckpt_all_done(const struct vol *v)
 	       v->journal.tail.seq == v->journal.head.seq;
 }
 
+bool ckpt_renew_head(struct vol *v)
+{
+	struct ckpt *c = &v->ckpt;
+
+	if (c->state != CKPT_IDLE)
+		return false;
+	c->state = CKPT_HEAD;
+	c->batch_count = 0;
+	c->new_tail = v->journal.tail;
+	journal_write_head(v, &c->new_tail, head_done);
+	return true;
+}
+
 static bool nothing_eligible(const struct vol *v)
 {
 	return list_empty(&v->ckpt.needed) && tail_now(v).seq == v->journal.tail.seq;

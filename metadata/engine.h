@@ -241,6 +241,8 @@ struct ckpt {
 int ckpt_create(struct vol *v);
 void ckpt_destroy(struct vol *v);
 void ckpt_step(struct vol *v);
+/* A journal head with the present tail is written; false: not now. */
+bool ckpt_renew_head(struct vol *v);
 /* Everything is in its place and the durable journal head says so. */
 bool ckpt_all_done(const struct vol *v);
 
@@ -397,6 +399,50 @@ struct block *grow_places(const struct vol *v);
 /* This image of a superblock is durable in its place. */
 void grow_placed(struct vol *v, const void *image);
 
+/* ------------------------------------------------------------------ scrub.c */
+
+#define SCRUB_WINDOW 64u
+enum scrub_state { SCRUB_IDLE, SCRUB_NEXT, SCRUB_READ, SCRUB_LOOK, SCRUB_JUDGE, SCRUB_RENEW };
+enum scrub_area {
+	SCRUB_SUPERS,
+	SCRUB_LAST,
+	SCRUB_REPLIES,
+	SCRUB_SUMMARY,
+	SCRUB_HEADS,
+	SCRUB_GROUP,
+	SCRUB_CHUNK,
+};
+enum scrub_verdict { SCRUB_GONE, SCRUB_REPAIRED, SCRUB_BROKEN };
+
+struct scrub {
+	enum scrub_state state;
+	enum scrub_area area;
+	uint64_t blkno, end; /* read next; of the area */
+	uint32_t count; /* blocks of this read */
+	uint32_t group, chunk_at; /* chunk of the group */
+	bool group_known, seek; /* seek: for the next group, from this one on */
+	bool stop;
+	bool reading; /* a command of ours is in flight */
+	bool renewed; /* it was written directly; does it stand? */
+	uint64_t suspects; /* bits of this read */
+	uint32_t looks, turns;
+	enum problem problem; /* of the suspect, */
+	enum scrub_verdict verdict; /* what the operation found */
+	uint64_t due_ns;
+	uint8_t *buf, *again; /* NULL: never started */
+	struct disk_group group_block; /* as they were when the walk came there */
+	struct disk_chunk chunk;
+	struct vol_req req;
+	struct vol_scrub st;
+};
+
+void scrub_step(struct vol *v);
+uint64_t scrub_deadline(const struct vol *v);
+/* The operation has been executed, or has failed. */
+void scrub_judged(struct vol *v, int err);
+void scrub_reset(struct vol *v);
+void scrub_destroy(struct vol *v);
+
 /* ------------------------------------------------------------------ volume.c */
 
 enum open_phase {
@@ -441,6 +487,7 @@ struct vol {
 	struct alloc alloc;
 	struct reply_cache reply;
 	struct grow grow;
+	struct scrub scrub;
 
 	struct disk_super *geo; /* geometry: as it is in place, and as replay would find it (grow.c, G2) */
 	struct block *super, *super_copy;

@@ -72,7 +72,7 @@ static void reply_reset(struct fs_reply *r)
 
 static bool internal(const struct vol *v, const struct vol_req *r)
 {
-	return r == &v->root_req || r == &v->bg_req || r == &v->grow.req;
+	return r == &v->root_req || r == &v->bg_req || r == &v->grow.req || r == &v->scrub.req;
 }
 
 /* V1: the list of what it waits for. */
@@ -92,6 +92,10 @@ static void internal_done(struct vol *v, struct vol_req *r, int err)
 {
 	if (r == &v->grow.req) {
 		grow_done(v, err);
+		return;
+	}
+	if (r == &v->scrub.req) {
+		scrub_judged(v, err);
 		return;
 	}
 	if (r == &v->root_req) {
@@ -322,6 +326,7 @@ static void open_begin(struct vol *v)
 	v->super_restore = false;
 	v->open_asked = false;
 	v->grow.state = GROW_IDLE;
+	scrub_reset(v);
 	v->open_next = 0;
 	v->open = OPEN_SUPER;
 	open_read(v, SUPER_BLOCK, 1, v->ckpt.buf);
@@ -621,6 +626,7 @@ void vol_destroy(struct vol *v)
 	csv_assert(!vol_busy(v));
 	replay_free(v);
 	grow_destroy(v);
+	scrub_destroy(v);
 	alloc_destroy(v);
 	ckpt_destroy(v);
 	journal_destroy(v);
@@ -757,6 +763,7 @@ void vol_step(struct vol *v, uint64_t now_ns, struct effects *fx)
 	if (v->state == VOL_CLOSED || v->state == VOL_FROZEN)
 		return;
 	grow_step(v);
+	scrub_step(v);
 	if (v->state != VOL_OPENING || v->open == OPEN_ROOT) {
 		run_requests(v);
 		if (v->state != VOL_FROZEN)
@@ -777,6 +784,8 @@ uint64_t vol_deadline(const struct vol *v)
 	if (v->state == VOL_CLOSED || v->state == VOL_FROZEN)
 		return NEVER;
 	at = vio_deadline(v);
+	if (scrub_deadline(v) < at)
+		at = scrub_deadline(v);
 	if (v->more || (v->state == VOL_READY && v->bg_wanted && !grow_holds(v) && !v->bg_active && admits(v)))
 		return v->now_ns;
 	if (v->ckpt.state == CKPT_IDLE && !v->journal.lsn && v->ckpt.idle_ns < at)

@@ -112,6 +112,27 @@ uint64_t vol_grow_max(const struct vol *v);
 /* -EINPROGRESS, or how the last one ended. */
 int vol_grow_result(const struct vol *v);
 
+/*
+ * Looks at all metadata as it is on the LUN, slowly, and repairs what has a sound copy (scrub.c). 0; -EBUSY: it runs
+ * already; -EALREADY: there is nothing to stop; -EROFS, -EAGAIN: not open for writing. It ends with the volume's opening.
+ */
+int vol_scrub(struct vol *v, bool start);
+
+#define VOL_SCRUB_FINDINGS 32
+struct vol_finding {
+	uint64_t blkno;
+	uint32_t problem; /* enum problem */
+	bool repaired;
+};
+struct vol_scrub {
+	bool running, complete; /* complete: the last one has seen everything */
+	uint32_t group, groups; /* how far it is */
+	uint64_t checked, found, repaired; /* blocks */
+	uint32_t finding_count; /* the first ones */
+	struct vol_finding finding[VOL_SCRUB_FINDINGS];
+};
+void vol_get_scrub(const struct vol *v, struct vol_scrub *st);
+
 /* A completion with a TAG_META tag. */
 void vol_lun_done(struct vol *v, const struct event *ev, struct effects *fx);
 /* Runs what can run; commits; checkpoints. Call after every submit and completion, and at deadline. */

@@ -685,7 +685,7 @@ static void code_block(struct coder *x, struct msg *m)
 
 static void code_ctl(struct coder *x, struct msg *m)
 {
-	code_enum(x, &m->ctl.op, CTL_STATE, CTL_CAPACITY);
+	code_enum(x, &m->ctl.op, CTL_STATE, CTL_SCRUB);
 	code_bool(x, &m->ctl.on);
 	code_u64(x, &m->ctl.bytes);
 	code_string(x, m->ctl.name, sizeof(m->ctl.name), 0);

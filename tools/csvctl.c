@@ -37,6 +37,8 @@ static const char usage[] =
 	"       csvctl [-s ...] grow [MOUNTPOINT] [--size SIZE] [-n]\n"
 	"                                           the volume takes what its LUN has gained (-n: says what\n"
 	"                                           would happen)\n"
+	"       csvctl [-s ...] scrub start|stop    look at all metadata on the LUN, repair what has a copy\n"
+	"       csvctl [-s ...] scrub [status] [--json]\n"
 	"       csvctl pki init [DIR] [--cluster NAME] [--force]\n"
 	"       csvctl pki node [DIR] NODE [OUTDIR] [--force]\n"
 	"Without -s: the csvfs that runs on this machine, if it is the only one.\n";
@@ -272,6 +274,25 @@ static void print_state(const char *s)
 	print_waiting(s);
 }
 
+static void print_scrub(const char *s)
+{
+	char a[32], problem[64];
+	uint64_t found = json_u64(s, "found"), groups = json_u64(s, "groups");
+
+	row("scrub", "%s", json_true(s, "running")    ? "running"
+			   : json_true(s, "complete") ? "done"
+						      : "not run, or stopped, since this node coordinates");
+	if (groups)
+		row("seen", "%s blocks, %lu of %lu groups", json_text(s, "checked", "0", a, sizeof(a)),
+			json_u64(s, "group"), groups);
+	row("problems", "%lu, %s repaired", found, json_text(s, "repaired", "0", a, sizeof(a)));
+	for (const char *f = json_first(json_find(s, "findings")); f; f = json_next(f)) {
+		json_text(f, "problem", "?", problem, sizeof(problem));
+		printf("  block %-10s %-24s %s\n", json_text(f, "block", "?", a, sizeof(a)), problem,
+			json_true(f, "repaired") ? "repaired" : "NOT REPAIRED: run fsck.csvfs");
+	}
+}
+
 /* ------------------------------------------------------------------ commands */
 
 static int tell(const char *socket_path, const char *line, bool json)
@@ -290,6 +311,8 @@ static int tell(const char *socket_path, const char *line, bool json)
 		fprintf(stderr, "csvctl: %s", text);
 	else if (state && !json)
 		print_state(text);
+	else if (!strcmp(line, "scrub status") && !json)
+		print_scrub(text);
 	else
 		fputs(text, stdout);
 	free(text);
@@ -297,7 +320,7 @@ static int tell(const char *socket_path, const char *line, bool json)
 }
 
 /* One line to the one daemon that is meant. */
-static int command(const char *where, const char *line)
+static int command(const char *where, const char *line, bool json)
 {
 	size_t count;
 	glob_t g;
@@ -309,7 +332,7 @@ static int command(const char *where, const char *line)
 		rc = EXIT_USAGE;
 	}
 	if (!rc)
-		rc = tell(g.gl_pathv[0], line, false);
+		rc = tell(g.gl_pathv[0], line, json);
 	globfree(&g);
 	return rc;
 }
@@ -337,7 +360,26 @@ static int grow_command(const char *where, int argc, char **argv)
 	}
 	snprintf(line, sizeof(line), "grow%s%s", size, dry ? " dry" : "");
 	answer_seconds = GROW_SECONDS;
-	return command(where, line);
+	return command(where, line, false);
+}
+
+static int scrub_command(const char *where, int argc, char **argv)
+{
+	const char *what = "status";
+	bool json = false;
+	char line[32];
+
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--json"))
+			json = true;
+		else if (i == 1 && (!strcmp(argv[i], "start") || !strcmp(argv[i], "stop") ||
+					   !strcmp(argv[i], "status")))
+			what = argv[i];
+		else
+			return bad_usage();
+	}
+	snprintf(line, sizeof(line), "scrub %s", what);
+	return command(where, line, json);
 }
 
 static int daemon_command(const char *where, int argc, char **argv)
@@ -424,6 +466,8 @@ int main(int argc, char **argv)
 	}
 	if (i < argc && !strcmp(argv[i], "pki"))
 		return pki_command(argc - i - 1, argv + i + 1);
+	if (i < argc && !strcmp(argv[i], "scrub"))
+		return scrub_command(where, argc - i, argv + i);
 	if (i < argc && !strcmp(argv[i], "grow"))
 		return grow_command(where, argc - i, argv + i);
 	for (size_t k = 0; i < argc && k < sizeof(commands) / sizeof(commands[0]); k++)

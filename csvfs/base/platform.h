@@ -136,6 +136,7 @@ enum ctl_op {
 	CTL_REDIRECT,  /* on */
 	CTL_GROW,      /* bytes: the volume's new size, 0: the LUN's; on: only say what would happen */
 	CTL_CAPACITY,  /* of another node: how large the LUN is to it -> text: bytes */
+	CTL_SCRUB,     /* name: start, stop, status (-> text: JSON); from the coordinator: on: it runs */
 };
 
 struct ctl_request {

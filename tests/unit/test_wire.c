@@ -325,7 +325,7 @@ static void random_other(struct prng *r, struct msg *m)
 			m->block_reply.status == LUN_OK ? (uint32_t)prng_below(r, IO_BYTES_MAX) : 0;
 		break;
 	case MSG_CTL:
-		m->ctl.op = (enum ctl_op)(1 + prng_below(r, CTL_CAPACITY));
+		m->ctl.op = (enum ctl_op)(1 + prng_below(r, CTL_SCRUB));
 		m->ctl.on = prng_below(r, 2);
 		m->ctl.bytes = prng_u64(r);
 		random_text(r, m->ctl.name, NODE_NAME_MAX - 1, 0);
