@@ -169,7 +169,12 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 		node_file_fsync(n, ev->tag, ev->rq, fx);
 		return;
 	case FS_LAYOUT_GET:
-		node_ask(n, CQ_LAYOUT, ev->tag, ev->rq, fx);
+	case FS_APPEND:
+		/* Of the data path, which knows files by their number. */
+		n->scratch_rq = *ev->rq;
+		n->scratch_rq.generation = node_file_life(n, ev->rq->ino);
+		node_ask(n, ev->rq->op == FS_APPEND ? CQ_KERNEL : CQ_LAYOUT, ev->tag, &n->scratch_rq,
+			fx);
 		return;
 	case FS_CREATE:
 		node_ask(n, CQ_CREATE, ev->tag, ev->rq, fx);
@@ -208,7 +213,6 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 	case FS_SETXATTR:
 	case FS_REMOVEXATTR:
 	case FS_FALLOCATE:
-	case FS_APPEND:
 		break;
 	}
 	node_ask(n, CQ_KERNEL, ev->tag, ev->rq, fx);
@@ -247,6 +251,7 @@ void node_expire_held(struct node *n, struct effects *fx)
 		return;
 	before = n->now_ns - n->cfg.hold_ns;
 	node_held_expire(n, before, fx);
+	node_file_expire(n, before, fx);
 	while (effects_room(fx, 4, 4096) && client_next_expired(n->client, before, &id)) {
 		struct creq *q = creq_find(n, id);
 		struct fs_reply rp = {.err = -EIO};

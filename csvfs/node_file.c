@@ -162,6 +162,13 @@ static void commit_later(struct node *n, struct file *f, uint64_t at_ns)
 		n->file_deadline_ns = f->commit_at_ns;
 }
 
+uint32_t node_file_life(struct node *n, uint64_t ino)
+{
+	const struct file *f = find(n, ino);
+
+	return f && f->st != FILE_OPENING ? (uint32_t)(f->generation & FS_GENERATION_MASK) : 0;
+}
+
 /* One commit in flight per file: what comes meanwhile goes with the next one. */
 static void commit_send(struct node *n, struct file *f, struct effects *fx)
 {
@@ -173,6 +180,7 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 	memset(rq, 0, sizeof(*rq));
 	rq->op = FS_LAYOUT_COMMIT;
 	rq->ino = f->ino;
+	rq->generation = node_file_life(n, f->ino);
 	rq->time_ns = n->wall_ns;
 	if (f->size) {
 		rq->valid |= FS_SET_SIZE;
@@ -255,7 +263,6 @@ static void commit_pump(struct node *n, struct file *f, struct effects *fx)
 
 static void seen(struct file *f, const struct fs_attr *a)
 {
-	f->generation = a->generation;
 	f->seen_atime_ns = a->atime_ns;
 	f->seen_change_ns = a->mtime_ns > a->ctime_ns ? a->mtime_ns : a->ctime_ns;
 }
@@ -301,6 +308,7 @@ static struct fwait *wait_new(struct node *n, struct file *f, uint64_t tag, bool
 	w->tag = tag;
 	w->is_fsync = is_fsync;
 	w->need_commit = true;
+	w->since_ns = n->now_ns;
 	list_add_tail(&w->link, &f->waits);
 	return w;
 }
@@ -520,7 +528,8 @@ void node_file_created(struct node *n, const struct fs_attr *attr, struct effect
 		return; /* the coordinator thinks it open; our next CLOSE of it puts that right */
 	seen(f, attr);
 	f->st = FILE_OPEN;
-	f->opens++;
+	if (!f->opens++)
+		f->generation = attr->generation;
 }
 
 static void layout_close_gate(struct node *n, struct file *f, struct effects *fx)
@@ -586,6 +595,7 @@ void node_file_open_reply(
 		return;
 	if (!rp->err) {
 		f->st = FILE_OPEN;
+		f->generation = rp->attr.generation;
 		seen(f, &rp->attr);
 	}
 	list_for_each_entry_safe (q, tmp, &f->open_waiters, struct creq, link) {
@@ -598,10 +608,15 @@ void node_file_open_reply(
 		node_reply_err(n, q->tag, err, fx);
 		mem_free(n->mem, q, sizeof(*q));
 	}
-	if (rp->err)
-		file_free(n, f);
-	else if (!f->opens)
-		closed_here(n, f, fx); /* whoever wanted it was killed, or meant another life */
+	if (!rp->err) {
+		if (!f->opens)
+			closed_here(n, f, fx); /* whoever wanted it was killed, or meant another life */
+		return;
+	}
+	/* No handle came of it, so there is nothing of ours to commit. */
+	list_for_each_entry_safe (w, tmp, &f->waits, struct fwait, link)
+		wait_committed(n, w, fx);
+	file_free(n, f);
 }
 
 void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
@@ -789,6 +804,25 @@ void node_file_forget_layouts(struct node *n, struct effects *fx)
 	for (struct file *f = node_file_next(n, NULL); f; f = node_file_next(n, f)) {
 		if (f->layout != LAYOUT_NONE)
 			forget_layout(n, f, fx);
+	}
+}
+
+static void expire(struct node *n, struct list *waits, uint64_t before_ns, struct effects *fx)
+{
+	list_for_each_entry_safe (w, tmp, waits, struct fwait, link) {
+		/* A flush that is out knows of it, and has a limit of its own. */
+		if (w->need_flush || w->since_ns >= before_ns || !effects_room(fx, 4, 4096))
+			continue;
+		w->err = -EIO;
+		wait_committed(n, w, fx);
+	}
+}
+
+void node_file_expire(struct node *n, uint64_t before_ns, struct effects *fx)
+{
+	for (struct file *f = node_file_next(n, NULL); f; f = node_file_next(n, f)) {
+		expire(n, &f->waits, before_ns, fx);
+		expire(n, &f->flying_waits, before_ns, fx);
 	}
 }
 

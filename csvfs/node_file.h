@@ -41,6 +41,7 @@ struct fwait {
 	bool is_fsync;
 	bool need_commit, need_flush;
 	int32_t err;
+	uint64_t since_ns;
 };
 
 struct file {
@@ -76,6 +77,11 @@ struct file_table {
 };
 
 void node_file_init(struct node *n);
+/*
+ * Which life of that number is open here, for what is asked in its name; 0: none. A node that was given up with the
+ * file open does not hold it any more, and the number may be another file's before it is back.
+ */
+uint32_t node_file_life(struct node *n, uint64_t ino);
 
 /* Local kernel requests; each is answered, now or later, by FX_REPLY with its tag. */
 void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
@@ -128,6 +134,9 @@ void node_file_times_set(struct node *n, const struct fs_request *rq);
 
 /* mtime that we wrote and did not commit shows in our own stat. */
 void node_file_overlay(struct node *n, struct fs_attr *attr);
+
+/* Who has waited for a commit since before that is told EIO; the commit goes on. */
+void node_file_expire(struct node *n, uint64_t before_ns, struct effects *fx);
 
 void node_file_step(struct node *n, uint64_t now_ns, struct effects *fx);
 uint64_t node_file_deadline(const struct node *n);

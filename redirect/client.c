@@ -165,14 +165,22 @@ bool client_cancel(struct client *c, uint64_t tag)
 	return false;
 }
 
+static bool gives_back(enum fs_op op)
+{
+	return op == FS_UNLOCK || op == FS_LOCK_CANCEL || op == FS_LAYOUT_COMMIT ||
+	       op == FS_LAYOUT_RETURN || op == FS_CLOSE;
+}
+
 bool client_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag)
 {
 	list_for_each_entry (e, &c->all, struct client_rq, link_all) {
 		if (e->submitted_ns >= before_ns)
 			return false;
-		/* A LOCK that is out waits for another process, and to unlock is never given up. */
-		if (e->expired || e->rq.op == FS_UNLOCK || e->rq.op == FS_LOCK_CANCEL ||
-			(e->rq.op == FS_LOCK && !forgettable(e)))
+		/*
+		 * A LOCK that is out waits for another process. What gives back or commits is never given up: it
+		 * is no process's, and the coordinator must come to know it.
+		 */
+		if (e->expired || gives_back(e->rq.op) || (e->rq.op == FS_LOCK && !forgettable(e)))
 			continue;
 		*tag = e->tag;
 		/* R1: what may have been executed keeps its slot until that is known. */

@@ -222,6 +222,27 @@ static void an_expired_request_keeps_its_slot_until_its_reply(void **state)
 	world_free(w);
 }
 
+/* The coordinator would never learn of it, and the node believe that it is done. */
+static void what_commits_or_gives_back_never_expires(void **state)
+{
+	const enum fs_op ops[] = {FS_LAYOUT_COMMIT, FS_LAYOUT_RETURN, FS_CLOSE};
+	struct world *w = world_new(1);
+	uint64_t tag;
+
+	for (uint32_t i = 0; i < 3; i++) {
+		struct fs_request rq = request(ops[i]);
+
+		rq.name[0] = 0;
+		assert_int_equal(client_submit(w->c, i, &rq, 100), 0);
+	}
+	assert_false(client_next_expired(w->c, NEVER, &tag));
+	client_serve_remote(w->c, session_make(w, 2));
+	step(w);
+	assert_int_equal(w->frame_count, 3);
+	assert_false(client_next_expired(w->c, NEVER, &tag));
+	world_free(w);
+}
+
 static void a_step_sends_no_more_than_fits(void **state)
 {
 	struct world *w = world_new(1);
@@ -449,6 +470,7 @@ int main(void)
 		cmocka_unit_test(a_slot_is_used_again_only_after_the_reply),
 		cmocka_unit_test(a_reply_of_another_life_or_slot_is_ignored),
 		cmocka_unit_test(an_expired_request_keeps_its_slot_until_its_reply),
+		cmocka_unit_test(what_commits_or_gives_back_never_expires),
 		cmocka_unit_test(a_step_sends_no_more_than_fits),
 		cmocka_unit_test(every_request_is_executed_once_and_answered_once),
 		cmocka_unit_test(requests_are_sent_again_in_the_order_of_the_first_time),
