@@ -229,10 +229,13 @@ static void sop_ask(struct sim *s, struct sop *o, bool append)
 	memset(&o->rq, 0, sizeof(o->rq));
 	o->rq.op = append ? FS_APPEND : FS_LAYOUT_GET;
 	o->rq.ino = o->op.ino;
-	o->rq.off = o->op.need_off;
-	o->rq.len = append ? o->op.len : o->op.need_len;
-	o->rq.flags = (o->op.need_near ? FS_LAYOUT_NEAR : FS_LAYOUT_AROUND) |
-		(o->op.need_write ? FS_LAYOUT_WRITE : 0);
+	o->rq.len = o->op.len;
+	if (!append) {
+		o->rq.off = o->op.need_off;
+		o->rq.len = o->op.need_len;
+		o->rq.flags = (o->op.need_near ? FS_LAYOUT_NEAR : FS_LAYOUT_AROUND) |
+			      (o->op.need_write ? FS_LAYOUT_WRITE : 0);
+	}
 	o->rq.time_ns = (int64_t)s->now_ns;
 	ev.rq = &o->rq;
 	node_feed(s, o->n, &ev);
@@ -298,8 +301,7 @@ static void sop_verdict(struct sim *s, struct sop *o, enum dp_verdict v)
 	after_dp(s, n);
 }
 
-void node_io(struct sim *s, struct snode *n, uint64_t ino, uint64_t handle, bool write, bool dsync, uint64_t off,
-	uint32_t len, uint8_t *buf, data_fn fn, void *arg)
+void node_io_as(struct sim *s, struct snode *n, const struct dp_op *like, uint8_t *buf, data_fn fn, void *arg)
 {
 	struct sop *o = sim_alloc(s, sizeof(*o));
 
@@ -308,15 +310,57 @@ void node_io(struct sim *s, struct snode *n, uint64_t ino, uint64_t handle, bool
 	o->buf = buf;
 	o->fn = fn;
 	o->arg = arg;
-	o->op.ino = ino;
-	o->op.handle = handle;
-	o->op.off = off;
-	o->op.len = len;
-	o->op.write = write;
-	o->op.dsync = dsync;
+	o->op.ino = like->ino;
+	o->op.handle = like->handle;
+	o->op.off = like->off;
+	o->op.len = like->len;
+	o->op.write = like->write;
+	o->op.append = like->append;
+	o->op.dsync = like->dsync;
+	o->op.sync = like->sync;
+	o->op.atime = like->atime;
+	o->op.zero = like->zero;
 	o->op.owner = o;
 	list_add_tail(&o->link, &n->ops);
 	sop_verdict(s, o, dp_begin(n->dp, &o->op, now_of(s)));
+}
+
+void node_io(struct sim *s, struct snode *n, uint64_t ino, uint64_t handle, bool write, bool dsync, uint64_t off,
+	uint32_t len, uint8_t *buf, data_fn fn, void *arg)
+{
+	struct dp_op like = {.ino = ino, .handle = handle, .write = write, .dsync = dsync, .off = off,
+		.len = len};
+
+	node_io_as(s, n, &like, buf, fn, arg);
+}
+
+/* As datapath_io_interrupt() does it. */
+void node_io_cancel(struct sim *s, struct snode *n, const void *arg)
+{
+	struct event ev = {.type = EV_CANCEL};
+	struct sop *o = NULL;
+
+	list_for_each_entry (x, &n->ops, struct sop, link) {
+		if (x->arg == arg)
+			o = x;
+	}
+	if (!o)
+		return;
+	if (dp_cancel(n->dp, &o->op)) {
+		sop_end(s, o);
+		return;
+	}
+	switch (o->op.state) {
+	case DP_ST_ASK:
+	case DP_ST_APPEND:
+	case DP_ST_CORE:
+	case DP_ST_COMMIT:
+		ev.tag = TAG_DATA | (uint64_t)(uintptr_t)o;
+		node_feed(s, n, &ev);
+		return;
+	default:
+		return; /* ends by itself, soon */
+	}
 }
 
 static struct sop *sop_of(uint64_t tag)
@@ -599,6 +643,7 @@ void node_feed(struct sim *s, struct snode *n, struct event *ev)
 		n->ready = true;
 		load_node_up(s, n);
 		locks_node_up(s, n);
+		more_node_up(s, n);
 	}
 }
 
@@ -617,7 +662,8 @@ static struct trace traces[SIM_NODES_MAX + 1];
 void node_start(struct sim *s, struct snode *n)
 {
 	struct node_config cfg = {.node = n->id, .port = 7660, .reservations = true,
-		.cache_bytes = 8u << 20, .root_ino = s->root_ino};
+		.cache_bytes = 8u << 20, .root_ino = s->root_ino,
+		.hold_ns = s->plan.hold_ns};
 	struct dp_config dc = {.mem = &n->dp_mem, .cluster_bytes = SIM_CLUSTER_BYTES,
 		.block_bytes = LUN_BLOCK_BYTES};
 	struct event ev = {.type = EV_START};
@@ -675,6 +721,7 @@ static void down(struct sim *s, struct snode *n, bool silently)
 	net_node_died(s, n, silently);
 	load_node_down(s, n);
 	locks_node_down(s, n);
+	more_node_down(s, n);
 	n->up = false;
 	n->in_group = false;
 	n->life_nr++;

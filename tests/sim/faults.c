@@ -2,9 +2,35 @@
 /* faults.c - what goes wrong, drawn from the seed; and the moment when everything heals. */
 #include "tests/sim/sim.h"
 
+/*
+ * Each fault draws from a generator of its own, so that one can be left out (--drop) and the others stay what they
+ * are.
+ */
+static uint64_t fdraw(struct sim *s, uint64_t n)
+{
+	return prng_below(&s->frng, n);
+}
+
+static bool fchance(struct sim *s, uint32_t percent)
+{
+	return prng_below(&s->frng, 100) < percent;
+}
+
+static uint64_t fdelay(struct sim *s, uint64_t lo, uint64_t hi)
+{
+	struct prng keep = s->rng;
+	uint64_t d;
+
+	s->rng = s->frng;
+	d = sim_delay(s, lo, hi);
+	s->frng = s->rng;
+	s->rng = keep;
+	return d;
+}
+
 static struct snode *any(struct sim *s)
 {
-	return &s->n[1 + draw(s, s->plan.nodes)];
+	return &s->n[1 + fdraw(s, s->plan.nodes)];
 }
 
 static uint32_t up_count(struct sim *s)
@@ -47,7 +73,7 @@ static void split(struct sim *s)
 	bool split = false;
 
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
-		s->n[i].side = (uint32_t)draw(s, 2);
+		s->n[i].side = (uint32_t)fdraw(s, 2);
 		split |= s->n[i].side != s->n[1].side;
 	}
 	if (!split)
@@ -58,7 +84,7 @@ static void split(struct sim *s)
 	for (uint32_t i = 1; i <= s->plan.nodes; i++)
 		load_node_evicted(s, &s->n[i]);
 	cluster_change(s);
-	sim_at(s, s->now_ns + 500 * MS + draw(s, 12000) * MS, join_sides, NULL);
+	sim_at(s, s->now_ns + 500 * MS + fdraw(s, 12000) * MS, join_sides, NULL);
 }
 
 static void token_lost(struct sim *s, void *arg)
@@ -68,7 +94,7 @@ static void token_lost(struct sim *s, void *arg)
 
 static void pause_node(struct sim *s, struct snode *n)
 {
-	uint64_t t = 100 * MS + sim_delay(s, 0, 25 * SEC);
+	uint64_t t = 100 * MS + fdelay(s, 0, 25 * SEC);
 
 	s->pauses++;
 	sim_log(s, "node %u PAUSED for %lu ms", n->id, t / MS);
@@ -94,14 +120,14 @@ static struct snode *coordinator(struct sim *s)
 /* The daemon is stopped, and its corosync is well: no view changes. */
 static void hang_node(struct sim *s, struct snode *n)
 {
-	uint64_t t = 100 * MS + draw(s, 25 * SEC);
+	uint64_t t = 100 * MS + fdraw(s, 25 * SEC);
 
 	if (s->plan.only_hangs) {
 		for (uint32_t i = 1; i <= s->plan.nodes; i++) {
 			if (s->n[i].hangs_until > s->now_ns)
 				return;
 		}
-		t = 8 * SEC + draw(s, 17 * SEC);
+		t = 8 * SEC + fdraw(s, 17 * SEC);
 		/* It comes back, with another incarnation, and what it held is settled. */
 		n->hangs_until = s->now_ns + t + 30 * SEC;
 	}
@@ -124,7 +150,7 @@ static void flap(struct sim *s)
 	bool split = false;
 
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
-		s->n[i].side = (uint32_t)draw(s, 2);
+		s->n[i].side = (uint32_t)fdraw(s, 2);
 		split |= s->n[i].side != s->n[1].side;
 	}
 	if (!split)
@@ -134,14 +160,14 @@ static void flap(struct sim *s)
 	for (uint32_t i = 1; i <= s->plan.nodes; i++)
 		load_node_evicted(s, &s->n[i]);
 	cluster_change(s);
-	sim_at(s, s->now_ns + draw(s, 300) * MS, join_sides, NULL);
+	sim_at(s, s->now_ns + fdraw(s, 300) * MS, join_sides, NULL);
 }
 
 static void rare_fault(struct sim *s, struct snode *n, uint64_t which)
 {
 	switch (which) {
 	case 0:
-		if (s->plan.hang && (s->plan.only_hangs || chance(s, 50)))
+		if (s->plan.hang && (s->plan.only_hangs || fchance(s, 50)))
 			n = coordinator(s);
 		if (s->plan.hang && n && n->up && n->paused_until < s->now_ns)
 			hang_node(s, n);
@@ -151,13 +177,13 @@ static void rare_fault(struct sim *s, struct snode *n, uint64_t which)
 			s->port_cuts++;
 			sim_log(s, "node %u: redirect port CUT", n->id);
 			n->port_cut = true;
-			sim_at(s, s->now_ns + 500 * MS + draw(s, 20000) * MS, port_join, n);
+			sim_at(s, s->now_ns + 500 * MS + fdraw(s, 20000) * MS, port_join, n);
 		}
 		return;
 	case 2:
 		if (s->plan.slow_lun && s->slow_until_ns < s->now_ns) {
 			s->slow_luns++;
-			s->slow_until_ns = s->now_ns + SEC + draw(s, 15) * SEC;
+			s->slow_until_ns = s->now_ns + SEC + fdraw(s, 15) * SEC;
 			sim_log(s, "the LUN is SLOW until %lu us", s->slow_until_ns / 1000);
 		}
 		return;
@@ -168,29 +194,70 @@ static void rare_fault(struct sim *s, struct snode *n, uint64_t which)
 	}
 }
 
-/* One fault, of a kind that this seed has. */
-static void fault(struct sim *s)
+static void control(struct sim *s, struct snode *n, enum ctl_op op, bool on)
 {
-	struct snode *n = any(s);
-	uint64_t which = draw(s, 12);
+	struct event ev = {.type = EV_CTL, .ctl.op = op, .ctl.on = on};
 
-	if (which >= 8) {
-		rare_fault(s, n, which - 8);
+	s->controls++;
+	sim_log(s, "node %u: csvctl request %d%s", n->id, (int)op, on ? ", on" : "");
+	node_feed(s, n, &ev);
+}
+
+struct ctl_note {
+	struct snode *n;
+	enum ctl_op op;
+};
+
+static void control_ends(struct sim *s, void *arg)
+{
+	struct ctl_note *k = arg;
+
+	if (k->n->up)
+		control(s, k->n, k->op, false);
+	sim_free(k);
+}
+
+/* Administrators, and a slow peer. */
+static void small_fault(struct sim *s, struct snode *n)
+{
+	uint64_t what = fdraw(s, 6), t = fdelay(s, 100 * MS, 20 * SEC);
+	struct ctl_note *k;
+
+	if (what == 0) {
+		if (s->plan.slow_net) {
+			s->slow_net_node = n->id;
+			s->slow_net_until = s->now_ns + t;
+			sim_log(s, "node %u: connections are SLOW for %lu ms", n->id, t / MS);
+		}
 		return;
 	}
+	if (!s->plan.ctl || !n->up)
+		return;
+	if (what < 3) {
+		control(s, n, CTL_STATE, false);
+		return;
+	}
+	k = sim_alloc(s, sizeof(*k));
+	*k = (struct ctl_note){n, what == 3 ? CTL_RESUME : CTL_REDIRECT};
+	sim_at_node(s, n, s->now_ns + t, control_ends, k);
+	control(s, n, what == 3 ? CTL_PAUSE : CTL_REDIRECT, true);
+}
+
+static void common_fault(struct sim *s, struct snode *n, uint64_t which)
+{
 	switch (which) {
 	case 0:
 		if (s->plan.crash && n->up && up_count(s) > 1) {
 			s->crashes++;
 			node_crash(s, n);
-			sim_at(s, s->now_ns + 2 * SEC + draw(s, 8000) * MS, restart, n);
+			sim_at(s, s->now_ns + 2 * SEC + fdraw(s, 8000) * MS, restart, n);
 		}
 		return;
 	case 1:
 		if (s->plan.daemon_kill && n->up) {
 			s->crashes++;
 			node_kill(s, n);
-			sim_at(s, s->now_ns + 200 * MS + draw(s, 5000) * MS, restart, n);
+			sim_at(s, s->now_ns + 200 * MS + fdraw(s, 5000) * MS, restart, n);
 		}
 		return;
 	case 2:
@@ -198,7 +265,7 @@ static void fault(struct sim *s)
 			s->path_losses++;
 			sim_log(s, "node %u: path CUT", n->id);
 			lun_cut(s, n);
-			sim_at(s, s->now_ns + 500 * MS + draw(s, 15000) * MS, restore_path, n);
+			sim_at(s, s->now_ns + 500 * MS + fdraw(s, 15000) * MS, restore_path, n);
 		}
 		return;
 	case 3:
@@ -232,7 +299,7 @@ static void fault(struct sim *s)
 		}
 		return;
 	case 7:
-		if (s->plan.san_loss && chance(s, 30)) {
+		if (s->plan.san_loss && fchance(s, 30)) {
 			s->san_losses++;
 			sim_log(s, "the SAN loses POWER");
 			lun_power_loss(s);
@@ -291,17 +358,39 @@ static void without_path_cut_off(struct sim *s)
 	sim_at(s, s->now_ns + 5 * SEC + draw(s, 2000) * MS, cut_off, n);
 }
 
+/* One fault, of a kind that this seed has. */
+static void fault(struct sim *s)
+{
+	struct snode *n = any(s);
+	uint64_t which = fdraw(s, 15);
+
+	if (which >= 12)
+		small_fault(s, n);
+	else if (which >= 8)
+		rare_fault(s, n, which - 8);
+	else
+		common_fault(s, n, which);
+}
+
+static void seed_fault(struct sim *s)
+{
+	s->frng.s = (s->seed << 20 ^ s->faults) * 0x9e3779b97f4a7c15ull + 7;
+}
+
 static void next_fault(struct sim *s, void *arg)
 {
+	(void)arg;
 	if (s->healing)
 		return;
-	if (s->plan.given_up) {
+	seed_fault(s);
+	if (!fault_dropped(s->faults) && s->plan.given_up)
 		without_path_cut_off(s);
-		sim_at(s, s->now_ns + 20 * SEC, next_fault, NULL);
-		return;
-	}
-	fault(s);
-	sim_at(s, s->now_ns + 100 * MS + sim_delay(s, 0, 10 * SEC), next_fault, NULL);
+	else if (!fault_dropped(s->faults))
+		fault(s);
+	s->faults++;
+	seed_fault(s);
+	sim_at(s, s->now_ns + (s->plan.given_up ? 20 * SEC : 80 * MS + fdelay(s, 0, 8 * SEC)), next_fault,
+		NULL);
 }
 
 void faults_start(struct sim *s)
@@ -312,7 +401,7 @@ void faults_start(struct sim *s)
 void faults_heal(struct sim *s)
 {
 	s->healing = true;
-	s->slow_until_ns = 0;
+	s->slow_until_ns = s->slow_net_until = 0;
 	sim_log(s, "---- everything heals");
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
 		struct snode *n = &s->n[i];
@@ -323,6 +412,8 @@ void faults_heal(struct sim *s)
 		sim_wake(s, n);
 		if (!n->up)
 			node_start(s, n);
+		else if (s->plan.ctl)
+			control(s, n, CTL_RESUME, false);
 	}
 	cluster_change(s);
 }

@@ -52,6 +52,7 @@ struct name {
 	bool busy;
 	uint64_t version;
 	uint64_t ino;
+	uint32_t renewed; /* so many texts it has had before this */
 };
 
 struct client {
@@ -67,6 +68,8 @@ struct client {
 	uint32_t file, first, count;
 	uint64_t id;
 	bool reading, dsync, redirected, zeroing;
+	bool killed, data; /* a signal came for this call; it is one of the data path */
+	uint64_t asks, tag;
 	uint8_t buf[IO_SECTORS_MAX * SECTOR];
 	struct fs_request rq;
 	const char *what;
@@ -302,15 +305,57 @@ static void finished(struct client *c)
 	sim_at_node(s, c->n, s->now_ns + sim_delay(s, 100 * 1000, 300 * MS), next_op, c);
 }
 
-static void bad_err(struct client *c, int32_t err)
+/* True: it was not done, or nobody knows, and that may be. */
+static bool bad_err(struct client *c, int32_t err)
 {
+	if ((err == -EINTR && c->killed) || (err == -ENOSPC && c->s->plan.tight) ||
+		(err == -EIO && c->s->plan.hold_ns))
+		return true;
 	sim_fail(c->s, "%s client %u: %s gave error %d", c->n->name, c->nr, c->what, err);
+	return false;
+}
+
+struct kill_note {
+	struct client *c;
+	uint64_t asks, life;
+};
+
+static void kill_call(struct sim *s, void *arg)
+{
+	struct kill_note *k = arg;
+	struct client *c = k->c;
+	struct event ev = {.type = EV_CANCEL, .tag = c->tag};
+
+	if (c->alive && !c->idle && c->asks == k->asks && c->life == k->life) {
+		c->killed = true;
+		if (c->data)
+			node_io_cancel(s, c->n, c);
+		else
+			node_feed(s, c->n, &ev);
+	}
+	sim_free(k);
+}
+
+/* Each call begins here. Some are killed while they wait; the kernel lets nobody kill a close. */
+static void begins(struct client *c, bool data, bool may_die)
+{
+	struct kill_note *k;
+
+	c->asks++;
+	c->killed = false;
+	c->data = data;
+	if (!c->s->plan.kills || !may_die || !chance(c->s, 10))
+		return;
+	k = sim_alloc(c->s, sizeof(*k));
+	*k = (struct kill_note){c, c->asks, c->life};
+	sim_at_node(c->s, c->n, c->s->now_ns + sim_delay(c->s, 10 * 1000, 4 * SEC), kill_call, k);
 }
 
 static void ask(struct client *c, reply_fn fn)
 {
 	c->rq.time_ns = (int64_t)c->s->now_ns;
-	node_request(c->s, c->n, &c->rq, fn, c);
+	begins(c, false, c->rq.op != FS_CLOSE);
+	c->tag = node_request(c->s, c->n, &c->rq, fn, c);
 }
 
 static void new_rq(struct client *c, enum fs_op op, const char *what)
@@ -329,12 +374,40 @@ static void name_changed(struct client *c, struct name *x, enum presence is)
 	x->version++;
 }
 
+/* What was asked of this name may still be done, whenever that is: another one takes its place. */
+static void renew(struct client *c, struct name *x)
+{
+	struct name *mine = c->s->load->names[c->n->id][c->nr];
+
+	trace_format(x->text, sizeof(x->text), "n%u-%u-%u.%u", c->n->id, c->nr, (uint32_t)(x - mine),
+		++x->renewed);
+	x->is = ABSENT;
+	x->busy = false;
+	x->version++;
+}
+
+/* ENOSPC: it was not done. Others: the process was killed, or the limit has ended its patience. */
+static void name_failed(struct client *c, int32_t err)
+{
+	if (!bad_err(c, err))
+		return;
+	c->name->busy = c->name2->busy = false;
+	if (err != -ENOSPC) {
+		renew(c, c->name);
+		if (c->name2 != c->name)
+			renew(c, c->name2);
+	}
+	finished(c);
+}
+
 static void created(struct sim *s, void *arg, const struct fs_reply *rp)
 {
 	struct client *c = arg;
 
-	if (rp->err)
-		bad_err(c, rp->err);
+	if (rp->err) {
+		name_failed(c, rp->err);
+		return;
+	}
 	c->name->ino = rp->attr.ino;
 	name_changed(c, c->name, PRESENT);
 	finished(c);
@@ -344,8 +417,10 @@ static void unlinked(struct sim *s, void *arg, const struct fs_reply *rp)
 {
 	struct client *c = arg;
 
-	if (rp->err)
-		bad_err(c, rp->err);
+	if (rp->err) {
+		name_failed(c, rp->err);
+		return;
+	}
 	name_changed(c, c->name, ABSENT);
 	finished(c);
 }
@@ -354,8 +429,10 @@ static void renamed(struct sim *s, void *arg, const struct fs_reply *rp)
 {
 	struct client *c = arg;
 
-	if (rp->err)
-		bad_err(c, rp->err);
+	if (rp->err) {
+		name_failed(c, rp->err);
+		return;
+	}
 	c->name2->ino = c->name->ino;
 	name_changed(c, c->name, ABSENT);
 	name_changed(c, c->name2, PRESENT);
@@ -367,8 +444,11 @@ static void looked_up(struct sim *s, void *arg, const struct fs_reply *rp)
 	struct client *c = arg;
 	bool there = !rp->err;
 
-	if (rp->err && rp->err != -ENOENT)
-		bad_err(c, rp->err);
+	if (rp->err && rp->err != -ENOENT) {
+		if (bad_err(c, rp->err))
+			finished(c);
+		return;
+	}
 	if (c->name->is == UNSURE && !c->name->busy && c->name == c->name2) {
 		/* Our own, after our node died: now we know. */
 		c->name->is = there ? PRESENT : ABSENT;
@@ -433,13 +513,33 @@ static void look_name(struct client *c)
 	ask(c, looked_up);
 }
 
+/* It may show, in part too, until it is overwritten; it cannot land any more. */
+static void give_up_write(struct client *c)
+{
+	struct load *l = c->s->load;
+
+	for (uint32_t i = c->first; i < c->first + c->count; i++) {
+		struct sector *x = &l->sectors[c->file][i];
+
+		for (uint32_t k = 0; k < x->count; k++) {
+			if (x->e[k].id == c->id)
+				x->e[k].end = c->s->now_ns;
+		}
+	}
+}
+
 static void io_done(struct sim *s, void *arg, int32_t result)
 {
 	struct client *c = arg;
 	uint32_t got = result > 0 ? (uint32_t)result / SECTOR : 0;
 
 	if (result < 0) {
-		bad_err(c, result);
+		if (!bad_err(c, result))
+			return;
+		/* The limit ends the patience, not what was sent. */
+		if (!c->reading && result != -EIO)
+			give_up_write(c);
+		finished(c);
 		return;
 	}
 	if (!c->reading) {
@@ -460,9 +560,13 @@ static void zeroed(struct sim *s, void *arg, const struct fs_reply *rp)
 	struct client *c = arg;
 
 	(void)s;
-	if (rp->err)
-		bad_err(c, rp->err);
-	end_write(c);
+	if (rp->err && !bad_err(c, rp->err))
+		return;
+	/* Nobody waits for it any more, and it may still be carried out. */
+	if (!rp->err)
+		end_write(c);
+	else if (rp->err == -ENOSPC)
+		give_up_write(c);
 	finished(c);
 }
 
@@ -510,6 +614,7 @@ static void do_io(struct client *c)
 			memcpy(c->buf + i, &c->id, 8);
 		begin_write(c);
 	}
+	begins(c, true, true);
 	node_io(s, c->n, l->ino[c->file], 0, !c->reading, c->dsync,
 		(uint64_t)c->first * SECTOR, c->count * SECTOR, c->buf, io_done, c);
 }
@@ -518,8 +623,10 @@ static void opened(struct sim *s, void *arg, const struct fs_reply *rp)
 {
 	struct client *c = arg;
 
+	(void)s;
 	if (rp->err) {
-		bad_err(c, rp->err);
+		if (bad_err(c, rp->err))
+			finished(c);
 		return;
 	}
 	c->opened[c->file] = c->life;
@@ -547,9 +654,9 @@ static void plain_done(struct sim *s, void *arg, const struct fs_reply *rp)
 {
 	struct client *c = arg;
 
-	if (rp->err)
-		bad_err(c, rp->err);
-	finished(c);
+	(void)s;
+	if (!rp->err || bad_err(c, rp->err))
+		finished(c);
 }
 
 static bool close_one(struct client *c)
@@ -576,7 +683,8 @@ static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
 		return;
 	}
 	if (rp->err) {
-		bad_err(c, rp->err);
+		if (bad_err(c, rp->err))
+			finished(c);
 		return;
 	}
 	for (uint32_t i = 0; i < FILE_SECTORS; i++) {
@@ -644,8 +752,10 @@ void load_node_up(struct sim *s, struct snode *n)
 {
 	for (uint32_t i = 0; i < s->plan.clients; i++) {
 		struct client *c = &s->load->c[n->id][i];
+		uint64_t asks = c->asks;
 
 		memset(c, 0, sizeof(*c));
+		c->asks = asks;
 		c->s = s;
 		c->n = n;
 		c->nr = i;

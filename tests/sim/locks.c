@@ -66,6 +66,11 @@ void locks_set_file(struct sim *s, uint32_t f, uint64_t ino)
 		s->locks->ino[f] = ino;
 }
 
+uint64_t locks_file(const struct sim *s, uint32_t f)
+{
+	return s->locks->ino[f] ? s->locks->ino[f] : s->locks->ino[0];
+}
+
 /* ------------------------------------------------------------------ the oracle */
 
 static bool against(const struct locker *a, const struct locker *b)
@@ -87,6 +92,7 @@ static void owes(struct locker *c)
 	c->owed = c->n->evictions + 1;
 	memcpy(c->believed, c->held, sizeof(c->held));
 	memset(c->held, 0, sizeof(c->held));
+	memset(c->saved, 0, sizeof(c->saved));
 }
 
 /* It gives up by itself what it does not know to be lost yet. When nothing is left there is nothing to be told. */

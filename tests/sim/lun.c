@@ -23,6 +23,9 @@ struct lun_cmd_state {
 	bool checked, done, orphan, data_path;
 	bool told; /* an answer is on its way */
 	bool lost; /* the target has forgotten it */
+	bool mute; /* the way back is cut: nobody hears the answer */
+	bool executed; /* ... that there was */
+	bool stalled; /* it has been held longer since its sender is gone */
 	uint32_t refs; /* items in the queue */
 	struct lun_cmd cmd;
 	uint64_t tag;
@@ -124,6 +127,11 @@ static void deliver(struct sim *s, void *arg)
 static void answer(struct sim *s, struct lun_cmd_state *c, enum lun_status st)
 {
 	c->status = st;
+	if (c->mute) {
+		/* Who sent it learns with the end of the session that it does not know. */
+		c->executed = true;
+		return;
+	}
 	c->done = c->told = true;
 	/* Queued for nobody: deliver() looks whether the life still lives. */
 	later(s, c, sim_delay(s, 20 * 1000, 2 * MS), deliver);
@@ -171,7 +179,7 @@ static void abort_commands(struct sim *s, struct sim_nexus *of)
 {
 	list_for_each_entry(c, &s->lun.commands, struct lun_cmd_state, link) {
 		/* What has not arrived is not there to be ended: it meets the reservation when it comes. */
-		if (c->done || c->lost || !c->checked || (of && c->nexus != of))
+		if (c->done || c->lost || c->executed || !c->checked || (of && c->nexus != of))
 			continue;
 		/* A reset waits for writes that are being carried out, as tgt does. */
 		if (!of && c->cmd.op == LUN_WRITE)
@@ -265,7 +273,7 @@ static void reset_lun(struct sim *s, struct sim_nexus *by)
 {
 	abort_commands(s, NULL);
 	for (struct sim_nexus *x = s->lun.nexuses; x; x = x->next)
-		x->attention = x != by;
+		x->attention = x != by || s->plan.reset_tells_all;
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
 		bool mine = false;
 
@@ -283,6 +291,14 @@ static void carry_out(struct sim *s, void *arg)
 
 	if (c->done || c->lost) {
 		c->done |= c->orphan;
+		drop(c);
+		return;
+	}
+	/* What its sender has left behind in the target hangs there with pleasure. */
+	if (c->orphan && !c->stalled && c->cmd.op == LUN_WRITE && s->plan.late_writes && !s->healing &&
+		chance(s, 50)) {
+		c->stalled = true;
+		later(s, c, draw(s, 9 * SEC), carry_out);
 		drop(c);
 		return;
 	}
@@ -315,7 +331,7 @@ static void carry_out(struct sim *s, void *arg)
 			st = pr(s, c);
 		break;
 	}
-	c->done = true;
+	c->done = c->orphan;
 	if (!c->orphan)
 		answer(s, c, st);
 	drop(c);
@@ -345,7 +361,7 @@ static void arrive(struct sim *s, void *arg)
 		return;
 	}
 	if (is_write(c->cmd.op) && s->lun.reserved && !c->nexus->key) {
-		c->done = true;
+		c->done = c->orphan;
 		if (!c->orphan)
 			answer(s, c, LUN_CONFLICT);
 		drop(c);
@@ -373,6 +389,27 @@ static void timed_out(struct sim *s, void *arg)
 		node_feed(s, n, &ev);
 	}
 	drop(c);
+}
+
+/* It arrived, and may have been carried out; the answer is lost. */
+static void unanswered(struct sim *s, void *arg)
+{
+	struct lun_cmd_state *c = arg;
+	struct snode *n = &s->n[c->node];
+	struct event ev = {.type = EV_PATH};
+
+	if (!c->orphan && n->up && n->life_nr == c->life_nr && n->nexus == c->nexus) {
+		ev.path.state = PATH_LOST;
+		strcpy(ev.path.text, "no answer for 4 s");
+		node_feed(s, n, &ev);
+	}
+	drop(c);
+}
+
+static void mute(struct sim *s, struct lun_cmd_state *c)
+{
+	c->mute = true;
+	later(s, c, 4 * SEC, unanswered);
 }
 
 static struct lun_cmd_state *cmd_new(struct sim *s, struct snode *n, const struct lun_cmd *cmd)
@@ -411,10 +448,12 @@ static void send(struct sim *s, struct snode *n, struct lun_cmd_state *c)
 		return;
 	}
 	/* With the way cut nothing arrives, and no answer comes: the shell's time-out says so. */
-	if (n->path_cut) {
+	if (n->path_cut && !n->answers_lost) {
 		later(s, c, 4 * SEC, timed_out);
 		return;
 	}
+	if (n->path_cut)
+		mute(s, c);
 	later(s, c, sim_delay(s, 10 * 1000, 1 * MS), arrive);
 }
 
@@ -494,7 +533,7 @@ static void orphan_commands(struct sim *s, struct snode *n, bool tell)
 			u->copy = NULL;
 			u->cmd.data = 0;
 			u->done = true;
-			u->told = false;
+			u->told = u->mute = false;
 			list_init(&u->link);
 			list_add_tail(&u->link, &s->lun.commands);
 			answer(s, u, LUN_UNKNOWN);
@@ -568,13 +607,19 @@ static void path_lost(struct sim *s, void *arg)
 void lun_cut(struct sim *s, struct snode *n)
 {
 	n->path_cut = true;
+	/* Cut in both directions, or what is sent arrives, and what is answered does not. */
+	n->answers_lost = chance(s, 50);
+	list_for_each_entry(c, &s->lun.commands, struct lun_cmd_state, link) {
+		if (n->answers_lost && c->node == n->id && !c->orphan && !c->told)
+			mute(s, c);
+	}
 	if (n->up)
 		sim_at_node(s, n, s->now_ns + (chance(s, 50) ? 10 * MS : 4 * SEC), path_lost, n);
 }
 
 void lun_restore(struct sim *s, struct snode *n)
 {
-	n->path_cut = false;
+	n->path_cut = n->answers_lost = false;
 }
 
 void lun_power_loss(struct sim *s)
@@ -593,8 +638,13 @@ void lun_power_loss(struct sim *s)
 	}
 	list_for_each_entry(c, &s->lun.commands, struct lun_cmd_state, link)
 		c->lost = true;
-	for (struct sim_nexus *x = s->lun.nexuses; x; x = x->next)
+	for (struct sim_nexus *x = s->lun.nexuses; x; x = x->next) {
 		x->alive = false;
+		if (s->plan.forgets)
+			x->key = 0;
+	}
+	if (s->plan.forgets)
+		s->lun.reserved = false;
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
 		struct snode *n = &s->n[i];
 

@@ -2,6 +2,9 @@
 /*
  * csvsim - runs seeds.  csvsim [--seeds N] [--from SEED] [--seed SEED] [-v] [--jobs N] ...
  *
+ *   --seed N --minimise	takes away what a failing seed does not need, and prints the command that replays
+ *			what is left (with --set and --drop)
+ *
  * Exit 0: no seed failed. A failing seed is printed with the command that replays it, and replayed with
  * its narrated trace into a file when -v is given.
  */
@@ -51,6 +54,7 @@ void csv_assert_fail(const char *expr, const char *file, int line)
 	if (current && current->verbose)
 		fflush(stdout);
 	fprintf(stderr, "%s:%d: assertion failed: %s\n", file, line, expr);
+	trial_failed(current, expr);
 	if (my_share)
 		my_share->stop = true;
 	if (current)
@@ -84,6 +88,7 @@ void sim_fail(struct sim *s, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(s->why, sizeof(s->why), fmt, ap);
 	va_end(ap);
+	trial_failed(s, s->why);
 	if (s->verbose)
 		printf("%10.6f FAILED: %s\n", (double)s->now_ns / 1e9, s->why);
 }
@@ -135,6 +140,30 @@ static int mem_flush(void *ctx)
 	return 0;
 }
 
+/* Little is left, so what is freed is used again at once. */
+static void fill_volume(struct sim *s, struct run_sync *rs)
+{
+	struct fs_request rq = {.op = FS_STATFS, .ino = s->root_ino};
+	struct fs_reply rp = {0};
+	uint64_t room = (s->plan.files * 128u + 256u + draw(s, 2048)) << 10, avail;
+
+	if (run_sync_request(rs, &rq, &rp))
+		sim_fail(s, "statfs: error %d", rp.err);
+	avail = rp.statfs.bavail * rp.statfs.bsize;
+	rq = (struct fs_request){.op = FS_MKNOD, .ino = s->root_ino, .mode = S_IFREG | 0644,
+		.name = "hog"};
+	rp = (struct fs_reply){0};
+	if (run_sync_request(rs, &rq, &rp))
+		sim_fail(s, "making the hog: error %d", rp.err);
+	if (avail <= room)
+		return;
+	rq = (struct fs_request){.op = FS_FALLOCATE, .ino = rp.attr.ino,
+		.len = (avail - room) / SIM_CLUSTER_BYTES * SIM_CLUSTER_BYTES};
+	rp = (struct fs_reply){0};
+	if (run_sync_request(rs, &rq, &rp))
+		sim_fail(s, "filling the volume: error %d", rp.err);
+}
+
 static void make_volume(struct sim *s)
 {
 	struct sync_dev dev = {.ctx = s, .bytes = SIM_VOLUME_BYTES, .read = mem_read,
@@ -171,6 +200,17 @@ static void make_volume(struct sim *s)
 			(void)run_sync_request(rs, &rq, &rp);
 		}
 	}
+	if (!s->failed) {
+		struct fs_request rq = {.op = FS_MKNOD, .ino = s->root_ino, .mode = S_IFREG | 0644,
+			.name = "shared"};
+		struct fs_reply rp = {0};
+
+		if (run_sync_request(rs, &rq, &rp))
+			sim_fail(s, "making the shared file: error %d", rp.err);
+		more_set_file(s, rp.attr.ino);
+	}
+	if (s->plan.tight)
+		fill_volume(s, rs);
 	run_sync_close(rs);
 }
 
@@ -239,18 +279,34 @@ static void draw_plan(struct sim *s)
 	p->names = 1 + (uint32_t)draw(s, 6);
 	p->lockers = (uint32_t)draw(s, 3);
 	p->zeroing = chance(s, 50);
+	p->porters = chance(s, 50);
+	p->kills = chance(s, 30) && !(forbidden & 8192);
+	p->tight = chance(s, 30) && !(forbidden & 16384);
+	p->hostile = chance(s, 20) && !(forbidden & 32768);
+	p->slow_net = chance(s, 20) && !(forbidden & 65536);
+	p->ctl = chance(s, 20) && !(forbidden & 131072);
+	p->hold_ns = chance(s, 8) && !(forbidden & 262144) ? SEC + draw(s, 10) * SEC : 0;
+	p->forgets = chance(s, 50);
+	p->reset_tells_all = chance(s, 50);
+	/* Who asks for a lock and is told EIO does not know what it holds. */
+	if (p->hold_ns)
+		p->lockers = 0;
 	p->only_harmless = chance(s, 6);
 	p->only_hangs = !p->only_harmless && chance(s, 6) && p->hang;
 	if (given_up) {
 		p->given_up = true;
 		p->only_harmless = p->only_hangs = false;
 		p->lockers = 2;
+		p->hold_ns = 0;
 		p->safety_ns = 70 * SEC;
 	}
 	if (!p->only_harmless && !p->only_hangs)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes =
-		p->san_loss = p->flap = false;
+		p->san_loss = p->flap = p->ctl = p->tight = false;
+	p->hostile &= p->only_harmless;
+	p->slow_net &= p->only_harmless;
+	p->hold_ns = 0;
 	p->hang = p->only_hangs;
 	p->port_cut = p->slow_lun = p->net_break = p->only_harmless;
 	p->safety_ns += 60 * SEC;
@@ -287,9 +343,15 @@ static void say_stuck(struct sim *s, const char *what)
 {
 	load_say_stuck(s);
 	locks_say_stuck(s);
+	more_say_stuck(s);
 	nodes_say_stuck(s);
 	lun_say_stuck(s);
 	sim_fail(s, "%s: does not end", what);
+}
+
+static bool at_rest(const struct sim *s)
+{
+	return load_idle(s) && locks_idle(s) && more_idle(s);
 }
 
 static void phases(struct sim *s)
@@ -313,13 +375,15 @@ static void phases(struct sim *s)
 	faults_heal(s);
 	load_stop(s);
 	locks_stop(s);
+	more_stop(s);
 	/* Liveness: a quorate set that heals ends everything within its own time-outs. */
 	limit = s->now_ns + 180 * SEC;
-	while (!s->failed && s->now_ns < limit && !(load_idle(s) && locks_idle(s)))
+	while (!s->failed && s->now_ns < limit && !at_rest(s))
 		run_until(s, s->now_ns + 100 * MS);
-	if (!s->failed && !(load_idle(s) && locks_idle(s)))
+	if (!s->failed && !at_rest(s))
 		say_stuck(s, "an operation of an application");
 	locks_final_check(s);
+	more_final_check(s);
 	stop_nodes(s);
 	limit = s->now_ns + 120 * SEC;
 	while (!s->failed && s->now_ns < limit && !all_down(s))
@@ -343,6 +407,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	list_init(&s->allocs);
 	current = s;
 	draw_plan(s);
+	plan_cut(s);
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++) {
 		s->n[i].id = i;
 		s->n[i].s = s;
@@ -354,6 +419,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	lun_create(s);
 	load_create(s);
 	locks_create(s);
+	more_create(s);
 	make_volume(s);
 	if (!s->failed)
 		phases(s);
@@ -380,11 +446,14 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	totals->port_cuts += s->port_cuts;
 	totals->slow_luns += s->slow_luns;
 	totals->flaps += s->flaps;
+	totals->controls += s->controls;
+	totals->spoilt += s->spoilt;
 	if (s->stall_ns > totals->stall_ns)
 		totals->stall_ns = s->stall_ns;
 	totals->now_ns += s->now_ns;
 	load_destroy(s);
 	locks_destroy(s);
+	more_destroy(s);
 	lun_destroy(s);
 	list_for_each_entry_safe(a, tmp, &s->allocs, struct alloc, link)
 		free(a);
@@ -394,7 +463,13 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	return ok;
 }
 
+void sim_trial(uint64_t seed)
+{
+	struct sim *totals = calloc(1, sizeof(*totals));
+	uint64_t hash;
 
+	(void)run_seed(seed, false, &hash, totals);
+}
 
 /* A failure ends all workers. */
 static bool stopped(bool keep)
@@ -448,6 +523,8 @@ static void add_up(struct sim *t, const struct share *sh, uint64_t *done, uint64
 	t->port_cuts += sh->totals.port_cuts;
 	t->slow_luns += sh->totals.slow_luns;
 	t->flaps += sh->totals.flaps;
+	t->controls += sh->totals.controls;
+	t->spoilt += sh->totals.spoilt;
 	if (sh->totals.stall_ns > t->stall_ns)
 		t->stall_ns = sh->totals.stall_ns;
 }
@@ -456,78 +533,108 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: csvsim [--seeds N] [--from SEED] [--seed SEED] [-v] [--twice PERCENT]"
 			" [--keep-going] [--jobs N]\n"
-			"  [--no-faults MASK] [--given-up] [--dump-at SECONDS]\n");
+			"  [--no-faults MASK] [--given-up] [--dump-at SECONDS]\n"
+			"  [--set FIELD=VALUE,...] [--drop FAULT[-FAULT],...]\n"
+			"  --seed SEED --minimise\n");
 	return 2;
+}
+
+struct options {
+	uint64_t seeds, from, twice;
+	uint32_t jobs;
+	bool verbose, keep, shrink;
+};
+
+/* With a value: false if it is not known, or not understood. */
+static bool option(struct options *o, const char *name, const char *value)
+{
+	if (!strcmp(name, "--set"))
+		return plan_set(value);
+	if (!strcmp(name, "--drop"))
+		return plan_drop(value);
+	if (!strcmp(name, "--seeds"))
+		o->seeds = strtoull(value, NULL, 0);
+	else if (!strcmp(name, "--from"))
+		o->from = strtoull(value, NULL, 0);
+	else if (!strcmp(name, "--dump-at"))
+		dump_at_ns = (uint64_t)(strtod(value, NULL) * 1e9);
+	else if (!strcmp(name, "--jobs"))
+		o->jobs = (uint32_t)strtoul(value, NULL, 0);
+	else if (!strcmp(name, "--twice"))
+		o->twice = strtoull(value, NULL, 0);
+	else if (!strcmp(name, "--no-faults"))
+		forbidden = (uint32_t)strtoul(value, NULL, 0);
+	else if (!strcmp(name, "--seed"))
+		o->from = strtoull(value, NULL, 0), o->seeds = 1;
+	else
+		return false;
+	return true;
+}
+
+static bool options(struct options *o, int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "-v"))
+			o->verbose = true;
+		else if (!strcmp(argv[i], "--minimise"))
+			o->shrink = true;
+		else if (!strcmp(argv[i], "--keep-going"))
+			o->keep = true;
+		else if (!strcmp(argv[i], "--given-up"))
+			given_up = true;
+		else if (i + 1 == argc || !option(o, argv[i], argv[i + 1]))
+			return false;
+		else
+			i++;
+	}
+	if (o->jobs > o->seeds)
+		o->jobs = (uint32_t)o->seeds;
+	return o->jobs > 0;
 }
 
 int main(int argc, char **argv)
 {
-	uint64_t seeds = 200, from = 1, failed = 0, twice = 2, done = 0;
-	uint32_t jobs = 1;
+	struct options o = {.seeds = 200, .from = 1, .twice = 2, .jobs = 1};
+	uint64_t failed = 0, done = 0;
 	struct share *sum;
-	bool verbose = false, keep = false;
 	struct sim *totals = calloc(1, sizeof(*totals));
 	struct timespec t0, t1;
 	double sec;
 
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "-v"))
-			verbose = true;
-		else if (!strcmp(argv[i], "--keep-going"))
-			keep = true;
-		else if (i + 1 < argc && !strcmp(argv[i], "--seeds"))
-			seeds = strtoull(argv[++i], NULL, 0);
-		else if (i + 1 < argc && !strcmp(argv[i], "--from"))
-			from = strtoull(argv[++i], NULL, 0);
-		else if (i + 1 < argc && !strcmp(argv[i], "--dump-at"))
-			dump_at_ns = (uint64_t)(strtod(argv[++i], NULL) * 1e9);
-		else if (i + 1 < argc && !strcmp(argv[i], "--jobs"))
-			jobs = (uint32_t)strtoul(argv[++i], NULL, 0);
-		else if (i + 1 < argc && !strcmp(argv[i], "--twice"))
-			twice = strtoull(argv[++i], NULL, 0);
-		else if (i + 1 < argc && !strcmp(argv[i], "--no-faults"))
-			forbidden = (uint32_t)strtoul(argv[++i], NULL, 0);
-		else if (!strcmp(argv[i], "--given-up"))
-			given_up = true;
-		else if (i + 1 < argc && !strcmp(argv[i], "--seed")) {
-			from = strtoull(argv[++i], NULL, 0);
-			seeds = 1;
-		} else
-			return usage();
-	}
-	clock_gettime(CLOCK_MONOTONIC, &t0);
-	if (!jobs)
+	if (!options(&o, argc, argv))
 		return usage();
-	if (jobs > seeds)
-		jobs = (uint32_t)seeds;
-	sum = mmap(NULL, jobs * sizeof(*sum), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (o.shrink)
+		return minimise(o.from);
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	sum = mmap(NULL, o.jobs * sizeof(*sum), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	shares = sum;
-	share_count = jobs;
-	for (uint32_t j = 1; j < jobs; j++) {
+	share_count = o.jobs;
+	for (uint32_t j = 1; j < o.jobs; j++) {
 		fflush(NULL);
 		if (fork() == 0) {
-			run_share(&sum[j], from + j, from + seeds, jobs, verbose, keep, twice);
+			run_share(&sum[j], o.from + j, o.from + o.seeds, o.jobs, o.verbose, o.keep, o.twice);
 			exit(0);
 		}
 	}
-	run_share(&sum[0], from, from + seeds, jobs, verbose, keep, twice);
-	for (uint32_t j = 1; j < jobs; j++) {
+	run_share(&sum[0], o.from, o.from + o.seeds, o.jobs, o.verbose, o.keep, o.twice);
+	for (uint32_t j = 1; j < o.jobs; j++) {
 		int status;
 
 		/* A worker that died on an assertion has said so; its seed counts as failed. */
 		if (wait(&status) > 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == 0))
 			failed++;
 	}
-	for (uint32_t j = 0; j < jobs; j++)
+	for (uint32_t j = 0; j < o.jobs; j++)
 		add_up(totals, &sum[j], &done, &failed);
 	clock_gettime(CLOCK_MONOTONIC, &t1);
 	sec = (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9;
 	printf("%lu seeds, %lu failed, %.1f s (%.0f a second); %lu virtual hours, %lu operations, "
 	       "%lu of data; %u crashes, %u paths lost, %u partitions, %u pauses, %u moves, "
-	       "%u SAN power losses, %u hangs (stall %.1f s), %u ports cut, %u slow LUNs, %u flaps\n", done, failed, sec, (double)done / sec,
+	       "%u SAN power losses, %u hangs (stall %.1f s), %u ports cut, %u slow LUNs, %u flaps, %u spoilt frames, "
+	       "%u csvctl\n", done, failed, sec, (double)done / sec,
 		totals->now_ns / SEC / 3600, totals->ops_done, totals->data_ops, totals->crashes,
 		totals->path_losses, totals->partitions, totals->pauses, totals->moves,
 		totals->san_losses, totals->hangs, (double)totals->stall_ns / 1e9, totals->port_cuts,
-		totals->slow_luns, totals->flaps);
+		totals->slow_luns, totals->flaps, totals->spoilt, totals->controls);
 	return failed != 0;
 }

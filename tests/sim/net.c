@@ -41,12 +41,93 @@ static bool reachable(struct sim *s, const struct sim_conn *c)
 	return s->n[c->a].side == s->n[c->b].side && !s->n[c->a].port_cut && !s->n[c->b].port_cut;
 }
 
+#define HEADER 32u /* redirect/WIRE.md */
+#define TYPE_AT 6u
+#define BODY_LEN_AT 8u
+#define DATA_LEN_AT 12u
+#define HELLO 1
+#define HELLO_OK 2
+
+static void put32(uint8_t *at, uint32_t v)
+{
+	memcpy(at, &v, 4);
+}
+
+/*
+ * A frame that is not in the protocol, made of one that is: whoever gets it drops the connection, and nothing else
+ * happens. False: it is a HELLO that the other side has to answer with HELLO_NO.
+ */
+static bool spoil(struct sim *s, struct frame *f, uint8_t *b, uint32_t *len)
+{
+	uint32_t body = *len - HEADER;
+	bool hello = b[TYPE_AT] == HELLO || b[TYPE_AT] == HELLO_OK;
+
+	s->spoilt++;
+	switch (draw(s, hello ? 11 : 8)) {
+	case 0:
+		*len = (uint32_t)draw(s, *len); /* cut off */
+		return true;
+	case 1:
+		if (!body)
+			return spoil(s, f, b, len);
+		body = (uint32_t)draw(s, body);
+		put32(b + BODY_LEN_AT, body);
+		*len = HEADER + body;
+		return true;
+	case 2:
+		put32(b + BODY_LEN_AT, body + 8);
+		*len += 8;
+		return true;
+	case 3:
+		b[draw(s, 4)] ^= 0x20;
+		return true;
+	case 4:
+		b[4] = (uint8_t)(2 + draw(s, 200));
+		return true;
+	case 5:
+		put32(b + DATA_LEN_AT, f->data_len + 512);
+		return true;
+	case 6:
+		b[TYPE_AT] = (uint8_t)(60 + draw(s, 100));
+		return true;
+	case 7:
+		put32(b + BODY_LEN_AT, 0x7fffffff);
+		return true;
+	case 8:
+		b[HEADER + draw(s, 16)] ^= 1; /* another volume */
+		return false;
+	case 9:
+		b[HEADER + 16] = (uint8_t)f->to->id; /* our own number */
+		return false;
+	default:
+		b[*len - 1] ^= 8; /* another name than its certificate's */
+		return false;
+	}
+}
+
+static void spoilt_deliver(struct sim *s, struct frame *f, struct event *ev)
+{
+	uint8_t *b = sim_alloc(s, f->len + 8);
+	bool drops;
+
+	memcpy(b, f->bytes, f->len);
+	drops = spoil(s, f, b, &ev->net.len);
+	ev->net.bytes = b;
+	sim_log(s, "%s: a SPOILT frame", f->to->name);
+	node_feed(s, f->to, ev);
+	if (drops && !f->c->closed && !s->failed && f->to->up)
+		sim_fail(s, "%s took a frame that is not in the protocol", f->to->name);
+	sim_free(b);
+}
+
 static void frame_deliver(struct sim *s, void *arg)
 {
 	struct frame *f = arg;
 	struct sim_conn *c = f->c;
 	uint64_t conn = f->to->id == c->a ? c->conn_a : c->conn_b;
 	struct event ev = {.type = f->type};
+	bool bad = s->plan.hostile && !s->healing &&
+		   draw(s, f->bytes[TYPE_AT] <= HELLO_OK ? 20 : 2000) == 0;
 
 	/* Cut while it was on its way: the connection is stuck until somebody gives it up. */
 	if (!reachable(s, c))
@@ -58,7 +139,10 @@ static void frame_deliver(struct sim *s, void *arg)
 		ev.net.data = f->data;
 		ev.net.data_len = f->data_len;
 		f->data = 0;
-		node_feed(s, f->to, &ev);
+		if (bad)
+			spoilt_deliver(s, f, &ev);
+		else
+			node_feed(s, f->to, &ev);
 	}
 	if (f->data)
 		sim_data_put(f->data);
@@ -85,8 +169,20 @@ static void tell_down(struct sim *s, struct sim_conn *c, uint32_t node, uint64_t
 	sim_at_node(s, f->to, s->now_ns + delay, down_deliver, f);
 }
 
+/* TLS comes to nothing: a certificate is refused. (A node that has never been served gives up its mount then.) */
+static void distrusted(struct sim *s, struct snode *n, uint64_t conn)
+{
+	struct event ev = {.type = EV_NET_DOWN};
+
+	ev.net.conn = conn;
+	ev.net.distrust = true;
+	strcpy(ev.net.reason, "certificate has expired");
+	node_feed(s, n, &ev);
+}
+
 static void connected(struct sim *s, void *arg)
 {
+	uint32_t stranger;
 	struct sim_conn *c = arg;
 	struct snode *a = &s->n[c->a], *b = &s->n[c->b];
 
@@ -100,9 +196,16 @@ static void connected(struct sim *s, void *arg)
 	}
 	c->up = true;
 	c->conn_b = ACCEPTED | ++b->next_conn;
-	conn_event(s, b, EV_NET_UP, c->conn_b, a->name, NULL);
+	/* The name is the certificate's. */
+	stranger = s->plan.hostile && !s->healing ? (uint32_t)draw(s, 60) : 9;
+	if (stranger == 0 && a->ready) {
+		c->closed = true;
+		distrusted(s, a, c->conn_a);
+		return;
+	}
+	conn_event(s, b, EV_NET_UP, c->conn_b, stranger == 1 ? "mallory" : a->name, NULL);
 	if (!c->closed)
-		conn_event(s, a, EV_NET_UP, c->conn_a, b->name, NULL);
+		conn_event(s, a, EV_NET_UP, c->conn_a, stranger == 2 ? "mallory" : b->name, NULL);
 }
 
 void net_connect(struct sim *s, struct snode *n, const struct effect *e)
@@ -158,6 +261,8 @@ void net_send(struct sim *s, struct snode *n, const struct effect *e)
 	}
 	last = from_a ? &c->last_a : &c->last_b;
 	at = s->now_ns + sim_delay(s, 50 * 1000, 3 * MS);
+	if (s->slow_net_until > s->now_ns && (c->a == s->slow_net_node || c->b == s->slow_net_node))
+		at += draw(s, 200 * MS);
 	if (at < *last)
 		at = *last;
 	*last = at;

@@ -15,6 +15,8 @@
  *   drive.c   a node: carries out the effects of its core; the data path
  *   load.c    the workload on every node, and the oracle that knows what may be read
  *   locks.c   processes that lock files, and the oracle that knows who may hold what
+ *   more.c    all other calls, of one process per node that knows exactly what it must find
+ *   minimise.c  a failing seed's faults and workload made as small as can be
  *   faults.c  crashes, pauses, path losses, partitions; then everything heals
  *
  * A run has a safety phase with faults, then a liveness phase: all heals, and every operation that is
@@ -63,6 +65,15 @@ struct sim_plan {
 	uint32_t files, names;
 	uint32_t lockers; /* per node */
 	bool zeroing;		/* files are truncated, and holes punched */
+	bool porters;	   /* more.c */
+	bool kills;	   /* processes are killed while they wait */
+	bool tight;	   /* little space: what is freed is used again at once, and ENOSPC */
+	bool forgets;	   /* a target that restarts knows no registration any more, as tgtd */
+	bool reset_tells_all; /* who resets the LUN gets UNIT ATTENTION itself, as from tgtd */
+	bool hostile;	   /* frames that are not in the protocol, peers that are not who they say */
+	bool slow_net;	   /* one node's connections are slow for a while */
+	bool ctl;	   /* administrators: pause, redirect, state */
+	uint64_t hold_ns;  /* held requests end with EIO after this; 0: never */
 };
 
 struct sim;
@@ -129,6 +140,7 @@ struct snode {
 	uint64_t timer_at;
 	struct sim_nexus *nexus;
 	bool path_cut;	      /* the way to the LUN is cut */
+	bool answers_lost;    /* ... back from it; what is sent arrives */
 	bool port_cut;	      /* its redirect port, to and from all others; corosync's network is well */
 	uint64_t path_ops;
 	uint64_t next_conn;
@@ -165,6 +177,12 @@ struct sim {
 	char why[256];
 	struct load *load;
 	struct locks *locks;
+	struct more *more;
+	struct prng frng; /* of the fault at hand: what is drawn for one does not change another */
+	uint64_t slow_net_until;
+	uint32_t slow_net_node;
+	uint32_t controls, spoilt;
+	uint32_t faults; /* drawn so far: their numbers */
 	uint8_t uuid[16];
 	uint64_t root_ino;
 	uint32_t crashes, path_losses, partitions, pauses, moves, san_losses;
@@ -249,6 +267,10 @@ uint64_t node_request(
 typedef void (*data_fn)(struct sim *s, void *arg, int32_t result);
 void node_io(struct sim *s, struct snode *n, uint64_t ino, uint64_t handle, bool write, bool dsync, uint64_t off,
 	uint32_t len, uint8_t *buf, data_fn fn, void *arg);
+/* Any operation: the public part of `like` says which. The arg is also what node_io_cancel() finds it by. */
+void node_io_as(struct sim *s, struct snode *n, const struct dp_op *like, uint8_t *buf, data_fn fn, void *arg);
+/* The process that waits for it is killed. */
+void node_io_cancel(struct sim *s, struct snode *n, const void *arg);
 uint64_t sim_data_new(const void *bytes, uint32_t len);
 void sim_data_ref(uint64_t h);
 void sim_data_put(uint64_t h);
@@ -274,6 +296,7 @@ void load_san_loss(struct sim *s);
 void locks_create(struct sim *s);
 void locks_destroy(struct sim *s);
 void locks_set_file(struct sim *s, uint32_t f, uint64_t ino);
+uint64_t locks_file(const struct sim *s, uint32_t f);
 void locks_node_up(struct sim *s, struct snode *n);
 void locks_node_down(struct sim *s, struct snode *n);
 void locks_node_evicted(struct sim *s, struct snode *n);
@@ -282,8 +305,33 @@ bool locks_idle(const struct sim *s);
 void locks_final_check(struct sim *s);
 void locks_say_stuck(struct sim *s);
 
+/* more.c */
+void more_create(struct sim *s);
+void more_destroy(struct sim *s);
+void more_set_file(struct sim *s, uint64_t ino);
+void more_node_up(struct sim *s, struct snode *n);
+void more_node_down(struct sim *s, struct snode *n);
+void more_stop(struct sim *s);
+bool more_idle(const struct sim *s);
+void more_final_check(struct sim *s);
+void more_say_stuck(struct sim *s);
+
 /* faults.c */
+#define FAULTS_MAX 1024
 void faults_start(struct sim *s);
+
+/* main.c: one run, as the minimiser's child. */
+void sim_trial(uint64_t seed);
+
+/* minimise.c */
+int minimise(uint64_t seed);
+/* --set and --drop. False: not understood. */
+bool plan_set(const char *text);
+bool plan_drop(const char *text);
+/* After the plan was drawn. */
+void plan_cut(struct sim *s);
+bool fault_dropped(uint32_t nr);
+void trial_failed(const struct sim *s, const char *why);
 void faults_heal(struct sim *s);
 
 #endif
