@@ -597,6 +597,7 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 		node_check(n->core);
 	if (!serves && node_coordinates(n->core))
 		term_begins(s, n);
+	n->lost_epoch |= serves && !node_coordinates(n->core);
 	for (uint32_t i = 0; i < n->fx.count && n->up && n->life_nr == life; i++)
 		carry_out(s, n, &n->fx.fx[i]);
 	if (n->up && n->life_nr == life && node_evictions(n->core) != n->evictions) {
@@ -674,7 +675,7 @@ void node_start(struct sim *s, struct snode *n)
 	n->s = s;
 	n->life_nr++;
 	n->up = true;
-	n->ready = n->stopping = false;
+	n->ready = n->stopping = n->lost_epoch = false;
 	n->paused_until = 0;
 	n->timer_at = NEVER;
 	n->evictions = 0;

@@ -979,8 +979,8 @@ void more_final_check(struct sim *s)
 	for (uint32_t n = 1; n <= s->plan.nodes; n++) {
 		const struct porter *p = &s->more->p[n];
 
-		/* Who coordinated and hung is told with its epoch; its opens had ended with that. */
-		if (p->alive && p->owed && !p->n->evictions && !p->n->woke_ns)
+		/* Who coordinated has lost its opens with its epoch, if others served before it was back. */
+		if (p->alive && p->owed && !p->n->evictions && !p->n->lost_epoch)
 			sim_fail(s, "n%u: a file without a name is gone, though the node was never given up",
 				n);
 	}

@@ -131,6 +131,7 @@ struct snode {
 	uint64_t life_nr;     /* counts lives */
 	uint64_t paused_until;
 	uint64_t woke_ns; /* end of the last pause */
+	bool lost_epoch;  /* it has coordinated, and does no longer */
 	uint64_t hangs_until; /* only_hangs: and then some time to recover */
 	struct node *core;
 	struct mem mem, dp_mem;
