@@ -123,7 +123,7 @@ int fetch_block(struct txn *t, uint64_t blkno);
 
 /* ------------------------------------------------------------------ txn.c */
 
-enum wait { WAIT_NONE, WAIT_BLOCK, WAIT_ROOM };
+enum wait { WAIT_NONE, WAIT_BLOCK, WAIT_ROOM, WAIT_HELD };
 
 struct undo {
 	struct block *b;
@@ -133,6 +133,7 @@ struct undo {
 };
 
 #define ALLOC_TOUCH_MAX (TXN_OP_BLOCKS + 1)
+#define TXN_INODES_MAX 16u /* more than any operation changes: a rename changes four */
 
 struct txn {
 	struct vol *v;
@@ -146,6 +147,8 @@ struct txn {
 	struct block *wait_block;
 	bool refused; /* it changed something, but the volume is read-only */
 	bool kicked;
+	uint64_t changed[TXN_INODES_MAX]; /* inodes that it changed */
+	uint32_t changed_count;
 	uint32_t touched[ALLOC_TOUCH_MAX]; /* groups whose index entry it changed */
 	uint32_t touched_count;
 };
@@ -494,6 +497,7 @@ struct vol {
 
 	struct list queue; /* to run */
 	struct list stalled; /* wait for room: run again after a commit or checkpoint */
+	struct list held; /* wait for vol_unheld() */
 	struct list done;
 	uint32_t waiting; /* requests on a block's list */
 	struct vol_req root_req, bg_req;

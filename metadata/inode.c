@@ -50,6 +50,7 @@ int inode_get_outside(struct txn *t, uint64_t ino, struct inode *in)
 
 void inode_dirty(const struct inode *in)
 {
+	txn_changes(in->t, in->ino);
 	txn_dirty(in->t, in->b);
 }
 

@@ -35,6 +35,7 @@ void txn_begin(struct vol *v, int64_t time_ns)
 	t->refused = false;
 	t->kicked = false;
 	t->touched_count = 0;
+	t->changed_count = 0;
 	alloc_count_begin(v);
 }
 
@@ -203,6 +204,16 @@ void txn_forget(struct txn *t, uint64_t blkno)
 	txn_dirty(t, b);
 	b->flags |= BLK_FORGOTTEN;
 	t->v->run.forgot++;
+}
+
+void txn_changes(struct txn *t, uint64_t ino)
+{
+	for (uint32_t i = t->changed_count; i-- > 0;) {
+		if (t->changed[i] == ino)
+			return;
+	}
+	csv_assert(t->changed_count < TXN_INODES_MAX);
+	t->changed[t->changed_count++] = ino;
 }
 
 uint32_t txn_room(const struct txn *t)

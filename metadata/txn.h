@@ -71,6 +71,9 @@ int txn_new(struct txn *t, uint64_t blkno, uint32_t magic, uint64_t owner, struc
 /* The block is freed in this transaction: its image need not be journaled any more. */
 void txn_forget(struct txn *t, uint64_t blkno);
 
+/* The operation changes something of this inode that its attributes, or a lookup in it, show. */
+void txn_changes(struct txn *t, uint64_t ino);
+
 /* How many more blocks this operation may dirty: for work done in bounded steps. */
 uint32_t txn_room(const struct txn *t);
 

@@ -6,8 +6,8 @@
  *   OPENING, READY, CLOSING --vol_freeze()--> FROZEN
  *   any --vol_abandon()--> CLOSED
  *
- * A request is on exactly one list: queue (to run), the waiters of a block, stalled (waits for room),
- * the waiters of the running transaction or of the commit in flight, or done.
+ * A request is on exactly one list: queue (to run), the waiters of a block, stalled (waits for room), held (waits
+ * for others to forget what it changes), the waiters of the running transaction or of the commit in flight, or done.
  *
  * Invariants
  *  V1. A reply is on the done list only when everything it saw or changed is durable.
@@ -128,6 +128,10 @@ static void wait_for(struct vol *v, struct vol_req *r)
 		v->waiting++;
 		return;
 	}
+	if (t->wait == WAIT_HELD) {
+		list_add_tail(&r->link, &v->held);
+		return;
+	}
 	csv_assert(t->wait == WAIT_ROOM); /* an operation makes up no -EAGAIN of its own */
 	if (!all_idle(v)) {
 		list_add_tail(&r->link, &v->stalled);
@@ -142,13 +146,27 @@ static void wait_for(struct vol *v, struct vol_req *r)
 		answer(v, r, -ENOMEM, 0);
 }
 
+/* What it did may show, or others must forget first how it was. */
+static int may_show(struct vol *v, struct vol_req *r, int err)
+{
+	struct txn *t = &v->txn;
+
+	if ((err && err != -EINPROGRESS) || !t->changed_count || !v->cfg.may_change)
+		return err;
+	if (v->cfg.may_change(
+		    v->cfg.ctx, internal(v, r) ? NULL : r, t->changed, t->changed_count))
+		return err;
+	t->wait = WAIT_HELD;
+	return -EAGAIN;
+}
+
 static int execute(struct vol *v, struct vol_req *r)
 {
 	struct txn *t = &v->txn;
 	int err;
 
 	if (r->call)
-		return r->call(t, r->arg);
+		return may_show(v, r, r->call(t, r->arg));
 	reply_reset(&r->reply);
 	err = reply_find(v, r);
 	if (err < 0)
@@ -159,7 +177,7 @@ static int execute(struct vol *v, struct vol_req *r)
 		err = v->cfg.ops->replied(t, r);
 		return err ? err : was;
 	}
-	err = v->cfg.ops->execute(t, r);
+	err = may_show(v, r, v->cfg.ops->execute(t, r));
 	if (!err)
 		reply_record(t, r);
 	return err;
@@ -571,7 +589,8 @@ static void close_step(struct vol *v)
 {
 	switch (v->close) {
 	case CLOSE_DRAIN:
-		if (!list_empty(&v->queue) || !list_empty(&v->stalled) || v->waiting)
+		if (!list_empty(&v->queue) || !list_empty(&v->stalled) || !list_empty(&v->held) ||
+			v->waiting)
 			return;
 		if (!all_idle(v) || grow_busy(v))
 			return;
@@ -606,6 +625,7 @@ struct vol *vol_create(const struct vol_config *cfg)
 		v->cfg.cache_bytes = CACHE_BYTES_MIN;
 	list_init(&v->queue);
 	list_init(&v->stalled);
+	list_init(&v->held);
 	list_init(&v->done);
 	list_init(&v->root_req.link);
 	list_init(&v->bg_req.link);
@@ -696,6 +716,7 @@ void vol_abandon(struct vol *v)
 			if (b->state == BLOCK_READING)
 				give_back(v, &b->waiters);
 	give_back(v, &v->stalled);
+	give_back(v, &v->held);
 	give_back(v, &v->queue);
 	v->waiting = 0;
 	vio_abandon(v);
@@ -733,6 +754,11 @@ void vol_submit(struct vol *v, struct vol_req *r)
 	r->lsn = 0;
 	r->step = 0;
 	list_add_tail(&r->link, &v->queue);
+}
+
+void vol_unheld(struct vol *v)
+{
+	to_queue_front(v, &v->held);
 }
 
 struct vol_req *vol_next_done(struct vol *v)

@@ -55,6 +55,12 @@ struct vol_config {
 	bool (*node_is_gone)(void *ctx, uint32_t node);
 	/* True while any node has ino open: unlink then keeps it as an orphan. Called inside vol_step(). */
 	bool (*ino_is_open)(void *ctx, uint64_t ino);
+	/*
+	 * The request has changed the attributes or the names of these inodes, and nobody has seen it yet. False:
+	 * others may still rely on how they were; it is undone, and waits until vol_unheld(). NULL as the
+	 * request: the engine's own work, which does not wait. Called inside vol_step().
+	 */
+	bool (*may_change)(void *ctx, struct vol_req *r, const uint64_t *inos, uint32_t count);
 	void *ctx;
 };
 
@@ -111,6 +117,8 @@ int vol_grow(struct vol *v, uint64_t lun_bytes, uint64_t bytes);
 uint64_t vol_grow_max(const struct vol *v);
 /* -EINPROGRESS, or how the last one ended. */
 int vol_grow_result(const struct vol *v);
+/* Requests that may_change() has made wait are tried again. */
+void vol_unheld(struct vol *v);
 
 /*
  * Looks at all metadata as it is on the LUN, slowly, and repairs what has a sound copy (scrub.c). 0; -EBUSY: it runs

@@ -288,6 +288,12 @@ int txn_get(struct txn *t, uint64_t blkno, uint32_t magic, uint64_t owner, struc
 	return 0;
 }
 
+void txn_changes(struct txn *t, uint64_t ino)
+{
+	(void)t;
+	(void)ino;
+}
+
 void txn_dirty(struct txn *t, struct block *b)
 {
 	struct fake_block *f = fake_see(b->blkno);

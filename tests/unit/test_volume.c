@@ -813,10 +813,80 @@ static void a_block_that_would_be_written_damaged_freezes_first(void **state)
 	lun_free(l);
 }
 
+static struct {
+	bool held;
+	uint32_t asked, count;
+	uint64_t ino;
+	const struct vol_req *r;
+} others;
+
+static bool may_change(void *ctx, struct vol_req *r, const uint64_t *inos, uint32_t count)
+{
+	(void)ctx;
+	others.asked++;
+	others.count = count;
+	others.ino = inos[0];
+	others.r = r;
+	return !others.held;
+}
+
+static int put_and_change(struct txn *t, void *arg)
+{
+	int err = help_put(t, arg);
+
+	txn_changes(t, 9);
+	txn_changes(t, 9);
+	return err;
+}
+
+/* Cache leases: what others must forget first leaves no trace until they have. */
+static void a_change_that_others_must_hear_of_first_is_undone_and_waits(void **state)
+{
+	struct help_put p, got = {0};
+	struct lun *l = one(&p);
+	struct vol_req r, q;
+
+	l->v->cfg.may_change = may_change;
+	others.held = true;
+	others.asked = 0;
+	p.value = 2;
+	lun_submit(l, &r, put_and_change, &p);
+	lun_settle(l);
+	assert_null(lun_done(l));
+	assert_int_equal(others.asked, 1);
+	assert_int_equal(others.count, 1);
+	assert_int_equal(others.ino, 9);
+	assert_ptr_equal(others.r, &r);
+	got.blkno = p.blkno;
+	assert_int_equal(lun_op(l, help_get, &got), 0);
+	assert_int_equal(got.value, 1); /* as it was */
+	vol_unheld(l->v);
+	lun_settle(l);
+	assert_int_equal(others.asked, 2);
+	assert_null(lun_done(l));
+	others.held = false;
+	vol_unheld(l->v);
+	lun_settle(l);
+	assert_ptr_equal(lun_done(l), &r);
+	assert_int_equal(r.reply.err, 0);
+	assert_int_equal(lun_op(l, help_get, &got), 0);
+	assert_int_equal(got.value, 2);
+
+	/* And it is among what is given back. */
+	others.held = true;
+	lun_submit(l, &q, put_and_change, &p);
+	lun_settle(l);
+	vol_abandon(l->v);
+	assert_ptr_equal(lun_done(l), &q);
+	assert_int_equal(q.reply.err, -ECONNRESET);
+	lun_free(l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_command_that_is_refused_for_now_is_sent_again),
+		cmocka_unit_test(a_change_that_others_must_hear_of_first_is_undone_and_waits),
 		cmocka_unit_test(a_command_that_is_refused_for_ever_freezes),
 		cmocka_unit_test(a_bad_end_of_a_write_freezes_with_its_reason),
 		cmocka_unit_test(a_read_of_unknown_outcome_is_sent_again),
