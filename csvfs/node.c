@@ -73,6 +73,8 @@ struct node *node_create(const struct node_config *cfg, struct mem *mem, const s
 	node_server_init(n);
 	node_data_init(n);
 	node_admin_init(n);
+	if (node_cache_init(n) || cache_lease_init(&n->cache_leases, mem))
+		return NULL;
 	io_path_init(&n->path, cfg->node, cfg->seed, cfg->reservations, n->cfg.path_retry_ns, t);
 	return make_parts(n) ? n : NULL;
 }
@@ -108,6 +110,24 @@ void node_evicted(struct node *n, bool in_session, struct effects *fx)
 	}
 }
 
+static void served_by(struct node *n, struct session *s)
+{
+	n->reclaim = RECLAIM_SERVED;
+	n->standing = true;
+	n->served_epoch = n->coord_epoch;
+	client_serve_remote(n->client, s);
+	trace(n->trace, TRACE_INFO, "node %u serves us, epoch %lu", s->peer, n->coord_epoch);
+}
+
+static void voided(struct node *n, struct effects *fx)
+{
+	trace(n->trace, TRACE_ERROR, "our layouts are void: others went on without us");
+	node_evicted(n, true, fx);
+	n->reclaim = RECLAIM_SENDING;
+	n->reclaim_at = NULL;
+	n->reclaim_count = 0;
+}
+
 static void on_message(
 	struct node *n, struct session *s, const struct msg *m, uint64_t data, struct effects *fx)
 {
@@ -126,6 +146,10 @@ static void on_message(
 		if (s == n->coord)
 			node_file_recall(n, m->recall.ino, fx);
 		return;
+	case MSG_CACHE_RECALL:
+	case MSG_CACHE_GONE:
+		node_cache_message(n, s, m, fx);
+		return;
 	case MSG_RECLAIM:
 		node_server_reclaim(n, s, m, fx);
 		return;
@@ -136,24 +160,12 @@ static void on_message(
 		node_server_reclaim_end(n, s, fx);
 		return;
 	case MSG_SERVE:
-		if (s == n->coord && n->reclaim == RECLAIM_SENT) {
-			n->reclaim = RECLAIM_SERVED;
-			n->standing = true;
-			n->served_epoch = n->coord_epoch;
-			client_serve_remote(n->client, s);
-			trace(n->trace, TRACE_INFO, "node %u serves us, epoch %lu", s->peer,
-				n->coord_epoch);
-		}
+		if (s == n->coord && n->reclaim == RECLAIM_SENT)
+			served_by(n, s);
 		return;
 	case MSG_VOID:
-		if (s == n->coord && n->reclaim == RECLAIM_SENT) {
-			trace(n->trace, TRACE_ERROR,
-				"our layouts are void: others went on without us");
-			node_evicted(n, true, fx);
-			n->reclaim = RECLAIM_SENDING;
-			n->reclaim_at = NULL;
-			n->reclaim_count = 0;
-		}
+		if (s == n->coord && n->reclaim == RECLAIM_SENT)
+			voided(n, fx);
 		return;
 	case MSG_BLOCK:
 		node_data_serve(n, s, m, data, fx);
@@ -186,6 +198,7 @@ static void on_message(
 static void coord_down(struct node *n, struct effects *fx)
 {
 	node_admin_coord_down(n, fx);
+	node_cache_clear(n);
 	if (!n->serving_local)
 		client_down(n->client);
 	n->reclaim = RECLAIM_NONE;
@@ -555,6 +568,7 @@ static void sure(struct node *n, struct effects *fx)
 static void advance(struct node *n, struct effects *fx)
 {
 	n->again = false;
+	node_cache_watch_members(n);
 	path_step(n, fx);
 	if (n->unsure)
 		sure(n, fx);
@@ -647,6 +661,7 @@ void node_check(const struct node *n)
 	client_check(n->client);
 	node_file_check(n);
 	node_held_check(n);
+	node_cache_check(n);
 	node_server_check(n);
 	if (n->vol)
 		vol_check(n->vol);

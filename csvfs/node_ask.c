@@ -35,7 +35,8 @@ void node_ask_as(
 		q->op = rq->op;
 		q->since_ns = n->now_ns;
 		list_add_tail(&q->link, &n->creqs);
-		err = client_submit(n->client, q->id, rq, n->now_ns);
+		rq = node_cache_asks(n, q, rq);
+		err = rq ? client_submit(n->client, q->id, rq, n->now_ns) : -ENOMEM;
 	}
 	if (!err)
 		return;
@@ -104,6 +105,7 @@ static void creq_layout(struct node *n, struct creq *q, struct fs_reply *rp, str
 static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx)
 {
 	list_del(&q->link);
+	node_cache_learns(n, q, rp);
 	switch (q->kind) {
 	case CQ_CREATE:
 		if (!rp->err)
@@ -193,6 +195,10 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 		return;
 	case FS_LOOKUP:
 	case FS_GETATTR:
+		if (node_cache_answer(n, ev->tag, ev->rq, fx))
+			return;
+		node_ask(n, CQ_KERNEL, ev->tag, ev->rq, fx);
+		return;
 	case FS_READLINK:
 	case FS_READDIR:
 	case FS_STATFS:
@@ -235,6 +241,7 @@ void node_kernel_cancel(struct node *n, uint64_t tag, struct effects *fx)
 		q->tag = 0;
 		if (client_cancel(n->client, q->id)) {
 			list_del(&q->link);
+			node_cache_unasked(n, q);
 			mem_free(n->mem, q, sizeof(*q));
 		}
 		return;
@@ -256,8 +263,10 @@ void node_expire_held(struct node *n, struct effects *fx)
 		struct creq *q = creq_find(n, id);
 		struct fs_reply rp = {.err = -EIO};
 
-		if (q)
-			creq_done(n, q, &rp, fx);
+		if (!q)
+			continue;
+		node_cache_given_up(n, q);
+		creq_done(n, q, &rp, fx);
 	}
 	while (effects_room(fx, 4, 4096) && client_block_next_expired(n->client, before, &id))
 		node_data_expired(n, id, fx);

@@ -106,6 +106,9 @@ static void add_counters(struct node *n, struct text *t)
 	add(t, ",\"core_stall_ms\":{\"metadata\":%lu,\"data\":%lu}", stall / NS_PER_MS,
 		block_stall / NS_PER_MS);
 	add(t, ",\"takeovers\":%lu", n->stats.takeovers);
+	add(t, ",\"cache\":{\"inodes\":%u,\"names\":%u,\"answers\":%lu,\"leases\":%u,\"recalled\":%lu}",
+		n->cache.ino_count, n->cache.name_count, n->cache.hits, n->cache_leases.count,
+		n->cache_leases.recalled);
 	add(t, ",\"locks\":{\"held\":%u,\"requests\":%lu,\"held_of_all\":%u,\"waiting_of_all\":%u}",
 		n->held.count, n->lock_seq, n->locks.count, n->locks.waits);
 }

@@ -3,6 +3,7 @@
 #ifndef CSVFS_NODE_INT_H
 #define CSVFS_NODE_INT_H
 
+#include "coordinator/cache_lease.h"
 #include "coordinator/lease.h"
 #include "coordinator/lock.h"
 #include "coordinator/member.h"
@@ -46,6 +47,10 @@ struct creq {
 	uint32_t generation; /* of an open that waits */
 	enum fs_op op;
 	uint64_t since_ns;
+	/* node_cache.c */
+	struct cache_note *note;
+	uint64_t seen; /* changes of ours when it was asked */
+	bool changes;
 	enum lock_stage stage;
 	bool cancelled;
 	struct fs_lock lock; /* what the kernel wants */
@@ -62,6 +67,7 @@ enum sreq_stage {
 };
 
 #define SREQ_DATA_ROOM (64u << 10)
+#define SREQ_HELD_MAX 16
 
 /* A request being served, of our own kernel or of another node. */
 struct sreq {
@@ -82,6 +88,12 @@ struct sreq {
 	void *data; /* copy of the request's data and extents */
 	uint32_t data_bytes, extent_bytes, room_bytes;
 	struct fs_extent *extents;
+	/* node_cache_serve.c */
+	uint64_t seen; /* number of the newest change that its reply shows for certain */
+	uint64_t lease_life; /* of its node's leases, when it came */
+	uint64_t held[SREQ_HELD_MAX]; /* inodes that others must forget before it can be */
+	uint32_t held_count;
+	bool changed; /* it was executed, not answered from the reply cache */
 };
 
 /* What the coordinator knows of a node that uses the volume. Its place is the index of lease.h. */
@@ -121,6 +133,32 @@ struct nflush {
 	struct fwait *wait;
 	uint64_t lun_tag, tag;
 	uint64_t retry_ns;
+};
+
+/* ------------------------------------------------------------------ attributes and names that we may know */
+
+#define NODE_CACHE_BUCKETS 16384u
+#define NODE_CACHE_SLOTS 4096u
+#define NODE_CACHE_INOS_MAX 65536u
+#define NODE_CACHE_NAMES_MAX 65536u
+
+/* Of all inodes and names with one hash: what requests of ours change. */
+struct node_cache_slot {
+	uint32_t pending; /* not answered yet */
+	uint64_t changed; /* number of the newest */
+};
+
+struct node_cache {
+	struct list *inos, *names; /* NODE_CACHE_BUCKETS heads each */
+	struct list age; /* of inodes, oldest first */
+	uint32_t ino_count, name_count;
+	struct node_cache_slot slot[NODE_CACHE_SLOTS];
+	uint64_t changes, hits;
+	struct fs_request rq; /* the one being asked, with what it gives up */
+	/* When a member other than the coordinator left last; 0: none did. */
+	uint32_t members[2 * NODES_MAX];
+	uint32_t coordinator;
+	uint64_t left_ns;
 };
 
 /* ------------------------------------------------------------------ */
@@ -199,6 +237,7 @@ struct node {
 	uint64_t creq_count, lock_seq;
 	struct fs_request scratch_rq;
 	struct lock_table held; /* locks of ours, as far as we may rely on them */
+	struct node_cache cache;
 
 	/* membership */
 	enum member_path told_path;
@@ -242,6 +281,8 @@ struct node {
 	bool serving_local;
 	struct lease_table leases;
 	struct lock_table locks;
+	struct cache_lease_table cache_leases;
+	uint64_t quiet_ns; /* nobody is served before: node_cache_quiet_ns() */
 	struct list lreqs; /* LOCKs that wait */
 	struct peer peers[NODES_MAX];
 	struct list sreqs, served;
@@ -399,6 +440,39 @@ void node_admin_step(struct node *n, struct effects *fx);
 uint64_t node_admin_deadline(const struct node *n);
 void node_admin_reply(struct node *n, const struct admin_asker *a, int32_t err, const char *text,
 	struct effects *fx);
+
+/* node_cache.c: attributes and names that this node answers from memory */
+int node_cache_init(struct node *n);
+/* True: answered. */
+bool node_cache_answer(
+	struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
+/* Before q is asked. The request to send: rq, or a copy with more in it. NULL: no memory. */
+const struct fs_request *node_cache_asks(
+	struct node *n, struct creq *q, const struct fs_request *rq);
+/* Does it change what it names, for certain enough that the node forgets that by itself? */
+bool node_cache_changes(const struct fs_request *rq);
+/* q was answered. */
+void node_cache_learns(struct node *n, struct creq *q, const struct fs_reply *rp);
+/* q was never sent; nobody waits for its answer, but it may be executed. */
+void node_cache_unasked(struct node *n, struct creq *q);
+void node_cache_given_up(struct node *n, struct creq *q);
+/* MSG_CACHE_RECALL of our coordinator; MSG_CACHE_GONE. */
+void node_cache_message(
+	struct node *n, struct session *s, const struct msg *m, struct effects *fx);
+void node_cache_clear(struct node *n);
+void node_cache_check(const struct node *n);
+
+/* node_cache_serve.c: the coordinator's side of that */
+bool node_cache_may_change(void *ctx, struct vol_req *r, const uint64_t *inos, uint32_t count);
+void node_cache_no_wait(struct node *n, struct sreq *s);
+/* Says in the reply of s what its node may keep. */
+void node_cache_grant(struct node *n, struct sreq *s);
+void node_cache_gone(struct node *n, struct session *s, const struct msg *m);
+bool node_cache_serve_step(struct node *n, struct effects *fx);
+/* The session of p is gone. */
+void node_cache_cut(struct node *n, const struct peer *p);
+void node_cache_watch_members(struct node *n);
+uint64_t node_cache_quiet_ns(const struct node *n);
 
 /* node_ctl.c */
 void node_ctl(struct node *n, const struct event *ev, struct effects *fx);

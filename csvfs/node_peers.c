@@ -200,7 +200,7 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 
 	/* What it asked for over its last session must have ended before it may ask again. */
 	if (p->served || !p->reclaimed || !locks_in_force(n, p, fx) || p->blocks ||
-		takeover_state(n->tk) != TK_SERVE)
+		takeover_state(n->tk) != TK_SERVE || n->now_ns < n->quiet_ns)
 		return;
 	/* Rule 7: what it is given from now on is its own, whoever coordinates next. */
 	if (!takeover_given_remove(n->tk, p->node)) {
@@ -241,6 +241,8 @@ void node_server_reclaim_end(struct node *n, struct session *s, struct effects *
 		return;
 	}
 	end_reclaim(n, p);
+	/* It has forgotten what it knew in its session before. */
+	cache_lease_drop_node(&n->cache_leases, peer_idx(n, p));
 	p->reclaimed = p->entitled = p->locks_due = true;
 	p->evicted_ns = 0;
 	if (!locks_in_force(n, p, fx) && !p->reclaimed)
@@ -256,6 +258,7 @@ void node_server_session_down(struct node *n, struct session *s)
 
 	if (p && !session_from(n->sessions, s->peer)) {
 		node_lock_forget_waiters(n, p->node);
+		node_cache_cut(n, p);
 		p->reclaimed = p->served = false;
 		p->reclaim_new = true;
 	}
@@ -433,7 +436,7 @@ void node_peers_departed(struct node *n, struct effects *fx)
 				n->locks.node_count[i], p->node);
 			node_lock_drop(n, i);
 		}
-		if (n->now_ns < p->evicted_ns)
+		if (n->now_ns < p->evicted_ns || n->cache_leases.over_ns[i])
 			continue;
 		forget(n, p, m && m->member && m->state.life == p->life);
 	}

@@ -64,6 +64,7 @@ static uint32_t peer_idx(const struct node *n, const struct peer *p)
 
 static void sreq_free(struct node *n, struct sreq *s)
 {
+	node_cache_no_wait(n, s);
 	list_del(&s->link);
 	list_del(&s->waiting);
 	mem_free(n->mem, s->data, s->data_bytes);
@@ -141,6 +142,7 @@ static void send_reply(struct node *n, struct sreq *s, struct effects *fx)
 	to = session_from(n->sessions, s->node);
 	if (!to)
 		return; /* rule 6 */
+	node_cache_grant(n, s);
 	m.type = MSG_REPLY;
 	m.tag = s->wire_tag;
 	m.reply.op = s->vr.rq.op;
@@ -204,6 +206,7 @@ static bool wants_lease(const struct fs_request *rq)
 static void engine(struct node *n, struct sreq *s)
 {
 	s->stage = SREQ_ENGINE;
+	s->seen = n->cache_leases.changes;
 	vol_submit(n->vol, &s->vr);
 }
 
@@ -425,6 +428,7 @@ void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wir
 	s->local = local;
 	s->wire_tag = wire_tag;
 	s->id = rq->id;
+	s->lease_life = n->cache_leases.life[s->idx];
 	s->stage = SREQ_LEASE;
 	if (!sreq_copy(n, s, rq)) {
 		finish(n, s, -ENOMEM, fx);
@@ -712,7 +716,8 @@ static void open_volume(struct node *n, struct effects *fx)
 		.ctx = n,
 		.ops = &metadata_ops,
 		.no_reply_cache = n->cfg.standalone,
-		.node_is_gone = node_is_gone};
+		.node_is_gone = node_is_gone,
+		.may_change = node_cache_may_change};
 
 	n->vol = vol_create(&vc);
 	if (!n->vol) {
@@ -721,6 +726,7 @@ static void open_volume(struct node *n, struct effects *fx)
 		return;
 	}
 	n->stats.takeovers++;
+	n->quiet_ns = node_cache_quiet_ns(n);
 	n->orphans_left = true;
 	n->orphan_off = 0;
 	entitle_members(n);
@@ -755,6 +761,7 @@ static void close_down(struct node *n, bool abandon)
 		sreq_free(n, vr->owner);
 	drop_requests(n);
 	lease_reset(&n->leases);
+	cache_lease_reset(&n->cache_leases);
 	node_lock_close_down(n);
 	memset(n->peers, 0, sizeof(n->peers));
 	n->recall_deadline_ns = NEVER;
@@ -858,6 +865,8 @@ void node_server_step(struct node *n, struct effects *fx)
 		open_volume(n, fx);
 	if (!n->vol)
 		return;
+	if (node_cache_serve_step(n, fx))
+		vol_unheld(n->vol);
 	run_engine(n, fx);
 	st = takeover_state(n->tk);
 	if (st == TK_RECLAIM || st == TK_SERVE) {
@@ -906,6 +915,10 @@ uint64_t node_server_deadline(const struct node *n)
 {
 	uint64_t d = n->recall_deadline_ns;
 
+	if (n->vol && cache_lease_deadline(&n->cache_leases) < d)
+		d = cache_lease_deadline(&n->cache_leases);
+	if (n->vol && n->quiet_ns > n->now_ns && n->quiet_ns < d)
+		d = n->quiet_ns;
 	if (n->vol && vol_deadline(n->vol) < d)
 		d = vol_deadline(n->vol);
 	if (n->leases_changed || (!n->unsure && !node_lock_deadline(n)))
@@ -921,6 +934,7 @@ uint64_t node_server_deadline(const struct node *n)
 void node_server_check(const struct node *n)
 {
 	lease_check(&n->leases);
+	cache_lease_check(&n->cache_leases);
 	node_lock_check(n);
 	csv_assert(!n->serving_local || n->vol);
 }

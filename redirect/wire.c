@@ -298,6 +298,26 @@ static void code_locks(struct coder *x, const struct msg_lock **locks, uint32_t 
 	}
 }
 
+static void code_inos(struct coder *x, const uint64_t **inos, uint32_t *count)
+{
+	uint64_t *p = (uint64_t *)(uintptr_t)*inos;
+
+	code_u32(x, count);
+	need(x, *count > 0 && *count <= WIRE_INOS_MAX);
+	if (x->bad)
+		return;
+	if (x->mode == READ) {
+		p = room_take(x, *count * (uint32_t)sizeof(*p));
+		if (!p)
+			return;
+		*inos = p;
+	}
+	for (uint32_t i = 0; i < *count && !x->bad; i++) {
+		code_u64(x, &p[i]);
+		need(x, p[i] != 0);
+	}
+}
+
 static void code_attr(struct coder *x, struct fs_attr *a)
 {
 	code_u64(x, &a->ino);
@@ -401,6 +421,7 @@ static void code_dirents(struct coder *x, void **data, uint32_t *len)
 #define F_MAYBE_INO (1u << 15) /* ino, 0 allowed */
 #define F_VALID (1u << 16)
 #define F_LOCK (1u << 17)
+#define F_GIVEN (1u << 18)
 
 #define R_ATTR (1u << 24)
 #define R_STATFS (1u << 25)
@@ -443,11 +464,11 @@ static uint32_t op_fields(enum fs_op op)
 	case FS_LINK:
 		return F_INO | F_INO2 | F_NAME | F_TIME | R_ATTR;
 	case FS_UNLINK:
-		return F_INO | F_NAME | F_TIME | R_ATTR;
+		return F_INO | F_NAME | F_TIME | F_GIVEN | R_ATTR;
 	case FS_RMDIR:
-		return F_INO | F_NAME | F_TIME | R_ATTR;
+		return F_INO | F_NAME | F_TIME | F_GIVEN | R_ATTR;
 	case FS_RENAME:
-		return F_INO | F_NAME | F_INO2 | F_NAME2 | F_FLAGS | F_CRED | F_TIME | R_ATTR;
+		return F_INO | F_NAME | F_INO2 | F_NAME2 | F_FLAGS | F_CRED | F_TIME | F_GIVEN | R_ATTR;
 	case FS_CREATE:
 		return F_INO | F_NAME | F_MODE | F_FLAGS | F_CRED | F_TIME | F_VALID | R_ATTR;
 	case FS_SETXATTR:
@@ -498,6 +519,7 @@ static void code_unused(struct coder *x, const struct fs_request *rq, uint32_t f
 	need(x, (f & F_NAME2) || !rq->name2[0]);
 	need(x, (f & (F_OFF | F_COOKIE)) || !rq->off);
 	need(x, (f & F_LEN) || !rq->len);
+	need(x, (f & F_GIVEN) || (!rq->given[0] && !rq->given[1]));
 	need(x, (f & F_FLAGS) || !rq->flags);
 	need(x, (f & F_MODE) || (!rq->mode && !rq->rdev));
 	need(x, (f & F_VALID) || !rq->valid);
@@ -573,6 +595,10 @@ static void code_request_fields(struct coder *x, struct fs_request *rq)
 		code_extents(x, (struct fs_extent **)(uintptr_t)&rq->extents, &rq->extent_count);
 	if (f & F_LOCK)
 		code_lock(x, &rq->lock);
+	if (f & F_GIVEN) {
+		code_u64(x, &rq->given[0]);
+		code_u64(x, &rq->given[1]);
+	}
 }
 
 static void code_reqid(struct coder *x, struct fs_reqid *id, enum fs_op op)
@@ -603,6 +629,8 @@ static void code_reply(struct coder *x, struct msg *m)
 	need(x, f != 0);
 	code_reqid(x, &m->reply.id, m->reply.op);
 	code_err(x, &r->err);
+	code_u32(x, &r->lease);
+	need(x, !(r->lease & ~(FS_LEASE_ATTR | FS_LEASE_NAME)));
 	if (x->bad || r->err)
 		return;
 	if (f & R_ATTR)
@@ -727,6 +755,10 @@ static void code_body(struct coder *x, struct msg *m)
 		return;
 	case MSG_RECLAIM_LOCKS:
 		code_locks(x, &m->reclaim_locks.locks, &m->reclaim_locks.count);
+		return;
+	case MSG_CACHE_RECALL:
+	case MSG_CACHE_GONE:
+		code_inos(x, &m->cache.inos, &m->cache.count);
 		return;
 	case MSG_SERVE:
 	case MSG_VOID:
@@ -879,6 +911,10 @@ const char *msg_type_name(enum msg_type type)
 		return "RECLAIM_END";
 	case MSG_RECLAIM_LOCKS:
 		return "RECLAIM_LOCKS";
+	case MSG_CACHE_RECALL:
+		return "CACHE_RECALL";
+	case MSG_CACHE_GONE:
+		return "CACHE_GONE";
 	case MSG_SERVE:
 		return "SERVE";
 	case MSG_VOID:

@@ -23,11 +23,12 @@
 #include "csvfs/base/platform.h"
 
 #define WIRE_MAGIC 0x77565343u /* "CSVw" */
-#define WIRE_VERSION 3
+#define WIRE_VERSION 4
 #define WIRE_HEADER_BYTES 32u
 #define WIRE_TEXT_MAX 256 /* of HELLO_NO and GOODBYE, with the ending zero */
 #define WIRE_RANGES_MAX 512 /* of one RECLAIM; a file with more is reclaimed with several */
 #define WIRE_LOCKS_MAX 512 /* of one RECLAIM_LOCKS */
+#define WIRE_INOS_MAX 512 /* of one CACHE_RECALL */
 
 /* Values go over the wire: only ever add. */
 enum msg_type {
@@ -49,6 +50,8 @@ enum msg_type {
 	MSG_RECLAIM_LOCKS = 25, /* to a new coordinator: locks that the sender holds */
 	MSG_VOID =
 		24, /* from the coordinator: layouts you reclaimed are void; forget them, reclaim again */
+	MSG_CACHE_RECALL = 26, /* from the coordinator: forget what you know of these inodes */
+	MSG_CACHE_GONE = 27, /* to it: forgotten */
 
 	MSG_BLOCK = 32, /* read, write or flush the LUN for the sender; write: with data */
 	MSG_BLOCK_REPLY = 33, /* same tag; read: with data */
@@ -132,6 +135,10 @@ struct msg {
 			uint32_t count;
 			const struct msg_lock *locks;
 		} reclaim_locks;
+		struct {
+			uint32_t count; /* not 0 */
+			const uint64_t *inos;
+		} cache; /* CACHE_RECALL, CACHE_GONE */
 		struct {
 			uint32_t node, incarnation;
 			int32_t err; /* FENCE_DONE: 0 or -errno */

@@ -213,6 +213,7 @@ struct fs_request {
 	int64_t time_ns; /* wall clock of the asking node: becomes mtime, ctime */
 	uint64_t ino, ino2;
 	uint32_t generation, generation2; /* of ino and ino2: fs_is_life() */
+	uint64_t given[2]; /* of what goes with its name: the asking node has forgotten it (0: none) */
 	uint64_t off, len;
 	struct fs_attr attr;
 	char name[NAME_BYTES_MAX + 1], name2[NAME_BYTES_MAX + 1];
@@ -222,6 +223,9 @@ struct fs_request {
 	const struct fs_extent *extents; /* for LAYOUT_COMMIT */
 	struct fs_lock lock;		 /* of a CLOSE, which never travels so: handle */
 };
+
+#define FS_LEASE_ATTR (1u << 0) /* attr */
+#define FS_LEASE_NAME (1u << 1) /* that the name leads there, or that there is none */
 
 /*
  * `data` and `extents` are room given by whoever asks the engine (data_room bytes, extent_room
@@ -234,6 +238,7 @@ struct fs_reply {
 	struct fs_attr attr;
 	struct fs_statfs statfs;
 	uint64_t off;
+	uint32_t lease; /* FS_LEASE_*: what the asking node may keep of it */
 	struct fs_lock lock;
 	void *data;
 	struct fs_extent *extents;

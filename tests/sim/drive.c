@@ -645,6 +645,7 @@ void node_feed(struct sim *s, struct snode *n, struct event *ev)
 		load_node_up(s, n);
 		locks_node_up(s, n);
 		more_node_up(s, n);
+		leases_node_up(s, n);
 	}
 }
 
@@ -723,6 +724,7 @@ static void down(struct sim *s, struct snode *n, bool silently)
 	load_node_down(s, n);
 	locks_node_down(s, n);
 	more_node_down(s, n);
+	leases_node_down(s, n);
 	n->up = false;
 	n->in_group = false;
 	n->life_nr++;

@@ -211,6 +211,7 @@ static void make_volume(struct sim *s)
 	}
 	if (s->plan.tight)
 		fill_volume(s, rs);
+	leases_make(s, rs);
 	run_sync_close(rs);
 }
 
@@ -291,6 +292,8 @@ static void draw_plan(struct sim *s)
 	/* Who asks for a lock and is told EIO does not know what it holds. */
 	if (p->hold_ns)
 		p->lockers = 0;
+	/* A watcher knows of no error. */
+	p->watchers = p->hold_ns || p->tight ? 0 : (uint32_t)draw(s, 3);
 	p->only_harmless = chance(s, 6);
 	p->only_hangs = !p->only_harmless && chance(s, 6) && p->hang;
 	if (given_up) {
@@ -344,6 +347,7 @@ static void say_stuck(struct sim *s, const char *what)
 	load_say_stuck(s);
 	locks_say_stuck(s);
 	more_say_stuck(s);
+	leases_say_stuck(s);
 	nodes_say_stuck(s);
 	lun_say_stuck(s);
 	sim_fail(s, "%s: does not end", what);
@@ -351,7 +355,7 @@ static void say_stuck(struct sim *s, const char *what)
 
 static bool at_rest(const struct sim *s)
 {
-	return load_idle(s) && locks_idle(s) && more_idle(s);
+	return leases_idle(s) && load_idle(s) && locks_idle(s) && more_idle(s);
 }
 
 static void phases(struct sim *s)
@@ -376,6 +380,7 @@ static void phases(struct sim *s)
 	load_stop(s);
 	locks_stop(s);
 	more_stop(s);
+	leases_stop(s);
 	/* Liveness: a quorate set that heals ends everything within its own time-outs. */
 	limit = s->now_ns + 180 * SEC;
 	while (!s->failed && s->now_ns < limit && !at_rest(s))
@@ -420,6 +425,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	load_create(s);
 	locks_create(s);
 	more_create(s);
+	leases_create(s);
 	make_volume(s);
 	if (!s->failed)
 		phases(s);
@@ -448,12 +454,15 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	totals->flaps += s->flaps;
 	totals->controls += s->controls;
 	totals->spoilt += s->spoilt;
+	totals->looks += s->looks;
+	totals->old_looks += s->old_looks;
 	if (s->stall_ns > totals->stall_ns)
 		totals->stall_ns = s->stall_ns;
 	totals->now_ns += s->now_ns;
 	load_destroy(s);
 	locks_destroy(s);
 	more_destroy(s);
+	leases_destroy(s);
 	lun_destroy(s);
 	list_for_each_entry_safe(a, tmp, &s->allocs, struct alloc, link)
 		free(a);
@@ -525,6 +534,8 @@ static void add_up(struct sim *t, const struct share *sh, uint64_t *done, uint64
 	t->flaps += sh->totals.flaps;
 	t->controls += sh->totals.controls;
 	t->spoilt += sh->totals.spoilt;
+	t->looks += sh->totals.looks;
+	t->old_looks += sh->totals.old_looks;
 	if (sh->totals.stall_ns > t->stall_ns)
 		t->stall_ns = sh->totals.stall_ns;
 }
@@ -631,10 +642,11 @@ int main(int argc, char **argv)
 	printf("%lu seeds, %lu failed, %.1f s (%.0f a second); %lu virtual hours, %lu operations, "
 	       "%lu of data; %u crashes, %u paths lost, %u partitions, %u pauses, %u moves, "
 	       "%u SAN power losses, %u hangs (stall %.1f s), %u ports cut, %u slow LUNs, %u flaps, %u spoilt frames, "
-	       "%u csvctl\n", done, failed, sec, (double)done / sec,
+	       "%u csvctl, %lu looks at names and owners (%u excused)\n", done, failed, sec, (double)done / sec,
 		totals->now_ns / SEC / 3600, totals->ops_done, totals->data_ops, totals->crashes,
 		totals->path_losses, totals->partitions, totals->pauses, totals->moves,
 		totals->san_losses, totals->hangs, (double)totals->stall_ns / 1e9, totals->port_cuts,
-		totals->slow_luns, totals->flaps, totals->spoilt, totals->controls);
+		totals->slow_luns, totals->flaps, totals->spoilt, totals->controls, totals->looks,
+		totals->old_looks);
 	return failed != 0;
 }

@@ -64,6 +64,7 @@ struct sim_plan {
 	uint32_t clients;	/* per node */
 	uint32_t files, names;
 	uint32_t lockers; /* per node */
+	uint32_t watchers; /* per node: leases.c */
 	bool zeroing;		/* files are truncated, and holes punched */
 	bool porters;	   /* more.c */
 	bool kills;	   /* processes are killed while they wait */
@@ -184,10 +185,13 @@ struct sim {
 	uint32_t slow_net_node;
 	uint32_t controls, spoilt;
 	uint32_t faults; /* drawn so far: their numbers */
+	struct leases *leases;
 	uint8_t uuid[16];
 	uint64_t root_ino;
 	uint32_t crashes, path_losses, partitions, pauses, moves, san_losses;
 	uint32_t hangs, port_cuts, slow_luns, flaps;
+	uint64_t looks;
+	uint32_t old_looks; /* of nodes that were cut off: leases.c */
 	uint64_t ops_done, data_ops, takeovers;
 	uint64_t slow_until_ns; /* the LUN */
 	uint64_t settled_epoch; /* only_harmless: when all were served first; 0: not yet */
@@ -316,6 +320,16 @@ void more_stop(struct sim *s);
 bool more_idle(const struct sim *s);
 void more_final_check(struct sim *s);
 void more_say_stuck(struct sim *s);
+/* leases.c */
+void leases_create(struct sim *s);
+void leases_destroy(struct sim *s);
+struct run_sync;
+void leases_make(struct sim *s, struct run_sync *rs);
+void leases_node_up(struct sim *s, struct snode *n);
+void leases_node_down(struct sim *s, struct snode *n);
+void leases_stop(struct sim *s);
+bool leases_idle(const struct sim *s);
+void leases_say_stuck(struct sim *s);
 
 /* faults.c */
 #define FAULTS_MAX 1024

@@ -22,6 +22,7 @@ static union {
 	struct fs_extent extents[EXTENTS_PER_REPLY];
 	struct msg_range ranges[WIRE_RANGES_MAX];
 	struct msg_lock locks[WIRE_LOCKS_MAX];
+	uint64_t inos[WIRE_INOS_MAX];
 	_Alignas(16) uint8_t bytes[FRAME_BODY_MAX];
 } blob;
 
@@ -42,6 +43,8 @@ static const enum msg_type types[] = {
 	MSG_SERVE,
 	MSG_VOID,
 	MSG_RECLAIM_LOCKS,
+	MSG_CACHE_RECALL,
+	MSG_CACHE_GONE,
 	MSG_FENCE_ME,
 	MSG_FENCE_DONE,
 	MSG_BLOCK,
@@ -215,6 +218,8 @@ static void random_request(struct prng *r, struct fs_request *rq, enum fs_op op)
 	TRY(mode, (uint32_t)prng_u64(r));
 	TRY(rdev, (uint32_t)prng_u64(r));
 	TRY(valid, (uint32_t)prng_u64(r));
+	TRY(given[0], prng_u64(r));
+	TRY(given[1], prng_u64(r));
 #undef TRY
 	if (op == FS_SETATTR || op == FS_LAYOUT_COMMIT)
 		random_attr(r, &rq->attr);
@@ -234,6 +239,7 @@ static void random_reply(struct prng *r, struct msg *m, enum fs_op op)
 
 	m->reply.op = op;
 	random_id(r, &m->reply.id, op);
+	rp->lease = (uint32_t)prng_below(r, 4);
 	if (prng_below(r, 4) == 0) {
 		rp->err = -(int32_t)(1 + prng_below(r, 4095));
 		return;
@@ -309,6 +315,13 @@ static void random_other(struct prng *r, struct msg *m)
 			blob.locks[i].ino = prng_u64(r) | 1;
 			random_lock(r, &blob.locks[i].lock);
 		}
+		break;
+	case MSG_CACHE_RECALL:
+	case MSG_CACHE_GONE:
+		m->cache.count = 1 + (uint32_t)prng_below(r, WIRE_INOS_MAX);
+		m->cache.inos = blob.inos;
+		for (uint32_t i = 0; i < m->cache.count; i++)
+			blob.inos[i] = prng_u64(r) | 1;
 		break;
 	case MSG_FENCE_ME:
 	case MSG_FENCE_DONE:
@@ -425,6 +438,10 @@ static void assert_same(struct msg *a, const struct msg *b)
 		same_blob(&p, b->reclaim_locks.locks,
 			a->reclaim_locks.count * sizeof(struct msg_lock));
 		a->reclaim_locks.locks = p;
+	} else if (a->type == MSG_CACHE_RECALL || a->type == MSG_CACHE_GONE) {
+		p = a->cache.inos;
+		same_blob(&p, b->cache.inos, a->cache.count * sizeof(uint64_t));
+		a->cache.inos = p;
 	} else if (a->type == MSG_CTL_REPLY) {
 		assert_string_equal(a->ctl_reply.text, b->ctl_reply.text);
 		a->ctl_reply.text = b->ctl_reply.text;
@@ -658,7 +675,7 @@ static void a_reply_with_an_error_carries_nothing_else(void **state)
 	m.reply.r.err = -ENOENT;
 	m.reply.r.attr.ino = 77;
 	len = wire_encode(&m, frame, sizeof(frame));
-	assert_int_equal(len, WIRE_HEADER_BYTES + 4 + 24 + 4);
+	assert_int_equal(len, WIRE_HEADER_BYTES + 4 + 24 + 4 + 4);
 	assert_int_equal(wire_decode(&back, frame, len, &room), 0);
 	assert_int_equal(back.reply.r.err, -ENOENT);
 	assert_int_equal(back.reply.r.attr.ino, 0);

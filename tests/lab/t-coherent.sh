@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# What was done through one node shows on all others when the call has returned, and what has not changed is answered
+# without a message. It stays so while the coordinator moves, is killed, and comes back.
+# timeout: 120
+. "$(dirname "$0")/lib/test.sh"
+lab up --size 1G >/dev/null
+mnt() { echo "$CSVLAB_DIR/$1/mnt"; }
+coherent() { timeout 60 "$CSVFS_BUILD/lab/coherent" "$@"; }
+mkdir "$(mnt n1)/d"
+dirs=("$(mnt n1)/d" "$(mnt n2)/d" "$(mnt n3)/d")
+lab state --json | jq -e '[.[].coordinator] | unique | length == 1' >/dev/null || fail "nobody coordinates"
+coordinator=$(state n1 .coordinator)
+
+coherent 3 1 "${dirs[@]}" || fail "an old answer"
+for n in n1 n2 n3; do
+	[ "$n" = "$coordinator" ] && continue
+	[ "$(state $n .cache.answers)" -gt 100 ] || fail "$n answers nothing from memory"
+	before=$(state $n .core_ops.metadata)
+	stat "$(mnt $n)/d" >/dev/null
+	sleep 0.6
+	stat "$(mnt $n)/d" >/dev/null
+	first=$(state $n .core_ops.metadata)
+	for ((i = 0; i < 50; i++)); do stat "$(mnt $n)/d" >/dev/null; done
+	[ "$(state $n .core_ops.metadata)" = "$first" ] ||
+		fail "50 times stat on $n cost $(($(state $n .core_ops.metadata) - first)) requests"
+done
+
+echo "# while the coordinator moves, and is killed"
+rm -f "$(mnt n1)"/d/*
+coherent 7 2 "${dirs[@]}" &
+job=$!
+for n in n2 n3 n1; do
+	"$CSVFS_BUILD/csvctl" -s "$CSVLAB_DIR/n1/csvfs.sock" move $n >/dev/null
+	sleep 2
+done
+wait $job || fail "an old answer while the coordinator moved"
+rm -f "$(mnt n1)"/d/*
+coordinator=$(state n1 .coordinator)
+others=()
+for n in n1 n2 n3; do [ "$n" = "$coordinator" ] || others+=("$(mnt $n)/d"); done
+coherent 6 3 "${others[@]}" &
+job=$!
+sleep 2
+lab kill "$coordinator"
+wait $job || fail "an old answer after the coordinator was killed"
+lab start "$coordinator"
+unmount_and_check n1 n2 n3
