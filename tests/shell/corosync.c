@@ -128,6 +128,8 @@ void corosync_start(uint32_t node)
 
 void corosync_kill(uint32_t node)
 {
+	if (pid[node] <= 0)
+		return;
 	kill(pid[node], SIGKILL);
 	waitpid(pid[node], NULL, 0);
 	pid[node] = 0;

@@ -158,6 +158,8 @@ static void spawn(struct seen *s, uint32_t n)
 
 static void reap(struct seen *s, int sig)
 {
+	/* 0 would be this whole group of processes, ctest with it. */
+	assert_true(s->pid > 0);
 	if (sig)
 		kill(s->pid, sig);
 	waitpid(s->pid, NULL, 0);
