@@ -37,7 +37,12 @@ for name in "$@"; do
 			-Wl,--start-group "$build/libcsvcore.a" "$(find "$build" -name libcsvcheck.a)" \
 			-Wl,--end-group -o "$tmp/csvcrash" || exit 2
 	out=
-	for part in "grow" "--seeds ${SEEDS:-60} scripts" "--cuts 8 single" "pairs"; do
+	# Those of growing are seen there alone; another one may replay for ever there, which shows nothing.
+	case $name in
+	grow-*) runs=(grow) ;;
+	*) runs=("--seeds ${SEEDS:-60} scripts" "--cuts 8 single" "pairs") ;;
+	esac
+	for part in "${runs[@]}"; do
 		# shellcheck disable=SC2086 # options
 		out=$(timeout 300 "$tmp/csvcrash" --every "${EVERY:-1}" $part 2>&1) || break
 	done
