@@ -28,7 +28,7 @@ third=$(echo n1 n2 n3 | tr ' ' '\n' | grep -vx -e "$hit" -e "$other")
 echo "# $hit coordinates; $other writes at full speed"
 (exec "$LAB" exec "$other" -- fio --name=w --filename="$(lab mnt "$other")/fio" --size=64M --bs=4k --rw=randwrite \
 	--ioengine=psync --direct=1 --verify=crc32c --do_verify=1 --loops=100 --time_based --runtime=15 \
-	--verify_fatal=1 --output="$TMPDIR/fio.out") </dev/null &
+	--verify_fatal=1 --verify_state_save=0 --output="$TMPDIR/fio.out") </dev/null &
 fio=$!
 refused "grow the LUN first" "$third" grow
 

@@ -287,7 +287,7 @@ load_start() {
 	for node in "$@"; do
 		nsenter --net="$DIR/ns/$node" -- fio --name="load-$node" --filename="$DIR/$node/mnt/load.$node" \
 			--size=${DEMO_LOAD_MIB}m --rw=randwrite --bs=64k --direct=1 --ioengine=libaio \
-			--iodepth=4 --rate=6m --verify=crc32c --verify_backlog=64 --verify_fatal=1 \
+			--iodepth=4 --rate=6m --verify=crc32c --verify_backlog=64 --verify_fatal=1 --verify_state_save=0 \
 			--time_based --runtime=1000 --write_lat_log="$DIR/demo/$node" --log_unix_epoch=1 \
 			--output-format=json --output="$DIR/demo/$node.fio" \
 			</dev/null >/dev/null 2>"$DIR/demo/$node.fio.err" 9>&- &
