@@ -668,6 +668,7 @@ void member_init(struct member *m, const struct member_config *cfg)
 	memset(m, 0, sizeof(*m));
 	m->cfg = *cfg;
 	m->agree_ns = m->form_ns = m->join_ns = NEVER;
+	m->quorate_count = cfg->expected_nodes;
 	n = node_get(m, cfg->self.node);
 	n->state = cfg->self;
 }

@@ -72,6 +72,11 @@ struct member_config {
 	const struct trace *trace;
 	uint8_t uuid[16]; /* of the volume */
 	bool standalone; /* no corosync: the view is {self}, quorate, at once */
+	/*
+	 * Of corosync's nodelist; 0: not known. Who starts in half of a cluster has never seen the whole of it, and
+	 * must know all the same that it is a half.
+	 */
+	uint32_t expected_nodes;
 	struct member_state self; /* node, life, name, addr, port; path NONE, role NONE */
 };
 
@@ -127,7 +132,7 @@ struct member {
 	/* private */
 	struct cpg_conf cpg, quorum;
 	bool have_cpg, have_quorum, down, publish;
-	uint32_t quorate_count; /* nodes in the last quorate cluster */
+	uint32_t quorate_count; /* nodes in the last quorate cluster; at first, of the nodelist */
 	uint64_t agree_ns; /* deadline of STATEs; NEVER: none is awaited */
 	uint64_t form_ns; /* deadline of the two rings becoming one; NEVER: they are */
 	uint64_t join_ns; /* when to try to join again; NEVER: joined, or being tried */

@@ -86,6 +86,7 @@ static bool join_cluster(struct daemon *d, char *text, size_t text_bytes)
 	memcpy(n->name, d->cluster.name, sizeof(n->name));
 	snprintf(n->addr, sizeof(n->addr), "%s", d->cfg.addr ? d->cfg.addr : d->cluster.addr);
 	n->port = d->cfg.port;
+	n->expected_nodes = d->cluster.expected_nodes;
 	d->loop.cluster = true;
 	return true;
 }

@@ -31,7 +31,9 @@ static void set_defaults(struct node_config *c)
 static bool make_parts(struct node *n)
 {
 	const struct node_config *cfg = &n->cfg;
-	struct member_config mc = {.trace = n->trace, .standalone = cfg->standalone};
+	struct member_config mc = {.trace = n->trace,
+		.standalone = cfg->standalone,
+		.expected_nodes = cfg->expected_nodes};
 	struct takeover_config tc = {.trace = n->trace,
 		.member = &n->member,
 		.mem = n->mem,

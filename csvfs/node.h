@@ -26,6 +26,7 @@ struct node_config {
 	uint64_t seed;		  /* random: incarnations are drawn from it */
 	uint8_t uuid[16];	  /* of the volume */
 	uint64_t root_ino;
+	uint32_t expected_nodes;  /* of corosync's nodelist */
 	bool standalone;	  /* no cluster: one node that excludes all others */
 	bool reservations;	  /* the LUN has persistent reservations (an image file has a lock) */
 	bool readonly;

@@ -240,8 +240,12 @@ void node_kernel_cancel(struct node *n, uint64_t tag, struct effects *fx)
 		node_reply_err(n, tag, -EINTR, fx);
 		q->tag = 0;
 		if (client_cancel(n->client, q->id)) {
+			struct fs_reply never = {.err = -EINTR};
+
 			list_del(&q->link);
 			node_cache_unasked(n, q);
+			if (q->kind == CQ_LAYOUT)
+				node_file_layout_reply(n, q->ino, NULL, &never, fx);
 			mem_free(n->mem, q, sizeof(*q));
 		}
 		return;

@@ -551,14 +551,30 @@ static void close_send(struct node *n, struct file *f, struct effects *fx)
 	node_ask(n, CQ_CLOSE, 0, rq, fx);
 }
 
-/* The layout goes back when drained and committed; a closing file is closed with it. */
+/*
+ * A process that was killed may have asked for a layout, and the coordinator grant it still. Behind the CLOSE that
+ * would be a layout of a file that is not open: the next coordinator would not hear of it.
+ */
+static bool asks_layout(struct node *n, uint64_t ino)
+{
+	list_for_each_entry (q, &n->creqs, struct creq, link) {
+		if (q->kind == CQ_LAYOUT && q->ino == ino)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The layout goes back when drained and committed; a closing file is closed with it, unless it is still asked for:
+ * then it goes back first, for the answer may wait for that.
+ */
 static void layout_advance(struct node *n, struct file *f, struct effects *fx)
 {
 	struct fs_request *rq = &n->scratch_rq;
 
 	if (f->layout == LAYOUT_COMMITTING && !f->commit_in_flight && nothing_to_commit(f)) {
 		f->layout = LAYOUT_RETURNING;
-		if (f->st == FILE_CLOSING) {
+		if (f->st == FILE_CLOSING && !asks_layout(n, f->ino)) {
 			close_send(n, f, fx);
 			return;
 		}
@@ -697,7 +713,7 @@ void node_file_return_reply(struct node *n, uint64_t ino, struct effects *fx)
 		return;
 	layout_drop(n, f, fx);
 	/* Closed by the last handle while the recall was answered. */
-	if (f->st == FILE_CLOSING)
+	if (f->st == FILE_CLOSING && !asks_layout(n, ino))
 		layout_close_gate(n, f, fx);
 }
 
@@ -736,15 +752,12 @@ void node_file_recall(struct node *n, uint64_t ino, struct effects *fx)
 	node_ask(n, CQ_RETURN, 0, rq, fx);
 }
 
-void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_request *rq,
+static void layout_take(struct node *n, struct file *f, const struct fs_request *rq,
 	const struct fs_reply *rp, struct effects *fx)
 {
-	struct file *f = find(n, ino);
 	struct effect *e;
 	uint64_t start, end;
 
-	if (!f || rp->err)
-		return;
 	if (f->layout == LAYOUT_NONE)
 		f->layout = LAYOUT_KEPT;
 	if (f->layout != LAYOUT_KEPT)
@@ -752,7 +765,7 @@ void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_reques
 	for (uint32_t i = 0; i < rp->extent_count; i++) {
 		if (rp->extents[i].state == EXT_UNWRITTEN &&
 			!range_insert(n, &f->owned, rp->extents[i].off, rp->extents[i].len)) {
-			trace(n->trace, TRACE_ERROR, "no memory for the layout of ino %lx", ino);
+			trace(n->trace, TRACE_ERROR, "no memory for the layout of ino %lx", f->ino);
 			return;
 		}
 	}
@@ -761,12 +774,27 @@ void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_reques
 					 rp->extents[rp->extent_count - 1].len
 			       : rq->off;
 	e = effects_add(fx, FX_LAYOUT_PUT, 0);
-	e->layout.ino = ino;
+	e->layout.ino = f->ino;
 	e->layout.off = start;
 	e->layout.len = end - start;
 	e->layout.size = rp->attr.size;
 	e->layout.extent_count = rp->extent_count;
 	e->layout.extents = rp->extents;
+}
+
+void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_request *rq,
+	const struct fs_reply *rp, struct effects *fx)
+{
+	struct file *f = find(n, ino);
+
+	if (!f)
+		return;
+	if (!rp->err)
+		layout_take(n, f, rq, rp, fx);
+	/* It was waited for: see asks_layout(). */
+	if (f->st == FILE_CLOSING && (f->layout == LAYOUT_KEPT ||
+					     (f->layout == LAYOUT_NONE && !asks_layout(n, ino))))
+		layout_close_gate(n, f, fx);
 }
 
 /*

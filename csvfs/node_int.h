@@ -359,6 +359,11 @@ bool node_server_admits(struct node *n, uint32_t node, uint64_t life);
 struct peer *node_peer(struct node *n, uint32_t node);
 /* node_peers.c */
 struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life);
+/*
+ * Requests of an older life of the node: those that only wait are dropped, nobody hears their answer. True: others
+ * are being executed. The node must not look before they have ended, or what it sees would change behind its back.
+ */
+bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct effects *fx);
 void node_peers_serve(struct node *n, struct peer *p, struct effects *fx);
 void node_peers_reclaim_self(struct node *n, struct effects *fx);
 void node_peers_timers(struct node *n, struct effects *fx);

@@ -202,6 +202,8 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 	if (p->served || !p->reclaimed || !locks_in_force(n, p, fx) || p->blocks ||
 		takeover_state(n->tk) != TK_SERVE || n->now_ns < n->quiet_ns)
 		return;
+	if (node_server_older_asks(n, p->node, p->life, fx))
+		return;
 	/* Rule 7: what it is given from now on is its own, whoever coordinates next. */
 	if (!takeover_given_remove(n->tk, p->node)) {
 		n->again |= takeover_given_to_say(n->tk);

@@ -782,6 +782,25 @@ static void bury_old_vol(struct node *n)
 	}
 }
 
+bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct effects *fx)
+{
+	bool asks = false;
+
+	list_for_each_entry_safe (s, tmp, &n->sreqs, struct sreq, link) {
+		uint64_t ino = s->vr.rq.ino;
+
+		if (s->node != node || s->id.life == life || s->drop)
+			continue;
+		if (s->stage != SREQ_LEASE) {
+			asks = true;
+			continue;
+		}
+		sreq_free(n, s);
+		pump_and_put(n, ino, fx);
+	}
+	return asks;
+}
+
 /* Waiting requests of a handover are asked again at the next coordinator. */
 static void drain_step(struct node *n, struct effects *fx)
 {

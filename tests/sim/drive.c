@@ -664,7 +664,7 @@ static struct trace traces[SIM_NODES_MAX + 1];
 void node_start(struct sim *s, struct snode *n)
 {
 	struct node_config cfg = {.node = n->id, .port = 7660, .reservations = true,
-		.cache_bytes = 8u << 20, .root_ino = s->root_ino,
+		.cache_bytes = 8u << 20, .root_ino = s->root_ino, .expected_nodes = s->plan.nodes,
 		.hold_ns = s->plan.hold_ns};
 	struct dp_config dc = {.mem = &n->dp_mem, .cluster_bytes = SIM_CLUSTER_BYTES,
 		.block_bytes = LUN_BLOCK_BYTES};
@@ -680,8 +680,7 @@ void node_start(struct sim *s, struct snode *n)
 	n->paused_until = 0;
 	n->timer_at = NEVER;
 	n->evictions = 0;
-	n->in_group = true;
-	n->seen_all = false;
+	n->frozen = false;
 	list_init(&n->ops);
 	list_init(&n->inbox);
 	if (!n->region) {
@@ -707,13 +706,18 @@ void node_start(struct sim *s, struct snode *n)
 	}
 	sim_log(s, "node %u starts", n->id);
 	node_feed(s, n, &ev);
-	cluster_change(s);
+	cluster_start(s, n, false);
+	cluster_join(s, n);
 }
 
 static void down(struct sim *s, struct snode *n, bool silently)
 {
 	if (!n->up)
 		return;
+	if (silently)
+		cluster_stop(s, n);
+	else
+		cluster_leave(s, n, n->life_nr);
 	/* What a peer is doing for it ends there, whenever that is. */
 	list_for_each_entry(o, &n->ops, struct sop, link) {
 		if (o->handle && !o->op.handle)
@@ -726,7 +730,6 @@ static void down(struct sim *s, struct snode *n, bool silently)
 	more_node_down(s, n);
 	leases_node_down(s, n);
 	n->up = false;
-	n->in_group = false;
 	n->life_nr++;
 	list_for_each_entry_safe(o, tmp, &n->ops, struct sop, link) {
 		list_del(&o->link);
@@ -753,11 +756,9 @@ void node_kill(struct sim *s, struct snode *n)
 {
 	sim_log(s, "node %u: daemon KILLED", n->id);
 	down(s, n, false);
-	cluster_change(s);
 }
 
 void node_stop(struct sim *s, struct snode *n)
 {
 	down(s, n, false);
-	cluster_change(s);
 }

@@ -2,6 +2,9 @@
 /* faults.c - what goes wrong, drawn from the seed; and the moment when everything heals. */
 #include "tests/sim/sim.h"
 
+/* The side of a cut on which that node is alone. */
+#define ALONE(n) (16 + (n)->id)
+
 /*
  * Each fault draws from a generator of its own, so that one can be left out (--drop) and the others stay what they
  * are.
@@ -62,34 +65,47 @@ static void restore_path(struct sim *s, void *arg)
 
 static void join_sides(struct sim *s, void *arg)
 {
-	for (uint32_t i = 1; i <= s->plan.nodes; i++)
-		s->n[i].side = 0;
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		/* Whose machine stands still comes back when it goes on. */
+		if (!s->n[i].frozen || s->n[i].paused_until <= s->now_ns)
+			s->n[i].side = 0;
+	}
 	sim_log(s, "partition HEALS");
 	cluster_change(s);
 }
 
-static void split(struct sim *s)
+static void token_lost(struct sim *s, void *arg)
+{
+	cluster_change(s);
+}
+
+static bool part(struct sim *s)
 {
 	bool split = false;
 
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
-		s->n[i].side = (uint32_t)fdraw(s, 2);
-		split |= s->n[i].side != s->n[1].side;
+		struct snode *n = &s->n[i];
+		uint32_t side = (uint32_t)fdraw(s, 2);
+
+		if (!n->frozen || n->paused_until <= s->now_ns)
+			n->side = side;
+		split |= n->side != s->n[1].side;
 	}
-	if (!split)
+	return split;
+}
+
+static void split(struct sim *s)
+{
+	if (!part(s))
 		return;
 	s->partitions++;
 	sim_log(s, "PARTITION");
 	/* Whoever is on the smaller side is given up, with what it had not synced. */
 	for (uint32_t i = 1; i <= s->plan.nodes; i++)
 		load_node_evicted(s, &s->n[i]);
-	cluster_change(s);
+	/* Corosync learns of it when the token does not come back. */
+	sim_at(s, s->now_ns + fdraw(s, 1500) * MS, token_lost, NULL);
 	sim_at(s, s->now_ns + 500 * MS + fdraw(s, 12000) * MS, join_sides, NULL);
-}
-
-static void token_lost(struct sim *s, void *arg)
-{
-	cluster_change(s);
 }
 
 static void pause_node(struct sim *s, struct snode *n)
@@ -99,9 +115,10 @@ static void pause_node(struct sim *s, struct snode *n)
 	s->pauses++;
 	sim_log(s, "node %u PAUSED for %lu ms", n->id, t / MS);
 	n->paused_until = n->woke_ns = s->now_ns + t;
+	n->frozen = true;
 	/* Longer than the token: the others go on without it, and it learns of that when it wakes. */
 	if (t > 1500 * MS) {
-		n->side = 7;
+		n->side = ALONE(n);
 		load_node_evicted(s, n);
 		sim_at(s, s->now_ns + 1 * SEC, token_lost, NULL);
 		sim_at(s, n->paused_until, join_sides, NULL);
@@ -132,6 +149,7 @@ static void hang_node(struct sim *s, struct snode *n)
 		n->hangs_until = s->now_ns + t + 30 * SEC;
 	}
 	s->hangs++;
+	n->frozen = false;
 	sim_log(s, "node %u HANGS for %lu ms", n->id, t / MS);
 	n->paused_until = n->woke_ns = s->now_ns + t;
 }
@@ -147,13 +165,7 @@ static void port_join(struct sim *s, void *arg)
 /* Parted and joined within moments: not everybody sees every view. */
 static void flap(struct sim *s)
 {
-	bool split = false;
-
-	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
-		s->n[i].side = (uint32_t)fdraw(s, 2);
-		split |= s->n[i].side != s->n[1].side;
-	}
-	if (!split)
+	if (!part(s))
 		return;
 	s->flaps++;
 	sim_log(s, "the network FLAPS");
@@ -161,6 +173,29 @@ static void flap(struct sim *s)
 		load_node_evicted(s, &s->n[i]);
 	cluster_change(s);
 	sim_at(s, s->now_ns + fdraw(s, 300) * MS, join_sides, NULL);
+}
+
+static void corosync_back(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (n->coro.up)
+		return;
+	sim_log(s, "node %u: corosync is BACK", n->id);
+	cluster_start(s, n, true);
+}
+
+/* Corosync dies under a daemon that lives, and is started again, before the others miss it or later. */
+static void corosync_dies(struct sim *s, struct snode *n)
+{
+	if (!n->up || !n->coro.up)
+		return;
+	s->coro_restarts++;
+	sim_log(s, "node %u: corosync DIES", n->id);
+	load_node_evicted(s, n);
+	cluster_stop(s, n);
+	sim_at(s, s->now_ns + 1 * SEC + fdraw(s, 500) * MS, token_lost, NULL);
+	sim_at(s, s->now_ns + 100 * MS + fdelay(s, 0, 15 * SEC), corosync_back, n);
 }
 
 static void rare_fault(struct sim *s, struct snode *n, uint64_t which)
@@ -316,6 +351,7 @@ static void coordinator_goes(struct sim *s, void *arg)
 		return;
 	if (chance(s, 60)) {
 		s->hangs++;
+		n->frozen = false;
 		n->paused_until = n->woke_ns = s->now_ns + 7 * SEC + draw(s, 8000) * MS;
 		sim_log(s, "node %u HANGS until %lu ms", n->id, n->paused_until / MS);
 	} else if (up_count(s) > 1) {
@@ -334,7 +370,7 @@ static void cut_off(struct sim *s, void *arg)
 		return;
 	s->partitions++;
 	sim_log(s, "node %u is CUT OFF until %lu ms", n->id, back / MS);
-	n->side = 7;
+	n->side = ALONE(n);
 	load_node_evicted(s, n);
 	cluster_change(s);
 	sim_at(s, back, join_sides, NULL);
@@ -362,9 +398,12 @@ static void without_path_cut_off(struct sim *s)
 static void fault(struct sim *s)
 {
 	struct snode *n = any(s);
-	uint64_t which = fdraw(s, 15);
+	uint64_t which = fdraw(s, 16);
 
-	if (which >= 12)
+	if (which == 15) {
+		if (s->plan.coro_restart)
+			corosync_dies(s, n);
+	} else if (which >= 12)
 		small_fault(s, n);
 	else if (which >= 8)
 		rare_fault(s, n, which - 8);
@@ -410,6 +449,7 @@ void faults_heal(struct sim *s)
 		n->side = 0;
 		n->port_cut = false;
 		sim_wake(s, n);
+		corosync_back(s, n);
 		if (!n->up)
 			node_start(s, n);
 		else if (s->plan.ctl)

@@ -125,7 +125,7 @@ static bool cut_off(const struct sim *s, const struct snode *n)
 		const struct snode *o = &s->n[i];
 
 		if (o->up && node_epoch(o->core) > node_epoch(n->core))
-			return o->side != n->side;
+			return !cluster_together(o, n);
 	}
 	return false;
 }

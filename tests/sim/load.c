@@ -449,6 +449,9 @@ static void looked_up(struct sim *s, void *arg, const struct fs_reply *rp)
 			finished(c);
 		return;
 	}
+	if (s->verbose)
+		sim_log(s, "   %s client %u: '%s' is %lx", c->n->name, c->nr, c->name->text,
+			there ? rp->attr.ino : 0);
 	if (c->name->is == UNSURE && !c->name->busy && c->name == c->name2) {
 		/* Our own, after our node died: now we know. */
 		c->name->is = there ? PRESENT : ABSENT;
@@ -479,6 +482,8 @@ static void change_name(struct client *c)
 	}
 	x->busy = true;
 	x->version++;
+	if (c->s->verbose)
+		sim_log(c->s, "   %s client %u: changes '%s'", c->n->name, c->nr, x->text);
 	if (x->is == ABSENT) {
 		new_rq(c, FS_MKNOD, "create");
 		c->rq.mode = S_IFREG | 0644;

@@ -289,6 +289,7 @@ static void draw_plan(struct sim *s)
 	p->hold_ns = chance(s, 8) && !(forbidden & 262144) ? SEC + draw(s, 10) * SEC : 0;
 	p->forgets = chance(s, 50);
 	p->reset_tells_all = chance(s, 50);
+	p->coro_restart = chance(s, 25) && !(forbidden & 524288);
 	/* Who asks for a lock and is told EIO does not know what it holds. */
 	if (p->hold_ns)
 		p->lockers = 0;
@@ -306,7 +307,7 @@ static void draw_plan(struct sim *s)
 	if (!p->only_harmless && !p->only_hangs)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes =
-		p->san_loss = p->flap = p->ctl = p->tight = false;
+		p->san_loss = p->flap = p->coro_restart = p->ctl = p->tight = false;
 	p->hostile &= p->only_harmless;
 	p->slow_net &= p->only_harmless;
 	p->hold_ns = 0;
@@ -452,6 +453,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	totals->port_cuts += s->port_cuts;
 	totals->slow_luns += s->slow_luns;
 	totals->flaps += s->flaps;
+	totals->coro_restarts += s->coro_restarts;
 	totals->controls += s->controls;
 	totals->spoilt += s->spoilt;
 	totals->looks += s->looks;
@@ -532,6 +534,7 @@ static void add_up(struct sim *t, const struct share *sh, uint64_t *done, uint64
 	t->port_cuts += sh->totals.port_cuts;
 	t->slow_luns += sh->totals.slow_luns;
 	t->flaps += sh->totals.flaps;
+	t->coro_restarts += sh->totals.coro_restarts;
 	t->controls += sh->totals.controls;
 	t->spoilt += sh->totals.spoilt;
 	t->looks += sh->totals.looks;
@@ -641,12 +644,13 @@ int main(int argc, char **argv)
 	sec = (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9;
 	printf("%lu seeds, %lu failed, %.1f s (%.0f a second); %lu virtual hours, %lu operations, "
 	       "%lu of data; %u crashes, %u paths lost, %u partitions, %u pauses, %u moves, "
-	       "%u SAN power losses, %u hangs (stall %.1f s), %u ports cut, %u slow LUNs, %u flaps, %u spoilt frames, "
+	       "%u SAN power losses, %u hangs (stall %.1f s), %u ports cut, %u slow LUNs, %u flaps, "
+	       "%u corosync restarts, %u spoilt frames, "
 	       "%u csvctl, %lu looks at names and owners (%u excused)\n", done, failed, sec, (double)done / sec,
 		totals->now_ns / SEC / 3600, totals->ops_done, totals->data_ops, totals->crashes,
 		totals->path_losses, totals->partitions, totals->pauses, totals->moves,
 		totals->san_losses, totals->hangs, (double)totals->stall_ns / 1e9, totals->port_cuts,
-		totals->slow_luns, totals->flaps, totals->spoilt, totals->controls, totals->looks,
+		totals->slow_luns, totals->flaps, totals->coro_restarts, totals->spoilt, totals->controls, totals->looks,
 		totals->old_looks);
 	return failed != 0;
 }

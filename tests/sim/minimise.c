@@ -47,6 +47,7 @@ static const struct plan_field fields[] = {
 	F(port_cut, FLAG, 0),
 	F(slow_lun, FLAG, 0),
 	F(flap, FLAG, 0),
+	F(coro_restart, FLAG, 0),
 	F(forgets, FLAG, 0),
 	F(reset_tells_all, FLAG, 0),
 	F(hostile, FLAG, 0),

@@ -52,7 +52,7 @@ struct sim_plan {
 	bool write_cache;	/* the LUN has a volatile cache */
 	bool abort_supported;	/* PREEMPT AND ABORT */
 	bool crash, daemon_kill, pause, path_loss, partition, move, late_writes, san_loss, net_break;
-	bool hang, port_cut, slow_lun, flap;
+	bool hang, port_cut, slow_lun, flap, coro_restart;
 	/*
 	 * Runs in which only some faults happen, so that more can be demanded. Harmless: the port cut, a
 	 * slow LUN, broken connections: nobody loses the epoch. Hangs: of the coordinator, one at a time:
@@ -123,6 +123,20 @@ struct sim_conn {
 	uint64_t last_a, last_b; /* time of the last delivery in each direction: order is kept */
 };
 
+/* The node's corosync. It lives on when our daemon dies, and dies while it lives. */
+struct sim_coro {
+	bool up;
+	bool alone;    /* just started: it has not found the others yet */
+	bool seen_all; /* since it started: two_node's wait_for_all */
+	bool flushing;
+	uint32_t life;	/* counts lives */
+	uint32_t ring;	/* members, a bit each */
+	uint32_t ring_node;
+	uint64_t ring_seq;
+	uint64_t member;  /* life of our daemon that is in the group; 0: none */
+	struct list sent; /* what has not been ordered yet */
+};
+
 struct snode {
 	struct sim *s;
 	uint32_t id;
@@ -151,9 +165,9 @@ struct snode {
 	struct list inbox;    /* events, in order */
 	bool busy;
 	/* cluster */
-	bool in_group;
+	struct sim_coro coro;
 	uint64_t last_conf[2];
-	bool seen_all;
+	bool frozen; /* a pause is of the whole machine, corosync with it */
 	uint32_t evictions;
 	uint32_t side;	      /* partition it is in */
 };
@@ -189,7 +203,7 @@ struct sim {
 	uint8_t uuid[16];
 	uint64_t root_ino;
 	uint32_t crashes, path_losses, partitions, pauses, moves, san_losses;
-	uint32_t hangs, port_cuts, slow_luns, flaps;
+	uint32_t hangs, port_cuts, slow_luns, flaps, coro_restarts;
 	uint64_t looks;
 	uint32_t old_looks; /* of nodes that were cut off: leases.c */
 	uint64_t ops_done, data_ops, takeovers;
@@ -246,9 +260,16 @@ uint64_t lun_key(const struct sim *s, uint32_t node);
 bool lun_idle_of(struct sim *s, uint32_t node);
 
 /* cluster.c */
+/* Who reaches whom has changed: new rings are formed where it matters. */
 void cluster_change(struct sim *s);
+/* Corosync starts; alone: in a ring of itself at first. It dies (the others lose the token later). */
+void cluster_start(struct sim *s, struct snode *n, bool alone);
+void cluster_stop(struct sim *s, struct snode *n);
 void cluster_send(struct sim *s, struct snode *n, const void *bytes, uint32_t len);
 void cluster_join(struct sim *s, struct snode *n);
+void cluster_leave(struct sim *s, struct snode *n, uint64_t life_nr);
+/* Do they reach each other, and know it? */
+bool cluster_together(const struct snode *a, const struct snode *b);
 
 /* net.c */
 void net_connect(struct sim *s, struct snode *n, const struct effect *e);

@@ -42,14 +42,21 @@ static bool said(const char *text)
 	return yes;
 }
 
-static void init(uint32_t node, uint64_t life)
+static void start(uint32_t node, uint64_t life, uint32_t expected_nodes)
 {
-	struct member_config cfg = {.trace = node == 1 ? &told : &silent, .uuid = {9}};
+	struct member_config cfg = {.trace = node == 1 ? &told : &silent,
+		.uuid = {9},
+		.expected_nodes = expected_nodes};
 
 	cfg.self = (struct member_state){.node = node, .life = life, .port = 1};
 	snprintf(cfg.self.name, sizeof(cfg.self.name), "n%u", node);
 	snprintf(cfg.self.addr, sizeof(cfg.self.addr), "10.0.0.%u", node);
 	member_init(&m[node], &cfg);
+}
+
+static void init(uint32_t node, uint64_t life)
+{
+	start(node, life, NODES);
 }
 
 static int begin(void **state)
@@ -275,6 +282,12 @@ static void half_of_the_last_cluster_is_marked(void **state)
 	cpg(1, 6, N(1) | N(2));
 	quorum(1, 6, N(1) | N(2), true);
 	assert_false(member_view(&m[1])->halved);
+	/* Started in one half, it has never seen the other. */
+	begin(NULL);
+	start(1, 101, 2);
+	cpg(1, 6, N(1));
+	quorum(1, 6, N(1), true);
+	assert_true(member_view(&m[1])->halved);
 	begin(NULL);
 	view_all(5, N(1) | N(2));
 	cpg(1, 5, N(1)); /* a daemon ended; the cluster is whole */
