@@ -175,7 +175,13 @@ static int execute(struct vol *v, struct vol_req *r)
 		int32_t was = r->reply.err;
 
 		err = v->cfg.ops->replied(t, r);
-		return err ? err : was;
+		/*
+		 * open(O_TMPFILE): nobody has heard of the file, and without a name nobody has seen it. It may have been
+		 * freed, as of a node that was given up; then it is made anew, and nothing was done twice.
+		 */
+		if (err != -ESTALE || r->rq.op != FS_CREATE || !(r->rq.valid & FS_NO_NAME))
+			return err ? err : was;
+		reply_reset(&r->reply);
 	}
 	err = may_show(v, r, v->cfg.ops->execute(t, r));
 	if (!err)

@@ -302,6 +302,33 @@ static void hundred_thousand_files_in_one_directory(void **state)
 	engine_end();
 }
 
+/* Its answer was lost, its node given up, and it was freed: the request comes again. */
+static void nameless_file_nobody_heard_of_is_made_anew(void **state)
+{
+	uint64_t root = engine_mkfs(64ull << 20, 4ull << 20), seq, first;
+	struct check_report rep;
+
+	rq(FS_CREATE, root, "-")->mode = S_IFREG | 0600;
+	run.r.rq.valid = FS_NO_NAME;
+	seq = engine.seq;
+	assert_int_equal(run_request(), 0);
+	first = run.r.reply.attr.ino;
+	/* Heard of, and still there: answered, not executed. */
+	engine.seq = seq;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(run.r.reply.attr.ino, first);
+	rq(FS_FREE_ORPHAN, 0, NULL);
+	assert_int_equal(run_request(), 0);
+	rq(FS_CREATE, root, "-")->mode = S_IFREG | 0600;
+	run.r.rq.valid = FS_NO_NAME;
+	engine.seq = seq;
+	assert_int_equal(run_request(), 0);
+	run_set_open(run.r.reply.attr.ino, true);
+	engine_check(&rep);
+	assert_int_equal(rep.orphans, 1);
+	engine_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -310,6 +337,7 @@ int main(void)
 		cmocka_unit_test(volume_can_be_filled_and_emptied_any_number_of_times),
 		cmocka_unit_test(space_of_what_was_deleted_is_there_for_the_next_request),
 		cmocka_unit_test(many_extents_are_freed_in_the_background_through_crashes),
+		cmocka_unit_test(nameless_file_nobody_heard_of_is_made_anew),
 		cmocka_unit_test(hundred_thousand_files_in_one_directory),
 	};
 
