@@ -16,7 +16,7 @@
 #define IMAGE_BYTES (128u << 10) /* more than the largest request and the clusters at both ends */
 #define TAG_DATA (1ull << 63)
 #define TAG_CLIENT (1ull << 62)
-#define CHECK_EVERY 4
+#define CHECK_EVERY 16
 
 /* ------------------------------------------------------------------ file data handles */
 
@@ -159,7 +159,7 @@ static void after_dp(struct sim *s, struct snode *n)
 	post_events(s, n);
 	if (!n->up)
 		return;
-	if (s->steps % 8 == 0)
+	if (s->verbose || s->steps % (4 * CHECK_EVERY) == 0)
 		dp_check(n->dp);
 	d = dp_deadline(n->dp);
 	sim_at_node(s, n, d == NEVER || d <= s->now_ns ? s->now_ns + 1000 : d, dp_timer, n);
