@@ -187,6 +187,7 @@ void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct ef
 	}
 	p->incarnation = 0;
 	p->tag = 0;
+	p->proven_ns = 0;
 	p->settle_until_ns = p->look_ns = NEVER;
 	move(p, PST_CLOSING);
 	effects_add(fx, FX_PATH_CLOSE, 0);
@@ -204,6 +205,12 @@ bool io_path_look(struct io_path *p, uint32_t *since)
 	else
 		p->look_ns = 0;
 	return true;
+}
+
+void io_path_look_by(struct io_path *p, uint64_t by_ns)
+{
+	if (p->st == PST_UP && p->reservations && !p->tag && by_ns < p->look_ns)
+		p->look_ns = by_ns;
 }
 
 void io_path_announced(struct io_path *p, uint64_t now_ns, struct effects *fx)
@@ -303,6 +310,7 @@ static void on_look(struct io_path *p, const struct event *ev, struct effects *f
 	for (uint32_t i = 0; i < ev->lun.key_count; i++) {
 		if (ev->lun.keys[i] == ours) {
 			p->looks++;
+			p->proven_ns = p->look_sent_ns;
 			return;
 		}
 	}
@@ -389,6 +397,7 @@ void io_path_step(struct io_path *p, uint64_t now_ns, struct effects *fx)
 	}
 	if (p->st == PST_UP && now_ns >= p->look_ns) {
 		p->look_ns = NEVER;
+		p->look_sent_ns = now_ns;
 		send(p, fx);
 	}
 	if (now_ns < p->retry_at_ns)

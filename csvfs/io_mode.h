@@ -63,6 +63,8 @@ struct io_path {
 	uint32_t looks;	  /* how often our registration was seen to be there, while UP */
 	bool look_again; /* somebody waits for one that begins after the present one */
 	uint64_t look_ns; /* when the registrations are looked at again */
+	uint64_t look_sent_ns; /* when the present look began */
+	uint64_t proven_ns; /* when the newest look began that showed our registration; 0: none did, in this login */
 	uint64_t first_loss_ns, lost_ns;
 	uint32_t losses; /* that count for how long it settles */
 	uint32_t lost_count, retries;
@@ -91,6 +93,9 @@ void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct ef
  * to be known now.
  */
 bool io_path_look(struct io_path *p, uint32_t *since);
+
+/* A look begins by then at the latest; nothing while one is under way. */
+void io_path_look_by(struct io_path *p, uint64_t by_ns);
 
 /*
  * No node has a path now: it is the SAN that is away, not this path that comes and goes. The loss does not

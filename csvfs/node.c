@@ -21,7 +21,7 @@ static uint64_t or_default(uint64_t v, uint64_t d)
 
 static void set_defaults(struct node_config *c)
 {
-	c->lease_ns = or_default(c->lease_ns, 20 * NS_PER_SEC);
+	c->lease_ns = or_default(c->lease_ns, NODE_LEASE_NS);
 	c->commit_ns = or_default(c->commit_ns, 3 * NS_PER_SEC);
 	c->recall_ns = or_default(c->recall_ns, 10 * NS_PER_SEC);
 	c->reclaim_ns = or_default(c->reclaim_ns, 3 * NS_PER_SEC);
@@ -330,10 +330,28 @@ static void follow(struct node *n, struct effects *fx)
 	if (n->coord && n->coord->state == SESSION_UP && n->coord->heard_ns > n->coord_heard_ns)
 		n->coord_heard_ns = n->coord->heard_ns;
 	takeover_unheard(n->tk, n->coord ? n->coord_heard_ns : NEVER);
-	if (n->coord && session_lease_ns(n->coord) &&
-		session_lease_ns(n->coord) + n->cfg.lease_ns > n->lease_ns &&
-		n->reclaim == RECLAIM_SERVED)
-		n->lease_ns = session_lease_ns(n->coord) + n->cfg.lease_ns;
+}
+
+/*
+ * Our rights last until lease_ns after the last proof that nobody had been given them: a PING of ours that the
+ * coordinator answered while it served us, a beat of our claim that the LUN took, or a look at the LUN that
+ * showed the registration which our coordinator knows. Each counts from when it was sent. Who gives our rights away has
+ * fenced us first and waits for longer than that (node_peers_departed). The LUN is asked when no word has come.
+ */
+static void lease_step(struct node *n)
+{
+	bool mine = takeover_mine(n->tk), served = n->coord && n->reclaim == RECLAIM_SERVED;
+	uint64_t word = mine ? takeover_beat_ns(n->tk) : served ? session_lease_ns(n->coord) : 0;
+	uint64_t looked = n->path.proven_ns, due = looked + n->cfg.lease_ns / 4;
+	uint64_t proof = word;
+
+	if (n->seen_incarnation == n->path.incarnation && looked > proof)
+		proof = looked;
+	if (proof && proof + n->cfg.lease_ns > n->lease_ns)
+		n->lease_ns = proof + n->cfg.lease_ns;
+	if (word && word + n->cfg.lease_ns / 8 * 5 > due)
+		due = word + n->cfg.lease_ns / 8 * 5;
+	io_path_look_by(&n->path, due);
 }
 
 /* ------------------------------------------------------------------ path and membership */
@@ -431,15 +449,6 @@ uint64_t node_lun(
 	*e = effects_add(fx, FX_LUN, tag);
 	(*e)->lun.op = op;
 	return tag;
-}
-
-/* The coordinator's own right to do I/O comes from its claim: each beat that the LUN took renews it. */
-static void own_lease(struct node *n)
-{
-	uint64_t beat = takeover_beat_ns(n->tk);
-
-	if (beat && takeover_mine(n->tk) && beat + n->cfg.lease_ns > n->lease_ns)
-		n->lease_ns = beat + n->cfg.lease_ns;
 }
 
 static void on_lun_done(struct node *n, const struct event *ev, struct effects *fx)
@@ -578,8 +587,8 @@ static void advance(struct node *n, struct effects *fx)
 	/* A state that takeover reached just now may want something of the path at once. */
 	path_step(n, fx);
 	sessions_set_epoch(n->sessions, takeover_epoch(n->tk));
-	own_lease(n);
 	follow(n, fx);
+	lease_step(n);
 	sessions_step(n->sessions, n->now_ns, fx);
 	node_session_notes(n, fx);
 	node_server_step(n, fx);

@@ -17,6 +17,9 @@
 
 struct node;
 
+/* A node uses its rights for so long after the last proof that nobody else was given them ("lease" in PROTOCOL.md). */
+#define NODE_LEASE_NS (2 * NS_PER_SEC)
+
 struct node_config {
 	uint32_t node;		  /* corosync node id; 1 when standalone */
 	char name[NODE_NAME_MAX]; /* node name; host name when standalone */
@@ -33,7 +36,7 @@ struct node_config {
 	uint64_t cache_bytes;	  /* block cache of the metadata engine */
 
 	/* Times, ns. 0: the default in brackets. */
-	uint64_t lease_ns;	  /* right to do I/O without word from the coordinator [20 s] */
+	uint64_t lease_ns;	  /* right to do I/O after the last proof that nobody gave us up [2 s] */
 	uint64_t commit_ns;	  /* first writes are committed at the latest after this [3 s] */
 	uint64_t recall_ns;	  /* a layout not given back in this time: its holder is fenced [10 s] */
 	uint64_t reclaim_ns;	  /* a member silent for this long after a takeover is fenced [3 s] */

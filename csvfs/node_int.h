@@ -109,7 +109,8 @@ struct peer {
 	bool reclaim_new; /* the next RECLAIM is the first: what we knew before is void */
 	bool older; /* an older life of the node may hold locks here, until it is fenced */
 	bool locks_due; /* what it reclaimed of locks is not in force yet */
-	uint64_t evicted_ns; /* fenced for silence; its lease is over at this time; 0: no */
+	uint64_t evicted_ns; /* given up; it uses nothing of ours any more from then on; 0: no */
+	bool clean; /* ... and it was using nothing by then */
 	bool evicting; /* fence is under way */
 	uint32_t blocks; /* block I/Os in flight in its name */
 };

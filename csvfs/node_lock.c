@@ -8,9 +8,8 @@
  *  2. A request that has to wait waits in the table, in order of arrival; no thread waits for it. It goes with
  *     its session: the node asks again in the next one.
  *  3. Answers leave in the order of execution, so a node can tell what came first (node_held.c).
- *  4. The locks of a node that is gone, or was given up, end when it is fenced and nothing that is done here
- *     on its behalf is in flight. Unlike its layouts they do not wait for the end of its lease: what it
- *     can still do is read.
+ *  4. The locks of a node that is gone, or was given up, end like its layouts: when it is fenced, nothing that is done
+ *     here on its behalf is in flight, and its lease is over: it reads nothing under them any more.
  */
 #include <errno.h>
 #include <string.h>

@@ -299,7 +299,15 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 	n->again = true;
 }
 
-/* Rule 5. */
+/*
+ * Rule 5. What proves to a node that its rights are its own began before it was fenced; it uses them until lease_ns
+ * after that. One tenth more, for clocks of different speed.
+ */
+static uint64_t lease_over_ns(const struct node *n)
+{
+	return n->cfg.lease_ns + n->cfg.lease_ns / 10;
+}
+
 static void evict(struct node *n, struct peer *p, struct effects *fx)
 {
 	struct session *s = session_from(n->sessions, p->node);
@@ -309,7 +317,8 @@ static void evict(struct node *n, struct peer *p, struct effects *fx)
 	trace(n->trace, TRACE_ERROR, "node %u did not answer a recall in %lu s -> fence it",
 		p->node, n->cfg.recall_ns / NS_PER_SEC);
 	p->evicting = true;
-	p->evicted_ns = n->now_ns + n->cfg.lease_ns + NS_PER_SEC;
+	p->evicted_ns = n->now_ns + lease_over_ns(n);
+	p->clean = false;
 	p->served = p->reclaimed = p->entitled = false;
 	node_lock_forget_waiters(n, p->node);
 	takeover_fence_node(n->tk, p->node, "it did not answer a recall");
@@ -362,14 +371,14 @@ void node_peers_awake(struct node *n, struct effects *fx)
 
 /*
  * Nothing that it began can end any more. Of another life of its node: this one is gone, but for what is on
- * the fence list from that very step on. Of the same: without a path it reads nothing. That it has been
- * fenced (before we saw it leave) says nothing of its reads.
+ * the fence list from that very step on. Of the same: it has said so. Without a path it reads no data, but it may
+ * know what reads as zero. That it has been fenced (before we saw it leave) says nothing of its reads.
  */
 static bool left_cleanly(const struct node *n, const struct peer *p, const struct member_node *m)
 {
 	if (!m || m->state.life != p->life)
 		return !member_victim_pending(&n->member, p->node);
-	return m->state.path == MPATH_CLEAN || m->state.path == MPATH_NONE;
+	return m->state.path == MPATH_CLEAN;
 }
 
 /*
@@ -403,18 +412,20 @@ void node_peers_departed(struct node *n, struct effects *fx)
 			continue;
 		m = member_find(&n->member, p->node);
 		from = session_from(n->sessions, p->node);
-		if (p->evicting && !member_victim_pending(&n->member, p->node))
+		if (p->evicting && !member_victim_pending(&n->member, p->node)) {
 			p->evicting = false;
+			if (!p->clean)
+				p->evicted_ns = n->now_ns + lease_over_ns(n);
+		}
 		if (m && m->member && m->state.life == p->life && !p->evicted_ns)
 			continue;
 		if (!p->evicted_ns) {
-			bool clean = left_cleanly(n, p, m);
-
+			p->clean = left_cleanly(n, p, m);
 			p->served = p->reclaimed = p->entitled = false;
 			/* Here: its place may be another's before its session is seen to end. */
 			node_lock_forget_waiters(n, p->node);
 			p->evicting = true;
-			p->evicted_ns = n->now_ns + (clean ? 0 : n->cfg.lease_ns + NS_PER_SEC);
+			p->evicted_ns = n->now_ns + (p->clean ? 0 : lease_over_ns(n));
 			/*
 			 * It may not have seen that it left, and believe itself served: it starts over in
 			 * a new session, and is served when it is a member again.
@@ -425,7 +436,7 @@ void node_peers_departed(struct node *n, struct effects *fx)
 		}
 		if (p->evicting || member_victim_pending(&n->member, p->node) || p->blocks)
 			continue;
-		if (!n->locks.node_count[i] && n->now_ns < p->evicted_ns)
+		if (n->now_ns < p->evicted_ns)
 			continue;
 		/* Rule 7: what is another's from now on, whoever coordinates next will know. */
 		if (!takeover_given_add(n->tk, p->node, p->life)) {
@@ -438,7 +449,7 @@ void node_peers_departed(struct node *n, struct effects *fx)
 				n->locks.node_count[i], p->node);
 			node_lock_drop(n, i);
 		}
-		if (n->now_ns < p->evicted_ns || n->cache_leases.over_ns[i])
+		if (n->cache_leases.over_ns[i])
 			continue;
 		forget(n, p, m && m->member && m->state.life == p->life);
 	}

@@ -78,7 +78,7 @@ static void conf_send(struct sim *s, struct snode *n, enum ev_type type, uint64_
 		conf->quorate = s->plan.two_node ? n->coro.seen_all
 						 : 2 * conf->member_count > s->plan.nodes;
 	/* Of one kind they come in order. */
-	at = s->now_ns + delay;
+	at = (s->now_ns > n->late_until ? s->now_ns : n->late_until) + delay;
 	if (at < n->last_conf[type == EV_QUORUM])
 		at = n->last_conf[type == EV_QUORUM];
 	n->last_conf[type == EV_QUORUM] = at;

@@ -394,6 +394,23 @@ static void without_path_cut_off(struct sim *s)
 	sim_at(s, s->now_ns + 5 * SEC + draw(s, 2000) * MS, cut_off, n);
 }
 
+/* The coordinator and all others go on without it, and it believes for a while that nothing has happened. */
+static void cut_off_unaware(struct sim *s)
+{
+	struct snode *n = any(s);
+
+	if (node_coordinates(n->core))
+		return;
+	s->partitions++;
+	n->side = 7;
+	/* A view is a hint: the two sides of a cut need not learn of it at the same moment. */
+	n->late_until = s->now_ns + 2 * SEC + fdraw(s, 8000) * MS;
+	sim_log(s, "node %u is CUT OFF, and learns of it after %lu ms", n->id, n->late_until / MS);
+	load_node_evicted(s, n);
+	cluster_change(s);
+	sim_at(s, s->now_ns + 3 * SEC + fdraw(s, 9000) * MS, join_sides, NULL);
+}
+
 /* One fault, of a kind that this seed has. */
 static void fault(struct sim *s)
 {
@@ -424,12 +441,14 @@ static void next_fault(struct sim *s, void *arg)
 	seed_fault(s);
 	if (!fault_dropped(s->faults) && s->plan.given_up)
 		without_path_cut_off(s);
+	else if (!fault_dropped(s->faults) && s->plan.cut_off)
+		cut_off_unaware(s);
 	else if (!fault_dropped(s->faults))
 		fault(s);
 	s->faults++;
 	seed_fault(s);
-	sim_at(s, s->now_ns + (s->plan.given_up ? 20 * SEC : 80 * MS + fdelay(s, 0, 8 * SEC)), next_fault,
-		NULL);
+	sim_at(s, s->now_ns + (s->plan.given_up || s->plan.cut_off ? 15 * SEC : 80 * MS + fdelay(s, 0, 8 * SEC)),
+		next_fault, NULL);
 }
 
 void faults_start(struct sim *s)
@@ -447,6 +466,7 @@ void faults_heal(struct sim *s)
 
 		lun_restore(s, n);
 		n->side = 0;
+		n->late_until = 0;
 		n->port_cut = false;
 		sim_wake(s, n);
 		corosync_back(s, n);

@@ -726,7 +726,7 @@ static void next_op(struct sim *s, void *arg)
 		c->idle = true;
 		return;
 	}
-	if (s->plan.zeroing && chance(s, 3)) {
+	if (s->plan.zeroing && chance(s, s->plan.cut_off ? 15 : 3)) {
 		zero_one(c);
 		return;
 	}

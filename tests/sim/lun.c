@@ -126,6 +126,8 @@ static void deliver(struct sim *s, void *arg)
 
 static void answer(struct sim *s, struct lun_cmd_state *c, enum lun_status st)
 {
+	uint64_t late = 0;
+
 	c->status = st;
 	if (c->mute) {
 		/* Who sent it learns with the end of the session that it does not know. */
@@ -133,8 +135,11 @@ static void answer(struct sim *s, struct lun_cmd_state *c, enum lun_status st)
 		return;
 	}
 	c->done = c->told = true;
+	/* The answer of a node's look at its registration may be long on its way, while its data goes on. */
+	if (s->plan.cut_off && c->cmd.op == LUN_PR_READ_KEYS && s->n[c->nexus->node].late_until > s->now_ns)
+		late = draw(s, 5 * SEC);
 	/* Queued for nobody: deliver() looks whether the life still lives. */
-	later(s, c, sim_delay(s, 20 * 1000, 2 * MS), deliver);
+	later(s, c, late + sim_delay(s, 20 * 1000, 2 * MS), deliver);
 }
 
 /* ------------------------------------------------------------------ carrying out */

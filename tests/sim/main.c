@@ -34,7 +34,7 @@ struct share {
 	struct sim totals;
 };
 
-static bool given_up; /* --given-up */
+static bool given_up, cut_off; /* --given-up, --cut-off */
 static struct sim *current;
 static struct share *shares, *my_share;
 static uint32_t share_count;
@@ -60,7 +60,7 @@ void csv_assert_fail(const char *expr, const char *file, int line)
 	if (current)
 		fprintf(stderr, "FAILED seed %lu at %lu us: replay with: csvsim --seed %lu -v%s\n",
 			current->seed, current->now_ns / 1000, current->seed,
-			given_up ? " --given-up" : "");
+			given_up ? " --given-up" : cut_off ? " --cut-off" : "");
 	abort();
 }
 
@@ -253,6 +253,30 @@ static void fsck(struct sim *s, const char *when)
 static uint64_t dump_at_ns; /* --dump-at: what everybody waits for then */
 static uint32_t forbidden; /* bits of faults that the command line excludes */
 
+/* --given-up, --cut-off: one thing in each seed, as often as it can be. */
+static void directed(struct sim_plan *p)
+{
+	if (given_up) {
+		p->given_up = true;
+		p->only_harmless = p->only_hangs = false;
+		p->lockers = 2;
+		p->hold_ns = 0;
+		p->safety_ns = 70 * SEC;
+	}
+	if (cut_off) {
+		p->cut_off = p->zeroing = true;
+		p->only_harmless = p->only_hangs = p->tight = false;
+		p->lockers = p->clients = 2;
+		p->files = 2;
+		p->watchers = 0;
+		p->porters = p->hostile = p->slow_net = false;
+		p->nodes = 3;
+		p->two_node = false;
+		p->hold_ns = 0;
+		p->safety_ns = 60 * SEC;
+	}
+}
+
 static void draw_plan(struct sim *s)
 {
 	struct sim_plan *p = &s->plan;
@@ -297,13 +321,7 @@ static void draw_plan(struct sim *s)
 	p->watchers = p->hold_ns || p->tight ? 0 : (uint32_t)draw(s, 3);
 	p->only_harmless = chance(s, 6);
 	p->only_hangs = !p->only_harmless && chance(s, 6) && p->hang;
-	if (given_up) {
-		p->given_up = true;
-		p->only_harmless = p->only_hangs = false;
-		p->lockers = 2;
-		p->hold_ns = 0;
-		p->safety_ns = 70 * SEC;
-	}
+	directed(p);
 	if (!p->only_harmless && !p->only_hangs)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes =
@@ -316,10 +334,15 @@ static void draw_plan(struct sim *s)
 	p->safety_ns += 60 * SEC;
 }
 
+/* A run takes up to a million. */
+#define STEPS_MAX 20000000
+
 static void run_until(struct sim *s, uint64_t t)
 {
-	while (!s->failed && s->heap_count && s->heap[0].at_ns <= t && sim_run_one(s))
+	while (!s->failed && s->heap_count && s->heap[0].at_ns <= t && s->steps <= STEPS_MAX && sim_run_one(s))
 		;
+	if (s->steps > STEPS_MAX)
+		sim_fail(s, "a run without end: %lu steps", s->steps);
 	if (s->now_ns < t)
 		s->now_ns = t;
 }
@@ -434,7 +457,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	*hash = s->hash;
 	if (!ok)
 		fprintf(stderr, "FAILED seed %lu: %s\n   replay with: csvsim --seed %lu -v%s\n", seed,
-			s->why, seed, given_up ? " --given-up" : "");
+			s->why, seed, given_up ? " --given-up" : cut_off ? " --cut-off" : "");
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++) {
 		totals->n[i].region = s->n[i].region;
 		totals->n[i].dp_region = s->n[i].dp_region;
@@ -547,7 +570,7 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: csvsim [--seeds N] [--from SEED] [--seed SEED] [-v] [--twice PERCENT]"
 			" [--keep-going] [--jobs N]\n"
-			"  [--no-faults MASK] [--given-up] [--dump-at SECONDS]\n"
+			"  [--no-faults MASK] [--given-up] [--cut-off] [--dump-at SECONDS]\n"
 			"  [--set FIELD=VALUE,...] [--drop FAULT[-FAULT],...]\n"
 			"  --seed SEED --minimise\n");
 	return 2;
@@ -596,6 +619,8 @@ static bool options(struct options *o, int argc, char **argv)
 			o->keep = true;
 		else if (!strcmp(argv[i], "--given-up"))
 			given_up = true;
+		else if (!strcmp(argv[i], "--cut-off"))
+			cut_off = true;
 		else if (i + 1 == argc || !option(o, argv[i], argv[i + 1]))
 			return false;
 		else

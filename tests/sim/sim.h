@@ -60,6 +60,7 @@ struct sim_plan {
 	 */
 	bool only_harmless, only_hangs;
 	bool given_up; /* csvsim --given-up: those three faults at once, and no others */
+	bool cut_off; /* csvsim --cut-off: one node after the other is cut off and learns of it late; no other faults */
 	uint64_t safety_ns;
 	uint32_t clients;	/* per node */
 	uint32_t files, names;
@@ -170,6 +171,7 @@ struct snode {
 	bool frozen; /* a pause is of the whole machine, corosync with it */
 	uint32_t evictions;
 	uint32_t side;	      /* partition it is in */
+	uint64_t late_until;  /* its corosync tells it nothing new before */
 };
 
 struct sim {
