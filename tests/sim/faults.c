@@ -252,10 +252,27 @@ static void control_ends(struct sim *s, void *arg)
 	sim_free(k);
 }
 
+/* What an administrator asks for, and need not get. */
+static void administer(struct sim *s, struct snode *n, bool scrub)
+{
+	static const char *const what[] = {"start", "start", "status", "stop"};
+	struct event ev = {.type = EV_CTL, .ctl.op = scrub ? CTL_SCRUB : CTL_GROW};
+
+	s->controls++;
+	if (scrub) {
+		trace_format(ev.ctl.name, sizeof(ev.ctl.name), "%s", what[fdraw(s, 4)]);
+	} else {
+		ev.ctl.on = fchance(s, 50);
+		ev.ctl.bytes = fdraw(s, 3) * SIM_CLUSTER_BYTES * (1 + fdraw(s, 3000));
+	}
+	sim_log(s, "node %u: csvctl %s %s%lu", n->id, scrub ? "scrub" : "grow", ev.ctl.name, ev.ctl.bytes);
+	node_feed(s, n, &ev);
+}
+
 /* Administrators, and a slow peer. */
 static void small_fault(struct sim *s, struct snode *n)
 {
-	uint64_t what = fdraw(s, 6), t = fdelay(s, 100 * MS, 20 * SEC);
+	uint64_t what = fdraw(s, 10), t = fdelay(s, 100 * MS, 20 * SEC);
 	struct ctl_note *k;
 
 	if (what == 0) {
@@ -270,6 +287,10 @@ static void small_fault(struct sim *s, struct snode *n)
 		return;
 	if (what < 3) {
 		control(s, n, CTL_STATE, false);
+		return;
+	}
+	if (what > 5) {
+		administer(s, n, what > 7);
 		return;
 	}
 	k = sim_alloc(s, sizeof(*k));

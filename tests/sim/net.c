@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "redirect/wire.h"
 #include "tests/sim/sim.h"
 
 #define ACCEPTED (1ull << 63)
@@ -82,7 +83,7 @@ static bool spoil(struct sim *s, struct frame *f, uint8_t *b, uint32_t *len)
 		b[draw(s, 4)] ^= 0x20;
 		return true;
 	case 4:
-		b[4] = (uint8_t)(2 + draw(s, 200));
+		b[4] = (uint8_t)(b[4] + 1 + draw(s, 200)); /* another version */
 		return true;
 	case 5:
 		put32(b + DATA_LEN_AT, f->data_len + 512);
@@ -113,7 +114,8 @@ static void spoilt_deliver(struct sim *s, struct frame *f, struct event *ev)
 	memcpy(b, f->bytes, f->len);
 	drops = spoil(s, f, b, &ev->net.len);
 	ev->net.bytes = b;
-	sim_log(s, "%s: a SPOILT frame", f->to->name);
+	sim_log(s, "%s: a SPOILT frame, of type %s", f->to->name,
+		msg_type_name((enum msg_type)f->bytes[TYPE_AT]));
 	node_feed(s, f->to, ev);
 	if (drops && !f->c->closed && !s->failed && f->to->up)
 		sim_fail(s, "%s took a frame that is not in the protocol", f->to->name);
