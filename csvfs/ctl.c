@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ctl.c - the socket at which csvctl asks.
+ *
+ * csvctl looks in CTL_FOLDER. A socket elsewhere (-o ctl=) has a symbolic link there, named after the process. One whose
+ * daemon was killed leads to nobody: whoever starts next takes it away.
+ */
 #include "csvfs/ctl.h"
 
 #include <errno.h>
+#include <glob.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +36,7 @@ struct client {
 struct ctl {
 	int listen_fd, ep;
 	char path[108];
+	char link[64]; /* empty: it is not needed, or could not be made */
 	uint64_t tags;
 	struct client clients[CTL_CLIENTS];
 	void (*on_request)(void *ctx, uint64_t tag, const struct ctl_request *rq);
@@ -75,6 +84,41 @@ static int make_socket(struct ctl *c, char *text, size_t text_bytes)
 	return err;
 }
 
+static void forget_dead(void)
+{
+	glob_t g;
+
+	if (glob(CTL_FOLDER "/[0-9]*.sock", 0, NULL, &g))
+		return;
+	for (size_t i = 0; i < g.gl_pathc; i++) {
+		struct sockaddr_un sa = {.sun_family = AF_UNIX};
+		struct stat st;
+
+		if (lstat(g.gl_pathv[i], &st) || !S_ISLNK(st.st_mode) ||
+			strlen(g.gl_pathv[i]) >= sizeof(sa.sun_path))
+			continue;
+		strcpy(sa.sun_path, g.gl_pathv[i]);
+		if (!answers(&sa))
+			(void)unlink(g.gl_pathv[i]);
+	}
+	globfree(&g);
+}
+
+/* For convenience: without it csvctl wants to be told the path. */
+static void make_link(struct ctl *c)
+{
+	char real[PATH_MAX];
+
+	if (!strncmp(c->path, CTL_FOLDER "/", sizeof(CTL_FOLDER)) || !realpath(c->path, real))
+		return;
+	(void)mkdir(CTL_FOLDER, 0755);
+	forget_dead();
+	snprintf(c->link, sizeof(c->link), CTL_FOLDER "/%d.sock", (int)getpid());
+	(void)unlink(c->link);
+	if (symlink(real, c->link))
+		c->link[0] = 0;
+}
+
 int ctl_open(const char *path,
 	void (*on_request)(void *ctx, uint64_t tag, const struct ctl_request *rq), void *ctx,
 	struct ctl **out, char *text, size_t text_bytes)
@@ -102,6 +146,7 @@ int ctl_open(const char *path,
 		free(c);
 		return err;
 	}
+	make_link(c);
 	c->ep = epoll_create1(EPOLL_CLOEXEC);
 	csv_assert(c->ep >= 0);
 	epoll_ctl(c->ep, EPOLL_CTL_ADD, c->listen_fd, &e);
@@ -308,6 +353,8 @@ void ctl_close(struct ctl *c)
 	if (!c)
 		return;
 	(void)unlink(c->path);
+	if (c->link[0])
+		(void)unlink(c->link);
 	for (int i = 0; i < CTL_CLIENTS; i++) {
 		if (c->clients[i].fd >= 0) {
 			flush(&c->clients[i]);

@@ -18,6 +18,7 @@
 
 #include "csvfs/base/platform.h"
 
+#define CTL_FOLDER "/run/csvfs"
 #define CTL_CLIENTS 16
 #define CTL_LINE_MAX 256
 #define CTL_SECONDS 60
@@ -25,7 +26,7 @@
 struct ctl;
 
 /*
- * Makes the socket (mode 0600, and the folder it is in). 0, or -errno and a line of text:
+ * Makes the socket (mode 0600, and the folder it is in), and a link to it in CTL_FOLDER. 0, or -errno and a line of text:
  * -EADDRINUSE, a daemon answers there.
  */
 int ctl_open(const char *path,

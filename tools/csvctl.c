@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <glob.h>
 #include <limits.h>
+#include <mntent.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,25 +125,75 @@ static bool mounted_at(const char *socket_path, const char *mountpoint)
 	return same;
 }
 
+/*
+ * Is it where a csvfs is mounted? Told by the table of mounts: to look at the file system itself may wait for the very
+ * thing that csvctl is asked about.
+ */
+static bool is_mountpoint(const char *where, char path[PATH_MAX])
+{
+	FILE *f = setmntent("/proc/self/mounts", "r");
+	const struct mntent *m;
+	char cwd[PATH_MAX / 2] = "";
+	bool found = false;
+	size_t n;
+
+	if (where[0] != '/' && !getcwd(cwd, sizeof(cwd)))
+		cwd[0] = 0;
+	n = (size_t)snprintf(path, PATH_MAX, "%s%s%s", cwd, cwd[0] ? "/" : "", where);
+	while (n > 1 && n < PATH_MAX && path[n - 1] == '/')
+		path[--n] = 0;
+	while (f && !found && (m = getmntent(f)))
+		found = !strcmp(m->mnt_type, "fuse.csvfs") && !strcmp(m->mnt_dir, path);
+	if (f)
+		endmntent(f);
+	return found;
+}
+
+/* A link whose daemon was killed is nobody's. */
+static void drop_dead_links(glob_t *g)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < g->gl_pathc; i++) {
+		char *p = g->gl_pathv[i];
+		struct stat st;
+		int fd;
+
+		if (!lstat(p, &st) && S_ISLNK(st.st_mode)) {
+			fd = connect_to(p);
+			if (fd < 0) {
+				free(p);
+				continue;
+			}
+			close(fd);
+		}
+		g->gl_pathv[n++] = p;
+	}
+	g->gl_pathc = n;
+}
+
 /* The sockets that are meant: all of them, or the one of a mount point. 0 or an exit code. */
 static int find_sockets(const char *where, glob_t *g, size_t *count)
 {
 	char path[PATH_MAX];
+	bool known = where && is_mountpoint(where, path);
 	struct stat st;
 	size_t n = 0;
 
 	memset(g, 0, sizeof(*g));
 	*count = 1;
-	if (where && (stat(where, &st) || !S_ISDIR(st.st_mode)))
+	if (where && !known && (stat(where, &st) || !S_ISDIR(st.st_mode)))
 		return glob(where, GLOB_NOCHECK | GLOB_NOMAGIC, NULL, g) ? EXIT_NOBODY : 0;
-	if (glob(SOCKETS, 0, NULL, g)) {
+	if (!glob(SOCKETS, 0, NULL, g))
+		drop_dead_links(g);
+	if (!g->gl_pathc) {
 		fputs("csvctl: no csvfs runs here (no socket in /run/csvfs)\n", stderr);
 		return EXIT_NOBODY;
 	}
 	*count = g->gl_pathc;
 	if (!where)
 		return 0;
-	if (!realpath(where, path))
+	if (!known && !realpath(where, path))
 		strcpy(path, where);
 	for (size_t i = 0; i < g->gl_pathc; i++) {
 		char *p = g->gl_pathv[i];

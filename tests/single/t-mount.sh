@@ -109,6 +109,9 @@ csvctl -s nosocket state >/dev/null 2>&1 || rc=$?
 umount mnt
 gone
 [ ! -e s ] || fail "the socket is still there"
+for link in /run/csvfs/*.sock; do
+	[ "$(readlink "$link")" != "$dir/s" ] || fail "the link to the socket is still there"
+done
 fsck.csvfs -n v.img >out || fail "not clean after umount: $(cat out)"
 
 # ---- power loss
