@@ -4,7 +4,9 @@
  * refusing what must not be touched, printing, and exit codes as e2fsck(8) has them.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,10 +42,12 @@ struct fsck {
 	enum mode mode;
 	bool force, verbose, json;
 	bool json_comma;
-	bool progress; /* shown: standard output is a terminal */
+	bool progress; /* shown: standard output is a terminal, or -C 0 */
+	int progress_fd; /* -C: lines for a program; 0: none */
+	enum check_super super;
 	bool replayed;
 	unsigned long long repaired; /* blocks */
-	uint64_t shown_ns;
+	uint64_t shown_ns, told_ns;
 	enum check_phase phase;
 	struct check_report rep; /* of the first check */
 };
@@ -51,7 +55,8 @@ struct fsck {
 static void usage(FILE *f)
 {
 	fprintf(f,
-		"usage: fsck.csvfs [-n | -p | -y] [-f] [-v] [--json] [--initiator IQN] VOLUME\n"
+		"usage: fsck.csvfs [-n | -p | -y] [-f] [-v] [-C FD] [--super WHICH] [--json]\n"
+		"                  [--initiator IQN] VOLUME\n"
 		"  VOLUME            image file, or iscsi://[user%%secret@]host[:port]/target/lun\n"
 		"  -n                check only, write nothing (the default)\n"
 		"  -p, -a            replay the journal, repair what loses nothing; quick if "
@@ -60,6 +65,9 @@ static void usage(FILE *f)
 		"  -f                check a clean volume with -p too; with -n: even if it is "
 		"mounted\n"
 		"  -v                say what is done, show every problem\n"
+		"  -C FD             write how far it is to this file descriptor; 0: a bar on the "
+		"terminal\n"
+		"  --super WHICH     believe this superblock: first, copy or last\n"
 		"  --json            result as JSON on standard output\n"
 		"  --initiator IQN   iSCSI name to log in with\n"
 		"  -V, -h            version, this help\n"
@@ -122,26 +130,43 @@ static const char *const passes[] = {"superblock and claim", "journal", "groups 
 	"inodes and extents", "directories", "orphans, intents, reply cache, link counts",
 	"space in use"};
 
+/* As e2fsck -C writes it: pass, done, of how many, of what. */
+static void progress_line(struct fsck *f, uint64_t done, uint64_t total)
+{
+	if (f->progress_fd > 0 && dprintf(f->progress_fd, "%d %llu %llu %s\n", (int)f->phase + 1,
+					  (unsigned long long)done, (unsigned long long)total, f->v.name) < 0)
+		f->progress_fd = 0; /* whoever read it has gone */
+}
+
 static void on_phase(void *ctx, enum check_phase phase)
 {
 	struct fsck *f = ctx;
 
 	progress_end(f);
 	f->phase = phase;
+	f->told_ns = 0;
+	progress_line(f, 0, 1);
 	if (f->verbose && !f->json)
 		printf("pass %d of %d: %s\n", (int)phase + 1, CHECK_COMPARE + 1, passes[phase]);
 }
 
 static void on_progress(void *ctx, uint64_t done, uint64_t total)
 {
+	static const char bar[] = "========================";
 	struct fsck *f = ctx;
+	const unsigned percent = (unsigned)(total ? done * 100 / total : 100);
 	const uint64_t now_ns = bdev_now_ns();
 
+	if (f->progress_fd && (done == total || now_ns >= f->told_ns + 200 * NS_PER_MS)) {
+		f->told_ns = now_ns;
+		progress_line(f, done, total);
+	}
 	if (!f->progress || now_ns < f->shown_ns + 200 * NS_PER_MS)
 		return;
 	f->shown_ns = now_ns;
-	printf("\rpass %d of %d: %s: %u %%\033[K", (int)f->phase + 1, CHECK_COMPARE + 1,
-		passes[f->phase], (unsigned)(total ? done * 100 / total : 100));
+	printf("\rpass %d of %d: %-*.*s %u %% %s\033[K", (int)f->phase + 1, CHECK_COMPARE + 1,
+		(int)sizeof(bar) - 1, (int)(percent * (sizeof(bar) - 1) / 100), bar, percent,
+		passes[f->phase]);
 	fflush(stdout);
 }
 
@@ -184,6 +209,10 @@ static void text_result(const struct fsck *f)
 
 	if (r->by_severity[SEVERITY_FATAL]) {
 		printf("%s: the check could not go on\n", f->v.name);
+		if (r->count[PROBLEM_SUPER_TIE])
+			printf("%s: look at them (csvdb sb, sb2, last), and say which is right: --super first, copy or "
+			       "last\n",
+				f->v.name);
 		return;
 	}
 	if (f->verbose || faults)
@@ -217,6 +246,7 @@ static int check(struct fsck *f, bool repair, struct check_report *rep)
 	struct check_options o = {.on_problem = on_problem,
 		.on_phase = on_phase,
 		.on_progress = on_progress,
+		.super = f->super,
 		.ctx = f};
 	struct mem mem;
 	void *base;
@@ -343,10 +373,44 @@ static void cancelled(int sig)
 	_exit(EXIT_CANCELLED);
 }
 
+static bool parse_super(struct fsck *f, const char *word)
+{
+	static const char *const words[] = {
+		[CHECK_SUPER_FIRST] = "first", [CHECK_SUPER_COPY] = "copy", [CHECK_SUPER_LAST] = "last"};
+
+	for (unsigned i = CHECK_SUPER_FIRST; i <= CHECK_SUPER_LAST; i++) {
+		if (!strcmp(word, words[i])) {
+			f->super = (enum check_super)i;
+			return true;
+		}
+	}
+	tool_error("--super %s: not first, copy or last", word);
+	return false;
+}
+
+/* A descriptor that is open: else lines of progress would go into whatever is opened under its number. */
+static bool parse_progress(struct fsck *f, const char *word)
+{
+	char *end;
+	const long fd = strtol(word, &end, 10);
+
+	if (*end || end == word || fd < -INT_MAX || fd > INT_MAX) {
+		tool_error("-C %s: not a file descriptor", word);
+		return false;
+	}
+	f->progress = !fd;
+	f->progress_fd = fd > 0 ? (int)fd : 0; /* negative: e2fsck waits for a signal to begin */
+	if (fd > 0 && fcntl((int)fd, F_GETFD) < 0) {
+		tool_error("-C %s: %s", word, strerror(errno));
+		return false;
+	}
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
-		{"initiator", required_argument, NULL, 'i'}, {"help", no_argument, NULL, 'h'},
+		{"super", required_argument, NULL, 's'}, {"initiator", required_argument, NULL, 'i'}, {"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
 	static struct fsck f;
 	const char *initiator = NULL;
@@ -354,7 +418,7 @@ int main(int argc, char **argv)
 	int o, status;
 
 	tool_name = "fsck.csvfs";
-	while ((o = getopt_long(argc, argv, "npayfvCMTVh", longs, NULL)) != -1) {
+	while ((o = getopt_long(argc, argv, "npayfvC:MTVh", longs, NULL)) != -1) {
 		switch (o) {
 		case 'n':
 			f.mode = MODE_NO;
@@ -372,8 +436,15 @@ int main(int argc, char **argv)
 		case 'v':
 			f.verbose = true;
 			break;
-		case 'C': /* what fsck(8) may pass on */
-		case 'M':
+		case 'C':
+			if (!parse_progress(&f, optarg))
+				return EXIT_USAGE;
+			break;
+		case 's':
+			if (!parse_super(&f, optarg))
+				return EXIT_USAGE;
+			break;
+		case 'M': /* what fsck(8) may pass on */
 		case 'T':
 			break;
 		case 'j':
@@ -397,7 +468,7 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return EXIT_USAGE;
 	}
-	f.progress = isatty(STDOUT_FILENO) && !f.json;
+	f.progress = (f.progress || isatty(STDOUT_FILENO)) && !f.json;
 	signal(SIGINT, cancelled);
 	signal(SIGTERM, cancelled);
 	flags = TOOL_WAIT | (f.mode == MODE_NO ? TOOL_READONLY : 0);

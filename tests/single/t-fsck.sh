@@ -160,6 +160,28 @@ gives 0 fsck.csvfs -n v.img
 csvdb v.img path / >out
 says "$root"
 
+# -C: lines for a program, in the order of the passes, the last one of each at its end; or a bar
+fsck.csvfs -n -C 3 v.img 3>lines >out || fail "-C 3: $(cat out)"
+[ "$(cut -d' ' -f1 lines | uniq | tr -d '\n')" = 1234567 ] || fail "passes: $(cat lines)"
+! grep -vE '^[1-7] [0-9]+ [1-9][0-9]* v.img$' lines || fail "lines of progress: $(cat lines)"
+awk '$2 > $3 {exit 1}' lines || fail "more is done than there is: $(cat lines)"
+gives 0 fsck.csvfs -n -C0 v.img
+says 'pass 4 of 7: '
+gives 16 fsck.csvfs -n -C 77 v.img
+gives 16 fsck.csvfs -n -C x v.img
+
+# cancelled: while it waits for who reads its progress
+mkfifo full
+exec 5<>full
+head -c 65536 /dev/zero >&5
+fsck.csvfs -y -C 5 v.img >out 2>&1 &
+sleep 0.3
+kill -TERM $!
+rc=0
+wait $! || rc=$?
+[ $rc = 32 ] || fail "cancelled: exit status $rc: $(cat out)"
+exec 5>&-
+
 # progress, on a terminal only
 if command -v script >/dev/null; then
 	script -qec "fsck.csvfs -n v.img" /dev/null >out 2>&1 || fail "on a terminal: $(cat out)"

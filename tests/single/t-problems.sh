@@ -114,6 +114,29 @@ refuses superblock-feature 4 sb incompat 1 sb2 incompat 1 last incompat 1
 refuses superblock-cluster-size 4 sb cluster_bytes 5000 sb2 cluster_bytes 5000 last cluster_bytes 5000
 refuses superblock-geometry 4 last block_count 77 sb2 block_count 77 sb block_count 77
 refuses superblock-missing 8 last magic 1 sb2 magic 1 sb magic 1
+# two that are sound and contradict each other: two against one decide, else nobody but the administrator
+repairs superblock-primary sb data_start 512 sb summary_blocks 2
+code=superblock-tie
+damages superblock-tie last crc 1 sb2 created_ns 5
+cp v.img before.img
+for mode in -n "-p -f" -y; do
+	# shellcheck disable=SC2086
+	gives 4 fsck.csvfs $mode v.img
+	grep -q '^superblock-tie: ' out || fail "not found with $mode: $(cat out)"
+	grep -q -- '--super first, copy or last' out || fail "does not say what to do: $(cat out)"
+	cmp -s v.img before.img || fail "$mode changed a volume whose superblocks contradict each other"
+done
+gives 16 fsck.csvfs -n --super second v.img
+gives 8 fsck.csvfs -y --super last v.img
+gives 4 fsck.csvfs -n --super first v.img
+cmp -s v.img before.img || fail "-n --super changed it"
+for which in first copy; do
+	cp before.img v.img
+	gives 1 fsck.csvfs -y --super $which v.img
+	gives 0 fsck.csvfs -n v.img
+	made=$(csvdb v.img sb | awk '$1 == "created_ns" {print $2}')
+	[ $which = copy ] && [ "$made" = 5 ] || [ $which = first -a "$made" != 5 ] || fail "--super $which: the other one was taken"
+done
 damages superblock-truncated
 truncate -s 20M v.img
 finds superblock-truncated 4

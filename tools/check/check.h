@@ -59,7 +59,11 @@ enum check_phase {
 	CHECK_COMPARE,
 };
 
+/* Which superblock is believed. */
+enum check_super { CHECK_SUPER_VOTE, CHECK_SUPER_FIRST, CHECK_SUPER_COPY, CHECK_SUPER_LAST };
+
 struct check_options {
+	enum check_super super;
 	struct mem *mem; /* used up by the check: the caller starts a new one for the next */
 	/* Both may be NULL. Called during check_volume(). */
 	void (*on_problem)(void *ctx, const struct check_problem *p);

@@ -543,7 +543,7 @@ static void round_start(struct ck_mend *m)
 static int rounds(struct ck_mend *m, const struct check_dev *dev, const struct check_options *o,
 	uint64_t *left)
 {
-	const struct check_options quiet = {.mem = o->mem};
+	const struct check_options quiet = {.mem = o->mem, .super = o->super};
 	const struct mem fresh = *o->mem;
 	struct check_report rep;
 	int err = 0;

@@ -169,44 +169,74 @@ static bool same_volume(const struct disk_super *a, const struct disk_super *b)
 	       same(a, b, PART(created_ns, label));
 }
 
-/* The first one stands against the two others, which agree: then it is that one which is wrong. */
-static bool outvoted(struct check *c)
+/* How many others tell of the same volume; where it says that the volume ends there should be one, too. */
+static uint32_t backing(struct check *c, const struct disk_super *s, uint64_t at)
 {
-	const struct disk_super first = c->super;
-	struct disk_super second;
+	const uint64_t end = le64_get(s->block_count) - 1;
+	const uint64_t places[] = {SUPER_BLOCK, SUPER_COPY_BLOCK, end, last_block(c)};
+	uint32_t n = 0;
 
-	if (c->super_at != SUPER_BLOCK || !take(c, SUPER_COPY_BLOCK) || usable(c))
-		return false;
-	second = c->super;
-	return !same_volume(&first, &second) && take(c, c->block_count - 1) && !usable(c) &&
-	       same_volume(&second, &c->super);
+	for (uint32_t i = 0; i < (end == last_block(c) ? 3 : 4); i++) {
+		const void *b = places[i] == at ? NULL : ck_read_raw(c, places[i], 0);
+
+		n += b && ck_super_valid(b, places[i]) && same_volume(s, b);
+	}
+	return n;
+}
+
+/*
+ * Which is believed: the one that most others agree with, and of equals the first. *tie: two or more that could be right
+ * contradict each other, and each stands alone. To choose would be to bet the volume on it.
+ */
+static uint64_t elect(struct check *c, uint64_t *valid, bool *tie)
+{
+	const uint64_t places[] = {SUPER_BLOCK, SUPER_COPY_BLOCK, last_block(c)};
+	uint32_t usables = 0, most = 0;
+	uint64_t best = NEVER;
+
+	for (uint32_t i = 0; i < 3; i++) {
+		uint32_t n;
+
+		if (c->o->super != CHECK_SUPER_VOTE && c->o->super != CHECK_SUPER_FIRST + i)
+			continue;
+		if (!take(c, places[i]))
+			continue;
+		if (*valid == NEVER)
+			*valid = places[i];
+		if (usable(c))
+			continue;
+		usables++;
+		n = backing(c, &c->super, places[i]);
+		if (best == NEVER || n > most) {
+			best = places[i];
+			most = n;
+		}
+	}
+	*tie = usables > 1 && !most;
+	return best;
 }
 
 /* Finds a valid superblock; what it says is believed as far as it does not contradict itself. */
 int ck_super(struct check *c)
 {
-	const uint64_t places[] = {SUPER_BLOCK, SUPER_COPY_BLOCK, last_block(c)};
-	uint64_t valid = NEVER, use = NEVER;
+	uint64_t valid = NEVER, use;
+	bool tie;
 
 	c->say_fatal = true;
 	if (c->dev->bytes < CHUNK_SIZE)
 		return fatal(c, PROBLEM_SUPER_NONE, c->dev->bytes, CHUNK_SIZE, "size in bytes");
 	c->say_fatal = false;
-	for (uint32_t i = 0; i < 3 && use == NEVER; i++) {
-		if (!take(c, places[i]))
-			continue;
-		if (valid == NEVER)
-			valid = places[i];
-		if (!usable(c))
-			use = places[i];
-	}
-	if (use != NEVER && outvoted(c))
-		use = SUPER_COPY_BLOCK;
+	use = elect(c, &valid, &tie);
 	c->say_fatal = true;
 	if (valid == NEVER)
-		return fatal(c, PROBLEM_SUPER_NONE, 0, 0, "no valid superblock");
+		return fatal(c, PROBLEM_SUPER_NONE, 0, 0,
+			c->o->super == CHECK_SUPER_VOTE ? "no valid superblock"
+							: "the superblock that was asked for is not valid");
 	(void)take(c, use == NEVER ? valid : use);
 	memcpy(c->rep->uuid, c->super.h.uuid, 16);
+	if (tie)
+		return fatal(c, PROBLEM_SUPER_TIE, 0, 0,
+			"those in block 0, its copy, and at the end describe different volumes");
 	return usable(c);
 }
 
