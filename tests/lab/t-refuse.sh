@@ -46,3 +46,29 @@ printf '%-32s %s\n' "mounted already" "$(sed "s#$url#URL#" "$TMPDIR/out")"
 umount "$TMPDIR/mnt"
 within 20 test ! -e "$TMPDIR/pid" || fail "csvfs does not end"
 on fsck.csvfs -n "$url" || fail "fsck.csvfs finds something"
+
+# mounted on one node, checked on another: refused whatever the mode, and the one that has it does not notice
+on mkfs.csvfs -q -f -C csvlab "$url"
+on csvfs "$url" "$TMPDIR/mnt" -o "$opts,pidfile=$TMPDIR/pid" || fail "cannot mount it"
+echo kept >"$TMPDIR/mnt/file"
+life() { csvctl -s "$TMPDIR/ctl" state --json | grep -oE '"(epoch|incarnation|path_losses)":[0-9]+' | tr '\n' ' '; }
+was=$(life)
+for mode in -n -p "-p -f" -y; do
+	rc=0
+	# shellcheck disable=SC2086
+	timeout 60 "$LAB" exec n2 -- fsck.csvfs $mode "$url" >"$TMPDIR/out" 2>&1 || rc=$?
+	[ $rc = 8 ] || fail "fsck $mode of a mounted volume: status $rc: $(cat "$TMPDIR/out")"
+	grep -q "Unmount it on every node first" "$TMPDIR/out" || fail "fsck $mode: does not say what to do: $(cat "$TMPDIR/out")"
+	echo "$mode" >"$TMPDIR/mnt/after" || fail "fsck $mode: its node cannot write any more"
+done
+printf '%-32s %s\n' "fsck of a mounted volume" "$(sed "s#$url#URL#" "$TMPDIR/out")"
+rc=0
+timeout 60 "$LAB" exec n2 -- fsck.csvfs -n -f "$url" >"$TMPDIR/out" 2>&1 || rc=$?
+[ $rc = 0 ] || [ $rc = 4 ] || fail "fsck -n -f of a mounted volume: status $rc: $(cat "$TMPDIR/out")"
+grep -q "what follows may be wrong" "$TMPDIR/out" || fail "fsck -n -f: no warning: $(cat "$TMPDIR/out")"
+[ "$(life)" = "$was" ] || fail "the node that has it mounted was disturbed: $was, now $(life)"
+[ "$(cat "$TMPDIR/mnt/file" "$TMPDIR/mnt/after")" = "kept
+-y" ] || fail "its files have changed"
+umount "$TMPDIR/mnt"
+within 20 test ! -e "$TMPDIR/pid" || fail "csvfs does not end"
+timeout 60 "$LAB" exec n2 -- fsck.csvfs -y "$url" >"$TMPDIR/out" 2>&1 || fail "fsck -y afterwards: $(cat "$TMPDIR/out")"
