@@ -47,7 +47,7 @@
 /* ------------------------------------------------------------------ requests of the kernel */
 
 static void start(struct io *io, const struct fuse_in_header *h, uint64_t fh, uint64_t off,
-	uint32_t len, uint32_t flags, uint32_t kill)
+	uint32_t len, uint32_t flags, bool kills)
 {
 	struct datapath *d = io->t->d;
 	struct dp_op *op = &io->op;
@@ -62,8 +62,8 @@ static void start(struct io *io, const struct fuse_in_header *h, uint64_t fh, ui
 	op->dsync = flags & O_DSYNC;
 	op->atime = !op->write && !(flags & O_NOATIME) && fuse_ops_atime(d->cfg.fuse);
 	io->start_ns = bdev_now_ns();
-	if (kill)
-		datapath_io_begin_killing(io, kill);
+	if (kills)
+		datapath_io_begin_write(io);
 	else
 		datapath_io_begin(io);
 }
@@ -88,7 +88,7 @@ static void on_read(
 		datapath_answer(t->d, h->unique, -ENOMEM, NULL, 0);
 		return;
 	}
-	start(io, h, in->fh, in->offset, in->size, in->flags, 0);
+	start(io, h, in->fh, in->offset, in->size, in->flags, false);
 }
 
 /* The data of the request just read, which the receive buffer holds. */
@@ -109,29 +109,10 @@ static struct dbuf *take_data(struct dthread *t, uint32_t len)
 	return b;
 }
 
-/*
- * What must go before a write may begin. Of setuid and setgid the kernel tells; capabilities it would take away itself
- * only where it writes through its page cache (file_remove_privs()).
- */
-static uint32_t to_kill(
-	const struct dthread *t, const struct fuse_in_header *h, const struct fuse_write_in *in)
-{
-	const struct fuse_ops *f = t->d->cfg.fuse;
-	uint64_t ino = fuse_ops_ino_of(f, h->nodeid);
-	uint32_t kill = 0;
-
-	if ((in->write_flags & FUSE_WRITE_KILL_SUIDGID) && !fuse_ops_is_plain(f, ino, PLAIN_MODE))
-		kill |= FS_SET_KILL_SUID;
-	if (!fuse_ops_is_plain(f, ino, PLAIN_CAPS))
-		kill |= FS_SET_KILL_CAPS;
-	return kill;
-}
-
 static void on_write(struct dthread *t, const struct fuse_in_header *h,
 	const struct fuse_write_in *in, size_t data_len)
 {
 	bool cached = in->write_flags & FUSE_WRITE_CACHE;
-	uint32_t kill;
 	struct io *io;
 
 	if (in->size != data_len || in->size > IO_BYTES_MAX ||
@@ -149,10 +130,11 @@ static void on_write(struct dthread *t, const struct fuse_in_header *h,
 		return;
 	}
 	io->op.write = true;
-	kill = cached ? 0 : to_kill(t, h, in);
+	io->writer = (struct fuse_ops_writer){
+		in->write_flags & FUSE_WRITE_KILL_SUIDGID, h->pid, h->gid};
 	/* The page cache writes pages where they belong, whatever the file was opened for. */
 	start(io, h, in->fh, in->offset, in->size,
-		cached ? in->flags & ~(uint32_t)O_APPEND : in->flags, kill);
+		cached ? in->flags & ~(uint32_t)O_APPEND : in->flags, !cached);
 }
 
 static void unmounted(struct dthread *t)

@@ -19,7 +19,8 @@ enum io_news {
 	NEWS_RETRY, /* FX_BLOCK_RETRY */
 	NEWS_LAYOUT, /* FX_REPLY */
 	NEWS_APPEND,
-	NEWS_KILLED, /* FX_REPLY: setuid and setgid are gone */
+	NEWS_SEEN, /* FX_REPLY: what must go first, before a write, is known */
+	NEWS_KILLED, /* FX_REPLY: it is gone */
 	NEWS_ENDED, /* cancelled */
 };
 
@@ -32,7 +33,9 @@ struct io {
 	uint32_t idx, gen;
 	uint64_t start_ns;
 	bool via_core; /* a part of it went through the core */
-	uint32_t killing; /* FS_SET_KILL_*: what must go before it may begin */
+	struct fuse_ops_writer writer;
+	bool looking; /* before it may begin: what must go first? */
+	uint32_t killing; /* FS_SET_KILL_*: this */
 	/* Not a request of the kernel: who asked for it is told. */
 	void (*done)(void *arg, int err);
 	void *arg;
@@ -114,8 +117,8 @@ struct io *datapath_io_get(struct dthread *t, uint64_t unique, uint32_t tid);
 void datapath_io_put(struct io *io);
 /* Its op is filled in: plan it, and do what the plan says. It ends with an answer, sooner or later. */
 void datapath_io_begin(struct io *io);
-/* The same, but setuid and setgid of the file are taken away first. */
-void datapath_io_begin_killing(struct io *io, uint32_t valid); /* FS_SET_KILL_* */
+/* The same of a kernel's write past the page cache: setuid, setgid and capabilities of the file go first. */
+void datapath_io_begin_write(struct io *io);
 /* Goes on with what came back to this thread. */
 void datapath_io_run(struct dthread *t);
 /* The kernel's INTERRUPT. True: the request that it means is one of ours. */

@@ -83,6 +83,7 @@ struct io *datapath_io_get(struct dthread *t, uint64_t unique, uint32_t tid)
 	}
 	list_init(&io->link);
 	io->via_core = false;
+	io->looking = false;
 	io->killing = 0;
 	io->done = NULL;
 	io->data = io->img = NULL;
@@ -318,7 +319,7 @@ static void post_request(struct io *io, enum fs_op what)
 		io->rq.len = op->len;
 	} else if (what == FS_SETATTR) {
 		io->rq.valid = io->killing;
-	} else {
+	} else if (what == FS_LAYOUT_GET) {
 		io->rq.off = op->need_off;
 		io->rq.len = op->need_len;
 		io->rq.flags = (op->need_near ? FS_LAYOUT_NEAR : FS_LAYOUT_AROUND) |
@@ -410,14 +411,31 @@ void datapath_io_begin(struct io *io)
 	act(io, v);
 }
 
-void datapath_io_begin_killing(struct io *io, uint32_t valid)
+/* That there is nothing to take away is known, and no other node has set it since (dp_attr_holds()). */
+static bool is_plain(struct datapath *d, const struct io *io)
+{
+	const struct fuse_ops *f = d->cfg.fuse;
+
+	return (d->cfg.standalone || dp_attr_holds(d->dp, io->op.ino)) &&
+	       fuse_ops_is_plain(f, io->op.ino, PLAIN_CAPS) &&
+	       (!io->writer.unprivileged || fuse_ops_is_plain(f, io->op.ino, PLAIN_MODE));
+}
+
+void datapath_io_begin_write(struct io *io)
 {
 	struct datapath *d = io->t->d;
+	struct dp_now tn = now();
+	enum dp_verdict v = DP_WAIT;
 
 	pthread_mutex_lock(&d->lock);
-	io->killing = valid;
-	post_request(io, FS_SETATTR);
+	if (is_plain(d, io)) {
+		v = tell(io, dp_begin(d->dp, &io->op, tn), tn);
+	} else {
+		io->looking = true;
+		post_request(io, FS_GETATTR);
+	}
 	pthread_mutex_unlock(&d->lock);
+	act(io, v);
 }
 
 static void io_ended(struct io *io, enum lun_status status)
@@ -490,6 +508,16 @@ static enum dp_verdict go_on(struct io *io, struct dp_now tn)
 		return dp_layout_done(dp, op, io->news_err, tn);
 	case NEWS_APPEND:
 		return dp_append_done(dp, op, io->news_err, io->news_off, tn);
+	case NEWS_SEEN:
+		io->looking = false;
+		if (!io->news_err && !io->killing)
+			return dp_begin(dp, op, tn);
+		if (!io->news_err) {
+			post_request(io, FS_SETATTR);
+			return DP_WAIT;
+		}
+		op->result = io->news_err;
+		break;
 	case NEWS_KILLED:
 		io->killing = 0;
 		if (!io->news_err) {
@@ -554,14 +582,20 @@ static void reply(struct datapath *d, const struct effect *e)
 
 	if (!io)
 		return;
-	if (io->killing && !e->reply->err)
+	if (!e->reply->err && (io->looking || io->killing || io->op.state == DP_ST_ASK))
 		fuse_ops_saw(d->cfg.fuse, &e->reply->attr);
-	if (io->killing)
+	if (io->looking) {
+		io->killing = e->reply->err ? 0 : fuse_ops_kills(&e->reply->attr, &io->writer);
+		news(io, NEWS_SEEN, e->reply->err, 0);
+	} else if (io->killing) {
 		news(io, NEWS_KILLED, e->reply->err, 0);
-	else if (io->op.state == DP_ST_ASK)
+	} else if (io->op.state == DP_ST_ASK) {
+		if (!e->reply->err)
+			dp_attr_seen(d->dp, io->op.ino);
 		news(io, NEWS_LAYOUT, e->reply->err, 0);
-	else if (io->op.state == DP_ST_APPEND)
+	} else if (io->op.state == DP_ST_APPEND) {
 		news(io, NEWS_APPEND, e->reply->err, e->reply->off);
+	}
 }
 
 static void block_ends(struct datapath *d, const struct effect *e)
@@ -678,7 +712,7 @@ void datapath_cancel(struct datapath *d, uint64_t tag)
 	} else if (io && list_empty(&io->link)) {
 		switch (io->op.state) {
 		case DP_ST_NEW:
-			if (io->killing)
+			if (io->looking || io->killing)
 				d->cfg.post(d->cfg.ctx, &ev);
 			break;
 		case DP_ST_ASK:

@@ -60,11 +60,6 @@ static struct dp_file *file_of(struct layout_file *lf)
 	return lf ? container_of(lf, struct dp_file, lf) : NULL;
 }
 
-static struct dp_file *file_find(struct dp *dp, uint64_t ino)
-{
-	return file_of(layout_find(&dp->layout, ino));
-}
-
 static struct dp_file *file_get(struct dp *dp, uint64_t ino)
 {
 	bool is_new;
@@ -649,7 +644,7 @@ int dp_layout_put(struct dp *dp, uint64_t ino, uint64_t off, uint64_t len, uint6
 
 void dp_layout_size(struct dp *dp, uint64_t ino, uint64_t size)
 {
-	struct dp_file *f = file_find(dp, ino);
+	struct dp_file *f = dp_file_find(dp, ino);
 
 	if (f && f->lf.size_known)
 		f->lf.size = size;
@@ -663,16 +658,18 @@ void dp_layout_close(struct dp *dp, uint64_t ino)
 	if (!f)
 		return;
 	f->lf.closed = true;
+	f->attr_seen = false;
 	owe_drained(dp, f);
 }
 
 void dp_layout_drop(struct dp *dp, uint64_t ino)
 {
-	struct dp_file *f = file_find(dp, ino);
+	struct dp_file *f = dp_file_find(dp, ino);
 
 	if (!f)
 		return;
 	layout_drop(&dp->layout, &f->lf);
+	f->attr_seen = false;
 	dp_shed_dropped(dp, f);
 	list_del(&f->drained);
 	wake(dp, f, DP_BY_GATE);
@@ -795,7 +792,7 @@ bool dp_next_event(struct dp *dp, struct event *ev)
 
 bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev)
 {
-	struct dp_file *f = file_find(dp, ino);
+	struct dp_file *f = dp_file_find(dp, ino);
 
 	if (!f || !f->touched)
 		return false;
@@ -805,14 +802,14 @@ bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev)
 
 int64_t dp_read_ns(struct dp *dp, uint64_t ino)
 {
-	struct dp_file *f = file_find(dp, ino);
+	struct dp_file *f = dp_file_find(dp, ino);
 
 	return f && f->touched ? f->read_wall_ns : 0;
 }
 
 void dp_times_set(struct dp *dp, uint64_t ino)
 {
-	struct dp_file *f = file_find(dp, ino);
+	struct dp_file *f = dp_file_find(dp, ino);
 
 	if (f)
 		f->changed = true;
@@ -820,7 +817,7 @@ void dp_times_set(struct dp *dp, uint64_t ino)
 
 int64_t dp_touched_ns(struct dp *dp, uint64_t ino)
 {
-	struct dp_file *f = file_find(dp, ino);
+	struct dp_file *f = dp_file_find(dp, ino);
 
 	return f && f->touched ? f->touched_wall_ns : 0;
 }
@@ -917,7 +914,7 @@ void dp_set_block_bytes(struct dp *dp, uint32_t block_bytes)
 bool dp_busy(const struct dp *dp, uint64_t ino)
 {
 	/* Looking changes nothing; the table's functions take it writable. */
-	struct dp_file *f = file_find((struct dp *)(uintptr_t)dp, ino);
+	struct dp_file *f = dp_file_find((struct dp *)(uintptr_t)dp, ino);
 
 	return f && f->op_count;
 }

@@ -258,6 +258,12 @@ bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev);
 int64_t dp_touched_ns(struct dp *dp, uint64_t ino);
 /* The same of a read. */
 int64_t dp_read_ns(struct dp *dp, uint64_t ino);
+/*
+ * The file's attributes came with a layout that is still here: before another node makes it one of which a write takes
+ * something away (setuid, setgid, capabilities), the coordinator takes that layout back.
+ */
+void dp_attr_seen(struct dp *dp, uint64_t ino);
+bool dp_attr_holds(struct dp *dp, uint64_t ino);
 /* Its times are set: the next read is news again. */
 void dp_times_set(struct dp *dp, uint64_t ino);
 

@@ -14,6 +14,7 @@ struct dp_file {
 	uint32_t op_count;	/* ops that name this file */
 	uint32_t inside_count, exclusive_count, lock_waiters, ask_count;
 	bool put_failed;	/* an answer could not be recorded */
+	bool attr_seen;		/* dp_attr_holds() */
 	bool touched;		/* written in place, not told yet; in dp.touched or dp.due */
 	int64_t touched_wall_ns, read_wall_ns; /* what is to be told; 0: nothing of that kind */
 	bool changed;		/* by us, since a read of it was noted */
@@ -53,6 +54,13 @@ struct dp {
 	uint64_t shed_ino;	/* told, and still known; 0: none */
 	uint32_t shed_again;	/* with so many extents it was in vain: told again */
 };
+
+static inline struct dp_file *dp_file_find(struct dp *dp, uint64_t ino)
+{
+	struct layout_file *lf = layout_find(&dp->layout, ino);
+
+	return lf ? container_of(lf, struct dp_file, lf) : NULL;
+}
 
 /* What a plan came to. */
 enum plan {

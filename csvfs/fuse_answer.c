@@ -26,50 +26,6 @@ static struct timespec ts_of(int64_t ns)
 	return (struct timespec){.tv_sec = s, .tv_nsec = rest};
 }
 
-static uint64_t *plain_slot(const struct fuse_ops *f, uint64_t ino)
-{
-	return (uint64_t *)(uintptr_t)&f->plain[(ino ^ ino >> 13) % PLAIN_SLOTS];
-}
-
-static uint64_t plain_bit(enum fuse_ops_plain what)
-{
-	_Static_assert(NODEID_INO_BITS < 62, "two bits are above the number");
-	return 1ull << (62 + what);
-}
-
-#define PLAIN_BITS (3ull << 62)
-
-bool fuse_ops_is_plain(const struct fuse_ops *f, uint64_t ino, enum fuse_ops_plain what)
-{
-	uint64_t slot = __atomic_load_n(plain_slot(f, ino), __ATOMIC_RELAXED);
-
-	return (slot & ~PLAIN_BITS) == ino && (slot & plain_bit(what));
-}
-
-void fuse_ops_saw(struct fuse_ops *f, const struct fs_attr *a)
-{
-	uint64_t *slot = plain_slot(f, a->ino), bits = 0;
-	uint64_t was = __atomic_load_n(slot, __ATOMIC_RELAXED);
-
-	if (!(a->mode & S_ISUID) && (a->mode & (S_ISGID | S_IXGRP)) != (S_ISGID | S_IXGRP))
-		bits |= plain_bit(PLAIN_MODE);
-	if (!(a->flags & FS_ATTR_CAPS))
-		bits |= plain_bit(PLAIN_CAPS);
-	/* What is not plain in any way takes nobody's place. */
-	if (bits || (was & ~PLAIN_BITS) == a->ino)
-		__atomic_store_n(slot, a->ino | bits, __ATOMIC_RELAXED);
-}
-
-/* An extended attribute was set, and the answer does not show what the file is like now. */
-static void set_xattr_seen(struct fuse_ops *f, const struct fs_request *rq)
-{
-	uint64_t *slot = plain_slot(f, rq->ino);
-
-	if (!strcmp(rq->name, "security.capability") &&
-		(__atomic_load_n(slot, __ATOMIC_RELAXED) & ~PLAIN_BITS) == rq->ino)
-		__atomic_store_n(slot, 0, __ATOMIC_RELAXED);
-}
-
 static struct fs_attr *seen_slot(struct fuse_ops *f, fuse_ino_t nodeid)
 {
 	_Static_assert(SEEN_SLOTS == 1 << 12, "the top 12 bits");
@@ -82,7 +38,9 @@ static void stat_of(struct fuse_ops *f, struct stat *st, const struct fs_attr *a
 	int64_t read_ns = f->hooks.read_ns(f->hooks.ctx, a->ino);
 	struct fs_attr now = *a;
 
-	*seen_slot(f, fuse_ops_nodeid(f, a->ino, a->generation)) = now;
+	/* What is gone is answered by whichever thread has the request. */
+	if (a->nlink)
+		*seen_slot(f, fuse_ops_nodeid(f, a->ino, a->generation)) = now;
 	if (S_ISREG(a->mode))
 		fuse_ops_saw(f, a);
 	memset(st, 0, sizeof(*st));
@@ -177,30 +135,24 @@ static void answer_create(struct fuse_ops *f, struct frq *q, const struct fs_rep
 		fuse_ops_close_unasked(f, rp->attr.ino);
 }
 
-/* As it was when it was last seen: the kernel asks for what it still has. NULL: that is forgotten. */
-static struct fs_attr *gone(struct fuse_ops *f, const struct frq *q, const struct fs_reply *rp)
+const struct fs_attr *fuse_answer_seen(struct fuse_ops *f, const struct frq *q)
 {
-	struct fs_attr *a = seen_slot(f, fuse_ops_nodeid(f, q->rq.ino, q->rq.generation));
+	const struct fs_attr *a = seen_slot(f, fuse_ops_nodeid(f, q->rq.ino, q->rq.generation));
 
-	if (q->rq.op != FS_GETATTR || rp->err != -ESTALE || a->ino != q->rq.ino ||
-		!fs_is_life(q->rq.generation, a->generation))
-		return NULL;
-	a->nlink = 0;
-	return a;
+	return a->ino == q->rq.ino && fs_is_life(q->rq.generation, a->generation) ? a : NULL;
 }
 
 static void answer_attr(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
 {
-	const struct fs_attr *a = rp->err ? gone(f, q, rp) : &rp->attr;
 	struct stat st;
 
-	if (!a) {
+	if (rp->err) {
 		fuse_reply_err(q->req, -rp->err);
 		return;
 	}
-	stat_of(f, &st, a);
+	stat_of(f, &st, &rp->attr);
 	if (q->statx)
-		fuse_more_answer_statx(q->req, &st, ts_of(a->btime_ns), timeout_of(f));
+		fuse_more_answer_statx(q->req, &st, ts_of(rp->attr.btime_ns), timeout_of(f));
 	else
 		fuse_reply_attr(q->req, &st, timeout_of(f));
 }
@@ -364,12 +316,15 @@ void fuse_answer(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
 	case FS_GETLK:
 		fuse_lock_answer(q->req, &q->rq, rp);
 		return;
-	case FS_SETXATTR:
-		set_xattr_seen(f, &q->rq);
-		/* fall through */
 	case FS_UNLINK:
 	case FS_RMDIR:
 	case FS_RENAME:
+		fuse_gone_removed(f, rp);
+		fuse_reply_err(q->req, -rp->err);
+		return;
+	case FS_SETXATTR:
+		fuse_kill_xattr_set(f, &q->rq);
+		/* fall through */
 	case FS_REMOVEXATTR:
 	case FS_FALLOCATE:
 	case FS_CLOSE:

@@ -291,6 +291,7 @@ static struct fuse_ops *ops_new(const struct fuse_ops_config *cfg)
 	pthread_cond_init(&f->inval_more, NULL);
 	list_init(&f->free);
 	list_init(&f->invals);
+	fuse_gone_init(f);
 	f->mountpoint = realpath(cfg->mountpoint, NULL);
 	if (!f->mountpoint)
 		f->mountpoint = strdup(cfg->mountpoint);
@@ -372,6 +373,7 @@ void fuse_ops_destroy(struct fuse_ops *f)
 		fuse_session_destroy(f->se);
 	}
 	fuse_ops_forget_requests(f);
+	fuse_gone_end(f);
 	free(f->mountpoint);
 	free(f);
 }

@@ -74,6 +74,7 @@ static struct frq *frq_get(fuse_req_t req, struct fuse_ops *f, enum fs_op op, fu
 	q->req = req;
 	q->size = 0;
 	q->open_dot = q->statx = false;
+	q->later = NULL;
 	q->handle = op == FS_OPEN || op == FS_CREATE
 			    ? __atomic_add_fetch(&f->handles, 1, __ATOMIC_RELAXED)
 			    : 0;
@@ -93,7 +94,8 @@ static struct frq *frq_get(fuse_req_t req, struct fuse_ops *f, enum fs_op op, fu
 static void frq_put(struct fuse_ops *f, struct frq *q)
 {
 	free(q->data);
-	q->data = NULL;
+	free(q->later);
+	q->data = q->later = NULL;
 	pthread_mutex_lock(&f->lock);
 	q->req = NULL;
 	q->gen++;
@@ -133,6 +135,10 @@ static void frq_post(struct fuse_ops *f, struct frq *q)
 	fuse_interrupt_func_t on_signal = q->rq.op == FS_LOCK ? lock_interrupted : interrupted;
 	fuse_req_t req = q->req;
 
+	if (fuse_gone_answer(f, q)) {
+		frq_put(f, q);
+		return;
+	}
 	/*
 	 * The answer may come as soon as this is posted, and ends req: it waits for the lock. The
 	 * library may call on_signal() at once: its EV_CANCEL then comes behind the EV_REQUEST.
@@ -142,6 +148,48 @@ static void frq_post(struct fuse_ops *f, struct frq *q)
 	if (req)
 		fuse_req_interrupt_func(req, on_signal, (void *)(uintptr_t)ev.tag);
 	pthread_mutex_unlock(&f->lock);
+}
+
+/*
+ * SETATTR of the size, FALLOCATE: like a write, they may take setgid away (fuse_kill.c). Which file has such a bit is
+ * known if no other node sets any; else it is asked for first.
+ */
+static void post_change(struct fuse_ops *f, struct frq *q)
+{
+	const struct fs_request *rq = &q->rq;
+
+	if (rq->cred.uid == 0 || (f->cfg.cache && fuse_ops_is_plain(f, rq->ino, PLAIN_MODE))) {
+		frq_post(f, q);
+		return;
+	}
+	q->later = malloc(sizeof(*q->later));
+	if (!q->later) {
+		frq_fail(q, ENOMEM);
+		return;
+	}
+	*q->later = *rq;
+	memset(&q->rq, 0, sizeof(q->rq));
+	q->rq.op = FS_GETATTR;
+	q->rq.ino = q->later->ino;
+	q->rq.generation = q->later->generation;
+	q->rq.cred = q->later->cred;
+	q->rq.time_ns = q->later->time_ns;
+	frq_post(f, q);
+}
+
+/* The answer to that GETATTR. */
+static void post_later(struct fuse_ops *f, struct frq *q, const struct fs_attr *a)
+{
+	const struct fuse_ctx *c = fuse_req_ctx(q->req);
+	struct fuse_ops_writer w = {true, (uint32_t)c->pid, c->gid};
+
+	q->rq = *q->later;
+	free(q->later);
+	q->later = NULL;
+	fuse_ops_saw(f, a);
+	/* Capabilities are the kernel's to take here. */
+	q->rq.valid |= fuse_ops_kills(a, &w) & (FS_SET_KILL_SUID | FS_SET_KILL_SGID);
+	frq_post(f, q);
 }
 
 static bool set_name(struct frq *q, char to[NAME_BYTES_MAX + 1], const char *name)
@@ -226,15 +274,15 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 /* The core keeps nothing per inode that the kernel knows. */
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	(void)ino;
 	(void)nlookup;
+	fuse_gone_forget(ops_of(req), ino);
 	fuse_reply_none(req);
 }
 
 static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
-	(void)count;
-	(void)forgets;
+	for (size_t i = 0; i < count; i++)
+		fuse_gone_forget(ops_of(req), forgets[i].ino);
 	fuse_reply_none(req);
 }
 
@@ -303,7 +351,7 @@ static void op_setattr(
 	}
 	ops_of(req)->hooks.settle(ops_of(req)->hooks.ctx, rq->ino);
 	ops_of(req)->hooks.times_set(ops_of(req)->hooks.ctx, rq->ino);
-	frq_post(ops_of(req), q);
+	(rq->valid & FS_SET_SIZE ? post_change : frq_post)(ops_of(req), q);
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)
@@ -560,7 +608,7 @@ static void next_part(void *arg, int err)
 		f->hooks.zero(
 			f->hooks.ctx, q->rq.ino, q->part[i].off, q->part[i].len, next_part, q);
 	else
-		frq_post(f, q);
+		post_change(f, q);
 }
 
 static void op_fallocate(
@@ -575,7 +623,7 @@ static void op_fallocate(
 	q->rq.off = (uint64_t)off;
 	q->rq.len = (uint64_t)len;
 	if (!(mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))) {
-		frq_post(ops_of(req), q);
+		post_change(ops_of(req), q);
 		return;
 	}
 	q->rq.valid = FS_EDGES_ZEROED;
@@ -640,7 +688,13 @@ void fuse_ops_reply(struct fuse_ops *f, uint64_t tag, const struct fs_reply *rp)
 	pthread_mutex_unlock(&f->lock);
 	if (!q)
 		return;
-	if (q->req)
+	if (q->later && !rp->err) {
+		post_later(f, q, &rp->attr);
+		return;
+	}
+	if (q->later)
+		q->rq = *q->later; /* it fails like this */
+	if (q->req && !(rp->err == -ESTALE && fuse_gone_stale(f, q)))
 		fuse_answer(f, q, rp);
 	frq_put(f, q);
 }
@@ -660,6 +714,7 @@ void fuse_ops_forget_requests(struct fuse_ops *f)
 {
 	for (uint32_t i = 0; i < f->table_len; i++) {
 		free(f->table[i]->data);
+		free(f->table[i]->later);
 		free(f->table[i]);
 	}
 	free(f->table);

@@ -82,6 +82,13 @@ bool fuse_ops_atime(const struct fuse_ops *f);
 enum fuse_ops_plain { PLAIN_MODE, PLAIN_CAPS };
 bool fuse_ops_is_plain(const struct fuse_ops *f, uint64_t ino, enum fuse_ops_plain what);
 void fuse_ops_saw(struct fuse_ops *f, const struct fs_attr *a);
+/* What a write of a file with these attributes takes away: FS_SET_KILL_*. May read of /proc, for a setgid file. */
+struct fuse_ops_writer {
+	bool unprivileged; /* without CAP_FSETID */
+	uint32_t tid, gid;
+};
+uint32_t fuse_ops_kills(const struct fs_attr *a, const struct fuse_ops_writer *w);
+bool fuse_kill_keeps_sgid(const char *status, uint32_t gid); /* for tests */
 
 /* What the answers of other requests need to know of the data path. NULL: nothing is to know. */
 struct fuse_ops_hooks {

@@ -12,6 +12,7 @@
 #define PLAIN_SLOTS 8192u
 #define LOCKED_SLOTS 8192u
 #define SEEN_SLOTS 4096u
+#define GONE_BUCKETS 256u
 #define DIR_NOATIME 1u
 
 /* A request that the core has. */
@@ -23,6 +24,7 @@ struct frq {
 	bool open_dot;	      /* LOOKUP of ".": by inode number */
 	uint64_t handle; /* OPEN, CREATE: its number from now on; READDIR: DIR_NOATIME or 0 */
 	bool statx;	      /* GETATTR: fuse_more.c */
+	struct fs_request *later; /* this is a GETATTR before it: post_change() */
 	/* FALLOCATE: parts of clusters to be written with zeros before */
 	uint32_t part_count, part_at;
 	struct {
@@ -46,10 +48,15 @@ struct fuse_ops {
 	uint8_t locked[LOCKED_SLOTS];
 	uint64_t handles; /* given to open files; atomic */
 	/*
-	 * Attributes as last answered, by a hash of the number: what is gone, and a process still has open (a directory) or
-	 * stands in, has those, and no link. Of whoever steps the core.
+	 * Attributes as last answered, by a hash of the number; of what another node removed they are the last (fuse_gone.c).
+	 * Of whoever steps the core.
 	 */
 	struct fs_attr seen[SEEN_SLOTS];
+
+	/* fuse_gone.c */
+	pthread_mutex_t gone_lock;
+	uint32_t gone_count;
+	struct list gone[GONE_BUCKETS], gone_age;
 
 	pthread_mutex_t lock;
 	struct frq **table;
@@ -104,6 +111,23 @@ void fuse_ops_close_unasked(struct fuse_ops *f, fuse_ino_t nodeid);
 
 /* fuse_answer.c */
 void fuse_answer(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp);
+
+/* The attributes of q->rq.ino as they were seen last; NULL: not known any more. For whoever steps the core. */
+const struct fs_attr *fuse_answer_seen(struct fuse_ops *f, const struct frq *q);
+
+/* fuse_gone.c */
+void fuse_gone_init(struct fuse_ops *f);
+void fuse_gone_end(struct fuse_ops *f);
+/* It was asked for something that is gone, and has been answered. */
+bool fuse_gone_answer(struct fuse_ops *f, struct frq *q);
+/* The core said ESTALE: true: it has been answered otherwise. */
+bool fuse_gone_stale(struct fuse_ops *f, struct frq *q);
+/* The reply to UNLINK, RMDIR or RENAME; before the kernel has it. */
+void fuse_gone_removed(struct fuse_ops *f, const struct fs_reply *rp);
+void fuse_gone_forget(struct fuse_ops *f, fuse_ino_t nodeid);
+
+/* fuse_kill.c: an extended attribute was set, and the answer does not show what the file is like now. */
+void fuse_kill_xattr_set(struct fuse_ops *f, const struct fs_request *rq);
 
 /* fuse_lock.c */
 void fuse_lock_get(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock);

@@ -13,6 +13,8 @@
  *     given back before it runs (invariant 8: what it frees is nobody's), and none is granted until
  *     it is durable. Before a file gets shorter, the rest of the cluster in which its new end lies is
  *     zeroed on the LUN, so that a later extension shows zeros (invariant 6).
+ *     So is what makes a file one of which a write takes something away (setuid, setgid, capabilities): a node
+ *     that has a layout looks at these no more.
  *  4. A request waits in the order of arrival at its inode: nobody starves.
  *  5. A node that does not answer a recall is fenced; its rights end when it is fenced and its lease is
  *     over (reads need no registration), or when it has told that it forgot them (rule 7).
@@ -84,6 +86,10 @@ static uint32_t data_room_of(const struct fs_request *rq)
 	case FS_GETXATTR:
 	case FS_LISTXATTR:
 		return XATTR_BYTES_MAX;
+	case FS_UNLINK:
+	case FS_RMDIR:
+	case FS_RENAME:
+		return FS_GONE_BYTES_MAX;
 	default:
 		return 0;
 	}
@@ -193,6 +199,12 @@ static void recall(struct node *n, struct lease_ino *li, uint64_t mask, struct e
 
 static bool wants_exclusive(const struct fs_request *rq)
 {
+	/* CREATE and the like make files that nobody knows yet. */
+	if (rq->op == FS_SETXATTR)
+		return !strcmp(rq->name, "security.capability");
+	if (rq->op == FS_SETATTR && (rq->valid & FS_SET_MODE) &&
+		(rq->attr.mode & (S_ISUID | S_ISGID)))
+		return true;
 	if (rq->op == FS_FALLOCATE)
 		return (rq->flags & ~1u) != 0; /* all but plain and FALLOC_FL_KEEP_SIZE */
 	return rq->op == FS_SETATTR && (rq->valid & FS_SET_SIZE);
@@ -266,7 +278,7 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 		}
 		li->exclusive = true;
 		list_del(&s->waiting);
-		if (s->vr.rq.op == FS_SETATTR)
+		if (s->vr.rq.op == FS_SETATTR && (s->vr.rq.valid & FS_SET_SIZE))
 			look(n, s);
 		else
 			engine(n, s);

@@ -193,12 +193,12 @@ void ops_kill_sgid(const struct inode *in)
 	in->d->mode = le32_of(inode_mode(in) & ~(uint32_t)S_ISGID);
 }
 
-void ops_kill_suid(const struct inode *in)
+void ops_kill_suid(const struct inode *in, uint32_t valid)
 {
 	uint32_t mode = inode_mode(in), without = mode & ~(uint32_t)S_ISUID;
 
-	/* Without group execute, setgid means mandatory locking: that stays. */
-	if (mode & S_IXGRP)
+	/* Without group execute it is no right to lose, and stays if one of the group writes. */
+	if ((mode & S_IXGRP) || (valid & FS_SET_KILL_SGID))
 		without &= ~(uint32_t)S_ISGID;
 	if (!S_ISREG(mode) || without == mode)
 		return;

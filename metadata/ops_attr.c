@@ -93,7 +93,7 @@ int op_setattr(struct txn *t, struct vol_req *r)
 			return err;
 	}
 	if (valid & FS_SET_KILL_SUID)
-		ops_kill_suid(&in);
+		ops_kill_suid(&in, valid);
 	if (valid & FS_SET_KILL_CAPS)
 		err = kill_caps(&in);
 	if (err)

@@ -317,7 +317,7 @@ int op_layout_commit(struct txn *t, struct vol_req *r)
 	if (rq->valid & FS_SET_ATIME)
 		ops_set_read(&in, rq->attr.atime_ns);
 	if (rq->valid & FS_SET_KILL_SUID)
-		ops_kill_suid(&in);
+		ops_kill_suid(&in, 0);
 	inode_attr(&in, &r->reply.attr);
 	return 0;
 }
@@ -336,7 +336,7 @@ int op_append(struct txn *t, struct vol_req *r)
 	inode_touch_mtime(&in);
 	in.d->size = le64_of(size + r->rq.len);
 	if (r->rq.valid & FS_SET_KILL_SUID)
-		ops_kill_suid(&in);
+		ops_kill_suid(&in, 0);
 	r->reply.off = size;
 	inode_attr(&in, &r->reply.attr);
 	return 0;
@@ -464,7 +464,7 @@ static void finish_fallocate(const struct inode *in, const struct fs_request *rq
 
 	inode_touch_mtime(in);
 	if (rq->valid & FS_SET_KILL_SUID)
-		ops_kill_suid(in);
+		ops_kill_suid(in, rq->valid);
 	if (rq->flags & FALLOC_FL_PUNCH_HOLE)
 		return;
 	if (!(rq->flags & FALLOC_FL_KEEP_SIZE))

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "csvfs/base/assert.h"
 #include "metadata/ops_parts.h"
 #include "metadata/xattr.h"
 
@@ -40,13 +41,35 @@ static int let_go(const struct inode *in)
 	return err == -EINPROGRESS ? inode_intent_set(in, INTENT_FREE, 0) : err;
 }
 
-int ops_last_link(const struct inode *in)
+static int say_gone(const struct inode *in, struct fs_reply *rp)
 {
+	struct cursor c = cursor_of(rp->data, rp->data_room);
+	uint64_t size = le64_get(in->d->size);
+	struct fs_attr a;
+	int err;
+
+	if (!rp->data_room)
+		return 0;
+	inode_attr(in, &a);
+	fs_gone_put(&c, &a);
+	if (inode_type(in) == S_IFLNK && size <= INODE_INLINE_BYTES)
+		fs_gone_put_xattr(&c, "", 0, in->d->area, (uint32_t)size);
+	err = xattr_put_gone(in, &c);
+	csv_assert(cursor_ok(&c));
+	rp->data_len = rp->data_room - (uint32_t)cursor_left(&c);
+	return err;
+}
+
+int ops_last_link(const struct inode *in, struct fs_reply *rp)
+{
+	int err;
+
 	inode_touch_ctime(in);
 	in->d->nlink = le32_of(0);
 	if (txn_ino_is_open(in->t, in->ino))
 		return inode_orphan_add(in);
-	return let_go(in);
+	err = say_gone(in, rp);
+	return err ? err : let_go(in);
 }
 
 int ops_truncate_extents(const struct inode *in, uint64_t from)

@@ -294,10 +294,10 @@ int op_remove(struct txn *t, struct vol_req *r)
 	inode_touch_mtime(&dir);
 	if (is_dir) {
 		err = ops_link_count(&dir, -1);
-		return err ? err : ops_last_link(&in);
+		return err ? err : ops_last_link(&in, &r->reply);
 	}
 	if (le32_get(in.d->nlink) <= 1)
-		return ops_last_link(&in);
+		return ops_last_link(&in, &r->reply);
 	inode_touch_ctime(&in);
 	return ops_link_count(&in, -1);
 }

@@ -55,13 +55,13 @@ void ops_set_owner(
 /* A regular file for data operations: -EISDIR, -EINVAL; goes on with a truncate (-EINPROGRESS). */
 int ops_data_file(struct txn *t, uint64_t ino, struct inode *in);
 
-/* setuid and setgid go, as at write(2) and chown(2). */
-void ops_kill_suid(const struct inode *in);
+/* setuid and setgid go, as at write(2) and chown(2). valid: whether FS_SET_KILL_SGID is asked for, too. */
+void ops_kill_suid(const struct inode *in, uint32_t valid);
 /* setgid goes: an access list is set by one who is not in the group. */
 void ops_kill_sgid(const struct inode *in);
 
-/* The last link of `in` is gone: orphan, freed, or on its way. */
-int ops_last_link(const struct inode *in);
+/* The last link of `in` is gone: orphan, freed, or on its way. The reply says what it was (fs_gone_put()). */
+int ops_last_link(const struct inode *in, struct fs_reply *rp);
 
 /* All extents from cluster `from` on go: at once, or by an intent in the background. */
 int ops_truncate_extents(const struct inode *in, uint64_t from);

@@ -134,16 +134,16 @@ static int check_replace(const struct side *a, const struct side *b)
 }
 
 /* The link that stood at the new name goes. */
-static int drop_replaced(struct side *b)
+static int drop_replaced(struct side *b, struct fs_reply *rp)
 {
 	int err;
 
 	if (b->is_dir) {
 		err = ops_link_count(&b->dir, -1);
-		return err ? err : ops_last_link(&b->in);
+		return err ? err : ops_last_link(&b->in, rp);
 	}
 	if (le32_get(b->in.d->nlink) <= 1)
-		return ops_last_link(&b->in);
+		return ops_last_link(&b->in, rp);
 	inode_touch_ctime(&b->in);
 	return ops_link_count(&b->in, -1);
 }
@@ -167,7 +167,8 @@ static int leave_whiteout(struct side *a, const struct fs_cred *cred)
 }
 
 /* whiteout: whose it is; NULL: none is left. */
-static int move(struct side *a, struct side *b, const struct fs_cred *whiteout)
+static int move(
+	struct side *a, struct side *b, const struct fs_cred *whiteout, struct fs_reply *rp)
 {
 	uint32_t type = inode_type(&a->in) >> 12;
 	int err = 0;
@@ -193,7 +194,7 @@ static int move(struct side *a, struct side *b, const struct fs_cred *whiteout)
 	if (!err && a->is_dir)
 		err = move_directory(&a->in, &a->dir, &b->dir);
 	if (!err && b->there)
-		err = drop_replaced(b);
+		err = drop_replaced(b, rp);
 	if (err)
 		return err;
 	inode_touch_ctime(&a->in);
@@ -223,5 +224,5 @@ int op_rename(struct txn *t, struct vol_req *r)
 		return exchange(&a, &b);
 	if (b.there && (flags & RENAME_NOREPLACE))
 		return -EEXIST;
-	return move(&a, &b, flags & RENAME_WHITEOUT ? &r->rq.cred : NULL);
+	return move(&a, &b, flags & RENAME_WHITEOUT ? &r->rq.cred : NULL, &r->reply);
 }

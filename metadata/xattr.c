@@ -228,6 +228,29 @@ int xattr_list(const struct inode *in, void *out, uint32_t room, uint32_t *len)
 	return err == -ENOENT ? 0 : err;
 }
 
+int xattr_put_gone(const struct inode *in, struct cursor *c)
+{
+	struct tree_cursor cursor;
+	struct tree_rec rec;
+	struct attr_rec a;
+	struct tree tr;
+	int err;
+
+	if (!le64_get(in->d->xattr_root))
+		return 0;
+	attr_tree(in, &tr);
+	err = tree_first(&tr, 0, &cursor, &rec);
+	while (!err) {
+		err = attr_of(in, &rec, &a);
+		if (err)
+			return err;
+		if (!a.in_blocks && FS_GONE_XATTR_BYTES(a.name_len, a.value_len) <= cursor_left(c))
+			fs_gone_put_xattr(c, a.name, a.name_len, a.value, a.value_len);
+		err = tree_next(&cursor, &rec);
+	}
+	return err == -ENOENT ? 0 : err;
+}
+
 /* ------------------------------------------------------------------ changes */
 
 static int count(const struct inode *in, const struct tree *tr, int32_t attrs, int32_t name_bytes)

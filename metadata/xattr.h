@@ -6,6 +6,7 @@
 #ifndef CSVFS_METADATA_XATTR_H
 #define CSVFS_METADATA_XATTR_H
 
+#include "csvfs/base/cursor.h"
 #include "metadata/inode.h"
 
 /*
@@ -30,6 +31,9 @@ int xattr_set(
 
 /* -ENODATA */
 int xattr_remove(const struct inode *in, const char *name);
+
+/* For fs_gone_get_xattr(): as far as there is room, and not what has blocks of its own: a removal reads none for it. */
+int xattr_put_gone(const struct inode *in, struct cursor *c);
 
 /* Frees attributes while the operation has room: 0: none is left; -EINPROGRESS: go on in the next. */
 int xattr_free_all(const struct inode *in);

@@ -464,11 +464,12 @@ static uint32_t op_fields(enum fs_op op)
 	case FS_LINK:
 		return F_INO | F_INO2 | F_NAME | F_TIME | R_ATTR;
 	case FS_UNLINK:
-		return F_INO | F_NAME | F_TIME | F_GIVEN | R_ATTR;
+		return F_INO | F_NAME | F_TIME | F_GIVEN | R_ATTR | R_DATA;
 	case FS_RMDIR:
-		return F_INO | F_NAME | F_TIME | F_GIVEN | R_ATTR;
+		return F_INO | F_NAME | F_TIME | F_GIVEN | R_ATTR | R_DATA;
 	case FS_RENAME:
-		return F_INO | F_NAME | F_INO2 | F_NAME2 | F_FLAGS | F_CRED | F_TIME | F_GIVEN | R_ATTR;
+		return F_INO | F_NAME | F_INO2 | F_NAME2 | F_FLAGS | F_CRED | F_TIME | F_GIVEN | R_ATTR |
+		       R_DATA;
 	case FS_CREATE:
 		return F_INO | F_NAME | F_MODE | F_FLAGS | F_CRED | F_TIME | F_VALID | R_ATTR;
 	case FS_SETXATTR:

@@ -23,7 +23,7 @@
 #include "csvfs/base/platform.h"
 
 #define WIRE_MAGIC 0x77565343u /* "CSVw" */
-#define WIRE_VERSION 4
+#define WIRE_VERSION 5
 #define WIRE_HEADER_BYTES 32u
 #define WIRE_TEXT_MAX 256 /* of HELLO_NO and GOODBYE, with the ending zero */
 #define WIRE_RANGES_MAX 512 /* of one RECLAIM; a file with more is reclaimed with several */

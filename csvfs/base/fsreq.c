@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "csvfs/base/fsreq.h"
 
+#include "csvfs/base/cursor.h"
+
 bool fs_op_needs_slot(enum fs_op op)
 {
 	return (op >= FS_SETATTR && op <= FS_FALLOCATE) || op == FS_APPEND;
@@ -48,4 +50,57 @@ const char *fs_op_name(enum fs_op op)
 	case FS_FSYNC: return "fsync";
 	}
 	return "?";
+}
+
+void fs_gone_put(struct cursor *c, const struct fs_attr *a)
+{
+	cursor_put_u64(c, a->ino);
+	cursor_put_u64(c, a->generation);
+	cursor_put_u64(c, a->size);
+	cursor_put_u64(c, a->blocks);
+	cursor_put_u32(c, a->mode);
+	cursor_put_u32(c, a->uid);
+	cursor_put_u32(c, a->gid);
+	cursor_put_u32(c, a->rdev);
+	cursor_put_u64(c, (uint64_t)a->atime_ns);
+	cursor_put_u64(c, (uint64_t)a->mtime_ns);
+	cursor_put_u64(c, (uint64_t)a->ctime_ns);
+	cursor_put_u64(c, (uint64_t)a->btime_ns);
+}
+
+bool fs_gone_get(struct cursor *c, struct fs_attr *a)
+{
+	*a = (struct fs_attr){.ino = cursor_u64(c)};
+	a->generation = cursor_u64(c);
+	a->size = cursor_u64(c);
+	a->blocks = cursor_u64(c);
+	a->mode = cursor_u32(c);
+	a->uid = cursor_u32(c);
+	a->gid = cursor_u32(c);
+	a->rdev = cursor_u32(c);
+	a->atime_ns = (int64_t)cursor_u64(c);
+	a->mtime_ns = (int64_t)cursor_u64(c);
+	a->ctime_ns = (int64_t)cursor_u64(c);
+	a->btime_ns = (int64_t)cursor_u64(c);
+	return cursor_ok(c) && a->ino != 0;
+}
+
+void fs_gone_put_xattr(struct cursor *c, const char *name, uint32_t name_len, const void *value,
+	uint32_t value_len)
+{
+	cursor_put_u8(c, (uint8_t)name_len);
+	cursor_put_u32(c, value_len);
+	cursor_put(c, name, name_len);
+	cursor_put(c, value, value_len);
+}
+
+bool fs_gone_get_xattr(struct cursor *c, struct fs_gone_xattr *x)
+{
+	if (!cursor_left(c))
+		return false;
+	x->name_len = cursor_u8(c);
+	x->value_len = cursor_u32(c);
+	x->name = cursor_take(c, x->name_len);
+	x->value = cursor_take(c, x->value_len);
+	return cursor_ok(c);
 }

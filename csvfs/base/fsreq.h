@@ -35,9 +35,9 @@ enum fs_op {
 	FS_MKDIR = 22,	     /* ino = parent, name, mode, cred -> attr */
 	FS_SYMLINK = 23,     /* ino = parent, name, data = target, cred -> attr */
 	FS_LINK = 24,	     /* ino, ino2 = new parent, name -> attr */
-	FS_UNLINK = 25,	     /* ino = parent, name */
-	FS_RMDIR = 26,	     /* ino = parent, name */
-	/* ino = parent, name, ino2 = new parent, name2, flags = RENAME_*, cred (of a whiteout) */
+	FS_UNLINK = 25,	     /* ino = parent, name -> data: fs_gone_put() */
+	FS_RMDIR = 26,	     /* ino = parent, name -> data, the same */
+	/* ino = parent, name, ino2 = new parent, name2, flags = RENAME_*, cred (of a whiteout) -> data, the same */
 	FS_RENAME = 27,
 	/* As MKNOD of a regular file, and opened; flags = open(2) flags, valid: FS_NO_NAME -> attr */
 	FS_CREATE = 28,
@@ -93,6 +93,9 @@ enum fs_op {
 
 /* SETATTR, nothing else with it: it was read at attr.atime_ns (a directory, a symlink): fs_atime_due(). */
 #define FS_SET_READ (1u << 11)
+
+/* With KILL_SUID: setgid goes without group execute, too. Who writes is not in the file's group. */
+#define FS_SET_KILL_SGID (1u << 12)
 
 #define FS_TRIM_OPEN (1u << 0) /* FS_FREE_ORPHAN with ino, of the coordinator alone */
 #define FS_LAYOUT_WRITE (1u << 0) /* allocate what is a hole; hand out the right to first-write */
@@ -196,6 +199,27 @@ struct fs_dirent {
 	uint32_t namelen;
 };
 #define FS_DIRENT_SIZE(namelen) (sizeof(struct fs_dirent) + (((namelen) + 7u) & ~7u))
+
+/*
+ * What was removed for good, with its attributes as they were: a process may still hold it without having it open as the
+ * core means it (a directory, a fifo, O_PATH), and then its node alone keeps what is left of it. In the data of a reply to
+ * UNLINK, RMDIR and RENAME: this, and behind it extended attributes as far as there is room (long values are left out); of a
+ * symlink its target, if short, as one without a name. Nothing at all: it lives, or nobody could say any more (a reply that is sent again).
+ */
+#define FS_GONE_BYTES_MAX 4096u
+struct cursor;
+void fs_gone_put(struct cursor *c, const struct fs_attr *a);
+bool fs_gone_get(struct cursor *c, struct fs_attr *a);
+#define FS_GONE_XATTR_BYTES(name_len, value_len) (5u + (name_len) + (value_len))
+void fs_gone_put_xattr(struct cursor *c, const char *name, uint32_t name_len, const void *value,
+	uint32_t value_len);
+/* False: no more, or not well formed. name, value: in place, without ending zeros. */
+struct fs_gone_xattr {
+	const char *name;
+	const void *value;
+	uint32_t name_len, value_len;
+};
+bool fs_gone_get_xattr(struct cursor *c, struct fs_gone_xattr *x);
 
 /* Who asks: a request of one life of one node, in one of its slots. seq grows by one per use. */
 struct fs_reqid {

@@ -187,7 +187,9 @@ static void begin_setattr(struct fakecore *c, const struct event *ev)
 	struct fs_reply rp = {0};
 
 	if (ev->rq->valid & FS_SET_KILL_SUID)
-		c->mode &= ~(uint32_t)(S_ISUID | S_ISGID);
+		c->mode &= ~(uint32_t)S_ISUID;
+	if ((ev->rq->valid & FS_SET_KILL_SGID) || (c->mode & S_IXGRP))
+		c->mode &= ~(uint32_t)S_ISGID;
 	if (ev->rq->valid & FS_SET_MTIME)
 		c->mtime_ns = ev->rq->attr.mtime_ns;
 	if (ev->rq->valid & FS_SET_MODE)

@@ -22,6 +22,7 @@
 
 #include "csvfs/base/prng.h"
 #include "csvfs/dbuf.h"
+#include "csvfs/fuse_ops.h"
 #include "fakecore.h"
 
 #include <sys/mount.h> /* last: it has a BLOCK_SIZE of its own */
@@ -499,6 +500,21 @@ static void write_by_a_user_takes_setuid_away(void **state)
 	stop(c);
 }
 
+/* setattr_should_drop_sgid(): by membership, or CAP_FSETID; what cannot be read is no membership. */
+static void who_keeps_setgid_without_group_execute(void **state)
+{
+	const char *s = "Name:\tx\nGid:\t5\t5\t5\t5\nGroups:\t100 4294967294 7 \nCapEff:\t0000000000000000\n";
+
+	assert_true(fuse_kill_keeps_sgid(s, 100));
+	assert_true(fuse_kill_keeps_sgid(s, 7));
+	assert_true(fuse_kill_keeps_sgid(s, 4294967294u));
+	assert_false(fuse_kill_keeps_sgid(s, 10));
+	assert_false(fuse_kill_keeps_sgid(s, 0));
+	assert_true(fuse_kill_keeps_sgid("\nGroups:\t\nCapEff:\t0000000000000010\n", 1));
+	assert_false(fuse_kill_keeps_sgid("\nGroups:\t\nCapEff:\t0000000000000000\n", 0));
+	assert_false(fuse_kill_keeps_sgid("", 0));
+}
+
 static void failing_medium_is_an_error_of_that_write_alone(void **state)
 {
 	struct fakecore_config cfg = config();
@@ -586,6 +602,7 @@ int main(void)
 		T(waiting_process_can_be_killed),
 		T(silent_lun_is_a_lost_path_and_no_error),
 		T(write_by_a_user_takes_setuid_away),
+		T(who_keeps_setgid_without_group_execute),
 		T(failing_medium_is_an_error_of_that_write_alone),
 		T(names_and_statfs_pass_through),
 		T(writers_that_meet_in_blocks_do_not_harm_each_other),

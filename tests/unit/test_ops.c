@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/xattr.h>
 
+#include "csvfs/base/cursor.h"
 #include "tests/unit/ops_fixture.h"
 
 #define NOREPLACE 1u
@@ -622,6 +623,47 @@ static void access_list_by_one_outside_the_group_takes_setgid(void **state)
 	assert_int_equal(run.r.reply.attr.mode & 07777, 0775);
 }
 
+/* Whoever still holds it goes on with what the reply said (csvfs/fuse_gone.c). */
+static void a_removal_says_what_went_for_good(void **state)
+{
+	static char big[2000];
+	uint64_t d, f = create(root, "f");
+	struct fs_gone_xattr x;
+	struct fs_attr a;
+	struct cursor c;
+
+	assert_int_equal(do_make(FS_MKDIR, root, "d", S_IFDIR | 0751, NULL), 0);
+	d = run.r.reply.attr.ino;
+	assert_int_equal(do_setxattr(d, "user.a", "value", 5, 0), 0);
+	assert_int_equal(do_setxattr(d, "user.big", big, sizeof(big), 0), 0);
+	assert_int_equal(do_name(FS_RMDIR, root, "d"), 0);
+	c = cursor_of(run.r.reply.data, run.r.reply.data_len);
+	assert_true(fs_gone_get(&c, &a));
+	assert_true(a.ino == d && a.generation != 0);
+	assert_int_equal(a.mode, S_IFDIR | 0751);
+	assert_true(fs_gone_get_xattr(&c, &x));
+	assert_true(x.name_len == 6 && !memcmp(x.name, "user.a", 6));
+	assert_true(x.value_len == 5 && !memcmp(x.value, "value", 5));
+	assert_false(fs_gone_get_xattr(&c, &x)); /* the other one has a block of its own */
+	assert_int_equal(cursor_left(&c), 0);
+
+	rq(FS_LINK, f, "g")->ino2 = root;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(do_name(FS_UNLINK, root, "g"), 0);
+	assert_int_equal(run.r.reply.data_len, 0); /* there is another link */
+	run_set_open(f, true);
+	assert_int_equal(do_name(FS_UNLINK, root, "f"), 0);
+	assert_int_equal(run.r.reply.data_len, 0); /* it is open: the engine has it */
+	run_set_open(f, false);
+	rq(FS_CLOSE, f, NULL);
+	assert_int_equal(run_request(), 0);
+	/* Cut short on its way: nothing, not half of it. */
+	for (uint32_t n = 0; n < 80; n++) {
+		c = cursor_of(big, n);
+		assert_false(fs_gone_get(&c, &a));
+	}
+}
+
 static void xattr_names_belong_to_a_namespace(void **state)
 {
 	static const char *const none[] = {
@@ -855,7 +897,8 @@ int main(void)
 		T(file_without_a_name_goes_with_its_last_close),
 		T(file_without_a_name_can_get_one_once_it_had_none),
 		T(access_list_by_one_outside_the_group_takes_setgid),
-		T(xattr_names_belong_to_a_namespace),
+		T(a_removal_says_what_went_for_good),
+	T(xattr_names_belong_to_a_namespace),
 		T(trusted_names_are_shown_to_root_alone),
 		T(setattr_sets_what_it_is_told),
 		T(size_is_for_regular_files_up_to_a_limit),

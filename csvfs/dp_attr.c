@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* dp_attr.c - what the data path knows of a file's attributes. */
+#include "csvfs/dp_int.h"
+
+void dp_attr_seen(struct dp *dp, uint64_t ino)
+{
+	struct dp_file *f = dp_file_find(dp, ino);
+
+	/* Closed: the layout that they came with is on its way back. */
+	if (f && !f->lf.closed)
+		f->attr_seen = true;
+}
+
+bool dp_attr_holds(struct dp *dp, uint64_t ino)
+{
+	const struct dp_file *f = dp_file_find(dp, ino);
+
+	return f && f->attr_seen;
+}

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# What one host does to a file shows in what the system calls of another may do: a directory that is removed while
+# somebody stands in it elsewhere; setuid, setgid and capabilities that are set while somebody writes elsewhere.
+# timeout: 120
+. "$(dirname "$0")/lib/test.sh"
+lab up --size 1G >/dev/null
+a=$CSVLAB_DIR/n1/mnt b=$CSVLAB_DIR/n2/mnt
+
+echo "# a directory is removed on another host"
+mkdir "$a/d" "$b/e"
+chmod 755 "$a/d" "$a/e"
+coproc IN { cd "$a/d"; while read -r line; do ( eval "$line" ) >/dev/null 2>&1 && echo ok || echo "$?"; done; }
+in_d() { # what it says to a command
+	local answer
+	echo "$*" >&"${IN[1]}"
+	read -r -t 30 -u "${IN[0]}" answer || fail "no answer to: $*"
+	echo "$answer"
+}
+[ "$(in_d 'stat .')" = ok ] || fail "cannot stand in a directory"
+rmdir "$b/d"
+[ "$(in_d 'chmod 700 . && [ "$(stat -c "%a %h" .)" = "700 0" ]')" = ok ] || fail "chmod where one stands, gone"
+[ "$(in_d 'touch -d @5 . && [ "$(stat -c %Y .)" = 5 ]')" = ok ] || fail "utimensat where one stands, gone"
+[ "$(in_d 'setfattr -n user.a -v x . && getfattr -n user.a .')" = ok ] || fail "an attribute where one stands, gone"
+[ "$(in_d '[[ $(mkdir x 2>&1) = *"No such file"* ]]')" = ok ] || fail "mkdir where one stands, gone"
+[ "$(in_d 'echo >x')" != ok ] || fail "made something in a directory that is gone"
+mkdir "$b/d"
+[ "$(in_d 'cd ../d && echo >x')" = ok ] || fail "the new directory of that name is not found"
+[ -e "$b/d/x" ] || fail "made elsewhere"
+exec {IN[1]}>&-
+wait "$IN_PID" || true
+
+echo "# bits that a write takes away are set on another host"
+: >"$a/f"
+chmod 777 "$a/f"
+coproc W { exec setpriv --reuid 65534 --regid 65534 --clear-groups bash -c \
+	'exec 3<>"$1"; while read -r n; do printf %s "$n" >&3 && echo ok || echo no; done' w "$b/f"; }
+write_as_nobody() {
+	local answer
+	echo x >&"${W[1]}"
+	read -r -t 30 -u "${W[0]}" answer || fail "no answer"
+	[ "$answer" = ok ] || fail "cannot write"
+}
+check() { # check MODE-SET MODE-WANTED
+	chmod "$1" "$a/f"
+	write_as_nobody
+	[ "$(stat -c %a "$b/f")" = "$2" ] || fail "after a write there: $(stat -c %a "$b/f"), not $2, on the writer's host"
+	[ "$(stat -c %a "$a/f")" = "$2" ] || fail "after a write there: $(stat -c %a "$a/f"), not $2"
+}
+for ((i = 0; i < 3; i++)); do
+	check 6777 777 # the first time, it has no layout yet; then it has
+	write_as_nobody
+	check 2666 666
+	write_as_nobody
+	stat "$b/f" >/dev/null
+	check 4777 777
+done
+if setcap cap_net_raw=ep "$a/f"; then
+	getcap "$b/f" | grep -q cap_net_raw || fail "capabilities do not show"
+	write_as_nobody
+	[ -z "$(getcap "$a/f")" ] || fail "a write there leaves capabilities: $(getcap "$a/f")"
+fi
+exec {W[1]}>&-
+wait "$W_PID" || true
+unmount_and_check n1 n2 n3
