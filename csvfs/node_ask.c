@@ -170,6 +170,9 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 	case FS_FSYNC:
 		node_file_fsync(n, ev->tag, ev->rq, fx);
 		return;
+	case FS_LSEEK:
+		node_file_lseek(n, ev->tag, ev->rq, fx);
+		return;
 	case FS_LAYOUT_GET:
 	case FS_APPEND:
 		/* Of the data path, which knows files by their number. */
@@ -204,7 +207,6 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 	case FS_STATFS:
 	case FS_GETXATTR:
 	case FS_LISTXATTR:
-	case FS_LSEEK:
 	case FS_SETATTR:
 		node_file_times_set(n, ev->rq);
 		node_ask(n, CQ_KERNEL, ev->tag, ev->rq, fx);

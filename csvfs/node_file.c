@@ -216,10 +216,26 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 	node_ask(n, CQ_COMMIT, 0, rq, fx);
 }
 
+static void lseek_send(struct node *n, const struct fwait *w, struct effects *fx)
+{
+	struct fs_request *rq = &n->scratch_rq;
+
+	memset(rq, 0, sizeof(*rq));
+	rq->op = FS_LSEEK;
+	rq->ino = w->ino;
+	rq->generation = w->seek_generation;
+	rq->time_ns = n->wall_ns;
+	rq->off = w->seek_off;
+	rq->flags = w->seek_flags;
+	node_ask(n, CQ_KERNEL, w->tag, rq, fx);
+}
+
 /* Once: who was killed was told then. */
 static void wait_answer(struct node *n, struct fwait *w, int32_t err, struct effects *fx)
 {
-	if (w->tag && w->is_fsync)
+	if (w->tag && w->kind == FWAIT_LSEEK && !err)
+		lseek_send(n, w, fx);
+	else if (w->tag && w->kind != FWAIT_WRITE)
 		node_reply_err(n, w->tag, err, fx);
 	else if (w->tag)
 		effects_add(fx, FX_BLOCK_DONE, w->tag)->block.err = err;
@@ -299,14 +315,14 @@ void node_file_commit_reply(
 	layout_advance(n, f, fx);
 }
 
-static struct fwait *wait_new(struct node *n, struct file *f, uint64_t tag, bool is_fsync)
+static struct fwait *wait_new(struct node *n, struct file *f, uint64_t tag, enum fwait_kind kind)
 {
 	struct fwait *w = mem_alloc(n->mem, sizeof(*w));
 
 	if (!w)
 		return NULL;
 	w->tag = tag;
-	w->is_fsync = is_fsync;
+	w->kind = kind;
 	w->need_commit = true;
 	w->since_ns = n->now_ns;
 	list_add_tail(&w->link, &f->waits);
@@ -379,7 +395,7 @@ void node_file_written(struct node *n, const struct event *ev, struct effects *f
 void node_file_commit(struct node *n, const struct event *ev, struct effects *fx)
 {
 	struct file *f = find(n, ev->range.ino);
-	struct fwait *w = f ? wait_new(n, f, ev->tag, false) : NULL;
+	struct fwait *w = f ? wait_new(n, f, ev->tag, FWAIT_WRITE) : NULL;
 
 	if (!w) {
 		struct effect *e = effects_add(fx, FX_BLOCK_DONE, ev->tag);
@@ -452,7 +468,7 @@ void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, 
 		node_reply_err(n, tag, 0, fx);
 		return;
 	}
-	w = wait_new(n, f, tag, true);
+	w = wait_new(n, f, tag, FWAIT_FSYNC);
 	if (!w) {
 		node_reply_err(n, tag, -ENOMEM, fx);
 		return;
@@ -465,6 +481,27 @@ void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, 
 		w->need_flush = true;
 		node_data_flush(n, w, fx);
 	}
+	commit_pump(n, f, fx);
+}
+
+void node_file_lseek(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
+{
+	struct file *f = find(n, rq->ino);
+	struct fwait *w;
+
+	if (!f || (nothing_to_commit(f) && !f->commit_in_flight)) {
+		node_ask(n, CQ_KERNEL, tag, rq, fx);
+		return;
+	}
+	w = wait_new(n, f, tag, FWAIT_LSEEK);
+	if (!w) {
+		node_reply_err(n, tag, -ENOMEM, fx);
+		return;
+	}
+	w->ino = rq->ino;
+	w->seek_off = rq->off;
+	w->seek_flags = rq->flags;
+	w->seek_generation = rq->generation;
 	commit_pump(n, f, fx);
 }
 

@@ -34,11 +34,14 @@ struct frange {
 	uint64_t off, len;
 };
 
-/* Who waits for a commit: a write of the data path, or an fsync. */
+/* Who waits for a commit: a write of the data path, an fsync, or an lseek that looks for data. */
+enum fwait_kind { FWAIT_WRITE, FWAIT_FSYNC, FWAIT_LSEEK };
 struct fwait {
 	struct list link;
 	uint64_t tag; /* 0: was answered */
-	bool is_fsync;
+	enum fwait_kind kind;
+	uint64_t ino, seek_off; /* of the LSEEK that is asked then */
+	uint32_t seek_flags, seek_generation;
 	bool need_commit, need_flush;
 	int32_t err;
 	uint64_t since_ns;
@@ -94,6 +97,8 @@ void node_file_close_all(struct node *n, struct effects *fx);
 /* Closes one of the opens that we count of it, if it is open here. */
 void node_file_close_one(struct node *n, uint64_t ino, struct effects *fx);
 void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
+/* What was first-written here is committed, then the coordinator is asked. */
+void node_file_lseek(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
 void node_file_created(struct node *n, const struct fs_attr *attr, struct effects *fx);
 
 /* The data path's events. */

@@ -261,6 +261,17 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 {
 	uint64_t mask;
 
+	if (s->vr.rq.op == FS_LSEEK) {
+		/* Who first-wrote elsewhere commits before it gives back (rule 2 for a read of all of it). */
+		mask = lease_conflicts(li, s->idx, false, 0, FILE_BYTES_MAX);
+		if (mask) {
+			recall(n, li, mask, fx);
+			return false;
+		}
+		list_del(&s->waiting);
+		engine(n, s);
+		return true;
+	}
 	if (s->vr.rq.op == FS_OPEN) {
 		if (writes_of_the_dead(n))
 			return false;
@@ -380,6 +391,14 @@ void node_server_serve(struct node *n, struct sreq *s, struct effects *fx)
 		return;
 	}
 	switch (rq->op) {
+	case FS_LSEEK:
+		/* Nothing is known of it that it would have to wait for: the engine at once. */
+		li = lease_find(&n->leases, rq->ino);
+		if (!li)
+			break;
+		list_add_tail(&s->waiting, &li->waiting);
+		node_server_pump(n, li, fx);
+		return;
 	case FS_CLOSE:
 		serve_close(n, s, fx);
 		return;

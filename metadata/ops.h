@@ -20,7 +20,8 @@
  *     clusters at its two ends, and says FS_EDGES_ZEROED: without, a range that ends within a WRITTEN
  *     cluster before the end of the file is refused (EOPNOTSUPP). Here only whole clusters are freed
  *     or made UNWRITTEN. Of a first write every byte of the cluster that is not data is zero.
- *  4. LSEEK counts UNWRITTEN as data: a node may have written there and not committed yet.
+ *  4. Before LSEEK, what was first-written is committed, and by whom a right to first-write was given, given back:
+ *     UNWRITTEN counts as a hole.
  *  5. FS_LAYOUT_GET answers with pieces without a gap from the cluster of `off` on, as many as there
  *     is room for; holes are pieces too. With FS_LAYOUT_WRITE it succeeds when the cluster of
  *     `off` has space; where space ends early, a hole follows: ask again from there (-ENOSPC). With

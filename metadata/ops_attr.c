@@ -26,6 +26,9 @@ static int set_size(const struct inode *in, uint64_t size)
 
 	inode_touch_mtime(in);
 	in->d->size = le64_of(size);
+	/* What was allocated ahead of a writer at the old end, and never written, does not become its middle. */
+	if (size > old && !(inode_flags(in) & INODE_KEEP))
+		return ops_trim_ahead(in, old);
 	if (size > old)
 		return 0;
 	in->d->flags = le32_of(inode_flags(in) & ~INODE_KEEP);

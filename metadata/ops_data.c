@@ -507,6 +507,12 @@ int op_fallocate(struct txn *t, struct vol_req *r)
 
 /* ------------------------------------------------------------------ lseek */
 
+/* As on ext4 and XFS: space that was never written is a hole, whoever asked for it. */
+static bool has_data(const struct extent *e)
+{
+	return e->state == EXT_WRITTEN || e->state == EXT_SHARED;
+}
+
 int op_lseek(struct txn *t, struct vol_req *r)
 {
 	uint64_t cluster_bytes = ops_cluster_bytes(t), off = r->rq.off, size;
@@ -526,7 +532,7 @@ int op_lseek(struct txn *t, struct vol_req *r)
 		return -ENXIO;
 	err = extent_first(&in, off / cluster_bytes, &w, &e);
 	for (; !err && off < size; err = extent_next(&w, &e)) {
-		if ((e.state == EXT_HOLE) == want_hole) {
+		if (has_data(&e) != want_hole) {
 			r->reply.off = off;
 			return 0;
 		}

@@ -82,6 +82,19 @@ int ops_truncate_extents(const struct inode *in, uint64_t from)
 	return err == -EINPROGRESS ? inode_intent_set(in, INTENT_TRUNCATE, from) : err;
 }
 
+/* It was allocated ahead of a writer, and never written. */
+int ops_trim_ahead(const struct inode *in, uint64_t size)
+{
+	uint64_t cluster_bytes = ops_cluster_bytes(in->t);
+	uint64_t end = (size + cluster_bytes - 1) / cluster_bytes;
+	struct extent e;
+	int err = extent_at(in, end, &e);
+
+	if (err || (e.state == EXT_HOLE && e.off + e.len == EXTENT_END))
+		return err;
+	return ops_truncate_extents(in, end);
+}
+
 int ops_intent_step(const struct inode *in)
 {
 	struct disk_intent it;
@@ -126,9 +139,7 @@ int op_free_orphan(struct txn *t, struct vol_req *r)
 
 int op_close(struct txn *t, struct vol_req *r)
 {
-	uint64_t cluster_bytes = ops_cluster_bytes(t), end;
 	struct inode in;
-	struct extent e;
 	int err = inode_get_outside(t, r->rq.ino, &in);
 
 	if (err)
@@ -139,10 +150,5 @@ int op_close(struct txn *t, struct vol_req *r)
 		return free_orphan(t, in.ino);
 	if (inode_type(&in) != S_IFREG || (inode_flags(&in) & (INODE_KEEP | INODE_TRUNCATE)))
 		return 0;
-	/* Space that was allocated ahead of a writer, and never written. */
-	end = (le64_get(in.d->size) + cluster_bytes - 1) / cluster_bytes;
-	err = extent_at(&in, end, &e);
-	if (err || (e.state == EXT_HOLE && e.off + e.len == EXTENT_END))
-		return err;
-	return ops_truncate_extents(&in, end);
+	return ops_trim_ahead(&in, le64_get(in.d->size));
 }

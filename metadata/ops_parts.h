@@ -66,6 +66,9 @@ int ops_last_link(const struct inode *in, struct fs_reply *rp);
 /* All extents from cluster `from` on go: at once, or by an intent in the background. */
 int ops_truncate_extents(const struct inode *in, uint64_t from);
 
+/* Space behind the end, which is (or was) at size. */
+int ops_trim_ahead(const struct inode *in, uint64_t size);
+
 /* One step of the intent that stands for `in`. */
 int ops_intent_step(const struct inode *in);
 

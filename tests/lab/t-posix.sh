@@ -61,4 +61,17 @@ if setcap cap_net_raw=ep "$a/f"; then
 fi
 exec {W[1]}>&-
 wait "$W_PID" || true
+echo "# where data is, while another host writes"
+seek() { # seek FILE OFFSET 3 (SEEK_DATA) or 4 (SEEK_HOLE)
+	perl -e 'open(F, "<", $ARGV[0]) or die; print 0 + (sysseek(F, $ARGV[1], $ARGV[2]) || die "$!")' "$@"
+}
+exec 4<>"$b/g"
+for ((i = 1; i < 6; i++)); do
+	dd if=/dev/zero bs=1M count=1 seek=$((i * 10)) conv=notrunc status=none of="/proc/self/fd/4"
+	at=$(seek "$a/g" $(((i * 10 - 5) << 20)) 3)
+	[ "$at" = $((i * 10 << 20)) ] || fail "data that another host has just written is at $at"
+	at=$(seek "$a/g" $((i * 10 << 20)) 4)
+	[ "$at" = $((i * 10 + 1 << 20)) ] || fail "the hole behind it is at $at"
+done
+exec 4>&-
 unmount_and_check n1 n2 n3

@@ -136,10 +136,58 @@ static void punch_finds(void)
 	close(fd);
 }
 
+/* Space that nothing was written to is a hole, whoever asked for it, and whether the file is open or not. */
+static void unwritten_is_hole(void)
+{
+	enum { M = 1 << 20, K64 = 64 << 10 };
+	static char buf[M];
+	struct stat st;
+	int fd = open("f", O_CREAT | O_RDWR, 0644);
+
+	MUST(fd);
+	memset(buf, 'x', sizeof(buf));
+	doing("fallocate");
+	OK(fallocate(fd, 0, 0, 4 * M));
+	ERR(ENXIO, lseek(fd, 0, SEEK_DATA));
+	EQ(lseek(fd, 0, SEEK_HOLE), 0);
+	EQ(lseek(fd, 3 * M, SEEK_HOLE), 3 * M);
+	doing("a write into it, not synced");
+	EQ(pwrite(fd, buf, K64, M), K64);
+	EQ(lseek(fd, 0, SEEK_DATA), M);
+	EQ(lseek(fd, M, SEEK_HOLE), M + K64);
+	ERR(ENXIO, lseek(fd, M + K64, SEEK_DATA));
+	EQ(lseek(fd, 0, SEEK_HOLE), 0);
+	EQ(lseek(fd, M + K64 + 5, SEEK_HOLE), M + K64 + 5);
+	close(fd);
+	MUST(unlink("f"));
+	doing("what is allocated ahead of a writer");
+	fd = open("f", O_CREAT | O_RDWR, 0644);
+	MUST(fd);
+	for (int i = 0; i < 5; i++) {
+		EQ(write(fd, buf, M), M);
+		EQ(lseek(fd, i * M, SEEK_DATA), i * M);
+		EQ(lseek(fd, 0, SEEK_HOLE), (i + 1) * M);
+		EQ(lseek(fd, 0, SEEK_SET), 0);
+		EQ(lseek(fd, 0, SEEK_END), (i + 1) * M);
+	}
+	OK(ftruncate(fd, 100 * M));
+	ERR(ENXIO, lseek(fd, 5 * M, SEEK_DATA));
+	EQ(lseek(fd, 0, SEEK_HOLE), 5 * M);
+	OK(fstat(fd, &st));
+	TRUE(st.st_blocks >= 5 * M / 512 && st.st_blocks <= 5 * M / 512 + 16);
+	EQ(pwrite(fd, buf, K64, 90 * M), K64);
+	EQ(lseek(fd, 5 * M, SEEK_DATA), 90 * M);
+	EQ(lseek(fd, 90 * M, SEEK_HOLE), 90 * M + K64);
+	close(fd);
+	st = st_of("f");
+	TRUE(st.st_blocks >= (5 * M + K64) / 512 && st.st_blocks <= (5 * M + K64) / 512 + 16);
+}
+
 const struct test tests_space[] = {
 	{"fallocate", allocate},
 	{"fallocate-errors", errors},
 	{"fallocate-punch-zero", punch_and_zero},
 	{"fallocate-punch-seek", punch_finds},
+	{"space-unwritten", unwritten_is_hole},
 	{NULL, NULL},
 };

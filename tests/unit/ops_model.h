@@ -571,6 +571,19 @@ static void m_cut(struct m_node *n, uint64_t from, uint64_t to)
 		n->state[c] = EXT_HOLE;
 }
 
+/* Space ahead of the end, which is or was there, goes or, if fallocate put it there, stays. */
+static void m_trimmed(struct m_node *n, uint64_t size)
+{
+	uint64_t end = (size + CLUSTER - 1) / CLUSTER;
+	bool faults = run.faults;
+
+	run.faults = false;
+	assert_int_equal(do_layout(n->ino, end * CLUSTER, M_MAP * CLUSTER - end * CLUSTER, 0), 0);
+	if (run.r.reply.extent_count == 1 && run.extents[0].state == EXT_HOLE)
+		m_cut(n, end, M_MAP);
+	run.faults = faults;
+}
+
 static void m_truncate(struct m_node *n)
 {
 	uint64_t size = m_rand(4) ? m_rand(320 * CLUSTER) : m_rand(CLUSTER);
@@ -579,6 +592,8 @@ static void m_truncate(struct m_node *n)
 		return;
 	if (size <= n->size)
 		m_cut(n, (size + CLUSTER - 1) / CLUSTER, M_MAP);
+	else
+		m_trimmed(n, n->size);
 	n->size = size;
 }
 
@@ -629,7 +644,7 @@ static void m_lseek(struct m_node *n)
 
 	rq(FS_LSEEK, n->ino, NULL)->off = off;
 	run.r.rq.flags = hole ? SEEK_HOLE : SEEK_DATA;
-	while (at < n->size && (n->state[at / CLUSTER] == EXT_HOLE) != hole)
+	while (at < n->size && (n->state[at / CLUSTER] != EXT_WRITTEN) != hole)
 		at = (at / CLUSTER + 1) * CLUSTER;
 	if (at > n->size)
 		at = n->size;
@@ -701,16 +716,9 @@ static void m_open_close(void)
 		m_free(n);
 		return;
 	}
-	/* Space ahead goes or, if fallocate put it there, stays. */
 	assert_int_equal(do_name(FS_CLOSE, n->ino, ""), 0);
-	if (S_ISREG(n->mode)) {
-		uint64_t end = (n->size + CLUSTER - 1) / CLUSTER;
-
-		assert_int_equal(
-			do_layout(n->ino, end * CLUSTER, M_MAP * CLUSTER - end * CLUSTER, 0), 0);
-		if (run.r.reply.extent_count == 1 && run.extents[0].state == EXT_HOLE)
-			m_cut(n, end, M_MAP);
-	}
+	if (S_ISREG(n->mode))
+		m_trimmed(n, n->size);
 }
 
 static void model_run(uint64_t seed, uint64_t root, uint32_t steps)

@@ -625,6 +625,34 @@ static void lseek_finds_data_and_holes(void **state)
 	do_write(f, 9 * CLUSTER, CLUSTER);
 	assert_int_equal(seek(f, 9 * CLUSTER, SEEK_HOLE), 0);
 	assert_int_equal(run.r.reply.off, 10 * CLUSTER);
+	/* Space that was never written is none, whether it was asked for or is ahead of a writer. */
+	assert_int_equal(do_fallocate(f, 0, 2 * CLUSTER, 0), 0);
+	assert_int_equal(seek(f, 0, SEEK_DATA), 0);
+	assert_int_equal(run.r.reply.off, 2 * CLUSTER);
+	assert_int_equal(do_layout(f, 5 * CLUSTER, CLUSTER, FS_LAYOUT_WRITE), 0);
+	assert_int_equal(seek(f, 3 * CLUSTER, SEEK_DATA), 0);
+	assert_int_equal(run.r.reply.off, 9 * CLUSTER);
+	assert_int_equal(seek(f, CLUSTER + 1, SEEK_HOLE), 0);
+	assert_int_equal(run.r.reply.off, CLUSTER + 1);
+}
+
+/* A file that grows does not take the space that was ahead of its writer into its middle. */
+static void growing_gives_back_what_was_ahead(void **state)
+{
+	uint64_t f = create(root, "f"), size = 32 * CLUSTER;
+
+	do_write(f, 0, size / 2);
+	do_write(f, size / 2, size / 2);
+	assert_int_equal(do_layout(f, size, CLUSTER, FS_LAYOUT_WRITE), 0);
+	assert_int_equal(state_at(f, size + CLUSTER), EXT_UNWRITTEN);
+	assert_int_equal(do_size(f, 1000 * CLUSTER), 0);
+	assert_int_equal(attr_of(f).blocks, size / 512);
+	assert_int_equal(state_at(f, size + CLUSTER), EXT_HOLE);
+	/* What was asked for stays. */
+	assert_int_equal(do_fallocate(f, 1000 * CLUSTER, 3 * CLUSTER, FALLOC_FL_KEEP_SIZE), 0);
+	assert_int_equal(do_size(f, 2000 * CLUSTER), 0);
+	assert_int_equal(attr_of(f).blocks, size / 512 + 3 * CLUSTER / 512);
+	check_volume();
 }
 
 int main(void)
@@ -657,6 +685,7 @@ int main(void)
 		T(range_that_cuts_written_clusters_needs_somebody_to_zero_them),
 		T(zero_range_makes_whole_clusters_unwritten),
 		T(lseek_finds_data_and_holes),
+		T(growing_gives_back_what_was_ahead),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
