@@ -489,6 +489,9 @@ static void dispatch(struct node *n, const struct event *ev, struct effects *fx)
 		on_start(n, fx);
 		break;
 	case EV_TIMER:
+		if (n->vol)
+			vol_spare(n->vol);
+		break;
 	case EV_CPG_CONF:
 	case EV_QUORUM:
 	case EV_CPG_MSG:

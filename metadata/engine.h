@@ -496,6 +496,7 @@ struct vol {
 	struct block *super, *super_copy;
 
 	struct list queue; /* to run */
+	struct list later; /* long work: V4 */
 	struct list stalled; /* wait for room: run again after a commit or checkpoint */
 	struct list held; /* wait for vol_unheld() */
 	struct list done;
@@ -503,6 +504,8 @@ struct vol {
 	struct vol_req root_req, bg_req;
 	uint64_t root_lsn; /* 0: root_req has not run */
 	bool bg_wanted, bg_active; /* there is something to do; bg_req is queued or waits */
+	bool bg_turn; /* of long work the background's is next but one */
+	bool spare; /* vol_spare() */
 	bool more; /* the step ended with requests that could run, */
 	bool tight; /* or that wait for room in journal or cache */
 	uint64_t commits, journal_bytes, checkpoints;

@@ -76,6 +76,7 @@ static bool turn(struct run_sync *rs)
 
 	rs->now_ns += STEP_NS;
 	effects_reset(rs->fx);
+	vol_spare(rs->vol);
 	vol_step(rs->vol, rs->now_ns, rs->fx);
 	for (uint32_t i = 0; i < rs->fx->count; i++) {
 		struct effect *e = &rs->fx->fx[i];

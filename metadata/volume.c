@@ -6,17 +6,23 @@
  *   OPENING, READY, CLOSING --vol_freeze()--> FROZEN
  *   any --vol_abandon()--> CLOSED
  *
- * A request is on exactly one list: queue (to run), the waiters of a block, stalled (waits for room), held (waits
- * for others to forget what it changes), the waiters of the running transaction or of the commit in flight, or done.
+ * A request is on exactly one list: queue (to run), later (long work), the waiters of a block, stalled (waits for
+ * room), held (waits for others to forget what it changes), the waiters of the running transaction or of the commit in
+ * flight, or done.
  *
  * Invariants
  *  V1. A reply is on the done list only when everything it saw or changed is durable.
  *  V2. In FROZEN and CLOSED nothing is sent to the LUN.
  *  V3. Commands of an earlier life have all ended before anything is read or written by the next.
+ *  V4. Long work (the background's; a request that goes on after ROUNDS_AT_ONCE) holds up nobody: it does one step for
+ *      each vol_spare(), so a thread that runs the engine for a request does none of it; and it leaves half of journal
+ *      and cache, and the running transaction from LONG_BLOCKS on, to others.
  */
 #include "metadata/engine.h"
 
 #define REQUESTS_PER_STEP 512u
+#define ROUNDS_AT_ONCE 8u
+#define LONG_BLOCKS 256u /* 1 MiB: what others wait for at most, beside their own, in each of two commits */
 #define CACHE_BYTES_MIN (4u << 20)
 
 void vol_freeze(struct vol *v, enum vol_reason reason, const char *fmt, ...)
@@ -247,7 +253,7 @@ static void run_request(struct vol *v, struct vol_req *r)
 	if (internal(v, r))
 		internal_done(v, r, err);
 	else if (err == -EINPROGRESS)
-		list_add_tail(&r->link, &v->queue);
+		list_add_tail(&r->link, r->rounds++ < ROUNDS_AT_ONCE ? &v->queue : &v->later);
 	else
 		answer(v, r, err, lsn);
 }
@@ -259,11 +265,43 @@ static bool admits(const struct vol *v)
 	       v->waiting < v->cache.max / 32;
 }
 
+static bool long_work_is_due(const struct vol *v)
+{
+	bool some = !list_empty(&v->later) ||
+		    (v->state == VOL_READY && v->bg_wanted && !v->bg_active);
+
+	return some && !grow_holds(v) && v->run.count < LONG_BLOCKS &&
+	       journal_used(v) <= v->journal.blocks / 2 &&
+	       v->ckpt.needed_count <= v->cache.max / 2 && admits(v);
+}
+
+/* V4: one step, of the background's and the requests' in turn. */
+static void run_long_work(struct vol *v)
+{
+	struct vol_req *r;
+
+	if (!long_work_is_due(v))
+		return;
+	v->bg_turn = !v->bg_turn;
+	if (v->state == VOL_READY && v->bg_wanted && !v->bg_active &&
+		(v->bg_turn || list_empty(&v->later))) {
+		v->bg_wanted = false;
+		v->bg_active = true;
+		run_request(v, &v->bg_req);
+		return;
+	}
+	r = list_first_entry(&v->later, struct vol_req, link);
+	list_del(&r->link);
+	run_request(v, r);
+}
+
 /* Room can only come from a commit and a checkpoint: they are asked for. */
 static void run_requests(struct vol *v)
 {
 	uint32_t left = REQUESTS_PER_STEP;
+	bool spare = v->spare;
 
+	v->spare = false;
 	v->more = false;
 	v->tight = false;
 	if (grow_holds(v))
@@ -284,11 +322,8 @@ static void run_requests(struct vol *v)
 		list_del(&r->link);
 		run_request(v, r);
 	}
-	if (v->state == VOL_READY && v->bg_wanted && !v->bg_active && admits(v)) {
-		v->bg_wanted = false;
-		v->bg_active = true;
-		run_request(v, &v->bg_req);
-	}
+	if (spare)
+		run_long_work(v);
 }
 
 /* ------------------------------------------------------------------ opening */
@@ -595,8 +630,8 @@ static void close_step(struct vol *v)
 {
 	switch (v->close) {
 	case CLOSE_DRAIN:
-		if (!list_empty(&v->queue) || !list_empty(&v->stalled) || !list_empty(&v->held) ||
-			v->waiting)
+		if (!list_empty(&v->queue) || !list_empty(&v->later) || !list_empty(&v->stalled) ||
+			!list_empty(&v->held) || v->waiting)
 			return;
 		if (!all_idle(v) || grow_busy(v))
 			return;
@@ -630,6 +665,7 @@ struct vol *vol_create(const struct vol_config *cfg)
 	if (v->cfg.cache_bytes < CACHE_BYTES_MIN)
 		v->cfg.cache_bytes = CACHE_BYTES_MIN;
 	list_init(&v->queue);
+	list_init(&v->later);
 	list_init(&v->stalled);
 	list_init(&v->held);
 	list_init(&v->done);
@@ -723,6 +759,7 @@ void vol_abandon(struct vol *v)
 				give_back(v, &b->waiters);
 	give_back(v, &v->stalled);
 	give_back(v, &v->held);
+	give_back(v, &v->later);
 	give_back(v, &v->queue);
 	v->waiting = 0;
 	vio_abandon(v);
@@ -759,7 +796,13 @@ void vol_submit(struct vol *v, struct vol_req *r)
 {
 	r->lsn = 0;
 	r->step = 0;
+	r->rounds = 0;
 	list_add_tail(&r->link, &v->queue);
+}
+
+void vol_spare(struct vol *v)
+{
+	v->spare = true;
 }
 
 void vol_unheld(struct vol *v)
@@ -818,7 +861,7 @@ uint64_t vol_deadline(const struct vol *v)
 	at = vio_deadline(v);
 	if (scrub_deadline(v) < at)
 		at = scrub_deadline(v);
-	if (v->more || (v->state == VOL_READY && v->bg_wanted && !grow_holds(v) && !v->bg_active && admits(v)))
+	if (v->more || long_work_is_due(v))
 		return v->now_ns;
 	if (v->ckpt.state == CKPT_IDLE && !v->journal.lsn && v->ckpt.idle_ns < at)
 		at = v->ckpt.idle_ns;

@@ -72,6 +72,7 @@ struct vol_req {
 	void *owner;	      /* the caller's */
 	uint64_t lsn;	      /* the engine's: the reply waits until this is durable */
 	uint32_t step;	      /* of the operation: progress of work longer than one transaction */
+	uint32_t rounds;      /* the engine's: how often it went on */
 	/* Not NULL: runs this as the operation instead of rq (the engine itself, tests). */
 	int (*call)(struct txn *t, void *arg);
 	void *arg;
@@ -145,6 +146,11 @@ void vol_get_scrub(const struct vol *v, struct vol_scrub *st);
 void vol_lun_done(struct vol *v, const struct event *ev, struct effects *fx);
 /* Runs what can run; commits; checkpoints. Call after every submit and completion, and at deadline. */
 void vol_step(struct vol *v, uint64_t now_ns, struct effects *fx);
+/*
+ * Nothing else is to be done at this moment: the next vol_step() may do one step of what is long (freeing a file of a
+ * million extents). To be said whenever vol_deadline() has come.
+ */
+void vol_spare(struct vol *v);
 uint64_t vol_deadline(const struct vol *v);
 
 /*

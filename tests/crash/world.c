@@ -112,6 +112,8 @@ void world_step(struct world *w)
 	w->now_ns += 1000;
 	do {
 		effects_reset(w->fx);
+		if (turns)
+			vol_spare(w->vol);
 		vol_step(w->vol, w->now_ns, w->fx);
 		for (uint32_t i = 0; i < w->fx->count; i++)
 			send(w, &w->fx->fx[i]);

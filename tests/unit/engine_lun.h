@@ -35,6 +35,8 @@ static inline void lun_step(struct lun *l)
 
 	do {
 		effects_reset(l->fx);
+		if (turns)
+			vol_spare(l->v);
 		vol_step(l->v, l->now_ns, l->fx);
 		for (uint32_t i = 0; i < l->fx->count; i++) {
 			assert_true(l->count < LUN_CMDS);
