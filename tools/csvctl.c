@@ -332,7 +332,7 @@ static void print_scrub(const char *s)
 
 	row("scrub", "%s", json_true(s, "running")    ? "running"
 			   : json_true(s, "complete") ? "done"
-						      : "not run, or stopped, since this node coordinates");
+						      : "not run, or stopped, since the present coordinator began");
 	if (groups)
 		row("seen", "%s blocks, %lu of %lu groups", json_text(s, "checked", "0", a, sizeof(a)),
 			json_u64(s, "group"), groups);
