@@ -476,6 +476,7 @@ static int make_dp(struct datapath *d)
 		.block_bytes = BLOCK_SIZE,
 		.sole_node = d->cfg.standalone,
 		.extents_max = EXTENTS_MAX,
+		.hold_ns = d->cfg.hold_ns,
 	};
 
 	d->region = mmap(NULL, d->cfg.layout_bytes, PROT_READ | PROT_WRITE,

@@ -36,6 +36,7 @@ struct datapath_config {
 	uint32_t cluster_bytes;
 	bool standalone; /* this node alone changes files */
 	uint64_t answer_ns; /* a command without answer for so long: the path is lost [4 s] */
+	uint64_t hold_ns; /* an I/O that waits for longer ends with EIO; 0: never */
 	uint64_t layout_bytes; /* memory for layouts; touched as used [1 GiB] */
 
 	/* An event for the core's inbox. What it points to stays valid until its answer. */

@@ -33,6 +33,7 @@ struct io {
 	uint32_t idx, gen;
 	uint64_t start_ns;
 	bool via_core; /* a part of it went through the core */
+	bool given_up; /* answered; it may still land, and ends later (dp.h, rule 12) */
 	struct fuse_ops_writer writer;
 	bool looking; /* before it may begin: what must go first? */
 	uint32_t killing; /* FS_SET_KILL_*: this */

@@ -82,7 +82,7 @@ struct io *datapath_io_get(struct dthread *t, uint64_t unique, uint32_t tid)
 		list_del(&io->link);
 	}
 	list_init(&io->link);
-	io->via_core = false;
+	io->via_core = io->given_up = false;
 	io->looking = false;
 	io->killing = 0;
 	io->done = NULL;
@@ -234,6 +234,10 @@ static void answer(struct io *io)
 	void *arg = io->arg;
 	int result = io->op.result;
 
+	if (io->given_up) {
+		datapath_io_put(io);
+		return;
+	}
 	if (done) {
 		datapath_io_put(io);
 		done(arg, result < 0 ? result : 0);
@@ -598,13 +602,28 @@ static void reply(struct datapath *d, const struct effect *e)
 	}
 }
 
+/* What is not the kernel's request (the ends of a hole) has its answer when it has ended. */
+static void give_up(struct datapath *d, struct io *io, int err)
+{
+	if (io->op.state != DP_ST_CORE)
+		return;
+	dp_given_up(d->dp, &io->op);
+	if (io->done)
+		return;
+	datapath_answer(d, io->unique, err, NULL, 0);
+	io->unique = DATAPATH_OWN;
+	io->given_up = true;
+}
+
 static void block_ends(struct datapath *d, const struct effect *e)
 {
 	struct io *io = io_of(d, e->tag);
 
 	if (!io)
 		return;
-	if (e->type == FX_BLOCK_RETRY && io->op.state == DP_ST_CORE)
+	if (e->type == FX_BLOCK_DONE && e->block.lands)
+		give_up(d, io, e->block.err);
+	else if (e->type == FX_BLOCK_RETRY && io->op.state == DP_ST_CORE)
 		news(io, NEWS_RETRY, 0, 0);
 	else if (e->type == FX_BLOCK_DONE &&
 		 (io->op.state == DP_ST_CORE || io->op.state == DP_ST_COMMIT))

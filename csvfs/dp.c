@@ -94,11 +94,12 @@ static void owe_drained(struct dp *dp, struct dp_file *f)
 
 /* ------------------------------------------------------------------ locks */
 
-static void unpark(struct dp *dp, struct dp_op *op)
+void dp_unpark(struct dp *dp, struct dp_op *op)
 {
 	if (op->cause == DP_BY_LOCK)
 		op->file->lock_waiters--;
 	list_del(&op->link);
+	list_del(&op->hlink);
 	set_state(dp, op, DP_ST_READY);
 	list_add_tail(&op->link, &dp->ready);
 }
@@ -109,7 +110,7 @@ static void wake_lock_waiters(struct dp *dp, struct dp_file *f)
 		return;
 	list_for_each_entry_safe(op, tmp, &f->waiting, struct dp_op, link) {
 		if (op->cause == DP_BY_LOCK && !dp_plan_must_wait(f, op))
-			unpark(dp, op);
+			dp_unpark(dp, op);
 	}
 }
 
@@ -117,7 +118,7 @@ static void wake(struct dp *dp, struct dp_file *f, enum dp_cause cause)
 {
 	list_for_each_entry_safe(op, tmp, &f->waiting, struct dp_op, link) {
 		if (op->cause == cause)
-			unpark(dp, op);
+			dp_unpark(dp, op);
 	}
 }
 
@@ -146,6 +147,9 @@ static void leave(struct dp *dp, struct dp_op *op)
 	if (!op->inside)
 		return;
 	op->inside = false;
+	if (op->given_up)
+		f->given_up_count--;
+	op->given_up = false;
 	list_del(&op->ilink);
 	csv_assert(f->inside_count > 0);
 	f->inside_count--;
@@ -176,6 +180,7 @@ static enum dp_verdict park(struct dp *dp, struct dp_op *op, enum dp_cause cause
 		list_entry(at->prev, struct dp_op, link)->seq > op->seq)
 		at = at->prev;
 	list_add_tail(&op->link, at);
+	dp_hold_parked(dp, op);
 	return DP_WAIT;
 }
 
@@ -316,8 +321,10 @@ static enum dp_verdict begin_new(struct dp *dp, struct dp_op *op, struct dp_now 
 	int err = check_op(op);
 
 	op->seq = ++dp->seq;
+	op->begun_ns = now.now_ns;
 	list_init(&op->link);
 	list_init(&op->ilink);
+	list_init(&op->hlink);
 	if (err || !op->len) {
 		op->state = DP_ST_ENDED;
 		op->result = err;
@@ -343,6 +350,8 @@ enum dp_verdict dp_begin(struct dp *dp, struct dp_op *op, struct dp_now now)
 	if (op->state == DP_ST_NEW)
 		return begin_new(dp, op, now);
 	csv_assert(op->state == DP_ST_READY);
+	if (op->overdue)
+		return end(dp, op, -EIO);
 	if (op->inside && !is_void(dp, op))
 		return enter(dp, op, false, now);
 	if (op->inside)
@@ -514,6 +523,9 @@ enum dp_verdict dp_block_done(struct dp *dp, struct dp_op *op, int err, struct d
 	if (op->state == DP_ST_COMMIT)
 		return committed(dp, op, err, now);
 	csv_assert(op->state == DP_ST_CORE);
+	/* Whether it landed or not: nobody will be told, and what it first-wrote counts as never written. */
+	if (op->given_up)
+		return end(dp, op, -EIO);
 	if (err)
 		return end(dp, op, err);
 	return io_ok(dp, op, now);
@@ -522,6 +534,7 @@ enum dp_verdict dp_block_done(struct dp *dp, struct dp_op *op, int err, struct d
 enum dp_verdict dp_block_retry(struct dp *dp, struct dp_op *op, struct dp_now now)
 {
 	csv_assert(op->state == DP_ST_CORE);
+	csv_assert(!op->given_up);
 	if (is_void(dp, op))
 		return replan(dp, op, now);
 	return enter(dp, op, false, now);
@@ -564,6 +577,7 @@ bool dp_cancel(struct dp *dp, struct dp_op *op)
 	if (op->state != DP_ST_PARKED && (op->state != DP_ST_READY || op->inside))
 		return false;
 	list_del(&op->link);
+	list_del(&op->hlink);
 	if (op->state == DP_ST_PARKED && op->cause == DP_BY_LOCK) {
 		op->file->lock_waiters--;
 		wake_lock_waiters(dp, op->file);
@@ -598,6 +612,7 @@ struct dp_op *dp_next_ready(struct dp *dp, uint64_t now_ns)
 		list_add_tail(&o->link, &dp->ready);
 	}
 	touches_fall_due(dp, now_ns);
+	dp_hold_expire(dp, now_ns);
 	if (list_empty(&dp->ready))
 		return NULL;
 	op = list_first_entry(&dp->ready, struct dp_op, link);
@@ -607,11 +622,12 @@ struct dp_op *dp_next_ready(struct dp *dp, uint64_t now_ns)
 
 uint64_t dp_deadline(const struct dp *dp)
 {
-	uint64_t first = NEVER;
+	uint64_t first = dp_hold_deadline(dp);
 
 	if (!list_empty(&dp->ready) || !list_empty(&dp->due))
 		return 0;
-	if (!list_empty(&dp->touched))
+	if (!list_empty(&dp->touched) &&
+		list_first_entry(&dp->touched, struct dp_file, tlink)->touch_due_ns < first)
 		first = list_first_entry(&dp->touched, struct dp_file, tlink)->touch_due_ns;
 	list_for_each_entry(o, &dp->later, struct dp_op, link) {
 		if (o->not_before_ns < first)
@@ -686,36 +702,6 @@ void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns)
 void dp_rights(struct dp *dp, uint32_t rights)
 {
 	dp->rights = rights;
-}
-
-void dp_handles_lost(struct dp *dp, const uint64_t *handles, uint32_t count)
-{
-	for (uint32_t i = 0; i < count; i++) {
-		struct dp_lost *l = mem_alloc(dp->cfg.mem, sizeof(*l));
-
-		if (!l) {
-			/* Rather too many than one too few. */
-			if (handles[i] > dp->lost_upto)
-				dp->lost_upto = handles[i];
-			continue;
-		}
-		l->handle = handles[i];
-		list_add(&l->link, &dp->lost[l->handle % DP_LOST_BUCKETS]);
-		dp->lost_count++;
-	}
-}
-
-void dp_handle_closed(struct dp *dp, uint64_t handle)
-{
-	if (!dp->lost_count)
-		return;
-	list_for_each_entry_safe(l, tmp, &dp->lost[handle % DP_LOST_BUCKETS], struct dp_lost, link) {
-		if (l->handle != handle)
-			continue;
-		list_del(&l->link);
-		dp->lost_count--;
-		mem_free(dp->cfg.mem, l, sizeof(*l));
-	}
 }
 
 /* ------------------------------------------------------------------ events */
@@ -878,6 +864,7 @@ struct dp *dp_create(const struct dp_config *cfg)
 	dp->gate = GATE_CLOSED;
 	list_init(&dp->ready);
 	list_init(&dp->later);
+	list_init(&dp->parked);
 	list_init(&dp->drained);
 	for (unsigned i = 0; i < DP_LOST_BUCKETS; i++)
 		list_init(&dp->lost[i]);
@@ -921,7 +908,7 @@ bool dp_busy(const struct dp *dp, uint64_t ino)
 
 static void check_inside(const struct dp_file *f, uint32_t *direct)
 {
-	uint32_t inside = 0, exclusive = 0;
+	uint32_t inside = 0, exclusive = 0, given_up = 0;
 
 	list_for_each_entry(op, &f->inside, struct dp_op, ilink) {
 		csv_assert(op->inside);
@@ -933,6 +920,7 @@ static void check_inside(const struct dp_file *f, uint32_t *direct)
 		*direct += op->state == DP_ST_IO;
 		inside++;
 		exclusive += op->locked && op->exclusive;
+		given_up += op->given_up;
 		if (!op->locked || !op->exclusive)
 			continue;
 		list_for_each_entry(o, &f->inside, struct dp_op, ilink)
@@ -940,6 +928,7 @@ static void check_inside(const struct dp_file *f, uint32_t *direct)
 	}
 	csv_assert(inside == f->inside_count);
 	csv_assert(exclusive == f->exclusive_count);
+	csv_assert(given_up == f->given_up_count);
 	csv_assert(list_empty(&f->drained) || (f->lf.closed && !inside));
 	csv_assert(f->touched == !list_empty(&f->tlink));
 }

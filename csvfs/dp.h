@@ -46,6 +46,10 @@
  *     (EV_SHED), which gives its layout back as if it were recalled. Only so is nothing forgotten that the
  *     coordinator has not heard of yet.
  *
+ * 12. A limit of patience (hold_ns) ends the wait of an application, not what was sent: a write whose older attempt may still land
+ *     is answered with EIO and stays inside (dp_given_up), until the core says that it is over. No write of one of its
+ *     bytes begins before that, and no layout goes back. Whoever waits here for so long ends with EIO.
+ *
  * Events: after each call that gave a verdict or applied an effect, before any other thread calls dp (so
  * under the lock that guards it), post in this order: what dp_op_event() gives until it says false;
  * the EV_REQUEST, EV_BLOCK or EV_COMMIT of the verdict; what dp_next_event() gives. For EV_DRAINED
@@ -156,6 +160,9 @@ struct dp_op {
 	bool promised;	 /* holds a promise of layout.h */
 	bool inside, locked, exclusive;
 	bool note_written, note_touched;
+	bool given_up;	 /* answered with EIO, and may still land (rule 12) */
+	bool overdue;	 /* has waited for hold_ns */
+	uint64_t begun_ns;
 	int64_t note_mtime_ns, note_atime_ns; /* of note_touched */
 	uint64_t seq;	 /* order of arrival */
 	uint64_t drops;	 /* of the file when planned */
@@ -169,6 +176,7 @@ struct dp_op {
 	struct dp_file *file;
 	struct list link;  /* waiting, asking, later, ready */
 	struct list ilink; /* inside the file */
+	struct list hlink; /* parked */
 
 	/* Last, and not cleared: the counts above say how many there are. */
 	struct seg segs[SEGS_MAX];
@@ -190,6 +198,7 @@ struct dp_config {
 	uint32_t cluster_bytes;
 	uint32_t block_bytes; /* of the LUN; 4096 suits every LUN while it is not known */
 	bool sole_node; /* no other node changes files: holes stay, the kernel appends by itself */
+	uint64_t hold_ns; /* nobody waits here for longer (rule 12); 0: for ever */
 	uint32_t extents_max; /* to be known of all files together (rule 11); 0: no limit */
 };
 
@@ -211,6 +220,11 @@ enum dp_verdict dp_done(
 
 /* FX_BLOCK_DONE, of DP_HANDOVER (an error promises that nothing of it can still land) or DP_COMMIT. */
 enum dp_verdict dp_block_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now);
+/*
+ * FX_BLOCK_DONE that says that it may still land: the caller answers the application, which is never answered again, and keeps
+ * the op until the one that follows. Its state is DP_ST_CORE.
+ */
+void dp_given_up(struct dp *dp, struct dp_op *op);
 /* FX_BLOCK_RETRY. */
 enum dp_verdict dp_block_retry(struct dp *dp, struct dp_op *op, struct dp_now now);
 

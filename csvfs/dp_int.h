@@ -13,6 +13,7 @@ struct dp_file {
 	struct list drained;	/* in dp.drained: EV_DRAINED is owed */
 	uint32_t op_count;	/* ops that name this file */
 	uint32_t inside_count, exclusive_count, lock_waiters, ask_count;
+	uint32_t given_up_count; /* inside, and answered: rule 12 */
 	bool put_failed;	/* an answer could not be recorded */
 	bool attr_seen;		/* dp_attr_holds() */
 	bool touched;		/* written in place, not told yet; in dp.touched or dp.due */
@@ -44,6 +45,8 @@ struct dp {
 	bool volume_drained;	/* EV_DRAINED(0) is owed */
 	struct list ready;	/* ops */
 	struct list later;	/* ops, any order: few */
+	struct list parked;	/* ops in PARKED, by hlink */
+	uint64_t look_ns;	/* when it is looked for those that have waited too long */
 	struct list drained;	/* files */
 	struct list lost[DP_LOST_BUCKETS]; /* dp_lost */
 	uint32_t lost_count;
@@ -95,6 +98,13 @@ bool dp_plan_conflict(const struct dp_op *a, const struct dp_op *b);
 
 /* With a lock that is held, or with one that somebody who came earlier waits for. */
 bool dp_plan_must_wait(const struct dp_file *f, const struct dp_op *op);
+
+void dp_unpark(struct dp *dp, struct dp_op *op);
+
+/* dp_hold.c */
+void dp_hold_parked(struct dp *dp, struct dp_op *op);
+void dp_hold_expire(struct dp *dp, uint64_t now_ns);
+uint64_t dp_hold_deadline(const struct dp *dp);
 
 /* dp_shed.c: which file's layout goes back when too much is known. */
 void dp_shed_put(struct dp *dp, struct dp_file *f); /* something became known of it */

@@ -16,12 +16,18 @@ bool dp_plan_conflict(const struct dp_op *a, const struct dp_op *b)
 	       b->lock_off < a->lock_end;
 }
 
+/* Rule 12: it would be undone. */
+static bool behind_given_up(const struct dp_op *op, const struct dp_op *o)
+{
+	return o->given_up && op->lock_off < o->lock_end && o->lock_off < op->lock_end;
+}
+
 bool dp_plan_must_wait(const struct dp_file *f, const struct dp_op *op)
 {
-	if (!op->exclusive && !f->exclusive_count && !f->lock_waiters)
+	if (!op->exclusive && !f->exclusive_count && !f->lock_waiters && !f->given_up_count)
 		return false;
 	list_for_each_entry(o, &f->inside, struct dp_op, ilink) {
-		if (o != op && o->locked && dp_plan_conflict(op, o))
+		if (o != op && o->locked && (dp_plan_conflict(op, o) || behind_given_up(op, o)))
 			return true;
 	}
 	if (!f->lock_waiters)

@@ -576,6 +576,7 @@ static int start_kernel(struct loop *l, char *text, size_t text_bytes)
 		.cluster_bytes = le32_get(v->super.cluster_bytes),
 		.standalone = !l->lc->cluster,
 		.answer_ns = c->io_timeout_ns,
+		.hold_ns = c->hold_ns,
 		.post = post,
 		.turn = l->lc->cluster ? NULL : turn,
 		.signalled = signalled,

@@ -259,6 +259,7 @@ void node_kernel_cancel(struct node *n, uint64_t tag, struct effects *fx)
 void node_expire_held(struct node *n, struct effects *fx)
 {
 	uint64_t id, before;
+	bool lands;
 
 	if (!n->cfg.hold_ns || n->now_ns < n->cfg.hold_ns)
 		return;
@@ -274,6 +275,6 @@ void node_expire_held(struct node *n, struct effects *fx)
 		node_cache_given_up(n, q);
 		creq_done(n, q, &rp, fx);
 	}
-	while (effects_room(fx, 4, 4096) && client_block_next_expired(n->client, before, &id))
-		node_data_expired(n, id, fx);
+	while (effects_room(fx, 4, 4096) && client_block_next_expired(n->client, before, &id, &lands))
+		node_data_expired(n, id, lands, fx);
 }

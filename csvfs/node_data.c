@@ -123,6 +123,15 @@ static void give_back_void(struct node *n, struct effects *fx)
 	n->again |= n->voiding;
 }
 
+/* Writes that were given up and can land no more. */
+static void give_back_over(struct node *n, struct effects *fx)
+{
+	uint64_t tag;
+
+	while (effects_room(fx, 4, 4096) && client_block_next_over(n->client, &tag))
+		block_done(tag, -EIO, fx);
+}
+
 /* To the queue of what waits for a way, ours or a peer's. */
 static void flush_queue(struct node *n, struct nflush *f, struct effects *fx)
 {
@@ -188,11 +197,12 @@ void node_data_cancel(struct node *n, uint64_t tag, struct effects *fx)
 	}
 }
 
-void node_data_expired(struct node *n, uint64_t tag, struct effects *fx)
+void node_data_expired(struct node *n, uint64_t tag, bool lands, struct effects *fx)
 {
 	uint32_t from = fx->count;
 
 	block_done(tag, -EIO, fx);
+	fx->fx[from].block.lands = lands;
 	take_flushes(n, from, fx);
 }
 
@@ -544,6 +554,7 @@ void node_data_step(struct node *n, struct effects *fx)
 	give_back_void(n, fx);
 	if (old_attempts_over(n) && !n->voiding)
 		client_block_resend(n->client);
+	give_back_over(n, fx);
 	m = choose_mode(n, &why);
 	set_mode(n, m, why);
 	switch (m) {

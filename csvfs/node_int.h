@@ -420,7 +420,7 @@ void node_data_block(struct node *n, const struct event *ev, struct effects *fx)
 void node_data_flush(struct node *n, struct fwait *w, struct effects *fx);
 void node_data_cancel(struct node *n, uint64_t tag, struct effects *fx);
 /* The user's limit for waiting is over. */
-void node_data_expired(struct node *n, uint64_t tag, struct effects *fx);
+void node_data_expired(struct node *n, uint64_t tag, bool lands, struct effects *fx);
 void node_data_reply(
 	struct node *n, struct session *s, const struct msg *m, uint64_t data, struct effects *fx);
 void node_data_serve(

@@ -32,6 +32,7 @@
  *  B3 Nothing is acknowledged before every piece is DONE.
  *  B4 A peer that has just refused is not asked again before CLIENT_BLOCK_PAUSE_NS: else it would be as fast
  *     as the network is.
+ *  B5 A write that was given up (a limit of patience) is not sent again; that it can land no more is told.
  *
  * Invariants of both are asserted by client_check(). Nothing here emits more than effects_room() allows:
  * what did not fit goes with the next step, and client_deadline() says "now".
@@ -157,8 +158,13 @@ bool client_block_next_void(struct client *c, uint64_t *tag);
 /* True: nothing of it had been sent (a read: or nothing is any more): forgotten, the caller answers -EINTR. */
 bool client_block_cancel(struct client *c, uint64_t tag);
 
-/* As client_next_expired(); an UNKNOWN write stays, its tag forgotten, until it may be resent. */
-bool client_block_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag);
+/*
+ * As client_next_expired(). *lands: a write that was sent and may still land (B5); its data and its tag stay in use until
+ * FX_BLOCK_DONE or client_block_next_over() says that it is over.
+ */
+bool client_block_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag, bool *lands);
+/* Such a write that can land no more; the caller emits FX_BLOCK_DONE. False: there is none. */
+bool client_block_next_over(struct client *c, uint64_t *tag);
 
 /* ------------------------------------------------------------------ both */
 

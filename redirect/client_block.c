@@ -55,6 +55,7 @@ static void io_free(struct client *c, struct client_io *io)
 		csv_assert(io->pieces[i].state != CLIENT_PIECE_SENT);
 		c->pieces[io->pieces[i].state]--;
 	}
+	c->expired_writes -= io->expired && io->write;
 	list_del(&io->link);
 	list_del(&io->hash);
 	mem_free(c->cfg.mem, io, io_bytes(io->piece_count));
@@ -64,6 +65,13 @@ static void io_free(struct client *c, struct client_io *io)
 static bool io_is_over(const struct client_io *io)
 {
 	return io->expired && !io->count[CLIENT_PIECE_SENT] && !io->count[CLIENT_PIECE_UNKNOWN];
+}
+
+/* B5: a write's end is told (client_block_next_over); of what has been read nobody needs to know. */
+static void io_over(struct client *c, struct client_io *io)
+{
+	if (io_is_over(io) && !io->write)
+		io_free(c, io);
 }
 
 static struct client_io *io_find(struct client *c, uint64_t nr)
@@ -153,8 +161,7 @@ void client_block_peer(struct client *c, struct session *s, uint32_t incarnation
 				!session_alive(p->session, p->session_nr))
 				piece_lost(c, io, p);
 		}
-		if (io_is_over(io))
-			io_free(c, io);
+		io_over(c, io);
 	}
 }
 
@@ -171,8 +178,7 @@ void client_block_resend(struct client *c)
 		for (uint32_t i = 0; i < io->piece_count; i++)
 			if (io->pieces[i].state == CLIENT_PIECE_UNKNOWN)
 				piece_move(c, io, &io->pieces[i], CLIENT_PIECE_HELD);
-		if (io_is_over(io))
-			io_free(c, io);
+		io_over(c, io);
 	}
 }
 
@@ -276,13 +282,12 @@ static void io_end(struct client *c, struct client_io *io, uint64_t now_ns, stru
 	uint64_t stall_ns = now_ns - io->submitted_ns;
 
 	if (io->count[CLIENT_PIECE_DONE] < io->piece_count) {
-		if (io_is_over(io))
-			io_free(c, io);
+		io_over(c, io);
 		return;
 	}
 	if (stall_ns > c->block_longest_stall_ns)
 		c->block_longest_stall_ns = stall_ns;
-	if (!io->expired)
+	if (!io->expired || io->write)
 		effects_add(fx, FX_BLOCK_DONE, io->tag)->block.err = io->err;
 	io_free(c, io);
 }
@@ -394,7 +399,7 @@ bool client_block_next_void(struct client *c, uint64_t *tag)
 	list_for_each_entry_safe (io, tmp, &c->ios, struct client_io, link) {
 		bool answered = io->expired;
 
-		if (io->flush || io->count[CLIENT_PIECE_SENT])
+		if (io->flush || io->count[CLIENT_PIECE_SENT] || (io->expired && io->write))
 			continue;
 		*tag = io->tag;
 		io_free(c, io);
@@ -417,7 +422,21 @@ bool client_block_cancel(struct client *c, uint64_t tag)
 	return false;
 }
 
-bool client_block_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag)
+bool client_block_next_over(struct client *c, uint64_t *tag)
+{
+	if (!c->expired_writes)
+		return false;
+	list_for_each_entry (io, &c->ios, struct client_io, link) {
+		if (!io->write || !io_is_over(io))
+			continue;
+		*tag = io->tag;
+		io_free(c, io);
+		return true;
+	}
+	return false;
+}
+
+bool client_block_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag, bool *lands)
 {
 	list_for_each_entry (io, &c->ios, struct client_io, link) {
 		if (io->submitted_ns >= before_ns)
@@ -425,6 +444,8 @@ bool client_block_next_expired(struct client *c, uint64_t before_ns, uint64_t *t
 		if (io->expired)
 			continue;
 		*tag = io->tag;
+		*lands = io->write && (io->count[CLIENT_PIECE_SENT] || io->count[CLIENT_PIECE_UNKNOWN]);
+		c->expired_writes += *lands;
 		if (io->count[CLIENT_PIECE_SENT] || io->count[CLIENT_PIECE_UNKNOWN])
 			io->expired = true;
 		else

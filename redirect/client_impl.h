@@ -83,6 +83,7 @@ struct client {
 	uint64_t next_io_nr;
 	uint32_t pieces[CLIENT_PIECE_STATES]; /* of all I/Os */
 	uint64_t sent_bytes;
+	uint32_t expired_writes;
 	struct session *peer;
 	uint32_t peer_nr, incarnation;
 	uint64_t pause_ns; /* nothing is sent over session pause_nr before */

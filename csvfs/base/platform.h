@@ -270,6 +270,11 @@ struct effect {
 		const struct fs_reply *reply;
 		struct {
 			int32_t err;
+			/*
+			 * A write whose application waits no longer (hold=), and which may still land: another FX_BLOCK_DONE
+			 * ends it.
+			 */
+			bool lands;
 		} block;
 		struct {
 			uint64_t data; /* handle; still the core's (FX_DATA_FREE follows) */

@@ -45,6 +45,8 @@ struct fakecore {
 	uint32_t mode;
 	bool gate_open, draining, gate_drained;
 	struct held *held;	/* blocks that wait for the gate to open or the path to be drained */
+	struct event late;	/* was given up, and has not landed */
+	uint64_t lands_ns;	/* 0: not yet given up; NEVER: it has landed */
 	uint64_t setattr_tag;	/* waits for the file to be drained */
 	uint64_t new_size;
 	bool truncating;
@@ -328,10 +330,25 @@ static void do_block(struct fakecore *c, const struct event *ev)
 	block_done(c, ev->tag, err);
 }
 
+static bool give_up(struct fakecore *c, const struct event *ev)
+{
+	struct effect e = {.type = FX_BLOCK_DONE, .tag = ev->tag, .block = {-EIO, true}};
+
+	if (!c->cfg.lands_ms || c->lands_ns || !ev->block.write)
+		return false;
+	c->late = *ev;
+	c->lands_ns = now_ns() + c->cfg.lands_ms * NS_PER_MS;
+	apply(c, &e);
+	return true;
+}
+
 static void hold(struct fakecore *c, const struct event *ev)
 {
-	struct held *h = malloc(sizeof(*h));
+	struct held *h;
 
+	if (give_up(c, ev))
+		return;
+	h = malloc(sizeof(*h));
 	h->ev = *ev;
 	h->next = c->held;
 	c->held = h;
@@ -455,6 +472,10 @@ static void disturb(struct fakecore *c)
 {
 	uint64_t t = now_ns();
 
+	if (c->lands_ns && t >= c->lands_ns) {
+		c->lands_ns = NEVER;
+		do_block(c, &c->late);
+	}
 	if (c->cfg.flap_ms && t >= c->next_flap_ns && !c->reopening) {
 		c->next_flap_ns = t + c->cfg.flap_ms * NS_PER_MS;
 		set_gate(c, !c->gate_open);

@@ -27,6 +27,7 @@ struct fakecore_config {
 	bool written;	     /* the file is full size and written from the start */
 	bool standalone;
 	bool closed_gate;    /* never direct */
+	uint32_t lands_ms;   /* the first write handed over ends with EIO at once, and lands so much later; 0: none does */
 	uint32_t flap_ms;    /* the gate closes and opens every so often; 0: never */
 	uint32_t recall_ms;  /* the layout is recalled every so often; 0: never */
 	uint32_t reopen_ms;  /* the path is closed and opened; 0: never */

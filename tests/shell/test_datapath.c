@@ -579,6 +579,36 @@ static void names_and_statfs_pass_through(void **state)
 	stop(c);
 }
 
+/* dp.h, rule 12. */
+static void a_write_that_was_given_up_does_not_land_over_a_later_one(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c;
+	static uint8_t buf[8192];
+	struct timespec t0, t1;
+	int fd;
+
+	(void)state;
+	cfg.closed_gate = cfg.written = true;
+	cfg.lands_ms = 400;
+	c = start(&cfg);
+	fd = open(file, O_RDWR | O_DIRECT);
+	memset(buf, 1, sizeof(buf));
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	assert_int_equal(pwrite(fd, buf, 8192, 0), -1);
+	assert_int_equal(errno, EIO);
+	memset(buf, 2, sizeof(buf));
+	assert_int_equal(pwrite(fd, buf, 4096, 4096), 4096);
+	clock_gettime(CLOCK_MONOTONIC, &t1);
+	assert_true((t1.tv_sec - t0.tv_sec) * 1000 + (t1.tv_nsec - t0.tv_nsec) / 1000000 >= 350);
+	assert_int_equal(pread(fd, buf, 8192, 0), 8192);
+	assert_int_equal(buf[0], 1);
+	for (int i = 4096; i < 8192; i++)
+		assert_int_equal(buf[i], 2);
+	close(fd);
+	stop(c);
+}
+
 static bool can_mount(void)
 {
 	int fd = open("/dev/fuse", O_RDWR);
@@ -610,6 +640,7 @@ int main(void)
 		T(with_a_closed_gate_all_goes_through_the_core),
 		T(gate_that_flaps_recalls_and_lost_sessions_are_not_seen),
 		T(writes_whose_outcome_is_lost_are_not_seen),
+		T(a_write_that_was_given_up_does_not_land_over_a_later_one),
 	};
 
 	if (!can_mount()) {

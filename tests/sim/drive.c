@@ -104,7 +104,7 @@ struct sop {
 	uint32_t left;	 /* commands outstanding */
 	enum lun_status worst;
 	struct fs_request rq;
-	data_fn fn;
+	data_fn fn; /* NULL: told already (dp_given_up) */
 	void *arg;
 };
 
@@ -256,7 +256,8 @@ static void sop_end(struct sim *s, struct sop *o)
 	after_dp(s, n);
 	sim_free(o);
 	s->data_ops++;
-	fn(s, arg, result);
+	if (fn)
+		fn(s, arg, result);
 }
 
 static void sop_verdict(struct sim *s, struct sop *o, enum dp_verdict v)
@@ -422,7 +423,15 @@ static void late_block(struct sim *s, void *arg)
 	struct later *l = arg;
 	struct sop *o = sop_of(l->e.tag);
 
-	if (l->e.type == FX_BLOCK_DONE)
+	if (l->e.type == FX_BLOCK_DONE && l->e.block.lands) {
+		data_fn fn = o->fn;
+		void *arg = o->arg;
+
+		dp_given_up(l->n->dp, &o->op);
+		o->fn = NULL;
+		o->arg = NULL;
+		fn(s, arg, l->e.block.err);
+	} else if (l->e.type == FX_BLOCK_DONE)
 		sop_verdict(s, o, dp_block_done(l->n->dp, &o->op, l->e.block.err, now_of(s)));
 	else
 		sop_verdict(s, o, dp_block_retry(l->n->dp, &o->op, now_of(s)));
@@ -667,7 +676,7 @@ void node_start(struct sim *s, struct snode *n)
 		.cache_bytes = 8u << 20, .root_ino = s->root_ino, .expected_nodes = s->plan.nodes,
 		.hold_ns = s->plan.hold_ns};
 	struct dp_config dc = {.mem = &n->dp_mem, .cluster_bytes = SIM_CLUSTER_BYTES,
-		.block_bytes = LUN_BLOCK_BYTES};
+		.block_bytes = LUN_BLOCK_BYTES, .hold_ns = s->plan.hold_ns};
 	struct event ev = {.type = EV_START};
 
 	/* In some runs next to nothing may be known: layouts go back all the time. Not drawn: no other run changes. */

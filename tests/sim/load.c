@@ -32,6 +32,7 @@ struct entry {
 	uint64_t value;	     /* what shows: the id, or 0 */
 	uint64_t start, end; /* end NEVER: under way */
 	uint64_t over;	     /* reads that begin later do not see it */
+	uint64_t given_ns;   /* the limit of patience (hold=) ended the call then; it may land later. 0: no */
 	bool acked;
 	bool weak;	     /* acked by a node that died before it was durable: may be gone */
 	bool durable;	     /* a sync write, or one before an fsync of its node */
@@ -183,12 +184,21 @@ static void begin_write(struct client *c)
 	}
 }
 
+/*
+ * What was told to have failed may show until it is overwritten: a later write of its own node does not overtake it, and
+ * neither does a truncation or a punch of anybody.
+ */
+static bool cannot_follow(const struct entry *e, const struct entry *w)
+{
+	return e->given_ns && e->given_ns < w->start && (w->by == e->by || !w->value);
+}
+
 static void settle(struct sector *x, const struct entry *w)
 {
 	for (uint32_t k = 0; k < x->count; k++) {
 		struct entry *e = &x->e[k];
 
-		if (e != w && e->end < w->start && w->end < e->over)
+		if (e != w && (e->end < w->start || cannot_follow(e, w)) && w->end < e->over)
 			e->over = w->end;
 	}
 }
@@ -533,6 +543,18 @@ static void give_up_write(struct client *c)
 	}
 }
 
+static void may_land_later(struct client *c)
+{
+	for (uint32_t i = c->first; i < c->first + c->count; i++) {
+		struct sector *x = &c->s->load->sectors[c->file][i];
+
+		for (uint32_t k = 0; k < x->count; k++) {
+			if (x->e[k].id == c->id)
+				x->e[k].given_ns = c->s->now_ns;
+		}
+	}
+}
+
 static void io_done(struct sim *s, void *arg, int32_t result)
 {
 	struct client *c = arg;
@@ -544,6 +566,8 @@ static void io_done(struct sim *s, void *arg, int32_t result)
 		/* The limit ends the patience, not what was sent. */
 		if (!c->reading && result != -EIO)
 			give_up_write(c);
+		else if (!c->reading)
+			may_land_later(c);
 		finished(c);
 		return;
 	}

@@ -232,6 +232,7 @@ static void a_cancelled_or_expired_io_ends_when_nothing_can_land(void **state)
 	struct session *s = session_make(w, 2);
 	struct client_stats st;
 	uint64_t tag;
+	bool lands;
 
 	block(w, 1, true, false, 0, 4096);
 	assert_true(client_block_cancel(w->c, 1));
@@ -240,11 +241,13 @@ static void a_cancelled_or_expired_io_ends_when_nothing_can_land(void **state)
 	block(w, 3, false, false, 0, 4096);
 	step(w);
 	assert_false(client_block_cancel(w->c, 2));
-	assert_true(client_block_next_expired(w->c, w->now_ns + 1, &tag));
+	assert_true(client_block_next_expired(w->c, w->now_ns + 1, &tag, &lands));
 	assert_int_equal(tag, 2);
-	assert_true(client_block_next_expired(w->c, w->now_ns + 1, &tag));
+	assert_true(lands);
+	assert_true(client_block_next_expired(w->c, w->now_ns + 1, &tag, &lands));
 	assert_int_equal(tag, 3);
-	assert_false(client_block_next_expired(w->c, w->now_ns + 1, &tag));
+	assert_false(lands);
+	assert_false(client_block_next_expired(w->c, w->now_ns + 1, &tag, &lands));
 	client_check(w->c);
 	/* The read's bytes come too late for its buffer. */
 	assert_int_equal(reply(w, s, frame_msg(w, 1)->tag, LUN_OK, 4096), CLIENT_BLOCK_OK);
@@ -254,7 +257,12 @@ static void a_cancelled_or_expired_io_ends_when_nothing_can_land(void **state)
 	client_block_peer(w->c, NULL, 0);
 	client_get_stats(w->c, &st);
 	assert_int_equal(st.block_unknown, 1); /* the write may still land */
+	assert_false(client_block_next_over(w->c, &tag));
 	client_block_resend(w->c);
+	step(w);
+	assert_true(client_block_next_over(w->c, &tag)); /* not sent again, and told */
+	assert_int_equal(tag, 2);
+	assert_false(client_block_next_over(w->c, &tag));
 	client_get_stats(w->c, &st);
 	assert_int_equal(st.block_unknown + st.block_held + st.block_sent, 0);
 	world_free(w);

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The limit of patience: dp.h, rule 12. */
+#include "tests/unit/dp_fixture.h"
+
+#define HOLD (5 * NS_PER_SEC)
+
+static int with_limit(void **state)
+{
+	struct fixture *x;
+	struct dp_config c = {.cluster_bytes = CS, .block_bytes = BS, .hold_ns = HOLD};
+
+	setup(state);
+	x = *state;
+	dp_destroy(x->dp);
+	c.mem = &x->mem;
+	x->dp = dp_create(&c);
+	assert_non_null(x->dp);
+	return 0;
+}
+
+/* Without a path: handed over, sent, and not answered for too long. */
+static void given_up(struct fixture *x, struct dp_op *op, uint64_t off)
+{
+	dp_gate(x->dp, GATE_CLOSED, 0);
+	assert_int_equal(go(x, op, true, off, 4096), DP_HANDOVER);
+	dp_given_up(x->dp, op);
+	dp_check(x->dp);
+	/* The path is back. */
+	dp_gate(x->dp, GATE_DIRECT, LEASE);
+}
+
+static void a_later_write_waits_for_one_that_was_given_up_and_may_land(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op old, over, beside, read;
+
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	given_up(x, &old, 8192);
+	assert_int_equal(go(x, &over, true, 4096, 8192), DP_WAIT);
+	assert_int_equal(go(x, &beside, true, 16384, 4096), DP_SUBMIT);
+	assert_int_equal(go(x, &read, false, 8192, 4096), DP_SUBMIT);
+	assert_null(dp_next_ready(x->dp, x->now.now_ns));
+	assert_int_equal(block_done(x, &old, 0), DP_DONE);
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &over);
+	assert_int_equal(dp_begin(x->dp, &over, x->now), DP_SUBMIT);
+	assert_int_equal(done(x, &over, LUN_OK), DP_DONE);
+	assert_int_equal(done(x, &beside, LUN_OK), DP_DONE);
+	assert_int_equal(done(x, &read, LUN_OK), DP_DONE);
+	forget(x);
+}
+
+/* Its space would be another file's when it lands. */
+static void no_layout_goes_back_under_a_write_that_was_given_up(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op old;
+
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	given_up(x, &old, 0);
+	dp_layout_close(x->dp, INO);
+	assert_false(drained(x, INO));
+	assert_int_equal(block_done(x, &old, -EIO), DP_DONE);
+	assert_true(drained(x, INO));
+	forget(x);
+}
+
+static void a_first_write_that_was_given_up_counts_as_never_written(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op old, again;
+	struct event ev;
+
+	put(x, 0, 1, EXT_UNWRITTEN, CS);
+	given_up(x, &old, 0);
+	assert_int_equal(block_done(x, &old, 0), DP_DONE);
+	assert_int_equal(old.result, -EIO);
+	assert_false(dp_op_event(&old, &ev));
+	assert_int_equal(go(x, &again, true, 4096, 4096), DP_SUBMIT);
+	assert_int_equal(again.img_len, CS);
+	assert_int_equal(done(x, &again, LUN_OK), DP_DONE);
+	forget(x);
+}
+
+static void who_waits_behind_it_has_a_limit_of_its_own(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op old, over;
+
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	given_up(x, &old, 0);
+	assert_int_equal(go(x, &over, true, 0, 4096), DP_WAIT);
+	x->now.now_ns += HOLD - 1;
+	assert_null(dp_next_ready(x->dp, x->now.now_ns));
+	assert_in_range(dp_deadline(x->dp), x->now.now_ns, x->now.now_ns + NS_PER_SEC);
+	x->now.now_ns += NS_PER_SEC;
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &over);
+	assert_int_equal(dp_begin(x->dp, &over, x->now), DP_DONE);
+	assert_int_equal(over.result, -EIO);
+	dp_check(x->dp);
+	assert_int_equal(block_done(x, &old, 0), DP_DONE);
+	forget(x);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, with_limit, teardown)
+		T(a_later_write_waits_for_one_that_was_given_up_and_may_land),
+		T(no_layout_goes_back_under_a_write_that_was_given_up),
+		T(a_first_write_that_was_given_up_counts_as_never_written),
+		T(who_waits_behind_it_has_a_limit_of_its_own),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
