@@ -277,7 +277,7 @@ int main(int argc, char **argv)
 {
 	const struct test *const parts[] = {tests_path, tests_name, tests_rename, tests_attr,
 		tests_owner, tests_times, tests_data, tests_space, tests_map, tests_xattr,
-		tests_acl, tests_dir, tests_gone, tests_misc, tests_lock};
+		tests_acl, tests_dir, tests_gone, tests_call, tests_misc, tests_lock};
 	const char *mode = argc > 1 && argv[1][0] == '-' ? argv[1] : "";
 	struct statfs sf;
 

@@ -30,7 +30,7 @@ struct test {
 /* The tables of the parts; each ends with a NULL name. */
 extern const struct test tests_path[], tests_name[], tests_rename[], tests_attr[], tests_owner[],
 	tests_times[], tests_data[], tests_space[], tests_map[], tests_xattr[], tests_acl[],
-	tests_dir[], tests_gone[], tests_misc[], tests_lock[], tests_ro[], tests_full[];
+	tests_dir[], tests_gone[], tests_call[], tests_misc[], tests_lock[], tests_ro[], tests_full[];
 
 void prepare_ro(void); /* full.c: what tests_ro look at, in the working directory */
 
