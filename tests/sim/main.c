@@ -267,8 +267,7 @@ static void directed(struct sim_plan *p)
 		p->cut_off = p->zeroing = true;
 		p->only_harmless = p->only_hangs = p->tight = false;
 		p->lockers = p->clients = 2;
-		p->files = 2;
-		p->watchers = 0;
+		p->files = p->watchers = 2;
 		p->porters = p->hostile = p->slow_net = false;
 		p->nodes = 3;
 		p->two_node = false;
