@@ -45,7 +45,7 @@ static void usage(FILE *f)
 		   "  -c SIZE             cluster size, unit of allocation: 4K to 1M (default 64K)\n"
 		   "  -j SIZE             journal size, 4M to 1G (default: 1/1024 of the volume, at most 128M)\n"
 		   "  -s SIZE             size of the volume; makes the image file if there is none\n"
-		   "  -n                  dry run: only show what would be made\n"
+		   "  -n, -N              dry run: only show what would be made\n"
 		   "  -f, --force         overwrite what is there\n"
 		   "  -K                  do not discard what was on the LUN\n"
 		   "  -q                  quiet\n"
@@ -390,7 +390,8 @@ static bool option(struct mkfs *m, int o)
 		m->size_bytes = m->size_bytes / BLOCK_SIZE * BLOCK_SIZE;
 		m->p.volume_bytes = m->size_bytes;
 		return true;
-	case 'n':
+	case 'n': /* as here, or as mkfs.xfs says it */
+	case 'N':
 		m->dry = true;
 		return true;
 	case 'f':
@@ -428,7 +429,7 @@ int main(int argc, char **argv)
 	tool_random(m.p.dir_hash_key, sizeof(m.p.dir_hash_key));
 	clock_gettime(CLOCK_REALTIME, &now);
 	m.p.time_ns = (int64_t)now.tv_sec * (int64_t)NS_PER_SEC + now.tv_nsec;
-	while ((o = getopt_long(argc, argv, "C:L:U:c:j:s:nfqKVh", longs, NULL)) != -1) {
+	while ((o = getopt_long(argc, argv, "C:L:U:c:j:s:nNfqKVh", longs, NULL)) != -1) {
 		if (o == 'V') {
 			printf("mkfs.csvfs %s\n", CSVFS_VERSION);
 			return 0;

@@ -72,6 +72,8 @@ refuses 'contains dos' mkfs.csvfs mbr.img
 
 # a dry run makes nothing, and finds the same faults
 rm -f new.img
+mkfs.csvfs -N -s 1T new.img >out || fail "dry run, as mkfs.xfs has it"
+[ ! -e new.img ] || fail "a dry run with -N made the image"
 mkfs.csvfs -n -s 1T new.img >out || fail "dry run"
 grep -q 'dry run' out && grep -q 'size=1 TiB' out || fail "dry run: $(cat out)"
 [ ! -e new.img ] || fail "a dry run made a file"
