@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What one host does to a file shows in what the system calls of another may do: a directory that is removed while
 # somebody stands in it elsewhere; setuid, setgid and capabilities that are set while somebody writes elsewhere.
+# usage: t-posix.sh [all]   all: the whole of tests/posix on a host that does not coordinate (about a minute)
 # timeout: 120
 . "$(dirname "$0")/lib/test.sh"
 lab up --size 1G >/dev/null
@@ -10,6 +11,7 @@ echo "# a directory is removed on another host"
 mkdir "$a/d" "$b/e"
 chmod 755 "$a/d" "$a/e"
 coproc IN { cd "$a/d"; while read -r line; do ( eval "$line" ) >/dev/null 2>&1 && echo ok || echo "$?"; done; }
+pid=$IN_PID # bash forgets it when it has ended
 in_d() { # what it says to a command
 	local answer
 	echo "$*" >&"${IN[1]}"
@@ -27,13 +29,14 @@ mkdir "$b/d"
 [ "$(in_d 'cd ../d && echo >x')" = ok ] || fail "the new directory of that name is not found"
 [ -e "$b/d/x" ] || fail "made elsewhere"
 exec {IN[1]}>&-
-wait "$IN_PID" || true
+wait "$pid" || true
 
 echo "# bits that a write takes away are set on another host"
 : >"$a/f"
 chmod 777 "$a/f"
 coproc W { exec setpriv --reuid 65534 --regid 65534 --clear-groups bash -c \
 	'exec 3<>"$1"; while read -r n; do printf %s "$n" >&3 && echo ok || echo no; done' w "$b/f"; }
+pid=$W_PID
 write_as_nobody() {
 	local answer
 	echo x >&"${W[1]}"
@@ -60,7 +63,7 @@ if setcap cap_net_raw=ep "$a/f"; then
 	[ -z "$(getcap "$a/f")" ] || fail "a write there leaves capabilities: $(getcap "$a/f")"
 fi
 exec {W[1]}>&-
-wait "$W_PID" || true
+wait "$pid" || true
 echo "# where data is, while another host writes"
 seek() { # seek FILE OFFSET 3 (SEEK_DATA) or 4 (SEEK_HOLE)
 	perl -e 'open(F, "<", $ARGV[0]) or die; print 0 + (sysseek(F, $ARGV[1], $ARGV[2]) || die "$!")' "$@"
@@ -74,4 +77,11 @@ for ((i = 1; i < 6; i++)); do
 	[ "$at" = $((i * 10 + 1 << 20)) ] || fail "the hole behind it is at $at"
 done
 exec 4>&-
+
+echo "# the same calls as without a cluster, on a host that does not coordinate"
+for n in n1 n2; do [ "$(state n1 .coordinator)" = $n ] || other=$n; done
+which=(gone- call- suid- space- open-tmpfile times-set-after)
+[ "${1:-}" != all ] || which=()
+mkdir "$CSVLAB_DIR/$other/mnt/w"
+"$CSVFS_BUILD/posix/posix" "$CSVLAB_DIR/$other/mnt/w" "${which[@]}" || fail "conformance on $other"
 unmount_and_check n1 n2 n3
