@@ -514,6 +514,10 @@ static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 		block_data(e);
 		return;
 	case FX_LAYOUT_PUT:
+		for (uint32_t i = 0; s->verbose && i < e->layout.extent_count; i++)
+			sim_log(s, "%s: layout of ino %lx: %lu+%lu is %s", n->name, e->layout.ino,
+				e->layout.extents[i].off / LUN_BLOCK, e->layout.extents[i].len / LUN_BLOCK,
+				(const char *[]){"a hole", "unwritten", "written", "shared"}[e->layout.extents[i].state & 3]);
 		(void)dp_layout_put(n->dp, e->layout.ino, e->layout.off, e->layout.len,
 			e->layout.size, e->layout.extents, e->layout.extent_count);
 		return;
@@ -524,6 +528,8 @@ static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 		dp_layout_close(n->dp, e->layout.ino);
 		return;
 	case FX_LAYOUT_DROP:
+		if (s->verbose)
+			sim_log(s, "%s: layout of ino %lx is dropped", n->name, e->layout.ino);
 		dp_layout_drop(n->dp, e->layout.ino);
 		return;
 	case FX_LOCKS_LOST:
