@@ -211,8 +211,13 @@ static void changed(struct sim *s, void *arg, const struct fs_reply *rp)
 	if (s->verbose)
 		sim_log(s, "   %s watcher %u: %s '%s' %lx is state %u", w->n->name, w->nr, w->what,
 			c->name, c->ino, c->begun);
-	if (rp->err)
+	/* What was looked up under an old coordinator may not be there any more, or already: so it was answered. */
+	if ((rp->err == -ENOENT || rp->err == -EEXIST) && cut_off(s, w->n)) {
+		s->old_looks++;
+		c->retired = true;
+	} else if (rp->err) {
 		sim_fail(s, "%s watcher %u: %s gave error %d", w->n->name, w->nr, w->what, rp->err);
+	}
 	c->acked = c->begun;
 	c->busy = false;
 	done(w);
