@@ -35,6 +35,8 @@ static void ino_free(struct lease_table *t, struct lease_ino *li)
 	csv_assert(list_empty(&li->waiting));
 	list_for_each_entry_safe(r, tmp, &li->ranges, struct lease_range, link)
 		range_free(t, r);
+	list_for_each_entry_safe(r, tmp, &li->edges, struct lease_range, link)
+		range_free(t, r);
 	list_del(&li->hash);
 	t->count--;
 	mem_free(t->mem, li, sizeof(*li));
@@ -69,6 +71,7 @@ struct lease_ino *lease_get(struct lease_table *t, uint64_t ino)
 	li->ino = ino;
 	li->recall_deadline_ns = NEVER;
 	list_init(&li->ranges);
+	list_init(&li->edges);
 	list_init(&li->waiting);
 	list_add(&li->hash, bucket_of(t, ino));
 	t->count++;
@@ -111,27 +114,43 @@ static bool overlaps(const struct lease_range *r, uint64_t off, uint64_t len)
 	return r->off < off + len && off < r->off + r->len;
 }
 
-uint64_t lease_conflicts(
-	const struct lease_ino *li, uint32_t idx, bool write, uint64_t off, uint64_t len)
+static uint64_t others_in(const struct list *ranges, uint32_t idx, uint64_t off, uint64_t len)
 {
-	uint64_t mask = write ? li->blank_mask & ~BIT(idx) : 0;
+	uint64_t mask = 0;
 
-	list_for_each_entry(r, &li->ranges, struct lease_range, link) {
+	list_for_each_entry(r, ranges, struct lease_range, link) {
 		if (r->idx != idx && overlaps(r, off, len))
 			mask |= BIT(r->idx);
 	}
 	return mask;
 }
 
+uint64_t lease_conflicts(
+	const struct lease_ino *li, uint32_t idx, uint32_t flags, uint64_t off, uint64_t len)
+{
+	uint64_t mask = 0, all = 0;
+
+	if (flags & FS_LAYOUT_WRITE)
+		mask = li->blank_mask | others_in(&li->edges, idx, off, len);
+	if (flags & FS_LAYOUT_EDGE)
+		mask |= li->writer_mask;
+	mask = (mask & ~BIT(idx)) | others_in(&li->ranges, idx, off, len);
+	if ((flags & FS_LAYOUT_EDGE) && li->edge_count >= LEASE_EDGES_MAX) {
+		list_for_each_entry(r, &li->edges, struct lease_range, link)
+			all |= BIT(r->idx);
+	}
+	return mask | all;
+}
+
 /* Walks the ranges along with extents in ascending order: each is looked at once for all of them. */
 struct walk {
-	const struct lease_ino *li;
+	const struct list *ranges;
 	struct list *at;
 };
 
 static struct lease_range *range_of(const struct walk *w, struct list *at)
 {
-	return at == &w->li->ranges ? NULL : list_entry(at, struct lease_range, link);
+	return at == w->ranges ? NULL : list_entry(at, struct lease_range, link);
 }
 
 /* The first range that ends behind `off`. NULL: none. */
@@ -171,11 +190,11 @@ static struct lease_range *range_new(
 
 /* Takes [off, off + len) out of what idx owns. May need one more range: a middle piece goes. */
 static int disown(
-	struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len)
+	struct lease_table *t, struct list *ranges, uint32_t idx, uint64_t off, uint64_t len)
 {
 	uint64_t end = off + len;
 
-	list_for_each_entry_safe(r, tmp, &li->ranges, struct lease_range, link) {
+	list_for_each_entry_safe(r, tmp, ranges, struct lease_range, link) {
 		uint64_t r_end = r->off + r->len;
 
 		if (r->idx != idx || !overlaps(r, off, len))
@@ -199,32 +218,29 @@ static int disown(
 	return 0;
 }
 
-int lease_own(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len)
+static int own(
+	struct lease_table *t, struct list *ranges, uint32_t idx, uint64_t off, uint64_t len)
 {
 	struct lease_range *n;
-	struct list *before = &li->ranges;
+	struct list *before = ranges;
 	int err;
 
 	csv_assert(idx < NODES_MAX);
 	if (!len || off + len < off)
 		return -EINVAL;
-	list_for_each_entry(r, &li->ranges, struct lease_range, link) {
-		if (r->idx != idx && overlaps(r, off, len))
-			return -EEXIST;
-	}
-	err = disown(t, li, idx, off, len);
+	if (others_in(ranges, idx, off, len))
+		return -EEXIST;
+	err = disown(t, ranges, idx, off, len);
 	if (err)
 		return err;
-	list_for_each_entry(r, &li->ranges, struct lease_range, link) {
+	list_for_each_entry(r, ranges, struct lease_range, link) {
 		if (r->idx == idx && r->off + r->len == off) {
 			r->len += len;
-			li->holder_mask |= BIT(idx);
 			return 0;
 		}
 		if (r->idx == idx && off + len == r->off) {
 			r->off = off;
 			r->len += len;
-			li->holder_mask |= BIT(idx);
 			return 0;
 		}
 		if (r->off > off) {
@@ -236,35 +252,77 @@ int lease_own(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_
 	if (!n)
 		return -ENOMEM;
 	list_add_tail(&n->link, before);
-	li->holder_mask |= BIT(idx);
 	return 0;
 }
 
-/* The extent as this node may know it; false: the node may not be told, the reply ends before it. */
-static bool grant_one(struct lease_table *t, struct lease_ino *li, struct walk *w, uint32_t idx,
-	bool write, uint64_t asked_end, struct fs_extent *e, int *err)
+static void count_edges(struct lease_ino *li)
+{
+	li->edge_count = 0;
+	list_for_each_entry(r, &li->edges, struct lease_range, link)
+		li->edge_count++;
+}
+
+int lease_own(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len,
+	bool edge)
+{
+	int err = own(t, edge ? &li->edges : &li->ranges, idx, off, len);
+
+	if (!err)
+		li->holder_mask |= BIT(idx);
+	if (edge) {
+		li->edged = true;
+		count_edges(li);
+	}
+	return err;
+}
+
+void lease_hold(struct lease_ino *li, uint32_t idx, bool blank)
+{
+	li->holder_mask |= BIT(idx);
+	li->writer_mask |= BIT(idx);
+	if (blank)
+		li->blank_mask |= BIT(idx);
+}
+
+/* One grant: what is asked, and where in the lists of ranges it is. */
+struct grant {
+	struct lease_table *t;
+	struct lease_ino *li;
+	struct walk owned, edges;
+	uint32_t idx, flags;
+	uint64_t off, end;
+	bool alone; /* nobody else knows anything of the file */
+	bool as_writer; /* space of nobody is told so that it may write there */
+	int err;
+};
+
+static bool is_asked(const struct grant *g, const struct fs_extent *e, uint32_t flag)
+{
+	return (g->flags & flag) && e->off < g->end && g->off < e->off + e->len;
+}
+
+/* Space of nobody, or of who asks; false: another's, the reply ends before it. */
+static bool grant_space(struct grant *g, struct fs_extent *e)
 {
 	struct lease_range *other;
 
-	if (e->state != EXT_UNWRITTEN && e->state != EXT_HOLE)
-		return true;
 	if (e->state == EXT_UNWRITTEN) {
 		/* What another node may be writing right now is not ours to call zero. */
-		other = owned_in(w, idx, true, e->off, e->len);
+		other = owned_in(&g->owned, g->idx, true, e->off, e->len);
 		if (other && other->off <= e->off)
 			return false;
 		if (other)
 			e->len = other->off - e->off;
-		if (write && e->off < asked_end) {
-			*err = lease_own(t, li, idx, e->off, e->len);
-			w->at = li->ranges.next; /* where it stood may be gone */
-			return *err == 0;
+		if (is_asked(g, e, FS_LAYOUT_WRITE)) {
+			g->err = lease_own(g->t, g->li, g->idx, e->off, e->len, false);
+			g->owned.at = g->li->ranges.next; /* where it stood may be gone */
+			return g->err == 0;
 		}
 		/*
 		 * Partly its own: cut where that changes. What it owns it may have first-written a moment
 		 * ago, so it must never be told that it is a hole.
 		 */
-		other = owned_in(w, idx, false, e->off, e->len);
+		other = owned_in(&g->owned, g->idx, false, e->off, e->len);
 		if (other && other->off <= e->off) {
 			if (other->off + other->len < e->off + e->len)
 				e->len = other->off + other->len - e->off;
@@ -275,22 +333,71 @@ static bool grant_one(struct lease_table *t, struct lease_ino *li, struct walk *
 		e->state = EXT_HOLE;
 		e->lun_off = 0;
 	}
-	li->blank_mask |= BIT(idx);
+	if (e->state == EXT_HOLE)
+		g->li->blank_mask |= BIT(g->idx);
 	return true;
 }
 
-int lease_grant(struct lease_table *t, struct lease_ino *li, uint32_t idx, bool write, uint64_t off,
+/* What the node may write there (L6); cut where that changes. False: another's, the reply ends before it. */
+static bool grant_write(struct grant *g, struct fs_extent *e)
+{
+	struct lease_range *r;
+	uint64_t end = e->off + e->len;
+	int err;
+
+	e->edge = 0;
+	if (e->state != EXT_UNWRITTEN && e->state != EXT_WRITTEN)
+		return true;
+	if (is_asked(g, e, FS_LAYOUT_EDGE) || ((g->flags & FS_LAYOUT_EDGE) && g->alone)) {
+		/* What it has to first-write is its own as far as that goes: an appender need not ask for each cluster. */
+		if (!g->alone && end > g->end && e->state == EXT_WRITTEN)
+			e->len = g->end - e->off;
+		err = lease_own(g->t, g->li, g->idx, e->off, e->len, true);
+		g->edges.at = g->li->edges.next; /* where it stood may be gone */
+		g->err = err == -EEXIST ? 0 : err;
+		e->edge = 1;
+		return err == 0;
+	}
+	r = owned_in(&g->edges, g->idx, false, e->off, e->len);
+	if (r && r->off > e->off) {
+		e->len = r->off - e->off;
+		r = NULL;
+	}
+	if (r && r->off + r->len < end)
+		e->len = r->off + r->len - e->off;
+	if (r && r->idx == g->idx)
+		e->edge = 1;
+	else if (e->state == EXT_UNWRITTEN && r)
+		return false;
+	else if (r || (e->state == EXT_WRITTEN && !g->as_writer))
+		e->state = EXT_SHARED;
+	else
+		g->li->writer_mask |= BIT(g->idx);
+	return true;
+}
+
+int lease_grant(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint32_t flags, uint64_t off,
 	uint64_t len, struct fs_extent *extents, uint32_t *count)
 {
-	struct walk w = {li, li->ranges.next};
+	struct grant g = {.t = t,
+		.li = li,
+		.owned = {&li->ranges, li->ranges.next},
+		.edges = {&li->edges, li->edges.next},
+		.idx = idx,
+		.flags = flags,
+		.off = off,
+		.end = off + len,
+		.alone = !(li->holder_mask & ~BIT(idx))};
 	uint32_t n = 0;
-	int err = 0;
 
 	csv_assert(idx < NODES_MAX);
+	if (flags & FS_LAYOUT_EDGE)
+		li->edged = true;
+	g.as_writer = (flags & FS_LAYOUT_WRITE) ? !(flags & FS_LAYOUT_EDGE) : !li->edged;
 	for (uint32_t i = 0; i < *count; i++) {
 		uint64_t was = extents[i].len;
 
-		if (!grant_one(t, li, &w, idx, write, off + len, &extents[i], &err))
+		if (!grant_space(&g, &extents[i]) || !grant_write(&g, &extents[i]))
 			break;
 		n++;
 		if (extents[i].len != was)
@@ -299,13 +406,13 @@ int lease_grant(struct lease_table *t, struct lease_ino *li, uint32_t idx, bool 
 	*count = n;
 	if (n)
 		li->holder_mask |= BIT(idx);
-	return err;
+	return g.err;
 }
 
 int lease_commit(
 	struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len)
 {
-	return disown(t, li, idx, off, len);
+	return disown(t, &li->ranges, idx, off, len);
 }
 
 void lease_return(struct lease_table *t, struct lease_ino *li, uint32_t idx)
@@ -314,8 +421,14 @@ void lease_return(struct lease_table *t, struct lease_ino *li, uint32_t idx)
 		if (r->idx == idx)
 			range_free(t, r);
 	}
+	list_for_each_entry_safe(r, tmp, &li->edges, struct lease_range, link) {
+		if (r->idx == idx)
+			range_free(t, r);
+	}
+	count_edges(li);
 	li->holder_mask &= ~BIT(idx);
 	li->blank_mask &= ~BIT(idx);
+	li->writer_mask &= ~BIT(idx);
 	li->recall_mask &= ~BIT(idx);
 	if (!li->recall_mask)
 		li->recall_deadline_ns = NEVER;
@@ -337,16 +450,30 @@ struct lease_ino *lease_next_of(const struct lease_table *t, uint32_t idx, uint6
 	return NULL;
 }
 
-static void check_ino(const struct lease_ino *li)
+/* L1, L2, L5. */
+static uint32_t check_ranges(const struct lease_ino *li, const struct list *ranges)
 {
 	uint64_t end = 0;
+	uint32_t count = 0;
 
-	list_for_each_entry(r, &li->ranges, struct lease_range, link) {
+	list_for_each_entry(r, ranges, struct lease_range, link) {
 		csv_assert(r->len > 0);
-		csv_assert(r->off >= end); /* L1 */
-		csv_assert(li->holder_mask & BIT(r->idx)); /* L2 */
+		csv_assert(r->off >= end);
+		csv_assert(li->holder_mask & BIT(r->idx));
 		end = r->off + r->len;
+		count++;
 	}
+	return count;
+}
+
+static void check_ino(const struct lease_ino *li)
+{
+	uint32_t edges = check_ranges(li, &li->edges);
+
+	(void)check_ranges(li, &li->ranges);
+	csv_assert(edges == li->edge_count);
+	csv_assert(!edges || li->edged);
+	csv_assert(!(li->writer_mask & ~li->holder_mask)); /* L6 */
 	csv_assert(!li->exclusive || !li->holder_mask); /* L3 */
 	csv_assert(!(li->recall_mask & ~li->holder_mask)); /* L4 */
 	csv_assert(!(li->blank_mask & ~li->holder_mask));

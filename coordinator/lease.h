@@ -10,10 +10,16 @@
  *     (invariant 7 of the system);
  *  L2 a node that owns a range of an inode holds a layout of it;
  *  L3 while an exclusive operation runs on an inode nobody holds a layout of it;
- *  L4 a recall is outstanding only from a holder.
+ *  L4 a recall is outstanding only from a holder;
+ *  L5 an edge range has one owner, a holder;
+ *  L6 who was told that it may write anywhere but in edge ranges of its own is a *writer*. A range becomes an edge range
+ *     only when there is no other writer, and nobody else is told then that it may write there.
  *
  * Words: a holder was told any extent; a *blank* holder was told that some range reads as zero, so it
- * must be asked to forget before anybody first-writes there.
+ * must be asked to forget before anybody first-writes there. In an *edge* range one node alone writes, so it may
+ * write parts of blocks, which it reads and writes back; it is kept when what was first-written there is committed.
+ * All others may read there, but are told SHARED. Once one node has asked for an edge range, who reads the file is told
+ * SHARED everywhere: it is no writer then, and is left alone when the next range is asked for.
  *
  * Nodes are named by an index 0 .. NODES_MAX-1 that the caller keeps stable while the node has rights.
  */
@@ -28,6 +34,8 @@
 #include "csvfs/base/mem.h"
 
 #define LEASE_BUCKETS 4096
+/* Edge ranges of an inode. With more the owners give them back and begin anew: what is looked through stays short. */
+#define LEASE_EDGES_MAX 512u
 
 struct lease_range {
 	struct list link;
@@ -38,11 +46,14 @@ struct lease_range {
 struct lease_ino {
 	struct list hash;
 	uint64_t ino;
-	uint64_t open_mask, holder_mask, blank_mask;
+	uint64_t open_mask, holder_mask, blank_mask, writer_mask;
 	uint64_t recall_mask; /* asked to give back, not answered yet */
 	uint64_t reclaim_mask; /* said in the present reclaim that they have something here */
 	uint64_t recall_deadline_ns;
 	struct list ranges; /* owned, by offset */
+	struct list edges;  /* the same */
+	uint32_t edge_count;
+	bool edged; /* somebody has asked for an edge range */
 	/* The caller's queue: requests that wait for this inode, and what runs on it. */
 	struct list waiting;
 	uint32_t granting; /* LAYOUT_GETs in the engine */
@@ -69,27 +80,33 @@ bool lease_is_open(const struct lease_table *t, uint64_t ino);
 int lease_set_open(struct lease_table *t, uint64_t ino, uint32_t idx, bool open);
 
 /*
- * Who must give the layout back before node `idx` may be told of [off, off + len): for reading, others
- * that own parts of it; for writing, also others that were told it is blank. A mask of node indexes.
+ * Who must give the layout back before node `idx` may be told of [off, off + len). `flags`: FS_LAYOUT_*. For reading:
+ * others that own parts of it. For writing also those that were told it is blank, or have edge ranges
+ * there. For EDGE also all other writers. A mask of node indexes; may have idx in it.
  */
 uint64_t lease_conflicts(
-	const struct lease_ino *li, uint32_t idx, bool write, uint64_t off, uint64_t len);
+	const struct lease_ino *li, uint32_t idx, uint32_t flags, uint64_t off, uint64_t len);
 
 /*
  * Node `idx` is told these extents. Turns an UNWRITTEN extent into a hole unless it is, or with
- * `write` becomes, the node's own; another's own range must not be among those (lease_conflicts).
- * Parts of another node's own range beyond the asked range [off, off + len) are cut off: *count may
- * shrink. 0 or -ENOMEM.
+ * WRITE becomes, the node's own; another's own range must not be among those (lease_conflicts). With EDGE the asked
+ * range [off, off + len), whole clusters, becomes its edge range as far as the extents go and have space; all of them
+ * if nobody else knows anything of the file.
+ * What differs in this beyond the asked range is cut off: *count may shrink. 0 or -ENOMEM.
  */
-int lease_grant(struct lease_table *t, struct lease_ino *li, uint32_t idx, bool write, uint64_t off,
+int lease_grant(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint32_t flags, uint64_t off,
 	uint64_t len, struct fs_extent *extents, uint32_t *count);
 
-/* The range is WRITTEN now: it is owned no longer. */
+/* The range is WRITTEN now: it is owned no longer. An edge range stays one. */
 int lease_commit(
 	struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len);
 
-/* For reclaim: the node says that it owns the range. -EEXIST: another one does. */
-int lease_own(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len);
+/* For reclaim: the node says that it owns the range, or (edge) has it for an edge range. -EEXIST: another one does. */
+int lease_own(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t len,
+	bool edge);
+
+/* For reclaim: it knows extents of it, and perhaps (blank) that some read as zero. What they are only it knows. */
+void lease_hold(struct lease_ino *li, uint32_t idx, bool blank);
 
 /* The node knows nothing of this inode's extents any more. */
 void lease_return(struct lease_table *t, struct lease_ino *li, uint32_t idx);

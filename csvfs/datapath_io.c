@@ -327,7 +327,7 @@ static void post_request(struct io *io, enum fs_op what)
 		io->rq.off = op->need_off;
 		io->rq.len = op->need_len;
 		io->rq.flags = (op->need_near ? FS_LAYOUT_NEAR : FS_LAYOUT_AROUND) |
-			(op->need_write ? FS_LAYOUT_WRITE : 0);
+			(op->need_write ? FS_LAYOUT_WRITE : 0) | (op->need_edge ? FS_LAYOUT_EDGE : 0);
 	}
 	d->cfg.post(d->cfg.ctx, &ev);
 }
@@ -580,6 +580,13 @@ static void block_data(struct datapath *d, const struct effect *e)
 	memcpy(io->img->bytes + off, from->bytes, len);
 }
 
+static void answered(struct datapath *d, struct io *io, int err)
+{
+	if (!err)
+		dp_answered(d->dp, &io->op);
+	news(io, NEWS_LAYOUT, err, 0);
+}
+
 static void reply(struct datapath *d, const struct effect *e)
 {
 	struct io *io = io_of(d, e->tag);
@@ -596,7 +603,7 @@ static void reply(struct datapath *d, const struct effect *e)
 	} else if (io->op.state == DP_ST_ASK) {
 		if (!e->reply->err)
 			dp_attr_seen(d->dp, io->op.ino);
-		news(io, NEWS_LAYOUT, e->reply->err, 0);
+		answered(d, io, e->reply->err);
 	} else if (io->op.state == DP_ST_APPEND) {
 		news(io, NEWS_APPEND, e->reply->err, e->reply->off);
 	}

@@ -88,7 +88,7 @@ static void file_put(struct dp *dp, struct dp_file *f)
 
 static void owe_drained(struct dp *dp, struct dp_file *f)
 {
-	if (f->lf.closed && !f->inside_count && list_empty(&f->drained))
+	if (f->lf.closed && !f->inside_count && !f->answered_count && list_empty(&f->drained))
 		list_add_tail(&f->drained, &dp->drained);
 }
 
@@ -193,7 +193,8 @@ static enum dp_verdict ask(struct dp *dp, struct dp_op *op)
 	 * older than the read, and a hole that was filled in between would read as zero.
 	 */
 	list_for_each_entry(o, &f->asking, struct dp_op, link) {
-		if (op->need_write && o->need_write && o->need_off <= op->need_off &&
+		if (op->need_write && o->need_write && o->need_edge >= op->need_edge &&
+			o->need_off <= op->need_off &&
 			o->need_off + o->need_len >= op->need_off + op->need_len)
 			return park(dp, op, DP_BY_ASK);
 	}
@@ -267,14 +268,15 @@ static enum dp_verdict enter(struct dp *dp, struct dp_op *op, bool unknown, stru
 
 static enum dp_verdict end_read(struct dp *dp, struct dp_op *op, struct dp_now now);
 
-static enum dp_verdict plan(struct dp *dp, struct dp_op *op, struct dp_now now)
+/* `answered`: a closed gate does not keep it out, as far as what was granted is enough (rule 5). */
+static enum dp_verdict plan_as(struct dp *dp, struct dp_op *op, bool answered, struct dp_now now)
 {
 	struct dp_file *f = op->file;
 
 	if (is_lost(dp, op))
 		return end(dp, op, -EIO);
 	dp_shed_used(dp, f);
-	if (f->lf.closed)
+	if (f->lf.closed && !answered)
 		return park(dp, op, DP_BY_GATE);
 	op->retries = 0;
 	switch (dp_plan(dp, op)) {
@@ -283,14 +285,19 @@ static enum dp_verdict plan(struct dp *dp, struct dp_op *op, struct dp_now now)
 	case PLAN_NOTHING:
 		return op->write ? end(dp, op, op->result) : end_read(dp, op, now);
 	case PLAN_ASK:
-		return ask(dp, op);
+		return f->lf.closed ? park(dp, op, DP_BY_GATE) : ask(dp, op);
 	case PLAN_LOCKED:
-		return park(dp, op, DP_BY_LOCK);
+		return park(dp, op, f->lf.closed ? DP_BY_GATE : DP_BY_LOCK);
 	case PLAN_NOMEM:
 		return end(dp, op, -ENOMEM);
 	}
 	csv_assert(!"a plan");
 	return DP_DONE;
+}
+
+static enum dp_verdict plan(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	return plan_as(dp, op, false, now);
 }
 
 /* The layout went away while it was inside: what was done, was done to space that is not ours now. */
@@ -542,9 +549,22 @@ enum dp_verdict dp_block_retry(struct dp *dp, struct dp_op *op, struct dp_now no
 
 /* ------------------------------------------------------------------ answers to questions */
 
+void dp_answered(struct dp *dp, struct dp_op *op)
+{
+	csv_assert(op->state == DP_ST_ASK);
+	(void)dp;
+	if (op->answered || op->file->lf.closed)
+		return;
+	op->answered = true;
+	op->answer_drops = op->file->lf.drops;
+	op->file->answered_count++;
+}
+
 enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now)
 {
 	struct dp_file *f = op->file;
+	bool was = op->answered, answered = was && op->answer_drops == f->lf.drops;
+	enum dp_verdict v;
 
 	csv_assert(op->state == DP_ST_ASK);
 	csv_assert(f->ask_count > 0);
@@ -554,10 +574,16 @@ enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct 
 	if (!err && f->put_failed)
 		err = -ENOMEM;
 	f->put_failed = false;
-	if (err)
-		return end(dp, op, err);
 	op->asked = true;
-	return plan(dp, op, now);
+	op->answered = false;
+	f->op_count++; /* it stays until here */
+	v = err ? end(dp, op, err) : plan_as(dp, op, answered, now);
+	f->op_count--;
+	f->answered_count -= was;
+	if (was)
+		owe_drained(dp, f);
+	file_put(dp, f);
+	return v;
 }
 
 enum dp_verdict dp_append_done(
@@ -808,50 +834,6 @@ int64_t dp_touched_ns(struct dp *dp, uint64_t ino)
 	return f && f->touched ? f->touched_wall_ns : 0;
 }
 
-/* ------------------------------------------------------------------ help for shells */
-
-void dp_fill(const struct dp_op *op, void *image, const void *data)
-{
-	uint8_t *img = image;
-
-	for (uint32_t i = 0; i < op->zero_count; i++)
-		memset(img + op->zeros[i].buf_off, 0, op->zeros[i].len);
-	if (!op->write)
-		return;
-	if (op->zero)
-		memset(img + op->skip, 0, op->len);
-	else
-		memcpy(img + op->skip, data, op->len);
-}
-
-static int badness(enum lun_status s)
-{
-	switch (s) {
-	case LUN_OK:
-		return 0;
-	case LUN_RETRY:
-		return 1;
-	case LUN_NOSPACE:
-		return 2;
-	case LUN_MEDIUM:
-		return 3;
-	case LUN_UNSUPPORTED:
-		return 4;
-	case LUN_PROTECTED:
-		return 5;
-	case LUN_CONFLICT:
-		return 6;
-	case LUN_UNKNOWN:
-		return 7;
-	}
-	return 7;
-}
-
-enum lun_status dp_worst(enum lun_status a, enum lun_status b)
-{
-	return badness(a) >= badness(b) ? a : b;
-}
-
 /* ------------------------------------------------------------------ life, check */
 
 struct dp *dp_create(const struct dp_config *cfg)
@@ -935,7 +917,7 @@ static void check_inside(const struct dp_file *f, uint32_t *direct)
 
 static void check_waiting(const struct dp_file *f)
 {
-	uint32_t lock_waiters = 0, asks = 0;
+	uint32_t lock_waiters = 0, asks = 0, answered = 0;
 	uint64_t seq = 0;
 
 	list_for_each_entry(op, &f->waiting, struct dp_op, link) {
@@ -958,7 +940,10 @@ static void check_waiting(const struct dp_file *f)
 	list_for_each_entry(op, &f->asking, struct dp_op, link) {
 		csv_assert(op->state == DP_ST_ASK);
 		asks++;
+		answered += op->answered;
 	}
+	csv_assert(answered == f->answered_count);
+	csv_assert(!answered || list_empty(&f->drained));
 	csv_assert(lock_waiters == f->lock_waiters);
 	csv_assert(asks == f->ask_count);
 }

@@ -20,6 +20,9 @@
  *  2. A write that is not in whole LUN blocks reads the blocks at its edges, holding an exclusive lock
  *     on its range. Every write in flight has a lock, a plain one a shared lock, so that an edge
  *     that was read is still so when it is written back.
+ *     That other nodes leave the blocks at its edges alone, is a right to be asked for (fs_extent.edge, FS_LAYOUT_EDGE):
+ *     a block that is read and written back undoes what somebody else has written into it meanwhile. Whole blocks, and
+ *     first writes, need none. Nor does anything while no other node is there (sole_node).
  *  3. Reads take no lock. HOLE and UNWRITTEN read as zero. What was known to be a hole before this
  *     read began is asked for again (unless sole_node): another node may have filled it since. So
  *     is the end of the file by a read that reaches behind it.
@@ -31,6 +34,8 @@
  *     EV_DRAINED(ino) when nobody is inside. If the layout is dropped all the same, those inside
  *     are planned anew when they come back, whatever their outcome. What the core has of them it
  *     gives back without doing it: it knows by op->rights what was planned before.
+ *     Whose question for the layout was answered (dp_answered) goes inside, if the answer is enough, though the
+ *     gate be closed by now: what several nodes want in turn brings each of them on by one write at least.
  *  6. Gate of the volume: GATE_DIRECT within the lease gives DP_SUBMIT, else DP_HANDOVER.
  *     EV_DRAINED(0) when it is closed and no DP_SUBMIT is in flight. A read, or a first write,
  *     that ends after the lease is not answered: DP_HANDOVER.
@@ -143,6 +148,7 @@ struct dp_op {
 
 	uint64_t need_off, need_len;
 	bool need_write;
+	bool need_edge; /* parts of blocks are to be written: rule 2 */
 	bool need_near; /* into a known hole: what lies around it is known as well */
 
 	/* For EV_COMMIT. off, len: clusters first-written (len 0: none); size: the file is as long. */
@@ -155,6 +161,7 @@ struct dp_op {
 	enum dp_state state;
 	enum dp_cause cause;
 	bool asked;	 /* the layout was asked for since the op began: a hole is a hole */
+	bool answered;	 /* in ASK: the answer is there, and holds up EV_DRAINED */
 	bool edges;	 /* in the phase that reads the edges of a write */
 	bool first;	 /* writes into unwritten clusters */
 	bool promised;	 /* holds a promise of layout.h */
@@ -171,7 +178,7 @@ struct dp_op {
 	uint64_t img_off; /* in the file */
 	uint64_t retry_since_ns, not_before_ns;
 	uint32_t retries;
-	uint64_t last_need_off, last_drops;
+	uint64_t last_need_off, last_drops, answer_drops;
 	uint32_t asks;
 	struct dp_file *file;
 	struct list link;  /* waiting, asking, later, ready */
@@ -227,6 +234,9 @@ enum dp_verdict dp_block_done(struct dp *dp, struct dp_op *op, int err, struct d
 void dp_given_up(struct dp *dp, struct dp_op *op);
 /* FX_BLOCK_RETRY. */
 enum dp_verdict dp_block_retry(struct dp *dp, struct dp_op *op, struct dp_now now);
+
+/* FX_REPLY to DP_NEED_LAYOUT, without an error, has come: dp_layout_done() will follow. In the order of the effects. */
+void dp_answered(struct dp *dp, struct dp_op *op);
 
 /* FX_REPLY to the two questions; FX_LAYOUT_PUT has been applied before. */
 enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now);

@@ -14,6 +14,7 @@ struct dp_file {
 	uint32_t op_count;	/* ops that name this file */
 	uint32_t inside_count, exclusive_count, lock_waiters, ask_count;
 	uint32_t given_up_count; /* inside, and answered: rule 12 */
+	uint32_t answered_count; /* ops in ASK: they may go inside though the gate is closed */
 	bool put_failed;	/* an answer could not be recorded */
 	bool attr_seen;		/* dp_attr_holds() */
 	bool touched;		/* written in place, not told yet; in dp.touched or dp.due */

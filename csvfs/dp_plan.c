@@ -82,7 +82,7 @@ static enum plan need(struct dp_op *op, uint64_t off, uint64_t end, bool write)
 	op->need_off = off;
 	op->need_len = end - off;
 	op->need_write = write;
-	op->need_near = false;
+	op->need_edge = op->need_near = false;
 	return PLAN_ASK;
 }
 
@@ -140,8 +140,9 @@ static enum plan plan_read(struct dp *dp, struct dp_file *f, struct dp_op *op)
 
 /* ------------------------------------------------------------------ plan: writes */
 
-/* Every byte of it has space; `first`: some of it is unwritten. */
-static bool find_space(const struct dp_file *f, struct dp_op *op, uint64_t off, uint64_t end)
+/* Every byte of it has space; `first`: some of it is unwritten. [off, end): its blocks. */
+static bool find_space(
+	const struct dp *dp, const struct dp_file *f, struct dp_op *op, uint64_t off, uint64_t end)
 {
 	struct fs_extent e;
 	bool known;
@@ -152,6 +153,8 @@ static bool find_space(const struct dp_file *f, struct dp_op *op, uint64_t off, 
 		if (!known || e.state == EXT_HOLE || e.state == EXT_SHARED) {
 			need(op, at < op->off ? op->off : at, op->off + op->len, true);
 			op->need_near = known && e.state == EXT_HOLE;
+			/* Who writes parts of blocks here will do so again: once asked, it is asked. */
+			op->need_edge = !dp->cfg.sole_node && (off < op->off || end > op->off + op->len);
 			return false;
 		}
 		op->first |= e.state == EXT_UNWRITTEN;
@@ -166,6 +169,32 @@ static enum ext_state state_at(const struct dp_file *f, uint64_t off)
 
 	csv_assert(known);
 	return (enum ext_state)e.state;
+}
+
+/* Rule 2: the block at `off` is written in part. */
+static bool may_edge(const struct dp *dp, const struct dp_file *f, uint64_t off)
+{
+	struct fs_extent e;
+	bool known = layout_at(&f->lf, off, &e, NULL);
+
+	csv_assert(known);
+	return dp->cfg.sole_node || e.state == EXT_UNWRITTEN || e.edge;
+}
+
+/* False: the right to a block at one of its ends is to be asked for; need_* are filled in. */
+static bool find_edges(
+	const struct dp *dp, const struct dp_file *f, struct dp_op *op, uint64_t off, uint64_t end)
+{
+	uint64_t cs = dp->cfg.cluster_bytes, op_end = op->off + op->len, from = end - 1;
+
+	if (off < op->off && !may_edge(dp, f, off))
+		from = off;
+	else if (end == op_end || may_edge(dp, f, end - 1))
+		return true;
+	/* Whole clusters: one question for all who write parts of blocks in one. */
+	need(op, dp_round_down(from, cs), dp_round_up(op_end, cs), true);
+	op->need_edge = true;
+	return false;
 }
 
 /*
@@ -235,12 +264,14 @@ static enum plan plan_zero(struct dp *dp, struct dp_file *f, struct dp_op *op)
 
 static enum plan plan_write(struct dp *dp, struct dp_file *f, struct dp_op *op)
 {
-	uint64_t bs = dp->cfg.block_bytes, end = op->off + op->len;
+	uint64_t bs = dp->cfg.block_bytes, off, end = op->off + op->len;
 
 	op->result = (int32_t)op->len;
 	if (!f->lf.size_known)
 		return need(op, op->off, end, true);
-	if (!find_space(f, op, dp_round_down(op->off, bs), dp_round_up(end, bs)))
+	off = dp_round_down(op->off, bs);
+	end = dp_round_up(end, bs);
+	if (!find_space(dp, f, op, off, end) || !find_edges(dp, f, op, off, end))
 		return PLAN_ASK;
 	make_image(dp, f, op);
 	if (dp_plan_must_wait(f, op))

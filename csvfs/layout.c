@@ -21,7 +21,8 @@ struct lext {
 		uint64_t lun_off;
 		struct lext *next; /* of the root of what was forgotten: another such tree */
 	};
-	uint32_t state;
+	uint32_t state : 2;
+	uint32_t edge : 1; /* nobody else writes there */
 	uint32_t prio;
 };
 
@@ -106,7 +107,7 @@ static int reserve(struct layout *l, uint32_t n)
 
 /* Whoever calls has reserved it. */
 static struct lext *take(struct layout *l, uint64_t off, uint64_t len, uint64_t lun_off,
-	uint32_t state)
+	uint32_t state, uint32_t edge)
 {
 	struct lext *x = l->spare;
 
@@ -118,7 +119,8 @@ static struct lext *take(struct layout *l, uint64_t off, uint64_t len, uint64_t 
 		.off = off,
 		.len = len,
 		.lun_off = state == EXT_HOLE ? 0 : lun_off,
-		.state = state,
+		.state = state & 3u,
+		.edge = edge & 1u,
 		.prio = (uint32_t)mix(off),
 	};
 	return x;
@@ -272,16 +274,17 @@ static void cut(struct layout *l, struct layout_file *f, uint64_t off)
 	if (!x || x->off == off || end_of(x) <= off)
 		return;
 	head = off - x->off;
-	tail = take(l, off, x->len - head, x->lun_off + head, x->state);
+	tail = take(l, off, x->len - head, x->lun_off + head, x->state, x->edge);
 	x->len = head;
 	split(f->root, off, &a, &b);
 	f->root = merge(merge(a, tail), b);
 	f->count++;
 }
 
-static bool one_extent(const struct lext *a, uint64_t off, uint64_t lun_off, uint32_t state)
+static bool one_extent(
+	const struct lext *a, uint64_t off, uint64_t lun_off, uint32_t state, uint32_t edge)
 {
-	return end_of(a) == off && a->state == state &&
+	return end_of(a) == off && a->state == state && a->edge == edge &&
 	       (state == EXT_HOLE || a->lun_off + a->len == lun_off);
 }
 
@@ -290,7 +293,7 @@ static struct lext *join(struct layout *l, struct layout_file *f, struct lext *a
 {
 	struct lext *x = rightmost(a), *y = leftmost(b), *lone, *rest;
 
-	if (x && y && one_extent(x, y->off, y->lun_off, y->state)) {
+	if (x && y && one_extent(x, y->off, y->lun_off, y->state, y->edge)) {
 		x->len += y->len;
 		split(b, y->off + 1, &lone, &rest);
 		csv_assert(lone == y);
@@ -398,7 +401,12 @@ bool layout_at(const struct layout_file *f, uint64_t off, struct fs_extent *e, u
 		return false;
 	}
 	*e = (struct fs_extent){
-		.off = x->off, .len = x->len, .lun_off = x->lun_off, .state = x->state};
+		.off = x->off,
+		.len = x->len,
+		.lun_off = x->lun_off,
+		.state = x->state,
+		.edge = x->edge,
+	};
 	return true;
 }
 
@@ -416,6 +424,8 @@ static bool put_is_sound(const struct layout *l, uint64_t off, uint64_t len,
 			return false;
 		if (e[i].state != EXT_HOLE && (e[i].lun_off & mask))
 			return false;
+		if (e[i].edge > (e[i].state == EXT_UNWRITTEN || e[i].state == EXT_WRITTEN))
+			return false;
 		at = e[i].off + e[i].len;
 	}
 	return true;
@@ -429,15 +439,16 @@ struct fresh {
 	struct lext *root, *last;
 };
 
-static void fresh_add(struct fresh *n, uint64_t off, uint64_t len, uint64_t lun_off, uint32_t state)
+static void fresh_add(struct fresh *n, uint64_t off, uint64_t len, uint64_t lun_off, uint32_t state,
+	uint32_t edge)
 {
-	if (n->build && n->last && one_extent(n->last, off, lun_off, state)) {
+	if (n->build && n->last && one_extent(n->last, off, lun_off, state, edge)) {
 		n->last->len += len;
 		return;
 	}
 	n->count++;
 	if (n->build) {
-		n->last = take(n->l, off, len, lun_off, state);
+		n->last = take(n->l, off, len, lun_off, state, edge);
 		n->root = merge(n->root, n->last);
 	}
 }
@@ -462,7 +473,7 @@ static void fresh_add_unwritten(struct fresh *n, const struct layout_file *f,
 		}
 		if (stop > end)
 			stop = end;
-		fresh_add(n, at, stop - at, lun_off, state);
+		fresh_add(n, at, stop - at, lun_off, state, e->edge);
 	}
 }
 
@@ -473,7 +484,7 @@ static void fresh_make(struct fresh *n, const struct layout_file *f, const struc
 		if (e[i].state == EXT_UNWRITTEN)
 			fresh_add_unwritten(n, f, &e[i]);
 		else
-			fresh_add(n, e[i].off, e[i].len, e[i].lun_off, e[i].state);
+			fresh_add(n, e[i].off, e[i].len, e[i].lun_off, e[i].state, e[i].edge);
 	}
 }
 
@@ -548,12 +559,12 @@ static void check_extent(const struct layout *l, struct check *c, const struct l
 {
 	csv_assert(x->len > 0);
 	csv_assert(((x->off | x->len | x->lun_off) & (l->cluster_bytes - 1)) == 0);
-	csv_assert(x->state <= EXT_SHARED);
+	csv_assert(!x->edge || x->state == EXT_UNWRITTEN || x->state == EXT_WRITTEN);
 	csv_assert(!x->left || x->left->prio <= x->prio);
 	csv_assert(!x->right || x->right->prio <= x->prio);
 	if (c->last) {
 		csv_assert(end_of(c->last) <= x->off);
-		csv_assert(!one_extent(c->last, x->off, x->lun_off, x->state));
+		csv_assert(!one_extent(c->last, x->off, x->lun_off, x->state, x->edge));
 	}
 	c->last = x;
 	c->count++;

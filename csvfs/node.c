@@ -249,6 +249,62 @@ static void on_net(struct node *n, const struct event *ev, struct effects *fx)
 		on_message(n, s, m, ev->type == EV_NET_MSG ? ev->net.data : 0, fx);
 }
 
+#define RECLAIM_MESSAGES_MAX 128u /* of one file */
+
+static uint32_t messages_for(const struct file *f)
+{
+	uint32_t owned = 0, edges = 0;
+
+	list_for_each_entry (r, &f->owned, struct frange, link)
+		owned++;
+	list_for_each_entry (r, &f->edges, struct frange, link)
+		edges++;
+	owned = (owned > edges ? owned : edges) / WIRE_RANGES_MAX + 1;
+	return owned < RECLAIM_MESSAGES_MAX ? owned : RECLAIM_MESSAGES_MAX;
+}
+
+/* As many as one message takes, from *at on. */
+static uint32_t some_ranges(const struct list *l, struct list **at, struct msg_range *out)
+{
+	uint32_t count = 0;
+
+	for (; *at != l && count < WIRE_RANGES_MAX; *at = (*at)->next) {
+		const struct frange *r = list_entry(*at, struct frange, link);
+
+		out[count++] = (struct msg_range){r->off, r->len};
+	}
+	return count;
+}
+
+/* With many ranges in several messages. */
+static void reclaim_file(struct node *n, struct file *f, struct effects *fx)
+{
+	struct msg_range ranges[WIRE_RANGES_MAX], edges[WIRE_RANGES_MAX];
+	struct list *owned_at = f->owned.next, *edges_at = f->edges.next;
+	struct msg m;
+
+	for (uint32_t left = messages_for(f); left; left--) {
+		memset(&m, 0, sizeof(m));
+		m.type = MSG_RECLAIM;
+		m.reclaim.ino = f->ino;
+		m.reclaim.open = true;
+		/* On its way back: nothing is done under it, and it may have arrived. */
+		m.reclaim.holder =
+			f->layout != LAYOUT_NONE && f->layout != LAYOUT_RETURNING && !f->voided;
+		m.reclaim.blank = m.reclaim.holder;
+		m.reclaim.ranges = ranges;
+		m.reclaim.edges = edges;
+		if (m.reclaim.holder) {
+			m.reclaim.range_count = some_ranges(&f->owned, &owned_at, ranges);
+			m.reclaim.edge_count = some_ranges(&f->edges, &edges_at, edges);
+		}
+		(void)session_send(n->coord, &m, 0, 0, fx);
+		n->reclaim_count++;
+		if (!m.reclaim.holder)
+			break;
+	}
+}
+
 /* Tells a coordinator what we hold, a part per step; then waits for SERVE. */
 static void reclaim_send(struct node *n, struct effects *fx)
 {
@@ -262,32 +318,10 @@ static void reclaim_send(struct node *n, struct effects *fx)
 	if (n->reclaim != RECLAIM_SENDING || n->coord->state != SESSION_UP)
 		return;
 	for (f = node_file_next(n, f); f; f = node_file_next(n, f)) {
-		struct msg_range ranges[WIRE_RANGES_MAX];
-		uint32_t count = 0;
-
-		if (!effects_room(fx, 8, 64u << 10))
+		if (!effects_room(fx, 8 + messages_for(f), (messages_for(f) + 2) * (32u << 10)))
 			return;
-		if (f->st == FILE_OPENING) {
-			n->reclaim_at = f;
-			continue;
-		}
-		list_for_each_entry (r, &f->owned, struct frange, link) {
-			if (count == WIRE_RANGES_MAX)
-				break;
-			ranges[count++] = (struct msg_range){r->off, r->len};
-		}
-		memset(&m, 0, sizeof(m));
-		m.type = MSG_RECLAIM;
-		m.reclaim.ino = f->ino;
-		m.reclaim.open = true;
-		/* On its way back: nothing is done under it, and it may have arrived. */
-		m.reclaim.holder =
-			f->layout != LAYOUT_NONE && f->layout != LAYOUT_RETURNING && !f->voided;
-		m.reclaim.blank = m.reclaim.holder;
-		m.reclaim.range_count = m.reclaim.holder ? count : 0;
-		m.reclaim.ranges = ranges;
-		(void)session_send(n->coord, &m, 0, 0, fx);
-		n->reclaim_count++;
+		if (f->st != FILE_OPENING)
+			reclaim_file(n, f, fx);
 		n->reclaim_at = f;
 	}
 	/* Together with the end: between the two none may come or go. */

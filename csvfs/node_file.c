@@ -39,6 +39,7 @@ static struct file *file_new(struct node *n, uint64_t ino)
 	f->st = FILE_OPENING;
 	f->commit_at_ns = NEVER;
 	list_init(&f->owned);
+	list_init(&f->edges);
 	list_init(&f->dirty);
 	list_init(&f->flying);
 	list_init(&f->open_waiters);
@@ -63,6 +64,7 @@ static void file_free(struct node *n, struct file *f)
 	csv_assert(list_empty(&f->waits));
 	csv_assert(list_empty(&f->flying_waits));
 	ranges_clear(n, &f->owned);
+	ranges_clear(n, &f->edges);
 	ranges_clear(n, &f->dirty);
 	ranges_clear(n, &f->flying);
 	list_del(&f->hash);
@@ -740,6 +742,7 @@ static void layout_drop(struct node *n, struct file *f, struct effects *fx)
 	f->layout = LAYOUT_NONE;
 	f->recalled = f->voided = false;
 	ranges_clear(n, &f->owned);
+	ranges_clear(n, &f->edges);
 }
 
 void node_file_return_reply(struct node *n, uint64_t ino, struct effects *fx)
@@ -800,8 +803,10 @@ static void layout_take(struct node *n, struct file *f, const struct fs_request 
 	if (f->layout != LAYOUT_KEPT)
 		return; /* granted before the return was seen: what is returned covers it */
 	for (uint32_t i = 0; i < rp->extent_count; i++) {
-		if (rp->extents[i].state == EXT_UNWRITTEN &&
-			!range_insert(n, &f->owned, rp->extents[i].off, rp->extents[i].len)) {
+		const struct fs_extent *x = &rp->extents[i];
+
+		if ((x->state == EXT_UNWRITTEN && !range_insert(n, &f->owned, x->off, x->len)) ||
+			(x->edge && !range_insert(n, &f->edges, x->off, x->len))) {
 			trace(n->trace, TRACE_ERROR, "no memory for the layout of ino %lx", f->ino);
 			return;
 		}
@@ -850,6 +855,7 @@ static void forget_layout(struct node *n, struct file *f, struct effects *fx)
 	}
 	ranges_clear(n, &f->dirty);
 	ranges_clear(n, &f->owned);
+	ranges_clear(n, &f->edges);
 	f->recalled = false;
 	if (f->st == FILE_OPEN) {
 		f->layout = LAYOUT_NONE;

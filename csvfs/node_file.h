@@ -65,6 +65,7 @@ struct file {
 	int64_t atime_ns; /* the same of a read */
 	int64_t seen_atime_ns, seen_change_ns; /* atime and last change, as the coordinator last said */
 	struct list owned; /* ranges given to us to first-write (frange) */
+	struct list edges; /* ranges in which nobody else writes */
 	struct list dirty; /* first-written, to be committed */
 	struct list flying; /* in the commit that is in flight */
 	struct list open_waiters; /* creq: opens to be answered */

@@ -178,12 +178,13 @@ void node_server_reclaim(struct node *n, struct session *s, const struct msg *m,
 	if (m->reclaim.open)
 		li->open_mask |= BIT(peer_idx(n, p));
 	if (m->reclaim.holder)
-		li->holder_mask |= BIT(peer_idx(n, p));
-	if (m->reclaim.holder && m->reclaim.blank)
-		li->blank_mask |= BIT(peer_idx(n, p));
+		lease_hold(li, peer_idx(n, p), m->reclaim.blank);
 	for (uint32_t i = 0; i < m->reclaim.range_count && !err; i++)
 		err = lease_own(&n->leases, li, peer_idx(n, p), m->reclaim.ranges[i].off,
-			m->reclaim.ranges[i].len);
+			m->reclaim.ranges[i].len, false);
+	for (uint32_t i = 0; i < m->reclaim.edge_count && !err; i++)
+		err = lease_own(&n->leases, li, peer_idx(n, p), m->reclaim.edges[i].off,
+			m->reclaim.edges[i].len, true);
 	if (err) {
 		trace(n->trace, TRACE_ERROR,
 			"node %u reclaims a range of ino %lx that is another's", s->peer,
@@ -285,12 +286,12 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 		if (!li)
 			continue;
 		li->open_mask |= BIT(peer_idx(n, p));
-		if (f->layout != LAYOUT_NONE && !f->voided) {
-			li->holder_mask |= BIT(peer_idx(n, p));
-			li->blank_mask |= BIT(peer_idx(n, p));
-		}
+		if (f->layout != LAYOUT_NONE && !f->voided)
+			lease_hold(li, peer_idx(n, p), true);
 		list_for_each_entry (r, &f->owned, struct frange, link)
-			(void)lease_own(&n->leases, li, peer_idx(n, p), r->off, r->len);
+			(void)lease_own(&n->leases, li, peer_idx(n, p), r->off, r->len, false);
+		list_for_each_entry (r, &f->edges, struct frange, link)
+			(void)lease_own(&n->leases, li, peer_idx(n, p), r->off, r->len, true);
 	}
 	node_lock_stage_held(n, peer_idx(n, p));
 	(void)lock_stage_apply(&n->locks, peer_idx(n, p));

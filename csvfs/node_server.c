@@ -7,8 +7,8 @@
  *
  * Rules
  *  1. A request runs only while takeover is in SERVE and its node has reclaimed in this session.
- *  2. LAYOUT_GET waits until everybody whose knowledge it would make wrong has given it back
- *     (lease_conflicts), and for exclusive operations on the inode.
+ *  2. LAYOUT_GET waits until everybody whose knowledge it would make wrong, or whose right to write stands against it,
+ *     has given it back (lease_conflicts), and for exclusive operations on the inode.
  *  3. A change of size by SETATTR is exclusive: all layouts of the inode, the asking node's too, are
  *     given back before it runs (invariant 8: what it frees is nobody's), and none is granted until
  *     it is durable. Before a file gets shorter, the rest of the cluster in which its new end lies is
@@ -295,8 +295,7 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 			engine(n, s);
 		return true;
 	}
-	mask = lease_conflicts(
-		li, s->idx, s->vr.rq.flags & FS_LAYOUT_WRITE, s->vr.rq.off, s->vr.rq.len);
+	mask = lease_conflicts(li, s->idx, s->vr.rq.flags, s->vr.rq.off, s->vr.rq.len);
 	/* Two grants in the engine at once could give one range to two nodes. */
 	if (li->granting)
 		return false;
@@ -305,6 +304,9 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 		return false;
 	}
 	li->granting++;
+	/* What may be written there is not the same everywhere: it begins where it was asked for. */
+	if (li->edged || (s->vr.rq.flags & FS_LAYOUT_EDGE))
+		s->vr.rq.flags &= ~FS_LAYOUT_AROUND;
 	list_del(&s->waiting);
 	engine(n, s);
 	return true;
@@ -591,8 +593,12 @@ static bool granted(struct node *n, struct sreq *s, struct effects *fx)
 	}
 	/* A session that is gone does not learn of it: then it was not told, and holds nothing. */
 	if (!rp->err && (s->local || session_from(n->sessions, s->node)) && !s->drop) {
-		err = lease_grant(&n->leases, li, s->idx, s->vr.rq.flags & FS_LAYOUT_WRITE,
-			s->vr.rq.off, s->vr.rq.len, rp->extents, &rp->extent_count);
+		uint64_t mask = le32_get(vol_super(n->vol)->cluster_bytes) - 1;
+		uint64_t off = s->vr.rq.off & ~mask;
+
+		err = lease_grant(&n->leases, li, s->idx, s->vr.rq.flags, off,
+			((s->vr.rq.off + s->vr.rq.len + mask) & ~mask) - off, rp->extents,
+			&rp->extent_count);
 		if (err)
 			rp->err = err;
 	}

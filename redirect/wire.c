@@ -216,7 +216,9 @@ static void code_extent(struct coder *x, struct fs_extent *e)
 	code_u64(x, &e->len);
 	code_u64(x, &e->lun_off);
 	code_u32(x, &e->state);
+	code_u32(x, &e->edge);
 	need(x, e->state <= EXT_SHARED);
+	need(x, e->edge <= (e->state == EXT_UNWRITTEN || e->state == EXT_WRITTEN));
 	/* An empty file's extents may reach to the end of all files: a hole is bounded like data. */
 	need(x, range_ok(e->off, e->len, CLUSTER_MIN, FILE_BYTES_MAX));
 	if (e->state == EXT_HOLE)
@@ -594,6 +596,8 @@ static void code_request_fields(struct coder *x, struct fs_request *rq)
 		code_request_data(x, rq);
 	if (f & F_EXTENTS)
 		code_extents(x, (struct fs_extent **)(uintptr_t)&rq->extents, &rq->extent_count);
+	for (uint32_t i = 0; (f & F_EXTENTS) && i < rq->extent_count && !x->bad; i++)
+		need(x, !rq->extents[i].edge);
 	if (f & F_LOCK)
 		code_lock(x, &rq->lock);
 	if (f & F_GIVEN) {
@@ -680,9 +684,11 @@ static void code_reclaim(struct coder *x, struct msg *m)
 	code_bool(x, &m->reclaim.holder);
 	code_bool(x, &m->reclaim.blank);
 	code_ranges(x, &m->reclaim.ranges, &m->reclaim.range_count);
+	code_ranges(x, &m->reclaim.edges, &m->reclaim.edge_count);
 	need(x, m->reclaim.ino != 0);
 	need(x, m->reclaim.open || m->reclaim.holder);
-	need(x, m->reclaim.holder || (!m->reclaim.blank && !m->reclaim.range_count));
+	need(x, m->reclaim.holder || (!m->reclaim.blank && !m->reclaim.range_count &&
+					     !m->reclaim.edge_count));
 }
 
 static void code_fence(struct coder *x, struct msg *m)

@@ -23,7 +23,7 @@
 #include "csvfs/base/platform.h"
 
 #define WIRE_MAGIC 0x77565343u /* "CSVw" */
-#define WIRE_VERSION 5
+#define WIRE_VERSION 6
 #define WIRE_HEADER_BYTES 32u
 #define WIRE_TEXT_MAX 256 /* of HELLO_NO and GOODBYE, with the ending zero */
 #define WIRE_RANGES_MAX 512 /* of one RECLAIM; a file with more is reclaimed with several */
@@ -127,6 +127,8 @@ struct msg {
 			uint32_t
 				range_count; /* own ranges: granted to first-write, not committed yet */
 			const struct msg_range *ranges;
+			uint32_t edge_count; /* in which nobody else writes */
+			const struct msg_range *edges;
 		} reclaim;
 		struct {
 			uint32_t count; /* RECLAIM messages sent in this epoch */

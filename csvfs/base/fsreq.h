@@ -101,6 +101,7 @@ enum fs_op {
 #define FS_LAYOUT_WRITE (1u << 0) /* allocate what is a hole; hand out the right to first-write */
 #define FS_LAYOUT_NEAR (1u << 2) /* nothing behind the range but what was allocated: it is known to who asks */
 #define FS_LAYOUT_AROUND (1u << 1) /* the reply may begin before off: with written extents up to there */
+#define FS_LAYOUT_EDGE (1u << 3) /* with WRITE: nobody else writes in the clusters of the range (fs_extent.edge) */
 
 /* True for what must be executed at most once and so takes a slot of the reply cache. */
 bool fs_op_needs_slot(enum fs_op op);
@@ -172,7 +173,7 @@ enum ext_state {
 	EXT_HOLE = 0,	   /* no space: reads as zero; to write, ask */
 	EXT_UNWRITTEN = 1, /* space of ours to first-write, in whole clusters: reads as zero */
 	EXT_WRITTEN = 2,   /* read and write in place */
-	EXT_SHARED = 3,	   /* read in place; to write, ask (copy on write) */
+	EXT_SHARED = 3,	   /* read in place; to write, ask (copy on write; others may write parts of blocks) */
 };
 
 struct fs_extent {
@@ -180,7 +181,7 @@ struct fs_extent {
 	uint64_t len;	  /* bytes, multiple of the cluster size */
 	uint64_t lun_off; /* on the LUN, bytes; 0 for a hole */
 	uint32_t state;	  /* enum ext_state */
-	uint32_t pad;
+	uint32_t edge;	  /* in a grant, 1: nobody else writes there, so parts of blocks can be written */
 };
 
 struct fs_statfs {

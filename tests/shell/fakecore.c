@@ -172,7 +172,8 @@ static void layout_get(struct fakecore *c, const struct event *ev)
 		if ((rq->flags & FS_LAYOUT_WRITE) && c->state[i] == EXT_HOLE)
 			c->state[i] = EXT_UNWRITTEN;
 		x[n++] = (struct fs_extent){.off = i * cs, .len = cs,
-			.lun_off = c->state[i] == EXT_HOLE ? 0 : i * cs, .state = c->state[i]};
+			.lun_off = c->state[i] == EXT_HOLE ? 0 : i * cs, .state = c->state[i],
+			.edge = (rq->flags & FS_LAYOUT_EDGE) && c->state[i] != EXT_HOLE};
 	}
 	e.layout.ino = FAKE_FILE;
 	e.layout.off = first * cs;

@@ -234,7 +234,7 @@ static void sop_ask(struct sim *s, struct sop *o, bool append)
 		o->rq.off = o->op.need_off;
 		o->rq.len = o->op.need_len;
 		o->rq.flags = (o->op.need_near ? FS_LAYOUT_NEAR : FS_LAYOUT_AROUND) |
-			      (o->op.need_write ? FS_LAYOUT_WRITE : 0);
+			      (o->op.need_write ? FS_LAYOUT_WRITE : 0) | (o->op.need_edge ? FS_LAYOUT_EDGE : 0);
 	}
 	o->rq.time_ns = (int64_t)s->now_ns;
 	ev.rq = &o->rq;
@@ -476,6 +476,20 @@ static void block_data(const struct effect *e)
 	memcpy(o->image + e->blockdata.buf_off, sim_data_bytes(e->blockdata.data), e->blockdata.len);
 }
 
+static void put_layout(struct sim *s, struct snode *n, const struct effect *e)
+{
+	static const char *const names[] = {"a hole", "unwritten", "written", "shared"};
+
+	for (uint32_t i = 0; s->verbose && i < e->layout.extent_count; i++) {
+		const struct fs_extent *x = &e->layout.extents[i];
+
+		sim_log(s, "%s: layout of ino %lx: %lu+%lu is %s%s", n->name, e->layout.ino, x->off / 512,
+			x->len / 512, names[x->state & 3], x->edge ? ", nobody else writes" : "");
+	}
+	(void)dp_layout_put(n->dp, e->layout.ino, e->layout.off, e->layout.len, e->layout.size,
+		e->layout.extents, e->layout.extent_count);
+}
+
 static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 {
 	switch (e->type) {
@@ -504,6 +518,8 @@ static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 		net_close(s, n, e->net.conn);
 		return;
 	case FX_REPLY:
+		if ((e->tag & TAG_DATA) && !e->reply->err && sop_of(e->tag)->rq.op == FS_LAYOUT_GET)
+			dp_answered(n->dp, &sop_of(e->tag)->op);
 		defer(s, n, e, late_reply);
 		return;
 	case FX_BLOCK_DONE:
@@ -514,12 +530,7 @@ static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 		block_data(e);
 		return;
 	case FX_LAYOUT_PUT:
-		for (uint32_t i = 0; s->verbose && i < e->layout.extent_count; i++)
-			sim_log(s, "%s: layout of ino %lx: %lu+%lu is %s", n->name, e->layout.ino,
-				e->layout.extents[i].off / LUN_BLOCK, e->layout.extents[i].len / LUN_BLOCK,
-				(const char *[]){"a hole", "unwritten", "written", "shared"}[e->layout.extents[i].state & 3]);
-		(void)dp_layout_put(n->dp, e->layout.ino, e->layout.off, e->layout.len,
-			e->layout.size, e->layout.extents, e->layout.extent_count);
+		put_layout(s, n, e);
 		return;
 	case FX_LAYOUT_SIZE:
 		dp_layout_size(n->dp, e->layout.ino, e->layout.size);
@@ -591,8 +602,10 @@ struct held_event {
 static void term_begins(struct sim *s, struct snode *n)
 {
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
-		if (i != n->id && s->n[i].up && node_gave_up(n->core, i))
-			load_node_evicted(s, &s->n[i]);
+		if (i == n->id || !s->n[i].up || !node_gave_up(n->core, i))
+			continue;
+		load_node_evicted(s, &s->n[i]);
+		edges_node_evicted(s, &s->n[i]);
 	}
 }
 
@@ -620,6 +633,7 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 		sim_log(s, "node %u was EVICTED", n->id);
 		load_node_evicted(s, n);
 		locks_node_evicted(s, n);
+		edges_node_evicted(s, n);
 	}
 	if (n->up && n->life_nr == life)
 		after_dp(s, n);
@@ -661,6 +675,7 @@ void node_feed(struct sim *s, struct snode *n, struct event *ev)
 		locks_node_up(s, n);
 		more_node_up(s, n);
 		leases_node_up(s, n);
+		edges_node_up(s, n);
 	}
 }
 
@@ -682,7 +697,7 @@ void node_start(struct sim *s, struct snode *n)
 		.cache_bytes = 8u << 20, .root_ino = s->root_ino, .expected_nodes = s->plan.nodes,
 		.hold_ns = s->plan.hold_ns};
 	struct dp_config dc = {.mem = &n->dp_mem, .cluster_bytes = SIM_CLUSTER_BYTES,
-		.block_bytes = LUN_BLOCK_BYTES, .hold_ns = s->plan.hold_ns};
+		.block_bytes = s->lun.block_bytes, .hold_ns = s->plan.hold_ns};
 	struct event ev = {.type = EV_START};
 
 	/* In some runs next to nothing may be known: layouts go back all the time. Not drawn: no other run changes. */
@@ -736,7 +751,7 @@ static void down(struct sim *s, struct snode *n, bool silently)
 	/* What a peer is doing for it ends there, whenever that is. */
 	list_for_each_entry(o, &n->ops, struct sop, link) {
 		if (o->handle && !o->op.handle)
-			load_op_redirected(o->arg);
+			load_op_redirected(s, o->arg);
 	}
 	lun_node_died(s, n);
 	net_node_died(s, n, silently);
@@ -744,6 +759,7 @@ static void down(struct sim *s, struct snode *n, bool silently)
 	locks_node_down(s, n);
 	more_node_down(s, n);
 	leases_node_down(s, n);
+	edges_node_down(s, n);
 	n->up = false;
 	n->life_nr++;
 	list_for_each_entry_safe(o, tmp, &n->ops, struct sop, link) {

@@ -838,9 +838,12 @@ void load_node_down(struct sim *s, struct snode *n)
 	}
 }
 
-void load_op_redirected(void *arg)
+void load_op_redirected(struct sim *s, void *arg)
 {
-	((struct client *)arg)->redirected = true;
+	uintptr_t at = (uintptr_t)arg, first = (uintptr_t)s->load->c;
+
+	if (at >= first && at < first + sizeof(s->load->c))
+		((struct client *)arg)->redirected = true;
 }
 
 bool load_idle(const struct sim *s)

@@ -41,6 +41,7 @@ struct lun_cmd_state {
 
 void lun_create(struct sim *s)
 {
+	s->lun.block_bytes = sim_block_bytes(s);
 	s->lun.stable = calloc(1, SIM_VOLUME_BYTES);
 	s->lun.cached = calloc(1, SIM_VOLUME_BYTES);
 	s->lun.dirty = calloc(1, SIM_VOLUME_BYTES / CACHE_UNIT);
@@ -443,7 +444,7 @@ static void send(struct sim *s, struct snode *n, struct lun_cmd_state *c)
 {
 	if ((c->cmd.op == LUN_READ || c->cmd.op == LUN_WRITE) &&
 		(c->cmd.off + c->cmd.len > SIM_VOLUME_BYTES || !c->cmd.len ||
-			(c->cmd.off | c->cmd.len) & (LUN_BLOCK - 1))) {
+			(c->cmd.off | c->cmd.len) & (s->lun.block_bytes - 1))) {
 		sim_fail(s, "node %u: a command outside the LUN or not aligned", n->id);
 		answer(s, c, LUN_UNSUPPORTED);
 		return;
@@ -503,7 +504,7 @@ static void path_up(struct sim *s, void *arg)
 		s->lun.nexuses = x;
 		n->nexus = x;
 		ev.path.state = PATH_UP;
-		ev.path.block_bytes = LUN_BLOCK;
+		ev.path.block_bytes = s->lun.block_bytes;
 		ev.path.lun_bytes = SIM_VOLUME_BYTES;
 		ev.path.write_cache = s->plan.write_cache;
 		ev.path.reservations = true;
@@ -632,11 +633,10 @@ void lun_power_loss(struct sim *s)
 	for (uint64_t u = 0; u < SIM_VOLUME_BYTES / CACHE_UNIT; u++) {
 		if (!s->lun.dirty[u])
 			continue;
-		/* Written before the loss or not, in sectors: torn. */
-		for (uint32_t k = 0; k < CACHE_UNIT / LUN_BLOCK; k++) {
+		/* Written before the loss or not, in blocks: torn. */
+		for (uint64_t at = u * CACHE_UNIT; at < (u + 1) * CACHE_UNIT; at += s->lun.block_bytes) {
 			if (chance(s, 50))
-				memcpy(s->lun.stable + u * CACHE_UNIT + k * LUN_BLOCK,
-					s->lun.cached + u * CACHE_UNIT + k * LUN_BLOCK, LUN_BLOCK);
+				memcpy(s->lun.stable + at, s->lun.cached + at, s->lun.block_bytes);
 		}
 		memcpy(s->lun.cached + u * CACHE_UNIT, s->lun.stable + u * CACHE_UNIT, CACHE_UNIT);
 		s->lun.dirty[u] = 0;

@@ -208,6 +208,11 @@ static void make_volume(struct sim *s)
 		if (run_sync_request(rs, &rq, &rp))
 			sim_fail(s, "making the shared file: error %d", rp.err);
 		more_set_file(s, rp.attr.ino);
+		strcpy(rq.name, "edge");
+		rp = (struct fs_reply){0};
+		if (run_sync_request(rs, &rq, &rp))
+			sim_fail(s, "making the scribes' file: error %d", rp.err);
+		edges_set_file(s, rp.attr.ino);
 	}
 	if (s->plan.tight)
 		fill_volume(s, rs);
@@ -318,6 +323,8 @@ static void draw_plan(struct sim *s)
 		p->lockers = 0;
 	/* A watcher knows of no error. */
 	p->watchers = p->hold_ns || p->tight ? 0 : (uint32_t)draw(s, 3);
+	/* Nor does a scribe: what was answered with EIO may undo what others write later. */
+	p->scribes = !p->hold_ns && chance(s, 40);
 	p->only_harmless = chance(s, 6);
 	p->only_hangs = !p->only_harmless && chance(s, 6) && p->hang;
 	directed(p);
@@ -371,6 +378,7 @@ static void say_stuck(struct sim *s, const char *what)
 	locks_say_stuck(s);
 	more_say_stuck(s);
 	leases_say_stuck(s);
+	edges_say_stuck(s);
 	nodes_say_stuck(s);
 	lun_say_stuck(s);
 	sim_fail(s, "%s: does not end", what);
@@ -378,7 +386,7 @@ static void say_stuck(struct sim *s, const char *what)
 
 static bool at_rest(const struct sim *s)
 {
-	return leases_idle(s) && load_idle(s) && locks_idle(s) && more_idle(s);
+	return edges_idle(s) && leases_idle(s) && load_idle(s) && locks_idle(s) && more_idle(s);
 }
 
 static void phases(struct sim *s)
@@ -404,6 +412,7 @@ static void phases(struct sim *s)
 	locks_stop(s);
 	more_stop(s);
 	leases_stop(s);
+	edges_stop(s);
 	/* Liveness: a quorate set that heals ends everything within its own time-outs. */
 	limit = s->now_ns + 180 * SEC;
 	while (!s->failed && s->now_ns < limit && !at_rest(s))
@@ -421,6 +430,24 @@ static void phases(struct sim *s)
 	run_until(s, s->now_ns + 20 * SEC);
 	if (!s->failed)
 		fsck(s, "at the end");
+}
+
+static void workload_create(struct sim *s)
+{
+	load_create(s);
+	locks_create(s);
+	more_create(s);
+	leases_create(s);
+	edges_create(s);
+}
+
+static void workload_destroy(struct sim *s)
+{
+	load_destroy(s);
+	locks_destroy(s);
+	more_destroy(s);
+	leases_destroy(s);
+	edges_destroy(s);
 }
 
 static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *totals)
@@ -445,10 +472,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 		s->n[i].fx.arena = totals->n[i].fx.arena;
 	}
 	lun_create(s);
-	load_create(s);
-	locks_create(s);
-	more_create(s);
-	leases_create(s);
+	workload_create(s);
 	make_volume(s);
 	if (!s->failed)
 		phases(s);
@@ -483,10 +507,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	if (s->stall_ns > totals->stall_ns)
 		totals->stall_ns = s->stall_ns;
 	totals->now_ns += s->now_ns;
-	load_destroy(s);
-	locks_destroy(s);
-	more_destroy(s);
-	leases_destroy(s);
+	workload_destroy(s);
 	lun_destroy(s);
 	list_for_each_entry_safe(a, tmp, &s->allocs, struct alloc, link)
 		free(a);

@@ -16,6 +16,7 @@
  *   load.c    the workload on every node, and the oracle that knows what may be read
  *   locks.c   processes that lock files, and the oracle that knows who may hold what
  *   more.c    all other calls, of one process per node that knows exactly what it must find
+ *   edge.c    writes of parts of blocks, by all nodes into one file
  *   minimise.c  a failing seed's faults and workload made as small as can be
  *   faults.c  crashes, pauses, path losses, partitions; then everything heals
  *
@@ -68,6 +69,7 @@ struct sim_plan {
 	uint32_t watchers; /* per node: leases.c */
 	bool zeroing;		/* files are truncated, and holes punched */
 	bool porters;	   /* more.c */
+	bool scribes;	   /* edge.c */
 	bool kills;	   /* processes are killed while they wait */
 	bool tight;	   /* little space: what is freed is used again at once, and ENOSPC */
 	bool forgets;	   /* a target that restarts knows no registration any more, as tgtd */
@@ -90,8 +92,11 @@ struct item {
 };
 
 /* ---- the LUN */
-#define LUN_BLOCK 512u
-#define LUN_BLOCK_BYTES 512u
+/*
+ * Its logical blocks: of 4096 bytes in one of four runs. Not drawn: no other run changes. Not with a limit of patience:
+ * what was answered with EIO may undo then what is written into another part of its block later.
+ */
+#define sim_block_bytes(s) ((s)->seed % 4 == 2 && !(s)->plan.hold_ns ? 4096u : 512u)
 struct lun_cmd_state;
 struct sim_nexus {
 	uint32_t node;
@@ -103,6 +108,7 @@ struct sim_nexus {
 };
 
 struct sim_lun {
+	uint32_t block_bytes;
 	uint8_t *stable, *cached; /* SIM_VOLUME_BYTES each */
 	uint8_t *dirty;		  /* per 4 KiB: cached differs from stable */
 	struct sim_nexus *nexuses;
@@ -202,6 +208,7 @@ struct sim {
 	uint32_t controls, spoilt;
 	uint32_t faults; /* drawn so far: their numbers */
 	struct leases *leases;
+	struct edges *edges;
 	uint8_t uuid[16];
 	uint64_t root_ino;
 	uint32_t crashes, path_losses, partitions, pauses, moves, san_losses;
@@ -312,7 +319,8 @@ void load_node_down(struct sim *s, struct snode *n);
 void load_node_evicted(struct sim *s, struct snode *n);
 /* Commands of that node's earlier lives and paths can no longer land. */
 void load_node_drained(struct sim *s, uint32_t node);
-void load_op_redirected(void *arg);
+/* No client of load.c: nothing happens. */
+void load_op_redirected(struct sim *s, void *arg);
 bool load_idle(const struct sim *s);
 void load_stop(struct sim *s);
 void load_say_stuck(struct sim *s);
@@ -343,6 +351,17 @@ void more_stop(struct sim *s);
 bool more_idle(const struct sim *s);
 void more_final_check(struct sim *s);
 void more_say_stuck(struct sim *s);
+/* edge.c */
+void edges_create(struct sim *s);
+void edges_destroy(struct sim *s);
+void edges_set_file(struct sim *s, uint64_t ino);
+void edges_node_up(struct sim *s, struct snode *n);
+void edges_node_down(struct sim *s, struct snode *n);
+void edges_node_evicted(struct sim *s, struct snode *n);
+void edges_stop(struct sim *s);
+bool edges_idle(const struct sim *s);
+void edges_say_stuck(struct sim *s);
+
 /* leases.c */
 void leases_create(struct sim *s);
 void leases_destroy(struct sim *s);

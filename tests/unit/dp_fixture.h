@@ -55,10 +55,20 @@ static inline int teardown(void **state)
 }
 
 /* [c, c + n) clusters at LUN cluster 100 + c. */
-static inline void put(struct fixture *x, uint64_t c, uint64_t n, uint32_t state, uint64_t size)
+static inline void put_shared(struct fixture *x, uint64_t c, uint64_t n, uint32_t state, uint64_t size)
 {
 	struct fs_extent e = {
 		.off = c * CS, .len = n * CS, .lun_off = (100 + c) * CS, .state = state};
+
+	assert_int_equal(dp_layout_put(x->dp, INO, c * CS, n * CS, size, &e, 1), 0);
+}
+
+/* The same, and nobody else writes there. */
+static inline void put(struct fixture *x, uint64_t c, uint64_t n, uint32_t state, uint64_t size)
+{
+	struct fs_extent e = {
+		.off = c * CS, .len = n * CS, .lun_off = (100 + c) * CS, .state = state,
+		.edge = state == EXT_WRITTEN || state == EXT_UNWRITTEN};
 
 	if (state == EXT_HOLE)
 		e.lun_off = 0;

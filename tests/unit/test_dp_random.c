@@ -33,7 +33,7 @@
 
 struct sim;
 
-enum where { AT_NOBODY, AT_LUN, AT_CORE, AT_COORD, AT_COMMIT, AT_DP };
+enum where { AT_NOBODY, AT_LUN, AT_CORE, AT_COORD, AT_COMMIT, AT_ANSWERED, AT_DP };
 
 struct seen {
 	uint64_t off, end, value; /* written by somebody while this op was under way; 0: zeros */
@@ -90,7 +90,7 @@ struct sim {
 	uint32_t place[CLUSTERS];
 	bool used[LUN_CLUSTERS];
 	uint64_t size;
-	bool recalling, drained;
+	bool recalling, drained, closed;
 	bool no_errors; /* of this history: the tail behind the end must be zero */
 	struct message *q;
 	uint32_t q_head, q_tail;
@@ -99,7 +99,7 @@ struct sim {
 	struct mop *told_op[4096];
 	uint64_t told_begun[4096];
 	uint32_t t_head, t_tail;
-	uint64_t reads, writes, first_writes, truncates, recalls, unknowns, cancels, waits;
+	uint64_t reads, writes, first_writes, truncates, recalls, unknowns, cancels, waits, late;
 };
 
 #define Q 4096u
@@ -432,7 +432,8 @@ static void grant(struct sim *s, struct mop *m)
 		}
 		x->e[x->count++] = (struct fs_extent){.off = i * CS, .len = CS,
 			.lun_off = s->state[i] == EXT_HOLE ? 0 : (uint64_t)s->place[i] * CS,
-			.state = s->state[i]};
+			.state = s->state[i],
+			.edge = s->state[i] != EXT_HOLE && (m->op.need_edge || rnd(s, 2))};
 	}
 }
 
@@ -478,6 +479,7 @@ static void drained(struct sim *s)
 	s->recalling = false;
 	if (rnd(s, 2))
 		truncate(s);
+	s->closed = false;
 	dp_layout_drop(s->dp, INO);
 	events(s);
 }
@@ -535,8 +537,10 @@ static void listen(struct sim *s)
 	case M_GRANT:
 		assert_int_equal(dp_layout_put(s->dp, INO, x->off, x->count * CS, x->size, x->e,
 					 (uint32_t)x->count), 0);
-		if (m->begun == x->begun)
-			act(s, m, dp_layout_done(s->dp, &m->op, 0, s->now));
+		if (m->begun != x->begun)
+			break;
+		dp_answered(s->dp, &m->op);
+		m->at = AT_ANSWERED;
 		break;
 	case M_APPEND:
 		if (m->begun != x->begun)
@@ -548,6 +552,7 @@ static void listen(struct sim *s)
 		act(s, m, dp_append_done(s->dp, &m->op, x->err, x->off, s->now));
 		break;
 	case M_RECALL:
+		s->closed = true;
 		dp_layout_close(s->dp, INO);
 		events(s);
 		break;
@@ -660,6 +665,12 @@ static void step(struct sim *s, bool more)
 	case AT_CORE:
 		core_step(s, m);
 		break;
+	case AT_ANSWERED:
+		if (rnd(s, 2))
+			break;
+		act(s, m, dp_layout_done(s->dp, &m->op, 0, s->now));
+		s->late += s->closed && m->op.inside;
+		break;
 	case AT_DP:
 	case AT_COORD:
 	case AT_COMMIT:
@@ -741,6 +752,7 @@ static void history(uint64_t seed, uint64_t *total)
 	total[5] += s->unknowns;
 	total[6] += s->cancels;
 	total[7] += s->waits;
+	total[8] += s->late;
 	free(s->q);
 	free(s->ops);
 	free(s->lun);
@@ -759,10 +771,10 @@ static void every_byte_read_is_explained_by_some_order_of_the_writes(void **stat
 		history(seed, total);
 	}
 	printf("%lu histories: %lu reads, %lu writes, %lu first writes, %lu truncations, %lu recalls, "
-	       "%lu lost, %lu cancelled, %lu waits\n", seeds, total[0], total[1], total[2], total[3],
-		total[4], total[5], total[6], total[7]);
+	       "%lu lost, %lu cancelled, %lu waits, %lu in late\n", seeds, total[0], total[1], total[2], total[3],
+		total[4], total[5], total[6], total[7], total[8]);
 	/* The test tests something. */
-	assert_true(total[2] > seeds && total[3] > seeds && total[7] > seeds);
+	assert_true(total[2] > seeds && total[3] > seeds && total[7] > seeds && total[8] > seeds);
 }
 
 /* test_dp_random [SEED [COUNT]] */

@@ -20,7 +20,7 @@ static uint8_t frame[FRAME_MAX], again[FRAME_MAX];
 /* Memory that a random message points to. */
 static union {
 	struct fs_extent extents[EXTENTS_PER_REPLY];
-	struct msg_range ranges[WIRE_RANGES_MAX];
+	struct msg_range ranges[WIRE_RANGES_MAX], edges[WIRE_RANGES_MAX];
 	struct msg_lock locks[WIRE_LOCKS_MAX];
 	uint64_t inos[WIRE_INOS_MAX];
 	_Alignas(16) uint8_t bytes[FRAME_BODY_MAX];
@@ -132,6 +132,8 @@ static uint32_t random_extents(struct prng *r)
 
 		*e = (struct fs_extent){0};
 		e->state = (uint32_t)prng_below(r, 4);
+		e->edge = (e->state == EXT_UNWRITTEN || e->state == EXT_WRITTEN) &&
+			  prng_below(r, 2);
 		e->len = (1 + prng_below(r, 1000)) * CLUSTER_MIN;
 		e->off = prng_below(r, 1u << 30) * CLUSTER_MIN;
 		e->lun_off = e->state == EXT_HOLE ? 0 : prng_below(r, 1u << 30) * CLUSTER_MIN;
@@ -209,6 +211,9 @@ static void random_request(struct prng *r, struct fs_request *rq, enum fs_op op)
 	if (op == FS_LAYOUT_COMMIT) {
 		rq->extent_count = random_extents(r);
 		rq->extents = blob.extents;
+		/* Only a grant says who else writes there. */
+		for (uint32_t i = 0; i < rq->extent_count; i++)
+			blob.extents[i].edge = 0;
 	}
 	TRY(generation, (uint32_t)prng_u64(r) & FS_GENERATION_MASK);
 	TRY(generation2, (uint32_t)prng_u64(r) & FS_GENERATION_MASK);
@@ -295,6 +300,12 @@ static void random_reclaim(struct prng *r, struct msg *m)
 	for (uint32_t i = 0; i < m->reclaim.range_count; i++) {
 		blob.ranges[i].off = prng_below(r, 1u << 20) * CLUSTER_MIN;
 		blob.ranges[i].len = (1 + prng_below(r, 100)) * CLUSTER_MIN;
+	}
+	m->reclaim.edge_count = (uint32_t)prng_below(r, WIRE_RANGES_MAX + 1);
+	m->reclaim.edges = blob.edges;
+	for (uint32_t i = 0; i < m->reclaim.edge_count; i++) {
+		blob.edges[i].off = prng_below(r, 1u << 20) * CLUSTER_MIN;
+		blob.edges[i].len = (1 + prng_below(r, 100)) * CLUSTER_MIN;
 	}
 }
 
@@ -433,6 +444,9 @@ static void assert_same(struct msg *a, const struct msg *b)
 		p = a->reclaim.ranges;
 		same_blob(&p, b->reclaim.ranges, a->reclaim.range_count * sizeof(struct msg_range));
 		a->reclaim.ranges = p;
+		p = a->reclaim.edges;
+		same_blob(&p, b->reclaim.edges, a->reclaim.edge_count * sizeof(struct msg_range));
+		a->reclaim.edges = p;
 	} else if (a->type == MSG_RECLAIM_LOCKS) {
 		p = a->reclaim_locks.locks;
 		same_blob(&p, b->reclaim_locks.locks,

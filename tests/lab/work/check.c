@@ -123,7 +123,10 @@ static void check_new(struct board *b, const char *mnt)
 	}
 }
 
-/* Each record once, whole; in the order of its node's calls. A gap is what a node did not write that died. */
+/*
+ * Each record once, whole; in the order of its node's calls. A gap is what a node did not write that died; or wrote
+ * in part, where a record lies across two blocks.
+ */
 static void check_append(struct board *b, const char *mnt)
 {
 	static const struct record none;
@@ -144,10 +147,8 @@ static void check_append(struct board *b, const char *mnt)
 		unknown += b->slot[n][APPEND].unknown_count;
 	}
 	for (; fread(&r, 1, sizeof(r), f) == sizeof(r); at += sizeof(r)) {
-		if (!memcmp(&r, &none, sizeof(r)))
+		if (!memcmp(&r, &none, sizeof(r)) || !record_ok(&r) || r.node >= b->nodes)
 			gaps++;
-		else if (!record_ok(&r) || r.node >= b->nodes)
-			complain("append: no record at %llu", (unsigned long long)at);
 		else if (!put(&sets[r.node], r.id))
 			complain("append: %llu of n%u at %llu: twice, or never",
 				(unsigned long long)r.id, (unsigned)r.node + 1,

@@ -27,7 +27,7 @@ enum {
 	FILES_KEPT = 8,
 	FILE_BLOCKS = 96, /* at most, of a new file */
 	UNKNOWN_MAX = 2048,
-	RECORD = 512,
+	RECORD = 61, /* no block of any LUN begins or ends with one */
 };
 
 /* DATA and READ use extents that exist and that the node knows; the others ask the coordinator. */
@@ -97,7 +97,7 @@ struct record {
 	uint64_t magic, node, id, sum;
 	char text[RECORD - 33];
 	char newline;
-};
+} __attribute__((packed));
 bool record_ok(const struct record *r);
 
 void data_loop(struct work *w);

@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * edge.c - writes of parts of the LUN's blocks, by all nodes into one file.
+ *
+ * A scribe on each node writes where nobody else does, byte by byte: in the first half of the file the nodes' lanes
+ * lie in turn, shorter than a block. In the second half each block has an owner, who always writes it whole, and
+ * a head in which all others write, too. So in each block there are bytes of every node, and what its only writer
+ * was told is written must be there: no other node's write of another part of that block may undo it.
+ *
+ * A byte is known from the end of its last write to the beginning of the next one. What a write leaves that was not
+ * acknowledged, and what was not synced when its node died or was given up, is unknown until it is written again.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define LANE 136u
+#define HALF (2u * SIM_CLUSTER_BYTES)
+#define FILE_BYTES (2u * HALF)
+#define HEAD 64u
+#define IO_MAX (8u << 10)
+#define UNKNOWN 0x100
+
+struct byte {
+	uint64_t begun_ns, ended_ns; /* the last write of it */
+	uint16_t is;
+	bool soft; /* written, not synced */
+};
+
+struct scribe {
+	struct sim *s;
+	struct snode *n;
+	bool alive, idle, ending, open;
+	bool killed, data;
+	uint64_t life, asks, tag, start_ns;
+	uint64_t off;
+	uint32_t len;
+	bool reading, dsync, looking;
+	uint64_t looked; /* at the end: up to here */
+	struct fs_request rq;
+	const char *what;
+	uint8_t buf[IO_MAX];
+};
+
+struct edges {
+	uint64_t ino;
+	bool stopping;
+	struct scribe c[SIM_NODES_MAX + 1];
+	struct byte b[FILE_BYTES];
+};
+
+static void next_call(struct sim *s, void *arg);
+
+void edges_create(struct sim *s)
+{
+	s->edges = calloc(1, sizeof(*s->edges));
+}
+
+void edges_destroy(struct sim *s)
+{
+	free(s->edges);
+}
+
+void edges_set_file(struct sim *s, uint64_t ino)
+{
+	s->edges->ino = ino;
+}
+
+/* Whose byte it is; 0: anybody's, and not looked at. */
+static uint32_t owner_of(const struct sim *s, uint64_t off)
+{
+	uint32_t unit = s->lun.block_bytes;
+
+	if (off < HALF)
+		return 1 + (uint32_t)(off / LANE) % s->plan.nodes;
+	return off % unit < HEAD ? 0 : 1 + (uint32_t)(off / unit) % s->plan.nodes;
+}
+
+/* ------------------------------------------------------------------ what must be read */
+
+static void begin_write(struct scribe *c)
+{
+	for (uint64_t i = c->off; i < c->off + c->len; i++) {
+		struct byte *b = &c->s->edges->b[i];
+
+		if (owner_of(c->s, i) != c->n->id)
+			continue;
+		b->begun_ns = c->s->now_ns;
+		b->ended_ns = NEVER;
+	}
+}
+
+static void end_write(struct scribe *c, bool done)
+{
+	for (uint64_t i = c->off; i < c->off + c->len; i++) {
+		struct byte *b = &c->s->edges->b[i];
+
+		if (owner_of(c->s, i) != c->n->id)
+			continue;
+		b->ended_ns = c->s->now_ns;
+		b->is = done ? c->buf[i - c->off] : UNKNOWN;
+		b->soft = done && !c->dsync;
+	}
+}
+
+static void check_read(struct scribe *c, uint32_t got)
+{
+	struct sim *s = c->s;
+
+	memset(c->buf + got, 0, c->len - got);
+	for (uint64_t i = c->off; i < c->off + c->len; i++) {
+		const struct byte *b = &s->edges->b[i];
+		uint8_t is = c->buf[i - c->off];
+
+		if (!owner_of(s, i) || b->is == UNKNOWN || b->is == is)
+			continue;
+		if (b->begun_ns >= c->start_ns || b->ended_ns >= c->start_ns)
+			continue;
+		sim_fail(s, "%s scribe: byte %lu is %x, not %x, which n%u has written %lu us before",
+			c->n->name, i, is, b->is, owner_of(s, i), (s->now_ns - b->ended_ns) / 1000);
+		return;
+	}
+}
+
+static void forget_soft(struct sim *s, uint32_t node)
+{
+	for (uint64_t i = 0; i < FILE_BYTES; i++) {
+		struct byte *b = &s->edges->b[i];
+
+		if (b->soft && owner_of(s, i) == node) {
+			b->soft = false;
+			b->is = UNKNOWN;
+		}
+	}
+}
+
+/* ------------------------------------------------------------------ calls */
+
+static void finished(struct scribe *c)
+{
+	struct sim *s = c->s;
+
+	if (s->verbose)
+		sim_log(s, "   %s scribe: %s done: %lu+%u, since %lu us%s", c->n->name, c->what, c->off,
+			c->len, c->start_ns / 1000, c->dsync ? ", dsync" : "");
+	c->idle = true;
+	s->ops_done++;
+	sim_at_node(s, c->n, s->now_ns + sim_delay(s, 100 * 1000, 300 * MS), next_call, c);
+}
+
+/* True: it was not done, or nobody knows, and that may be. */
+static bool bad_err(struct scribe *c, int32_t err)
+{
+	if ((err == -EINTR && c->killed) || (err == -ENOSPC && c->s->plan.tight))
+		return true;
+	sim_fail(c->s, "%s scribe: %s gave error %d", c->n->name, c->what, err);
+	return false;
+}
+
+struct kill_note {
+	struct scribe *c;
+	uint64_t asks, life;
+};
+
+static void kill_call(struct sim *s, void *arg)
+{
+	struct kill_note *k = arg;
+	struct scribe *c = k->c;
+
+	if (c->alive && !c->idle && c->asks == k->asks && c->life == k->life) {
+		c->killed = true;
+		node_io_cancel(s, c->n, c);
+	}
+	sim_free(k);
+}
+
+static void maybe_kill(struct scribe *c)
+{
+	struct kill_note *k;
+
+	if (!c->s->plan.kills || !chance(c->s, 10))
+		return;
+	k = sim_alloc(c->s, sizeof(*k));
+	*k = (struct kill_note){c, c->asks, c->life};
+	sim_at_node(c->s, c->n, c->s->now_ns + sim_delay(c->s, 10 * 1000, 4 * SEC), kill_call, k);
+}
+
+static void begins(struct scribe *c, const char *what)
+{
+	c->asks++;
+	c->killed = false;
+	c->what = what;
+	c->start_ns = c->s->now_ns;
+}
+
+static void ask(struct scribe *c, enum fs_op op, const char *what, reply_fn fn)
+{
+	begins(c, what);
+	memset(&c->rq, 0, sizeof(c->rq));
+	c->rq.op = op;
+	c->rq.ino = c->s->edges->ino;
+	c->rq.time_ns = (int64_t)c->s->now_ns;
+	c->tag = node_request(c->s, c->n, &c->rq, fn, c);
+}
+
+static void written(struct sim *s, void *arg, int32_t result)
+{
+	struct scribe *c = arg;
+
+	if (result < 0 && !bad_err(c, result))
+		return;
+	if (result >= 0 && (uint32_t)result != c->len)
+		sim_fail(s, "%s scribe: a write was cut short", c->n->name);
+	end_write(c, result >= 0);
+	finished(c);
+}
+
+static void was_read(struct sim *s, void *arg, int32_t result)
+{
+	struct scribe *c = arg;
+
+	(void)s;
+	if (result < 0 && !bad_err(c, result))
+		return;
+	if (result >= 0)
+		check_read(c, (uint32_t)result);
+	if (result >= 0 && c->looking)
+		c->looked = c->off + c->len;
+	finished(c);
+}
+
+static void data_call(struct scribe *c, bool reading)
+{
+	struct sim *s = c->s;
+	struct dp_op op = {.ino = s->edges->ino, .off = c->off, .len = c->len, .write = !reading};
+
+	begins(c, reading ? "read" : "write");
+	c->reading = reading;
+	c->dsync = op.dsync = !reading && (s->plan.san_loss || chance(s, 50));
+	if (!reading) {
+		memset(c->buf, (int)(1 + draw(s, 255)), c->len);
+		begin_write(c);
+	}
+	maybe_kill(c);
+	node_io_as(s, c->n, &op, c->buf, reading ? was_read : written, c);
+}
+
+/* Where the others are, too: the nearer, the sooner one undoes the other. */
+static uint64_t hot(struct sim *s, uint64_t from)
+{
+	return from + draw(s, chance(s, 70) ? 2 * s->lun.block_bytes : HALF);
+}
+
+static void write_lane(struct scribe *c)
+{
+	struct sim *s = c->s;
+	uint64_t lane = hot(s, 0) / LANE;
+
+	while (owner_of(s, lane * LANE) != c->n->id)
+		lane++;
+	c->off = lane * LANE + draw(s, LANE);
+	c->len = 1 + (uint32_t)draw(s, LANE - c->off % LANE);
+	if (c->off + c->len > HALF)
+		c->off = (c->n->id - 1) * LANE;
+	data_call(c, false);
+}
+
+static void write_block(struct scribe *c)
+{
+	struct sim *s = c->s;
+	uint64_t unit = s->lun.block_bytes, off = hot(s, HALF) & ~(unit - 1);
+
+	c->off = off;
+	if (owner_of(s, off + HEAD) == c->n->id) {
+		c->len = (uint32_t)unit;
+	} else {
+		c->off += draw(s, HEAD - 1);
+		c->len = 1 + (uint32_t)draw(s, HEAD - c->off % unit);
+	}
+	data_call(c, false);
+}
+
+static void read_some(struct scribe *c)
+{
+	uint64_t from = chance(c->s, 50) ? HALF : 0;
+
+	c->off = hot(c->s, from);
+	c->len = 1 + (uint32_t)draw(c->s, IO_MAX);
+	if (c->off + c->len > FILE_BYTES)
+		c->len = (uint32_t)(FILE_BYTES - c->off);
+	data_call(c, true);
+}
+
+static void opened(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct scribe *c = arg;
+
+	(void)s;
+	if (rp->err && !bad_err(c, rp->err))
+		return;
+	c->open = !rp->err;
+	finished(c);
+}
+
+static void closed(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct scribe *c = arg;
+
+	(void)s;
+	(void)rp;
+	c->idle = c->ending = true;
+}
+
+static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct scribe *c = arg;
+
+	if (rp->err == -EIO && c->n->evictions) {
+		/* What was not synced is lost with the node's rights, and this says so. */
+		finished(c);
+		return;
+	}
+	if (rp->err && !bad_err(c, rp->err))
+		return;
+	for (uint64_t i = 0; i < FILE_BYTES && !rp->err; i++) {
+		struct byte *b = &s->edges->b[i];
+
+		if (b->ended_ns < c->start_ns && owner_of(s, i) == c->n->id)
+			b->soft = false;
+	}
+	finished(c);
+}
+
+static void look_at_all(struct scribe *c)
+{
+	if (c->looked >= FILE_BYTES) {
+		ask(c, FS_CLOSE, "close", closed);
+		return;
+	}
+	c->looking = true;
+	c->off = c->looked;
+	c->len = IO_MAX;
+	data_call(c, true);
+}
+
+static void next_call(struct sim *s, void *arg)
+{
+	struct scribe *c = arg;
+
+	if (!c->alive || !c->idle || c->ending || s->failed)
+		return;
+	c->idle = false;
+	if (!c->open) {
+		ask(c, FS_OPEN, "open", opened);
+		return;
+	}
+	if (s->edges->stopping) {
+		look_at_all(c);
+		return;
+	}
+	switch (draw(s, 8)) {
+	case 0:
+		c->off = c->len = 0;
+		ask(c, FS_FSYNC, "fsync", fsynced);
+		return;
+	case 1:
+	case 2:
+		read_some(c);
+		return;
+	case 3:
+	case 4:
+		write_block(c);
+		return;
+	default:
+		write_lane(c);
+		return;
+	}
+}
+
+/* ------------------------------------------------------------------ nodes come and go */
+
+void edges_node_up(struct sim *s, struct snode *n)
+{
+	struct scribe *c = &s->edges->c[n->id];
+	uint64_t asks = c->asks;
+
+	if (!s->plan.scribes)
+		return;
+	memset(c, 0, sizeof(*c));
+	c->s = s;
+	c->n = n;
+	c->asks = asks;
+	c->life = n->life_nr;
+	c->alive = c->idle = true;
+	sim_at_node(s, n, s->now_ns, next_call, c);
+}
+
+void edges_node_down(struct sim *s, struct snode *n)
+{
+	struct scribe *c = &s->edges->c[n->id];
+
+	if (!s->plan.scribes)
+		return;
+	forget_soft(s, n->id);
+	if (c->alive && !c->idle && c->len && !c->reading)
+		end_write(c, false);
+	c->alive = false;
+}
+
+void edges_node_evicted(struct sim *s, struct snode *n)
+{
+	if (s->plan.scribes)
+		forget_soft(s, n->id);
+}
+
+void edges_stop(struct sim *s)
+{
+	s->edges->stopping = true;
+}
+
+bool edges_idle(const struct sim *s)
+{
+	for (uint32_t n = 1; n <= s->plan.nodes && s->plan.scribes; n++) {
+		if (!s->edges->c[n].alive || !s->edges->c[n].ending)
+			return false;
+	}
+	return true;
+}
+
+void edges_say_stuck(struct sim *s)
+{
+	for (uint32_t n = 1; n <= s->plan.nodes && s->plan.scribes; n++) {
+		const struct scribe *c = &s->edges->c[n];
+
+		if (!c->alive || !c->ending)
+			sim_log(s, "n%u scribe: %s, %lu+%u, since %lu us%s", n,
+				c->alive ? c->what ? c->what : "nothing yet" : "is down", c->off, c->len,
+				c->start_ns / 1000, c->idle ? ", idle" : "");
+	}
+}
