@@ -116,20 +116,6 @@ static bool shows(const struct watcher *w, uint32_t v, const struct fs_reply *rp
 	return false;
 }
 
-/*
- * Known gap (coordinator/PROTOCOL.md): who is cut off may not have noticed yet, and answers what it knew.
- */
-static bool cut_off(const struct sim *s, const struct snode *n)
-{
-	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
-		const struct snode *o = &s->n[i];
-
-		if (o->up && node_epoch(o->core) > node_epoch(n->core))
-			return !cluster_together(o, n);
-	}
-	return false;
-}
-
 static void check(struct watcher *w, const struct fs_reply *rp)
 {
 	struct sim *s = w->s;
@@ -145,7 +131,7 @@ static void check(struct watcher *w, const struct fs_reply *rp)
 			c->seen = v;
 		return;
 	}
-	if (cut_off(s, w->n)) {
+	if (cluster_cut_off(s, w->n)) {
 		s->old_looks++;
 		return;
 	}
@@ -212,7 +198,7 @@ static void changed(struct sim *s, void *arg, const struct fs_reply *rp)
 		sim_log(s, "   %s watcher %u: %s '%s' %lx is state %u", w->n->name, w->nr, w->what,
 			c->name, c->ino, c->begun);
 	/* What was looked up under an old coordinator may not be there any more, or already: so it was answered. */
-	if ((rp->err == -ENOENT || rp->err == -EEXIST) && cut_off(s, w->n)) {
+	if ((rp->err == -ENOENT || rp->err == -EEXIST) && cluster_cut_off(s, w->n)) {
 		s->old_looks++;
 		c->retired = true;
 	} else if (rp->err) {

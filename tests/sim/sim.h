@@ -279,6 +279,11 @@ void cluster_join(struct sim *s, struct snode *n);
 void cluster_leave(struct sim *s, struct snode *n, uint64_t life_nr);
 /* Do they reach each other, and know it? */
 bool cluster_together(const struct snode *a, const struct snode *b);
+/*
+ * Known gap (coordinator/PROTOCOL.md): who is cut off may not have noticed yet, and answers what it knew, or reads what it
+ * held, under the coordinator before: a takeover does not wait for the leases of who is lost.
+ */
+bool cluster_cut_off(const struct sim *s, const struct snode *n);
 
 /* net.c */
 void net_connect(struct sim *s, struct snode *n, const struct effect *e);
