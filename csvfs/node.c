@@ -634,6 +634,7 @@ static void advance(struct node *n, struct effects *fx)
 	local_requests(n, fx);
 	node_server_step(n, fx);
 	node_admin_step(n, fx);
+	node_ask_step(n, fx);
 	node_file_step(n, n->now_ns, fx);
 	node_data_step(n, fx);
 	if (!n->voiding)

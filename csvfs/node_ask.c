@@ -227,11 +227,37 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 }
 
 /*
+ * Names and attributes are cached in the kernel of a standalone mount. What was told to have been interrupted, and is carried
+ * out all the same, would leave it with what was there before: a name that is listed and cannot be found. So a
+ * change that is under way is waited for, as with every local file system; but not when it has to wait for the LUN.
+ */
+static bool lands_at_once(const struct node *n, const struct creq *q)
+{
+	return n->cfg.standalone && fs_op_needs_slot(q->op) && q->op != FS_FALLOCATE &&
+	       client_served(n->client);
+}
+
+void node_ask_step(struct node *n, struct effects *fx)
+{
+	if (!n->dying || client_served(n->client))
+		return;
+	n->dying = false;
+	list_for_each_entry (q, &n->creqs, struct creq, link) {
+		if (q->kind > CQ_CREATE || !q->cancelled || !q->tag)
+			continue;
+		node_reply_err(n, q->tag, -EINTR, fx);
+		q->tag = 0;
+	}
+}
+
+/*
  * The process that waits is dying. What was sent may have been executed, and goes on: its answer is heard, as
  * if somebody waited for it, and shown to nobody.
  */
 void node_kernel_cancel(struct node *n, uint64_t tag, struct effects *fx)
 {
+	bool unsent;
+
 	list_for_each_entry (q, &n->creqs, struct creq, link) {
 		if (q->kind == CQ_LOCK && q->tag == tag) {
 			node_held_cancel(n, q, fx);
@@ -239,9 +265,14 @@ void node_kernel_cancel(struct node *n, uint64_t tag, struct effects *fx)
 		}
 		if (q->kind > CQ_CREATE || q->tag != tag)
 			continue;
+		unsent = client_cancel(n->client, q->id);
+		if (!unsent && lands_at_once(n, q)) {
+			q->cancelled = n->dying = true;
+			return;
+		}
 		node_reply_err(n, tag, -EINTR, fx);
 		q->tag = 0;
-		if (client_cancel(n->client, q->id)) {
+		if (unsent) {
 			struct fs_reply never = {.err = -EINTR};
 
 			list_del(&q->link);

@@ -52,7 +52,7 @@ struct creq {
 	uint64_t seen; /* changes of ours when it was asked */
 	bool changes;
 	enum lock_stage stage;
-	bool cancelled;
+	bool cancelled; /* its process is dying, and waits for the answer */
 	struct fs_lock lock; /* what the kernel wants */
 };
 
@@ -270,6 +270,7 @@ struct node {
 	/* A node that slept knows nothing of what happened meanwhile (node.c, woke()). */
 	uint64_t stepped_ns,
 		awake_ns; /* of the last step; until then the data path may believe in us */
+	bool dying; /* somebody who is: node_ask_step() */
 	bool unsure;
 	uint32_t unsure_look;
 	bool admin_pause, admin_redirect;
@@ -327,6 +328,8 @@ void node_ask_as(
 void node_reply_err(struct node *n, uint64_t tag, int32_t err, struct effects *fx);
 void node_answer(struct node *n, uint64_t wire_tag, const struct fs_reqid *id, struct fs_reply *rp,
 	struct effects *fx);
+/* Who is dying and waits for a change that was sent: it ends when nobody serves us any more. */
+void node_ask_step(struct node *n, struct effects *fx);
 /* What was held for longer than the mount's limit ends with EIO. */
 void node_expire_held(struct node *n, struct effects *fx);
 
