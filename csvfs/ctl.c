@@ -56,16 +56,18 @@ static bool answers(const struct sockaddr_un *sa)
 static int make_socket(struct ctl *c, char *text, size_t text_bytes)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	char *slash;
+	struct stat st;
 	mode_t mask;
 	int err;
 
 	memcpy(sa.sun_path, c->path, sizeof(c->path));
-	slash = strrchr(c->path, '/');
-	if (slash && slash != c->path) {
-		*slash = 0;
-		(void)mkdir(c->path, 0755); /* if it cannot be made, bind() says so */
-		*slash = '/';
+	/* Ours alone: of another folder the name may be a mistake. If it cannot be made, bind() says so. */
+	if (!strncmp(c->path, CTL_FOLDER "/", sizeof(CTL_FOLDER)))
+		(void)mkdir(CTL_FOLDER, 0755);
+	if (!lstat(c->path, &st) && !S_ISSOCK(st.st_mode)) {
+		snprintf(text, text_bytes,
+			"control socket %s: there is something that is no socket; it stays", c->path);
+		return -EEXIST;
 	}
 	if (answers(&sa)) {
 		snprintf(text, text_bytes, "mounted already: a csvfs answers at %s", c->path);

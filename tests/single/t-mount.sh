@@ -90,6 +90,19 @@ refuses_second() {
 	[ $rc = 32 ] && grep -q "in use" out || fail "a second mount: $rc, $(cat out)"
 }
 refuses_second
+spares_what_is_no_socket() {
+	local rc=0
+	echo precious >precious
+	cp --sparse=always v.img w.img
+	timeout 30 csvfs w.img /mnt -o "copied,ctl=$dir/precious" >out 2>&1 || rc=$?
+	[ $rc = 32 ] && grep -q "is no socket" out || fail "a control socket that is a file: $rc, $(cat out)"
+	[ "$(cat precious)" = precious ] || fail "the file is gone"
+	rc=0
+	timeout 30 csvfs w.img /mnt -o "copied,ctl=$dir/nofolder/s" >out 2>&1 || rc=$?
+	[ $rc = 32 ] && [ ! -e nofolder ] || fail "a control socket in no folder: $rc, $(cat out)"
+	rm -f w.img
+}
+spares_what_is_no_socket
 echo hello >mnt/a
 csvctl -s s state >out || fail "csvctl state"
 grep -q '^mode *direct' out || fail "the mode is not direct: $(cat out)"
