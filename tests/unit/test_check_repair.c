@@ -15,8 +15,10 @@
 #define SNAPSHOTS 3u
 #ifdef __SANITIZE_ADDRESS__
 #define DAMAGES 100u
+#define LOST_STEP 5u
 #else
 #define DAMAGES 400u
+#define LOST_STEP 1u
 #endif
 
 /* What must be there again. */
@@ -278,6 +280,25 @@ static void wide(void)
 		allocate(file, i * 2 * 4096, 4096);
 }
 
+/* The volume as it stands, closed, is the sound one; its files have their content from here. */
+static void remember(void)
+{
+	while (known_count)
+		free(known[--known_count].blocks);
+	learn(root(), 0, (const uint8_t *)"/", 1);
+	for (uint32_t i = 0; i < known_count; i++) {
+		struct content x = {.ino = known[i].ino, .write = true};
+
+		if (S_ISREG(known[i].mode))
+			tree_each(inode(known[i].ino)->area, content, &x, NULL);
+		written_clusters[i] = x.clusters;
+	}
+	memcpy(sound, disk, VOLUME_BYTES);
+	for (uint64_t b = 0; b < BLOCKS; b++)
+		used[b] = layout_at(b) != NULL;
+	assert_clean();
+}
+
 static int setup_varied(void **state)
 {
 	region = aligned_alloc(4096, MEM_BYTES);
@@ -296,18 +317,7 @@ static int setup_varied(void **state)
 	grow(2);
 	wide();
 	assert_int_equal(run_sync_close(rs), 0);
-	learn(root(), 0, (const uint8_t *)"/", 1);
-	for (uint32_t i = 0; i < known_count; i++) {
-		struct content x = {.ino = known[i].ino, .write = true};
-
-		if (S_ISREG(known[i].mode))
-			tree_each(inode(known[i].ino)->area, content, &x, NULL);
-		written_clusters[i] = x.clusters;
-	}
-	memcpy(sound, disk, VOLUME_BYTES);
-	for (uint64_t b = 0; b < BLOCKS; b++)
-		used[b] = layout_at(b) != NULL;
-	assert_clean();
+	remember();
 	return 0;
 }
 
@@ -388,6 +398,33 @@ static void forget_ring(void)
 
 	memset(disk + (le64_get(s->journal_start) + JOURNAL_HEADS) * BLOCK_SIZE, 0,
 		(le64_get(s->journal_blocks) - JOURNAL_HEADS) * BLOCK_SIZE);
+}
+
+/*
+ * The journal's ring has no image of this block any more, and of other blocks as before. (A record of
+ * which an image is damaged is no record, so the image is not destroyed but said to be of a
+ * block of the ring, which no image is ever for.)
+ */
+static void forget_image(uint64_t blkno)
+{
+	const struct disk_super *s = (const struct disk_super *)sound;
+	const uint64_t ring = le64_get(s->journal_start) + JOURNAL_HEADS;
+
+	for (uint64_t b = ring; b < le64_get(s->data_start); b++) {
+		struct disk_jrec *d = (struct disk_jrec *)(disk + b * BLOCK_SIZE);
+		bool changed = false;
+
+		if (le32_get(d->magic) != MAGIC_JREC || !fields_sealed(d))
+			continue;
+		for (uint32_t i = 0; i < le32_get(d->count); i++) {
+			if (le64_get(d->image[i].blkno) != blkno)
+				continue;
+			d->image[i].blkno = le64_of(ring);
+			changed = true;
+		}
+		if (changed)
+			fields_seal(d);
+	}
 }
 
 static bool told;
@@ -735,6 +772,125 @@ static void too_little_memory_is_said_and_nothing_is_written(void **state)
 	fail();
 }
 
+/* ------------------------------------------------------------------ each block in turn */
+
+static void set_atime(uint64_t ino)
+{
+	struct fs_request rq = {.op = FS_SETATTR, .ino = ino, .valid = FS_SET_ATIME};
+	struct fs_reply rp = {0};
+
+	rq.attr.atime_ns = 1700000001000000000;
+	assert_int_equal(request(&rq, &rp), 0);
+}
+
+/*
+ * Files go into the directories by turns: neighbours in a block of inodes have their names in as many
+ * directories. Those of many extents have nodes of their own.
+ */
+static void round_robin(uint32_t dirs)
+{
+	uint64_t dir[16], file;
+	char name[64];
+
+	make_volume(4096);
+	open_volume();
+	for (uint32_t i = 0; i < dirs; i++) {
+		snprintf(name, sizeof(name), "d%u", i);
+		dir[i] = make(root(), name, FS_MKDIR, S_IFDIR | 0755, NULL, 0);
+		make(dir[i], "e", FS_MKDIR, S_IFDIR | 0755, NULL, 0);
+	}
+	for (uint32_t i = 0; i < 200; i++) {
+		snprintf(name, sizeof(name), "a file with a name that is not short, %u", i);
+		file = make(dir[i % dirs], name, FS_MKNOD, S_IFREG | 0644, NULL, 0);
+		for (uint64_t e = 0; e < (i % 37 ? i % 3 : 40u); e++)
+			allocate(file, e * 2 * 4096, 4096);
+	}
+	assert_int_equal(run_sync_close(rs), 0);
+	remember();
+}
+
+/* All of them were looked at, and nothing else happened: inodes have newer images in the ring. */
+static void read_all(void)
+{
+	open_volume();
+	for (uint32_t i = 0; i < known_count; i++)
+		set_atime(known[i].ino);
+	assert_int_equal(run_sync_close(rs), 0);
+	remember();
+}
+
+/* Blocks of that type that hold what the volume's names lead to. */
+static uint32_t blocks_of(uint32_t magic, uint64_t out[BLOCKS])
+{
+	uint32_t n = 0;
+
+	for (uint64_t b = 0; b < BLOCKS; b++) {
+		bool ours = false;
+
+		if (!layout_at(b) || layout_at(b)->magic != magic)
+			continue;
+		for (uint32_t i = 0; i < known_count && !ours; i++)
+			for (uint32_t k = 0; k < known[i].block_count && !ours; k++)
+				ours = known[i].blocks[k] == b;
+		if (ours)
+			out[n++] = b;
+	}
+	return n;
+}
+
+static void lost_together(uint32_t dirs, uint64_t a, uint64_t b, bool ring)
+{
+	char what[80];
+
+	restore();
+	memset(damaged, 0, sizeof(damaged));
+	if (!ring)
+		forget_ring();
+	/* The images of these blocks only: the others' are what a repair must not go back to. */
+	forget_image(a);
+	lose(a);
+	if (b != a) {
+		forget_image(b);
+		lose(b);
+	}
+	snprintf(what, sizeof(what), "%u directories, blocks %u and %u", dirs, (unsigned)a,
+		(unsigned)b);
+	fully();
+	assert_true(rep.repaired > 0);
+	assert_mended(0, what);
+}
+
+static void each_block_in_turn(uint32_t dirs)
+{
+	static uint64_t inodes[BLOCKS], nodes[BLOCKS];
+	const uint32_t n = blocks_of(MAGIC_INODE, inodes), t = blocks_of(MAGIC_TREE, nodes);
+
+	assert_true(n > 200 / INODES_PER_BLOCK && t >= dirs);
+	for (uint32_t i = 0; i < n; i += LOST_STEP) {
+		lost_together(dirs, inodes[i], inodes[i], true);
+		if (i % 2)
+			lost_together(dirs, inodes[i], inodes[(i + 1) % n], true);
+		else
+			lost_together(dirs, inodes[i], inodes[(i + n / 2) % n], i % 4 != 0);
+		if (i % 3 == 0)
+			lost_together(dirs, inodes[i], nodes[i % t], true);
+	}
+	for (uint32_t i = 0; i < t; i += LOST_STEP)
+		lost_together(dirs, nodes[i], nodes[i], true);
+}
+
+static void any_lost_block_costs_no_more_than_itself(void **state)
+{
+	static const uint32_t dirs[] = {7, 8, 16};
+
+	for (uint32_t i = 0; i < 3; i++) {
+		round_robin(dirs[i]);
+		each_block_in_turn(dirs[i]);
+		read_all();
+		each_block_in_turn(dirs[i]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest image[] = {cmocka_unit_test(image_is_written)};
@@ -749,6 +905,8 @@ int main(void)
 		cmocka_unit_test(a_lost_root_is_made_anew_and_all_is_in_lost_found),
 		cmocka_unit_test(a_block_that_cannot_be_read_is_written_anew),
 		cmocka_unit_test(too_little_memory_is_said_and_nothing_is_written),
+		/* The last: it makes other volumes. */
+		cmocka_unit_test(any_lost_block_costs_no_more_than_itself),
 	};
 
 	if (getenv("CSVFS_IMAGE"))

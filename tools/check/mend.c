@@ -562,6 +562,8 @@ static int rounds(struct ck_mend *m, const struct check_dev *dev, const struct c
 			return err;
 		if (c->lsn_seen >= m->lsn)
 			m->lsn = c->lsn_seen + 1;
+		/* What this round puts it reads again: that must not count as too new. */
+		c->lsn_max = m->lsn;
 		/* The first round only makes the skeleton. */
 		if (!round)
 			continue;

@@ -2,6 +2,7 @@
 /*
  * One block whose header is not right. What is said about it has been said; here is what can be had.
  *
+ *  - Only its epoch or transaction number is out of reason: the content is what its writer meant.
  *  - The journal's ring may still have its newest image.
  *  - One flipped bit: the checksum says which. (CRC-32C tells all pairs of flipped bits of a block from
  *    single ones, so this is no guess unless three are flipped.)
@@ -166,15 +167,18 @@ const void *ck_restore(struct check *c, uint64_t blkno, uint32_t magic, uint64_t
 
 	if (magic == MAGIC_SUPER || magic == MAGIC_JHEAD || owner == CK_ANY_OWNER)
 		return NULL;
-	image = ck_ring_image(c, blkno);
-	if (image && good(c, image, blkno, magic, owner)) {
-		memcpy(again, image, BLOCK_SIZE);
-		return put(c, blkno, magic, owner, again);
-	}
 	b = ck_read(c, blkno, 0);
 	if (!b)
 		return NULL;
 	memcpy(block, b, BLOCK_SIZE);
+	if (good(c, block, blkno, magic, owner))
+		return put(c, blkno, magic, owner, block);
+	/* What the repair itself has put is newer than anything in the ring. */
+	image = ck_put_find(c, blkno) ? NULL : ck_ring_image(c, blkno);
+	if (image && good(c, image, blkno, magic, owner)) {
+		memcpy(again, image, BLOCK_SIZE);
+		return put(c, blkno, magic, owner, again);
+	}
 	if (!fields_sealed(block)) {
 		memcpy(again, block, BLOCK_SIZE);
 		if (bit_flip_back(again)) {
