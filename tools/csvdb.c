@@ -524,10 +524,36 @@ static void usage(FILE *f)
 		   "--fields: list types of blocks with the name, place, size and number of each field\n");
 }
 
+enum super_state { SUPER_NOWHERE, SUPER_DAMAGED, SUPER_GOOD };
+
+/* What is left of a volume whose superblock is not right; a good copy is taken. */
+static enum super_state other_super(struct db *db)
+{
+	const uint64_t places[] = {SUPER_COPY_BLOCK, db->v.bytes / BLOCK_SIZE - 1};
+	enum super_state state = le32_get(db->super.h.magic) == MAGIC_SUPER ? SUPER_DAMAGED : SUPER_NOWHERE;
+	union {
+		struct disk_header h;
+		uint8_t block[BLOCK_SIZE];
+	} copy;
+
+	for (uint32_t i = 0; i < 2; i++) {
+		if (places[i] >= db->v.bytes / BLOCK_SIZE || !read_block(db, places[i], copy.block) ||
+			le32_get(copy.h.magic) != MAGIC_SUPER)
+			continue;
+		state = SUPER_DAMAGED;
+		if (!fields_sealed(copy.block))
+			continue;
+		memcpy(db->super_block, copy.block, BLOCK_SIZE);
+		return SUPER_GOOD;
+	}
+	return state;
+}
+
 static int run(struct db *db, const struct command *c, int argc, char **argv)
 {
 	char text[256];
 	enum tool_use use;
+	enum super_state found;
 
 	if (c->write) {
 		use = tool_use_of(&db->v, text, sizeof(text));
@@ -538,22 +564,16 @@ static int run(struct db *db, const struct command *c, int argc, char **argv)
 	}
 	if (!read_block(db, SUPER_BLOCK, db->super_block))
 		return 1;
-	/* A damaged superblock can still be looked at; places by name need a good one. */
-	if (le32_get(db->super.h.magic) != MAGIC_SUPER || !fields_sealed(db->super_block)) {
-		uint8_t copy[BLOCK_SIZE];
-		le32 magic;
-
-		tool_error("%s: the superblock is damaged, or this is no csvfs volume", db->v.name);
-		if (!read_block(db, SUPER_COPY_BLOCK, copy))
-			return 1;
-		memcpy(&magic, copy, sizeof(magic));
-		if (le32_get(magic) == MAGIC_SUPER && fields_sealed(copy))
-			memcpy(db->super_block, copy, BLOCK_SIZE);
-		else if (strcmp(c->name, "block") && strcmp(c->name, "set") && strcmp(c->name, "sb") &&
-			 strcmp(c->name, "claim"))
-			return 1;
-	}
-	return c->run(db, argc, argv);
+	if (le32_get(db->super.h.magic) == MAGIC_SUPER && fields_sealed(db->super_block))
+		return c->run(db, argc, argv);
+	found = other_super(db);
+	tool_error("%s: %s", db->v.name,
+		found == SUPER_NOWHERE ? "this is no csvfs volume" : "the superblock is damaged");
+	/* Blocks can be looked at all the same; places by name need a good superblock. */
+	if (found != SUPER_GOOD && strcmp(c->name, "block") && strcmp(c->name, "set") &&
+		strcmp(c->name, "sb") && strcmp(c->name, "claim"))
+		return 1;
+	return c->run(db, argc, argv) || found == SUPER_NOWHERE;
 }
 
 int main(int argc, char **argv)
@@ -597,6 +617,10 @@ int main(int argc, char **argv)
 	for (size_t i = 0; argc - optind >= 2 && i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (!strcmp(argv[optind + 1], commands[i].name))
 			c = &commands[i];
+	if (!c && argc - optind >= 2)
+		tool_error("%s: no such command", argv[optind + 1]);
+	else if (argc - optind == 1)
+		tool_error("%s: and which command?", argv[optind]);
 	argc -= optind + 2;
 	if (!c || argc < c->min || argc > c->max) {
 		usage(stderr);

@@ -40,6 +40,7 @@ enum mode {
 struct fsck {
 	struct tool_volume v;
 	enum mode mode;
+	bool mode_given;
 	bool force, verbose, json;
 	bool json_comma;
 	bool progress; /* shown: standard output is a terminal, or -C 0 */
@@ -388,6 +389,18 @@ static bool parse_super(struct fsck *f, const char *word)
 	return false;
 }
 
+/* Who asks for two of them does not mean one: with -n -y nothing may be written, or everything. */
+static bool set_mode(struct fsck *f, enum mode mode)
+{
+	if (f->mode_given && f->mode != mode) {
+		tool_error("only one of -n, -p (or -a) and -y may be given");
+		return false;
+	}
+	f->mode_given = true;
+	f->mode = mode;
+	return true;
+}
+
 /* A descriptor that is open: else lines of progress would go into whatever is opened under its number. */
 static bool parse_progress(struct fsck *f, const char *word)
 {
@@ -421,14 +434,11 @@ int main(int argc, char **argv)
 	while ((o = getopt_long(argc, argv, "npayfvC:MTVh", longs, NULL)) != -1) {
 		switch (o) {
 		case 'n':
-			f.mode = MODE_NO;
-			break;
 		case 'p':
 		case 'a':
-			f.mode = MODE_PREEN;
-			break;
 		case 'y':
-			f.mode = MODE_YES;
+			if (!set_mode(&f, o == 'n' ? MODE_NO : o == 'y' ? MODE_YES : MODE_PREEN))
+				return EXIT_USAGE;
 			break;
 		case 'f':
 			f.force = true;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "metadata/format.h"
+#include "metadata/image.h"
 #include "metadata/ops.h"
 #include "metadata/run_sync.h"
 #include "tools/tool.h"
@@ -44,7 +45,7 @@ static void usage(FILE *f)
 		   "  -U, --uuid UUID     instead of a random one\n"
 		   "  -c SIZE             cluster size, unit of allocation: 4K to 1M (default 64K)\n"
 		   "  -j SIZE             journal size, 4M to 1G (default: 1/1024 of the volume, at most 128M)\n"
-		   "  -s SIZE             size of the volume; makes the image file if there is none\n"
+		   "  -s SIZE             size of the volume, 16M to 256T; makes the image file if there is none\n"
 		   "  -n, -N              dry run: only show what would be made\n"
 		   "  -f, --force         overwrite what is there\n"
 		   "  -K                  do not discard what was on the LUN\n"
@@ -345,7 +346,7 @@ static bool size_option(char o, const char *s, uint64_t *bytes)
 {
 	if (tool_parse_size(s, bytes) && *bytes)
 		return true;
-	tool_error("-%c %s: no size", o, s);
+	tool_error("-%c %s: no size; a number of bytes, or with K, M, G or T: 500G", o, s);
 	return false;
 }
 
@@ -387,6 +388,11 @@ static bool option(struct mkfs *m, int o)
 	case 's':
 		if (!size_option('s', optarg, &m->size_bytes))
 			return false;
+		/* Rounded it may be 0, which is: not given. */
+		if (m->size_bytes < IMAGE_BYTES_MIN || m->size_bytes > VOLUME_BYTES_MAX) {
+			tool_error("-s %s: the volume must be from 16 MiB to 256 TiB", optarg);
+			return false;
+		}
 		m->size_bytes = m->size_bytes / BLOCK_SIZE * BLOCK_SIZE;
 		m->p.volume_bytes = m->size_bytes;
 		return true;

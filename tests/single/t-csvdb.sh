@@ -52,6 +52,22 @@ no v.img set sb 'version[1]' 1
 no v.img set group:0 'used[4096]' 1
 no none.img sb
 
+# what is no csvfs volume is said to be none, whatever is asked for
+head -c 1M /dev/urandom >other.img
+for c in sb claim journal ls "block 5" "group 0" "path /"; do
+	# shellcheck disable=SC2086
+	no other.img $c
+	grep -q 'other.img: this is no csvfs volume' out || fail "csvdb other.img $c: $(cat out)"
+done
+# a damaged one is looked at by its copies, the last too
+cp v.img cut.img
+dd if=/dev/zero of=cut.img bs=4096 count=1 conv=notrunc status=none
+csvdb cut.img ls >out 2>&1 || fail "csvdb without a superblock: $(cat out)"
+grep -q 'the superblock is damaged' out || fail "csvdb says nothing of a lost superblock: $(cat out)"
+csvdb cut.img set sb2 version 0 2>/dev/null
+csvdb --no-seal cut.img set sb2 crc 1 2>/dev/null
+csvdb cut.img ls >out 2>&1 || fail "csvdb with the last copy only: $(cat out)"
+
 # whatever is on it, nothing crashes
 for i in $(seq 60); do
 	head -c 65536 /dev/urandom | dd of=v.img bs=4096 seek=$((i * 16)) conv=notrunc status=none

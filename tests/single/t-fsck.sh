@@ -37,6 +37,12 @@ cmp -s v.img good.img || fail "checking a clean volume changed it"
 gives 16 fsck.csvfs
 gives 16 fsck.csvfs --nonsense v.img
 gives 16 fsck.csvfs v.img v.img
+gives 16 fsck.csvfs -n -y v.img
+says 'only one of -n, -p (or -a) and -y'
+gives 16 fsck.csvfs -y -p v.img
+gives 16 fsck.csvfs -an v.img
+gives 0 fsck.csvfs -n -n v.img
+gives 0 fsck.csvfs -p -a v.img
 gives 8 fsck.csvfs none.img
 truncate -s 64M empty.img
 gives 8 fsck.csvfs empty.img

@@ -84,7 +84,11 @@ refuses 'no such file' mkfs.csvfs new.img
 refuses 'must be from 16 MiB' mkfs.csvfs -s 1M new.img
 [ ! -e new.img ] || fail "a failed mkfs left a file"
 refuses 'power of two' mkfs.csvfs -c 5000 -s 64M new.img
-refuses 'no size' mkfs.csvfs -s many new.img
+refuses 'no size; a number of bytes, or with K, M, G or T' mkfs.csvfs -s many new.img
+refuses '-s 10X: no size' mkfs.csvfs -s 10X new.img
+refuses '-s 1: the volume must be from 16 MiB to 256 TiB' mkfs.csvfs -s 1 new.img
+refuses '-s 257T: the volume must be from 16 MiB to 256 TiB' mkfs.csvfs -s 257T new.img
+[ ! -e new.img ] || fail "a wrong size left a file"
 refuses 'no UUID' mkfs.csvfs -U 123 -s 64M new.img
 refuses 'longer than 63' mkfs.csvfs -L "$(printf 'x%.0s' {1..64})" -s 64M new.img
 refuses 'usage' mkfs.csvfs
