@@ -45,8 +45,9 @@ struct ctl {
 
 static bool answers(const struct sockaddr_un *sa)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool yes = fd >= 0 && connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0;
+	/* Who listens and does not get round to it (EAGAIN) lives, and is not waited for. */
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool yes = fd >= 0 && (!connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) || errno == EAGAIN);
 
 	if (fd >= 0)
 		close(fd);
@@ -86,8 +87,10 @@ static int make_socket(struct ctl *c, char *text, size_t text_bytes)
 	return err;
 }
 
-static void forget_dead(void)
+/* Links of daemons that were killed. One to `real`, which is our own socket by now, is of one, too. */
+static void forget_dead(const char *real)
 {
+	char to[PATH_MAX];
 	glob_t g;
 
 	if (glob(CTL_FOLDER "/[0-9]*.sock", 0, NULL, &g))
@@ -100,7 +103,7 @@ static void forget_dead(void)
 			strlen(g.gl_pathv[i]) >= sizeof(sa.sun_path))
 			continue;
 		strcpy(sa.sun_path, g.gl_pathv[i]);
-		if (!answers(&sa))
+		if ((realpath(g.gl_pathv[i], to) && !strcmp(to, real)) || !answers(&sa))
 			(void)unlink(g.gl_pathv[i]);
 	}
 	globfree(&g);
@@ -114,7 +117,7 @@ static void make_link(struct ctl *c)
 	if (!strncmp(c->path, CTL_FOLDER "/", sizeof(CTL_FOLDER)) || !realpath(c->path, real))
 		return;
 	(void)mkdir(CTL_FOLDER, 0755);
-	forget_dead();
+	forget_dead(real);
 	snprintf(c->link, sizeof(c->link), CTL_FOLDER "/%d.sock", (int)getpid());
 	(void)unlink(c->link);
 	if (symlink(real, c->link))
