@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A scrub when its coordinator dies: every csvctl in between says how it stands or why not, in time; the next coordinator
-# begins anew by itself, and it ends. What was damaged on the LUN is sound then.
+# begins anew by itself, and it ends. (What it repairs is tests/single/t-scrub.sh's: the sound copy is in the memory of one
+# coordinator, and may die with it.)
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 lab up --nodes 3 --size 512M >/dev/null
@@ -18,10 +19,6 @@ read -r other third <<<"$(echo n1 n2 n3 | tr ' ' '\n' | grep -vx "$hit" | tr '\n
 mkdir "$(lab mnt "$other")/d"
 metaload create "$(lab mnt "$other")/d" 6000 4 >/dev/null
 sleep 3 # everything is in its place
-
-lun=$(echo "$CSVLAB_DIR"/san/lun*)
-block=$(($("$LAB" exec "$hit" -- csvdb -f "$(lab url)" sb | awk '$1 == "group_start" {print $2}')))
-printf '\252' | dd of="$lun" bs=1 seek=$((block * 4096 + 2000)) conv=notrunc status=none
 
 echo "# $hit coordinates, and is killed while it scrubs; $other and $third are asked"
 ctl "$third" scrub start >"$TMPDIR/out" || fail "scrub start on $third: $(cat "$TMPDIR/out")"
@@ -50,5 +47,5 @@ ctl "$other" scrub start >/dev/null || fail "scrub start on $other"
 ctl "$other" move "$hit" >/dev/null || fail "move to $hit"
 within 20 coordinator_is "$other" "$hit" || fail "$other follows $(state "$other" .coordinator)"
 within 60 ended "$third" || fail "after a move: $(ctl "$third" scrub status)"
-[ "$(scrub "$third" found)" = 0 ] || fail "still damaged: $(ctl "$third" scrub status)"
+[ "$(scrub "$third" found)" = 0 ] || fail "it found something: $(ctl "$third" scrub status)"
 unmount_and_check n1 n2 n3
