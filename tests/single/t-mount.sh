@@ -8,7 +8,7 @@ build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
 dir=$(mktemp -d)
 PATH=$build:$build/csvfs:$PATH
 cd "$dir"
-mkdir mnt
+mkdir mnt mnt2
 opts=ctl=$dir/s,log=$dir/log,pidfile=$dir/pid
 
 cleanup() {
@@ -86,7 +86,7 @@ grep -q " $dir/mnt fuse.csvfs " /proc/mounts || fail "not in /proc/mounts"
 [ "$(stat -c %a s)" = 600 ] || fail "others may use the control socket"
 refuses_second() {
 	local rc=0
-	timeout 30 csvfs v.img /mnt -o "ctl=$dir/s2" >out 2>&1 || rc=$?
+	timeout 30 csvfs v.img mnt2 -o "ctl=$dir/s2" >out 2>&1 || rc=$?
 	[ $rc = 32 ] && grep -q "in use" out || fail "a second mount: $rc, $(cat out)"
 }
 refuses_second
@@ -94,11 +94,11 @@ spares_what_is_no_socket() {
 	local rc=0
 	echo precious >precious
 	cp --sparse=always v.img w.img
-	timeout 30 csvfs w.img /mnt -o "copied,ctl=$dir/precious" >out 2>&1 || rc=$?
+	timeout 30 csvfs w.img mnt2 -o "copied,ctl=$dir/precious" >out 2>&1 || rc=$?
 	[ $rc = 32 ] && grep -q "is no socket" out || fail "a control socket that is a file: $rc, $(cat out)"
 	[ "$(cat precious)" = precious ] || fail "the file is gone"
 	rc=0
-	timeout 30 csvfs w.img /mnt -o "copied,ctl=$dir/nofolder/s" >out 2>&1 || rc=$?
+	timeout 30 csvfs w.img mnt2 -o "copied,ctl=$dir/nofolder/s" >out 2>&1 || rc=$?
 	[ $rc = 32 ] && [ ! -e nofolder ] || fail "a control socket in no folder: $rc, $(cat out)"
 	rm -f w.img
 }
