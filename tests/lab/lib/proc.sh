@@ -41,13 +41,12 @@ ns_kill() {
 				[[ $spare == *" $pid "* ]] || pids+=("$pid")
 			done
 		done
-		[ ${#pids[@]} -gt 0 ] || return 0
+		if [ ${#pids[@]} = 0 ]; then
+			shm_remove ${NS_KILLED[@]+"${NS_KILLED[@]}"}
+			return 0
+		fi
 		kill -KILL "${pids[@]}" 2>/dev/null || true
-		[ $round != 0 ] || NS_KILLED=("${pids[@]}")
-		# corosync that is killed leaves 8 MiB of trace and its clients' rings here.
-		for pid in "${pids[@]}"; do
-			rm -rf /dev/shm/qb-corosync-"$pid"-* /dev/shm/qb-"$pid"-*
-		done
+		NS_KILLED+=("${pids[@]}")
 		[ $round = 0 ] || sleep 0.05
 	done
 	echo "csvlab: these do not end: ${pids[*]}" >&2
