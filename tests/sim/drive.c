@@ -9,11 +9,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "csvfs/base/assert.h"
 #include "tests/sim/sim.h"
 
 #define REGION_BYTES (48u << 20)
 #define DP_REGION_BYTES (4u << 20)
-#define IMAGE_BYTES (128u << 10) /* more than the largest request and the clusters at both ends */
+#define IMAGE_BYTES_MAX (128u << 10) /* more than the largest request and the clusters at both ends */
 #define TAG_DATA (1ull << 63)
 #define TAG_CLIENT (1ull << 62)
 #define CHECK_EVERY 16
@@ -100,7 +101,9 @@ struct sop {
 	struct dp_op op;
 	uint8_t *buf;
 	uint8_t *image;
+	uint32_t image_bytes;
 	uint64_t handle; /* while the core has it */
+	uint32_t handle_bytes;
 	uint32_t left;	 /* commands outstanding */
 	enum lun_status worst;
 	struct fs_request rq;
@@ -146,9 +149,17 @@ static void run_ready(struct sim *s, struct snode *n)
 	}
 }
 
+static void after_dp(struct sim *s, struct snode *n);
+
 static void dp_timer(struct sim *s, void *arg)
 {
-	run_ready(s, arg);
+	struct snode *n = arg;
+
+	if (n->dp_timer_at > s->now_ns)
+		return;
+	n->dp_timer_at = NEVER;
+	run_ready(s, n);
+	after_dp(s, n);
 }
 
 /* Events may be made and ops may be ready after any call into dp: the daemon's data thread looks, too. */
@@ -162,7 +173,12 @@ static void after_dp(struct sim *s, struct snode *n)
 	if (s->verbose || s->steps % (4 * CHECK_EVERY) == 0)
 		dp_check(n->dp);
 	d = dp_deadline(n->dp);
-	sim_at_node(s, n, d == NEVER || d <= s->now_ns ? s->now_ns + 1000 : d, dp_timer, n);
+	if (d < s->now_ns + 1000)
+		d = s->now_ns + 1000;
+	if (d >= n->dp_timer_at)
+		return;
+	n->dp_timer_at = d;
+	sim_at_node(s, n, d, dp_timer, n);
 }
 
 static void seg_done(struct sim *s, struct snode *n, void *arg, enum lun_status st)
@@ -175,12 +191,28 @@ static void seg_done(struct sim *s, struct snode *n, void *arg, enum lun_status 
 	sop_verdict(s, o, dp_done(n->dp, &o->op, o->worst, now_of(s)));
 }
 
+/* It keeps what it has from one phase of an operation to the next. */
+static void image_room(struct sop *o)
+{
+	uint32_t need = o->op.img_len ? o->op.img_len : 1;
+	uint8_t *room;
+
+	if (o->image_bytes >= need)
+		return;
+	csv_assert(need <= IMAGE_BYTES_MAX);
+	room = calloc(1, need);
+	if (o->image_bytes)
+		memcpy(room, o->image, o->image_bytes);
+	free(o->image);
+	o->image = room;
+	o->image_bytes = need;
+}
+
 static uint8_t *image_of(struct sop *o)
 {
 	struct dp_op *op = &o->op;
 
-	if (!o->image)
-		o->image = calloc(1, IMAGE_BYTES);
+	image_room(o);
 	if (op->io_write && !op->bounce)
 		memcpy(o->image, o->buf, op->len);
 	if (op->io_write && op->bounce)
@@ -205,10 +237,13 @@ static void sop_handover(struct sim *s, struct sop *o)
 	struct dp_op *op = &o->op;
 	struct event ev = {.type = EV_BLOCK, .tag = TAG_DATA | (uint64_t)(uintptr_t)o};
 
-	if (!o->handle)
-		o->handle = sim_data_new(image_of(o), IMAGE_BYTES);
-	else
+	if (o->handle_bytes < op->img_len) {
+		sim_data_put(o->handle);
+		o->handle = sim_data_new(image_of(o), op->img_len);
+		o->handle_bytes = op->img_len;
+	} else {
 		memcpy(sim_data_bytes(o->handle), image_of(o), op->img_len);
+	}
 	ev.block.write = op->io_write;
 	ev.block.fua = op->io_fua;
 	ev.block.unknown = op->io_unknown;
@@ -268,10 +303,10 @@ static void sop_verdict(struct sim *s, struct sop *o, enum dp_verdict v)
 	op_events(s, n, &o->op);
 	switch (v) {
 	case DP_DONE:
-		if (!o->op.write && !o->image)
-			o->image = calloc(1, IMAGE_BYTES);
-		if (!o->op.write)
+		if (!o->op.write) {
+			image_room(o);
 			dp_fill(&o->op, o->image, NULL);
+		}
 		sop_end(s, o);
 		return;
 	case DP_SUBMIT:
@@ -471,8 +506,8 @@ static void block_data(const struct effect *e)
 {
 	struct sop *o = sop_of(e->tag);
 
-	if (!o->image)
-		o->image = calloc(1, IMAGE_BYTES);
+	image_room(o);
+	csv_assert(e->blockdata.buf_off + e->blockdata.len <= o->image_bytes);
 	memcpy(o->image + e->blockdata.buf_off, sim_data_bytes(e->blockdata.data), e->blockdata.len);
 }
 
@@ -653,12 +688,14 @@ void node_feed(struct sim *s, struct snode *n, struct event *ev)
 
 	if (!n->up || s->failed)
 		return;
-	h = sim_alloc(s, sizeof(*h));
-	h->ev = *ev;
-	list_add_tail(&h->link, &n->inbox);
-	if (n->busy)
+	if (n->busy) {
+		h = sim_alloc(s, sizeof(*h));
+		h->ev = *ev;
+		list_add_tail(&h->link, &n->inbox);
 		return;
+	}
 	n->busy = true;
+	one_step(s, n, ev);
 	while (n->up && !s->failed && !list_empty(&n->inbox)) {
 		h = list_first_entry(&n->inbox, struct held_event, link);
 		list_del(&h->link);
@@ -708,7 +745,7 @@ void node_start(struct sim *s, struct snode *n)
 	n->up = true;
 	n->ready = n->stopping = n->lost_epoch = false;
 	n->paused_until = 0;
-	n->timer_at = NEVER;
+	n->timer_at = n->dp_timer_at = NEVER;
 	n->evictions = 0;
 	n->frozen = false;
 	list_init(&n->ops);

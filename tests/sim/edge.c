@@ -11,6 +11,7 @@
  * acknowledged, and what was not synced when its node died or was given up, is unknown until it is written again.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +27,13 @@
 struct byte {
 	uint64_t begun_ns, ended_ns; /* the last write of it */
 	uint16_t is;
+	uint8_t owner; /* the node that writes it; 0: any, and it is not looked at */
 	bool soft; /* written, not synced */
+};
+
+/* What a node has written, and some of it may not be synced. */
+struct soft {
+	uint32_t off, len;
 };
 
 struct scribe {
@@ -48,18 +55,35 @@ struct edges {
 	uint64_t ino;
 	bool stopping;
 	struct scribe c[SIM_NODES_MAX + 1];
+	struct {
+		struct soft *of;
+		uint32_t count, room;
+	} soft[SIM_NODES_MAX + 1];
 	struct byte b[FILE_BYTES];
 };
 
 static void next_call(struct sim *s, void *arg);
 
+static uint8_t owner_at(const struct sim *s, uint64_t off)
+{
+	uint32_t unit = s->lun.block_bytes, nodes = s->plan.nodes;
+
+	if (off < HALF)
+		return (uint8_t)(1 + off / LANE % nodes);
+	return off % unit < HEAD ? 0 : (uint8_t)(1 + off / unit % nodes);
+}
+
 void edges_create(struct sim *s)
 {
-	s->edges = calloc(1, sizeof(*s->edges));
+	s->edges = calloc(1, s->plan.scribes ? sizeof(*s->edges) : offsetof(struct edges, b));
+	for (uint32_t i = 0; i < FILE_BYTES && s->plan.scribes; i++)
+		s->edges->b[i].owner = owner_at(s, i);
 }
 
 void edges_destroy(struct sim *s)
 {
+	for (uint32_t i = 0; i <= SIM_NODES_MAX; i++)
+		free(s->edges->soft[i].of);
 	free(s->edges);
 }
 
@@ -68,14 +92,9 @@ void edges_set_file(struct sim *s, uint64_t ino)
 	s->edges->ino = ino;
 }
 
-/* Whose byte it is; 0: anybody's, and not looked at. */
 static uint32_t owner_of(const struct sim *s, uint64_t off)
 {
-	uint32_t unit = s->lun.block_bytes;
-
-	if (off < HALF)
-		return 1 + (uint32_t)(off / LANE) % s->plan.nodes;
-	return off % unit < HEAD ? 0 : 1 + (uint32_t)(off / unit) % s->plan.nodes;
+	return s->edges->b[off].owner;
 }
 
 /* ------------------------------------------------------------------ what must be read */
@@ -92,17 +111,28 @@ static void begin_write(struct scribe *c)
 	}
 }
 
+static void soft_add(struct edges *e, uint32_t node, uint64_t off, uint32_t len)
+{
+	if (e->soft[node].count == e->soft[node].room) {
+		e->soft[node].room = e->soft[node].room ? 2 * e->soft[node].room : 16;
+		e->soft[node].of = realloc(e->soft[node].of, e->soft[node].room * sizeof(struct soft));
+	}
+	e->soft[node].of[e->soft[node].count++] = (struct soft){(uint32_t)off, len};
+}
+
 static void end_write(struct scribe *c, bool done)
 {
 	for (uint64_t i = c->off; i < c->off + c->len; i++) {
 		struct byte *b = &c->s->edges->b[i];
 
-		if (owner_of(c->s, i) != c->n->id)
+		if (b->owner != c->n->id)
 			continue;
 		b->ended_ns = c->s->now_ns;
 		b->is = done ? c->buf[i - c->off] : UNKNOWN;
 		b->soft = done && !c->dsync;
 	}
+	if (done && !c->dsync)
+		soft_add(c->s->edges, c->n->id, c->off, c->len);
 }
 
 static void check_read(struct scribe *c, uint32_t got)
@@ -126,14 +156,43 @@ static void check_read(struct scribe *c, uint32_t got)
 
 static void forget_soft(struct sim *s, uint32_t node)
 {
-	for (uint64_t i = 0; i < FILE_BYTES; i++) {
-		struct byte *b = &s->edges->b[i];
+	struct edges *e = s->edges;
 
-		if (b->soft && owner_of(s, i) == node) {
-			b->soft = false;
-			b->is = UNKNOWN;
+	for (uint32_t k = 0; k < e->soft[node].count; k++) {
+		const struct soft *w = &e->soft[node].of[k];
+
+		for (uint32_t i = w->off; i < w->off + w->len; i++) {
+			struct byte *b = &e->b[i];
+
+			if (b->soft && b->owner == node) {
+				b->soft = false;
+				b->is = UNKNOWN;
+			}
 		}
 	}
+	e->soft[node].count = 0;
+}
+
+/* A sync that began then. */
+static void synced(struct edges *e, uint32_t node, uint64_t start_ns)
+{
+	uint32_t left = 0;
+
+	for (uint32_t k = 0; k < e->soft[node].count; k++) {
+		const struct soft w = e->soft[node].of[k];
+		bool soft = false;
+
+		for (uint32_t i = w.off; i < w.off + w.len; i++) {
+			struct byte *b = &e->b[i];
+
+			if (b->owner == node && b->ended_ns < start_ns)
+				b->soft = false;
+			soft |= b->owner == node && b->soft;
+		}
+		if (soft)
+			e->soft[node].of[left++] = w;
+	}
+	e->soft[node].count = left;
 }
 
 /* ------------------------------------------------------------------ calls */
@@ -324,12 +383,8 @@ static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
 	}
 	if (rp->err && !bad_err(c, rp->err))
 		return;
-	for (uint64_t i = 0; i < FILE_BYTES && !rp->err; i++) {
-		struct byte *b = &s->edges->b[i];
-
-		if (b->ended_ns < c->start_ns && owner_of(s, i) == c->n->id)
-			b->soft = false;
-	}
+	if (!rp->err)
+		synced(s->edges, c->n->id, c->start_ns);
 	finished(c);
 }
 

@@ -41,8 +41,9 @@ struct entry {
 };
 
 struct sector {
-	struct entry e[HISTORY];
-	uint32_t count;
+	struct entry *e; /* of `count` are used, at most HISTORY */
+	uint32_t count, room;
+	uint32_t loose;	  /* nodes, a bit each, that may have written what is not durable yet */
 	uint64_t lost_ns; /* when something that may show had to be forgotten; 0: nothing had */
 };
 
@@ -79,7 +80,8 @@ struct client {
 
 struct load {
 	uint64_t ino[FILES_MAX];
-	struct sector *sectors[FILES_MAX];
+	struct sector sectors[FILES_MAX][FILE_SECTORS];
+	bool orphans[SIM_NODES_MAX + 1]; /* it died with writes under way (entry.node) */
 	struct client c[SIM_NODES_MAX + 1][CLIENTS_MAX];
 	struct name names[SIM_NODES_MAX + 1][CLIENTS_MAX][NAMES_MAX];
 	uint64_t next_id;
@@ -88,17 +90,24 @@ struct load {
 
 static void next_op(struct sim *s, void *arg);
 
+static struct entry *entry_add(struct sector *x)
+{
+	if (x->count == x->room) {
+		x->room = x->room ? 2 * x->room : 3;
+		x->e = realloc(x->e, x->room * sizeof(*x->e));
+	}
+	return &x->e[x->count++];
+}
+
 void load_create(struct sim *s)
 {
 	struct load *l = calloc(1, sizeof(*l));
 
 	s->load = l;
-	for (uint32_t f = 0; f < FILES_MAX; f++) {
-		l->sectors[f] = calloc(FILE_SECTORS, sizeof(struct sector));
-		for (uint32_t i = 0; i < FILE_SECTORS; i++) {
-			l->sectors[f][i].count = 1;
-			l->sectors[f][i].e[0] = (struct entry){.over = NEVER, .acked = true, .durable = true};
-		}
+	for (uint32_t f = 0; f < s->plan.files; f++) {
+		for (uint32_t i = 0; i < FILE_SECTORS; i++)
+			*entry_add(&l->sectors[f][i]) =
+				(struct entry){.over = NEVER, .acked = true, .durable = true};
 	}
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++) {
 		for (uint32_t c = 0; c < CLIENTS_MAX; c++) {
@@ -110,8 +119,10 @@ void load_create(struct sim *s)
 
 void load_destroy(struct sim *s)
 {
-	for (uint32_t f = 0; f < FILES_MAX; f++)
-		free(s->load->sectors[f]);
+	for (uint32_t f = 0; f < FILES_MAX; f++) {
+		for (uint32_t i = 0; i < FILE_SECTORS; i++)
+			free(s->load->sectors[f][i].e);
+	}
 	free(s->load);
 }
 
@@ -185,7 +196,9 @@ static void begin_write(struct client *c)
 
 		if (x->count >= HISTORY / 4)
 			make_room(c->s, x, oldest);
-		x->e[x->count++] = (struct entry){.id = c->id, .start = c->s->now_ns, .end = NEVER,
+		if (!c->dsync)
+			x->loose |= 1u << c->n->id;
+		*entry_add(x) = (struct entry){.id = c->id, .start = c->s->now_ns, .end = NEVER,
 			.over = NEVER, .by = c->n->id, .durable = c->dsync,
 			.value = c->zeroing ? 0 : c->id};
 	}
@@ -235,13 +248,10 @@ static void check_sector(struct client *c, uint32_t i, const uint8_t *bytes)
 	uint64_t v, w;
 
 	memcpy(&v, bytes, 8);
-	for (uint32_t k = 8; k < SECTOR; k += 8) {
-		memcpy(&w, bytes + k, 8);
-		if (w != v) {
-			sim_fail(c->s, "%s: file %u sector %u is torn: %lx and %lx", c->n->name, c->file, i,
-				v, w);
-			return;
-		}
+	memcpy(&w, bytes + SECTOR - 8, 8);
+	if (memcmp(bytes, bytes + 8, SECTOR - 8)) {
+		sim_fail(c->s, "%s: file %u sector %u is torn: %lx .. %lx", c->n->name, c->file, i, v, w);
+		return;
 	}
 	for (uint32_t k = 0; k < x->count; k++) {
 		if (x->e[k].value == v && x->e[k].over >= c->start_ns)
@@ -266,20 +276,23 @@ static void check_sector(struct client *c, uint32_t i, const uint8_t *bytes)
  */
 static void forget_volatile(struct sim *s, uint32_t node)
 {
-	for (uint32_t f = 0; f < FILES_MAX; f++) {
-		for (uint32_t i = 0; i < FILE_SECTORS; i++) {
-			struct sector *x = &s->load->sectors[f][i];
+	for (uint32_t i = 0; i < s->plan.files * FILE_SECTORS; i++) {
+		struct sector *x = &s->load->sectors[i / FILE_SECTORS][i % FILE_SECTORS];
+		bool any = false;
 
-			for (uint32_t k = 0; k < x->count; k++)
-				x->e[k].over = NEVER;
-			for (uint32_t k = 0; k < x->count; k++) {
-				struct entry *w = &x->e[k];
+		if (!(x->loose & 1u << node))
+			continue;
+		for (uint32_t k = 0; k < x->count; k++) {
+			struct entry *w = &x->e[k];
 
-				if (w->acked && !w->durable && w->by == node)
-					w->weak = true;
-				if (w->acked && !w->weak)
-					settle(x, w);
-			}
+			if (w->acked && !w->durable && !w->weak && w->by == node)
+				any = w->weak = true;
+		}
+		for (uint32_t k = 0; k < x->count && any; k++)
+			x->e[k].over = NEVER;
+		for (uint32_t k = 0; k < x->count && any; k++) {
+			if (x->e[k].acked && !x->e[k].weak)
+				settle(x, &x->e[k]);
 		}
 	}
 }
@@ -288,14 +301,15 @@ void load_node_drained(struct sim *s, uint32_t node)
 {
 	struct load *l = s->load;
 
-	for (uint32_t f = 0; f < FILES_MAX; f++) {
-		for (uint32_t i = 0; i < FILE_SECTORS; i++) {
-			struct sector *x = &l->sectors[f][i];
+	if (!l->orphans[node])
+		return;
+	l->orphans[node] = false;
+	for (uint32_t i = 0; i < s->plan.files * FILE_SECTORS; i++) {
+		struct sector *x = &l->sectors[i / FILE_SECTORS][i % FILE_SECTORS];
 
-			for (uint32_t k = 0; k < x->count; k++) {
-				if (x->e[k].node == node && x->e[k].end == NEVER)
-					x->e[k].end = s->now_ns;
-			}
+		for (uint32_t k = 0; k < x->count; k++) {
+			if (x->e[k].node == node && x->e[k].end == NEVER)
+				x->e[k].end = s->now_ns;
 		}
 	}
 }
@@ -733,11 +747,20 @@ static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
 	}
 	for (uint32_t i = 0; i < FILE_SECTORS; i++) {
 		struct sector *x = &s->load->sectors[c->file][i];
+		uint32_t bit = 1u << c->n->id;
 
+		if (!(x->loose & bit))
+			continue;
+		x->loose &= ~bit;
 		for (uint32_t k = 0; k < x->count; k++) {
-			if (x->e[k].by == c->n->id && x->e[k].acked && !x->e[k].weak &&
-				x->e[k].end < c->start_ns)
-				x->e[k].durable = true;
+			struct entry *e = &x->e[k];
+
+			if (e->by != c->n->id || e->durable)
+				continue;
+			if (e->acked && !e->weak && e->end < c->start_ns)
+				e->durable = true;
+			else if (!e->weak)
+				x->loose |= bit;
 		}
 	}
 	finished(c);
@@ -829,6 +852,7 @@ void load_node_down(struct sim *s, struct snode *n)
 				name_changed(c, x, UNSURE);
 		}
 		if (c->alive && !c->idle && !c->reading) {
+			l->orphans[n->id] = true;
 			for (uint32_t k = c->first; k < c->first + c->count; k++) {
 				struct sector *x = &l->sectors[c->file][k];
 

@@ -9,10 +9,13 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#include "csvfs/base/assert.h"
 #include "tests/sim/sim.h"
 
 #define CACHE_UNIT 4096u
+#define UNITS (SIM_VOLUME_BYTES / CACHE_UNIT)
 
 struct lun_cmd_state {
 	struct list link;
@@ -39,13 +42,81 @@ struct lun_cmd_state {
 	enum lun_status status;
 };
 
+/*
+ * The memory of a process's LUNs, one after the other: fresh memory for each would cost more than all that a run does
+ * with it. What a run has touched is zero again for the next.
+ */
+static struct {
+	uint8_t *bytes;
+	uint8_t touched[UNITS];
+	uint8_t *old[UNITS];		/* of a unit in the volatile cache: what is there if power is lost */
+	uint32_t cached[UNITS], cached_count;
+	uint8_t *spare[UNITS];
+	uint32_t spare_count;
+} memory;
+
+static void cache_empty(void)
+{
+	for (uint32_t i = 0; i < memory.cached_count; i++) {
+		memory.spare[memory.spare_count++] = memory.old[memory.cached[i]];
+		memory.old[memory.cached[i]] = NULL;
+	}
+	memory.cached_count = 0;
+}
+
+static void cache_add(uint64_t unit)
+{
+	if (memory.old[unit])
+		return;
+	memory.old[unit] = memory.spare_count ? memory.spare[--memory.spare_count] : malloc(CACHE_UNIT);
+	memcpy(memory.old[unit], memory.bytes + unit * CACHE_UNIT, CACHE_UNIT);
+	memory.cached[memory.cached_count++] = (uint32_t)unit;
+}
+
 void lun_create(struct sim *s)
 {
+	if (!memory.bytes)
+		memory.bytes = mmap(NULL, SIM_VOLUME_BYTES, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	csv_assert(memory.bytes != MAP_FAILED);
+	cache_empty();
+	for (uint32_t u = 0; u < UNITS; u++) {
+		if (memory.touched[u])
+			memset(memory.bytes + u * CACHE_UNIT, 0, CACHE_UNIT);
+	}
+	memset(memory.touched, 0, sizeof(memory.touched));
 	s->lun.block_bytes = sim_block_bytes(s);
-	s->lun.stable = calloc(1, SIM_VOLUME_BYTES);
-	s->lun.cached = calloc(1, SIM_VOLUME_BYTES);
-	s->lun.dirty = calloc(1, SIM_VOLUME_BYTES / CACHE_UNIT);
 	list_init(&s->lun.commands);
+}
+
+static void put(uint64_t off, const void *bytes, uint64_t len)
+{
+	if (len)
+		memset(memory.touched + off / CACHE_UNIT, 1, (off + len - 1) / CACHE_UNIT - off / CACHE_UNIT + 1);
+	memcpy(memory.bytes + off, bytes, len);
+}
+
+void lun_put(uint64_t off, const void *bytes, uint64_t len)
+{
+	csv_assert(!memory.cached_count);
+	put(off, bytes, len);
+}
+
+void lun_get(uint64_t off, void *bytes, uint64_t len)
+{
+	memcpy(bytes, memory.bytes + off, len);
+}
+
+void lun_get_stable(uint64_t off, void *bytes, uint64_t len)
+{
+	uint8_t *to = bytes;
+
+	for (uint64_t part; len; off += part, to += part, len -= part) {
+		uint64_t unit = off / CACHE_UNIT, at = off % CACHE_UNIT;
+
+		part = CACHE_UNIT - at < len ? CACHE_UNIT - at : len;
+		memcpy(to, (memory.old[unit] ? memory.old[unit] : memory.bytes + unit * CACHE_UNIT) + at, part);
+	}
 }
 
 static void cmd_free(struct lun_cmd_state *c)
@@ -67,9 +138,6 @@ void lun_destroy(struct sim *s)
 		s->lun.nexuses = x->next;
 		free(x);
 	}
-	free(s->lun.stable);
-	free(s->lun.cached);
-	free(s->lun.dirty);
 }
 
 static void later(struct sim *s, struct lun_cmd_state *c, uint64_t delay, sim_fn fn)
@@ -145,29 +213,18 @@ static void answer(struct sim *s, struct lun_cmd_state *c, enum lun_status st)
 
 /* ------------------------------------------------------------------ carrying out */
 
-static void make_stable(struct sim *s, uint64_t unit)
-{
-	memcpy(s->lun.stable + unit * CACHE_UNIT, s->lun.cached + unit * CACHE_UNIT, CACHE_UNIT);
-	s->lun.dirty[unit] = 0;
-}
-
-static void flush_all(struct sim *s)
-{
-	for (uint64_t u = 0; u < SIM_VOLUME_BYTES / CACHE_UNIT; u++) {
-		if (s->lun.dirty[u])
-			make_stable(s, u);
-	}
-}
-
 static void do_write(struct sim *s, struct lun_cmd_state *c)
 {
 	uint64_t first = c->cmd.off / CACHE_UNIT, last = (c->cmd.off + c->cmd.len - 1) / CACHE_UNIT;
+	bool cached = s->plan.write_cache && !c->cmd.fua;
 
-	memcpy(s->lun.cached + c->cmd.off, c->copy, c->cmd.len);
-	for (uint64_t u = first; u <= last; u++) {
-		s->lun.dirty[u] = 1;
-		if (!s->plan.write_cache || c->cmd.fua)
-			make_stable(s, u);
+	for (uint64_t u = first; u <= last && cached; u++)
+		cache_add(u);
+	put(c->cmd.off, c->copy, c->cmd.len);
+	for (uint64_t u = first; u <= last && !cached; u++) {
+		/* With what was in the cache around it. */
+		if (memory.old[u])
+			memcpy(memory.old[u], memory.bytes + u * CACHE_UNIT, CACHE_UNIT);
 	}
 	s->lun.writes++;
 }
@@ -310,17 +367,18 @@ static void carry_out(struct sim *s, void *arg)
 	}
 	switch (c->cmd.op) {
 	case LUN_READ:
-		free(c->copy);
-		c->copy = malloc(c->cmd.len);
-		memcpy(c->copy, s->lun.cached + c->cmd.off, c->cmd.len);
-		if (!c->orphan && c->buf && s->n[c->node].life_nr == c->life_nr)
-			memcpy(c->buf, c->copy, c->cmd.len);
+		if (c->orphan || s->n[c->node].life_nr != c->life_nr)
+			break;
+		/* What the core reads of file data comes with the answer. */
+		if (!c->buf)
+			c->copy = malloc(c->cmd.len);
+		lun_get(c->cmd.off, c->buf ? c->buf : c->copy, c->cmd.len);
 		break;
 	case LUN_WRITE:
 		do_write(s, c);
 		break;
 	case LUN_FLUSH:
-		flush_all(s);
+		cache_empty();
 		break;
 	case LUN_UNMAP:
 	case LUN_TEST:
@@ -630,17 +688,16 @@ void lun_restore(struct sim *s, struct snode *n)
 
 void lun_power_loss(struct sim *s)
 {
-	for (uint64_t u = 0; u < SIM_VOLUME_BYTES / CACHE_UNIT; u++) {
-		if (!s->lun.dirty[u])
-			continue;
+	for (uint64_t u = 0; u < UNITS; u++) {
+		uint8_t *now = memory.bytes + u * CACHE_UNIT;
+
 		/* Written before the loss or not, in blocks: torn. */
-		for (uint64_t at = u * CACHE_UNIT; at < (u + 1) * CACHE_UNIT; at += s->lun.block_bytes) {
-			if (chance(s, 50))
-				memcpy(s->lun.stable + at, s->lun.cached + at, s->lun.block_bytes);
+		for (uint32_t at = 0; at < CACHE_UNIT && memory.old[u]; at += s->lun.block_bytes) {
+			if (!chance(s, 50))
+				memcpy(now + at, memory.old[u] + at, s->lun.block_bytes);
 		}
-		memcpy(s->lun.cached + u * CACHE_UNIT, s->lun.stable + u * CACHE_UNIT, CACHE_UNIT);
-		s->lun.dirty[u] = 0;
 	}
+	cache_empty();
 	list_for_each_entry(c, &s->lun.commands, struct lun_cmd_state, link)
 		c->lost = true;
 	for (struct sim_nexus *x = s->lun.nexuses; x; x = x->next) {

@@ -109,8 +109,6 @@ struct sim_nexus {
 
 struct sim_lun {
 	uint32_t block_bytes;
-	uint8_t *stable, *cached; /* SIM_VOLUME_BYTES each */
-	uint8_t *dirty;		  /* per 4 KiB: cached differs from stable */
 	struct sim_nexus *nexuses;
 	struct sim_nexus *holder;
 	bool reserved;
@@ -160,7 +158,7 @@ struct snode {
 	void *region, *dp_region;
 	struct effects fx;
 	struct dp *dp;
-	uint64_t timer_at;
+	uint64_t timer_at, dp_timer_at;
 	struct sim_nexus *nexus;
 	bool path_cut;	      /* the way to the LUN is cut */
 	bool answers_lost;    /* ... back from it; what is sent arrives */
@@ -252,6 +250,11 @@ void sim_wake(struct sim *s, struct snode *n);
 /* lun.c */
 void lun_create(struct sim *s);
 void lun_destroy(struct sim *s);
+/* Before the run: what is on the volume when it begins. */
+void lun_put(uint64_t off, const void *bytes, uint64_t len);
+/* What is read now; what is read after a loss of power at this moment. */
+void lun_get(uint64_t off, void *bytes, uint64_t len);
+void lun_get_stable(uint64_t off, void *bytes, uint64_t len);
 void lun_submit(struct sim *s, struct snode *n, const struct effect *e);
 void lun_path_open(struct sim *s, struct snode *n);
 void lun_path_close(struct sim *s, struct snode *n);
