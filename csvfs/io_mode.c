@@ -154,6 +154,11 @@ void io_path_outage(struct io_path *p, uint64_t now_ns)
 	trace(p->trace, TRACE_INFO, "path: nobody else has one -> used at once");
 }
 
+void io_path_excuse(struct io_path *p)
+{
+	p->excused = p->st == PST_UP;
+}
+
 void io_path_start(struct io_path *p, uint64_t now_ns, struct effects *fx)
 {
 	move(p, PST_OPENING);
@@ -177,7 +182,9 @@ void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct ef
 			p->losses = 0;
 			p->first_loss_ns = now_ns;
 		}
-		p->losses++;
+		if (!p->excused)
+			p->losses++;
+		p->excused = false;
 		p->lost_count++;
 		p->outage = false;
 		p->lost_ns = now_ns;
@@ -297,6 +304,7 @@ static void on_keys(struct io_path *p, const struct event *ev, struct effects *f
 static void on_look(struct io_path *p, const struct event *ev, struct effects *fx)
 {
 	uint64_t ours = io_path_key(p->node, p->incarnation);
+	bool old = p->look_again;
 
 	p->look_ns = ev->now_ns + (ev->lun.status == LUN_RETRY ? RETRY_STEP_NS :
 					  p->look_again ? 0 : LOOK_NS);
@@ -311,6 +319,7 @@ static void on_look(struct io_path *p, const struct event *ev, struct effects *f
 		if (ev->lun.keys[i] == ours) {
 			p->looks++;
 			p->proven_ns = p->look_sent_ns;
+			p->excused = p->excused && old;
 			return;
 		}
 	}

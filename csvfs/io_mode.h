@@ -69,6 +69,7 @@ struct io_path {
 	uint32_t losses; /* that count for how long it settles */
 	uint32_t lost_count, retries;
 	bool outage; /* since it was lost no other node had a path either */
+	bool excused; /* io_path_excuse() */
 	uint64_t old_key;
 	uint32_t block_bytes;
 	uint64_t lun_bytes;
@@ -98,10 +99,16 @@ bool io_path_look(struct io_path *p, uint32_t *since);
 void io_path_look_by(struct io_path *p, uint64_t by_ns);
 
 /*
- * No node has a path now: it is the SAN that is away, not this path that comes and goes. The loss does not
- * count for the next time, and a path that settles is used at once.
+ * No other node has a path that is of use to us now: it is the SAN that is away, not this path that comes and goes.
+ * The loss does not count for the next time, and a path that settles is used at once.
  */
 void io_path_outage(struct io_path *p, uint64_t now_ns);
+
+/*
+ * What is lost before the LUN has shown our registration again is lost through this node (it slept, or others went on
+ * without it), not through a path that comes and goes: it does not count, either.
+ */
+void io_path_excuse(struct io_path *p);
 
 /* Every member knows the incarnation now: it may be registered. */
 void io_path_announced(struct io_path *p, uint64_t now_ns, struct effects *fx);

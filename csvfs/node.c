@@ -419,12 +419,20 @@ static void tell_path(struct node *n, struct effects *fx)
 	n->sessions->incarnation = incarnation;
 }
 
+/*
+ * The one we follow has one only as long as it speaks: of a coordinator that hangs the last word still stands, and who
+ * would replace it must have a path.
+ */
 static bool others_have_a_path(const struct node *n)
 {
+	bool silent = n->coord && n->now_ns >= n->coord_heard_ns + TAKEOVER_UNEASY_NS;
+
 	for (uint32_t i = 0; i < n->member.node_count; i++) {
 		const struct member_node *o = &n->member.nodes[i];
 
-		if (o->node != n->cfg.node && o->member && o->answered && o->state.path == MPATH_OK)
+		if (o->node == n->cfg.node || (silent && o->node == n->coord_node))
+			continue;
+		if (o->member && o->answered && o->state.path == MPATH_OK)
 			return true;
 	}
 	return false;
@@ -444,6 +452,7 @@ static void path_step(struct node *n, struct effects *fx)
 
 		/* Not asked for: we were given up. What we held may be another's by now. */
 		trace(n->trace, TRACE_ERROR, "evicted: our incarnation %x was fenced", gone);
+		io_path_excuse(&n->path);
 		io_path_lose(&n->path, "evicted by the coordinator", n->now_ns, fx);
 		io_path_fenced(&n->path, gone);
 		node_evicted(n, false, fx);
@@ -459,10 +468,13 @@ static void path_step(struct node *n, struct effects *fx)
 		n->path.key_gone = false;
 		node_evicted(n, false, fx);
 	}
-	if (tk == TK_LOST && !n->was_lost)
+	if (tk == TK_LOST && !n->was_lost) {
+		if (takeover_lost_fenced(n->tk))
+			io_path_excuse(&n->path);
 		io_path_lose(&n->path, takeover_reason(n->tk), n->now_ns, fx);
-	if (tk == TK_LOST && !n->was_lost && takeover_lost_fenced(n->tk))
-		node_evicted(n, false, fx);
+		if (takeover_lost_fenced(n->tk))
+			node_evicted(n, false, fx);
+	}
 	n->was_lost = tk == TK_LOST;
 	if (n->path.st == PST_ANNOUNCE && member_announced(&n->member, n->path.incarnation))
 		io_path_announced(&n->path, n->now_ns, fx);
@@ -602,6 +614,7 @@ static void woke(struct node *n)
 			"slept for %lu ms -> looks whether we are still registered",
 			gap / NS_PER_MS);
 	n->unsure = true;
+	io_path_excuse(&n->path);
 }
 
 /* What is answered now was true when the LUN last showed us as one who may write. */

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A node's path to the LUN: how long one that comes back waits before it is used. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "csvfs/io_mode.h"
+
+#define SEC NS_PER_SEC
+#define US 2
+
+static struct io_path P;
+static struct effects fx;
+static uint64_t now;
+
+static void setup_path(void)
+{
+	if (!fx.arena)
+		fx.arena = malloc(EFFECTS_ARENA);
+	now = 1000 * SEC;
+	io_path_init(&P, US, 7, true, SEC, NULL);
+}
+
+static void told(enum path_state st)
+{
+	struct event ev = {.type = EV_PATH, .now_ns = now};
+
+	ev.path.state = st;
+	strcpy(ev.path.text, "the session broke");
+	assert_true(io_path_event(&P, &ev, &fx));
+}
+
+/* Whatever the path waits for succeeds, and the LUN shows our key. */
+static void lun_answers(void)
+{
+	uint64_t key = io_path_key(US, P.incarnation);
+	struct event ev = {.type = EV_LUN_DONE, .now_ns = now, .tag = P.tag};
+
+	ev.lun.status = LUN_OK;
+	ev.lun.keys = &key;
+	ev.lun.key_count = 1;
+	assert_true(io_path_event(&P, &ev, &fx));
+}
+
+/* Logs in and registers; returns for how long it settles. */
+static uint64_t comes_back(void)
+{
+	effects_reset(&fx);
+	if (P.st == PST_CLOSING)
+		told(PATH_CLOSED);
+	now += SEC;
+	if (P.st == PST_CLOSED)
+		io_path_start(&P, now, &fx);
+	told(PATH_UP);
+	io_path_announced(&P, now, &fx);
+	while (P.st < PST_SETTLE)
+		lun_answers();
+	return P.st == PST_UP ? 0 : P.settle_until_ns - now;
+}
+
+static void is_used(void)
+{
+	if (P.st == PST_SETTLE)
+		now = P.settle_until_ns;
+	effects_reset(&fx);
+	io_path_step(&P, now, &fx);
+	assert_int_equal(P.st, PST_UP);
+	now += SEC;
+}
+
+static void loses(void)
+{
+	effects_reset(&fx);
+	told(PATH_LOST);
+	io_path_fenced(&P, P.unfenced);
+}
+
+static void path_that_comes_and_goes_waits_longer_each_time(void **state)
+{
+	static const uint64_t want[] = {0, 5, 30, 300};
+
+	setup_path();
+	assert_int_equal(comes_back(), 0);
+	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+		is_used();
+		loses();
+		assert_int_equal(comes_back(), want[i] * SEC);
+	}
+	/* Five minutes after the first loss it has a clean sheet. */
+	is_used();
+	loses();
+	assert_int_equal(comes_back(), 0);
+}
+
+/* A machine that pauses finds its session gone each time that it wakes up. */
+static void path_that_was_lost_in_our_sleep_does_not_count(void **state)
+{
+	setup_path();
+	assert_int_equal(comes_back(), 0);
+	for (int i = 0; i < 10; i++) {
+		is_used();
+		io_path_excuse(&P);
+		loses();
+		assert_int_equal(comes_back(), 0);
+	}
+	assert_int_equal(P.lost_count, 10);
+}
+
+/* Awake again, and the LUN has shown our registration: what is lost now is lost by the path. */
+static void excuse_ends_when_the_lun_has_shown_our_registration(void **state)
+{
+	uint32_t since;
+
+	setup_path();
+	assert_int_equal(comes_back(), 0);
+	for (int i = 0; i < 4; i++) {
+		is_used();
+		io_path_excuse(&P);
+		assert_true(io_path_look(&P, &since));
+		effects_reset(&fx);
+		io_path_step(&P, now, &fx);
+		while (P.looks <= since) {
+			if (P.tag)
+				lun_answers();
+			io_path_step(&P, now, &fx);
+		}
+		loses();
+		(void)comes_back();
+	}
+	assert_int_equal(P.settle_until_ns - now, 300 * SEC);
+}
+
+static void path_that_settles_is_used_at_once_when_there_is_no_other(void **state)
+{
+	setup_path();
+	assert_int_equal(comes_back(), 0);
+	for (int i = 0; i < 3; i++) {
+		is_used();
+		loses();
+		(void)comes_back();
+	}
+	assert_int_equal(P.settle_until_ns - now, 30 * SEC);
+	io_path_outage(&P, now);
+	effects_reset(&fx);
+	io_path_step(&P, now, &fx);
+	assert_int_equal(P.st, PST_UP);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(path_that_comes_and_goes_waits_longer_each_time),
+		cmocka_unit_test(path_that_was_lost_in_our_sleep_does_not_count),
+		cmocka_unit_test(excuse_ends_when_the_lun_has_shown_our_registration),
+		cmocka_unit_test(path_that_settles_is_used_at_once_when_there_is_no_other),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
