@@ -792,16 +792,25 @@ void node_file_recall(struct node *n, uint64_t ino, struct effects *fx)
 	node_ask(n, CQ_RETURN, 0, rq, fx);
 }
 
+static bool gives_layout_back(const struct node *n, uint64_t ino)
+{
+	list_for_each_entry (q, &n->creqs, struct creq, link) {
+		if (q->kind == CQ_RETURN && q->ino == ino)
+			return true;
+	}
+	return false;
+}
+
 static void layout_take(struct node *n, struct file *f, const struct fs_request *rq,
 	const struct fs_reply *rp, struct effects *fx)
 {
 	struct effect *e;
 	uint64_t start, end;
 
-	if (f->layout == LAYOUT_NONE)
-		f->layout = LAYOUT_KEPT;
-	if (f->layout != LAYOUT_KEPT)
-		return; /* granted before the return was seen: what is returned covers it */
+	/* Granted before the return was seen: what is returned covers it. Also if it says that we hold nothing. */
+	if (f->layout != LAYOUT_KEPT && (f->layout != LAYOUT_NONE || gives_layout_back(n, f->ino)))
+		return;
+	f->layout = LAYOUT_KEPT;
 	for (uint32_t i = 0; i < rp->extent_count; i++) {
 		const struct fs_extent *x = &rp->extents[i];
 
