@@ -180,9 +180,6 @@ static void on_message(
 		if (node_admin_message(n, s, m, fx))
 			return;
 		break;
-	case MSG_FENCE_ME:
-	case MSG_FENCE_DONE:
-	case MSG_STATS:
 	case MSG_HELLO:
 	case MSG_HELLO_OK:
 	case MSG_HELLO_NO:

@@ -533,13 +533,10 @@ static bool session_msg(struct session *s, const struct msg *m, struct effects *
 	case MSG_CACHE_GONE:
 	case MSG_SERVE:
 	case MSG_VOID:
-	case MSG_FENCE_ME:
-	case MSG_FENCE_DONE:
 	case MSG_BLOCK:
 	case MSG_BLOCK_REPLY:
 	case MSG_CTL:
 	case MSG_CTL_REPLY:
-	case MSG_STATS:
 		break;
 	}
 	if (of_epoch(m->type) && m->epoch < s->all->epoch) {

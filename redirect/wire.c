@@ -691,15 +691,6 @@ static void code_reclaim(struct coder *x, struct msg *m)
 					     !m->reclaim.edge_count));
 }
 
-static void code_fence(struct coder *x, struct msg *m)
-{
-	code_u32(x, &m->fence.node);
-	code_u32(x, &m->fence.incarnation);
-	code_err(x, &m->fence.err);
-	need(x, m->fence.node != 0 && m->fence.incarnation != 0);
-	need(x, m->type == MSG_FENCE_DONE || m->fence.err == 0);
-}
-
 static void code_block(struct coder *x, struct msg *m)
 {
 	code_enum(x, &m->block.op, BLOCK_READ, BLOCK_FLUSH);
@@ -770,10 +761,6 @@ static void code_body(struct coder *x, struct msg *m)
 	case MSG_SERVE:
 	case MSG_VOID:
 		return;
-	case MSG_FENCE_ME:
-	case MSG_FENCE_DONE:
-		code_fence(x, m);
-		return;
 	case MSG_BLOCK:
 		code_block(x, m);
 		return;
@@ -787,11 +774,6 @@ static void code_body(struct coder *x, struct msg *m)
 	case MSG_CTL_REPLY:
 		code_err(x, &m->ctl_reply.err);
 		code_text(x, &m->ctl_reply.text, &m->ctl_reply.text_len);
-		return;
-	case MSG_STATS:
-		code_u32(x, &m->stats.node);
-		need(x, m->stats.node != 0);
-		code_text(x, &m->stats.text, &m->stats.text_len);
 		return;
 	}
 	x->bad = true;
@@ -926,10 +908,6 @@ const char *msg_type_name(enum msg_type type)
 		return "SERVE";
 	case MSG_VOID:
 		return "VOID";
-	case MSG_FENCE_ME:
-		return "FENCE_ME";
-	case MSG_FENCE_DONE:
-		return "FENCE_DONE";
 	case MSG_BLOCK:
 		return "BLOCK";
 	case MSG_BLOCK_REPLY:
@@ -938,8 +916,6 @@ const char *msg_type_name(enum msg_type type)
 		return "CTL";
 	case MSG_CTL_REPLY:
 		return "CTL_REPLY";
-	case MSG_STATS:
-		return "STATS";
 	}
 	return "?";
 }

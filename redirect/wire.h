@@ -45,8 +45,6 @@ enum msg_type {
 	MSG_RECLAIM = 19, /* to a new coordinator: what the sender has of one inode */
 	MSG_RECLAIM_END = 20, /* that was all */
 	MSG_SERVE = 21, /* from the coordinator: reclaim is over, send your requests */
-	MSG_FENCE_ME = 22, /* fence this older incarnation of mine, I still have writes unknown */
-	MSG_FENCE_DONE = 23,
 	MSG_RECLAIM_LOCKS = 25, /* to a new coordinator: locks that the sender holds */
 	MSG_VOID =
 		24, /* from the coordinator: layouts you reclaimed are void; forget them, reclaim again */
@@ -58,7 +56,6 @@ enum msg_type {
 
 	MSG_CTL = 48, /* an administrator's request that another node carries out */
 	MSG_CTL_REPLY = 49, /* same tag */
-	MSG_STATS = 50, /* state of one node as JSON, for `csvctl state` on another */
 };
 
 /* Why a HELLO is refused. Values go over the wire. */
@@ -142,10 +139,6 @@ struct msg {
 			const uint64_t *inos;
 		} cache; /* CACHE_RECALL, CACHE_GONE */
 		struct {
-			uint32_t node, incarnation;
-			int32_t err; /* FENCE_DONE: 0 or -errno */
-		} fence;
-		struct {
 			enum block_op op;
 			bool fua;
 			uint32_t node, incarnation; /* on whose behalf; a fenced one is refused */
@@ -161,11 +154,6 @@ struct msg {
 			uint32_t text_len;
 			const char *text; /* text_len bytes and an ending zero */
 		} ctl_reply;
-		struct {
-			uint32_t node;
-			uint32_t text_len;
-			const char *text;
-		} stats;
 	};
 };
 

@@ -45,13 +45,10 @@ static const enum msg_type types[] = {
 	MSG_RECLAIM_LOCKS,
 	MSG_CACHE_RECALL,
 	MSG_CACHE_GONE,
-	MSG_FENCE_ME,
-	MSG_FENCE_DONE,
 	MSG_BLOCK,
 	MSG_BLOCK_REPLY,
 	MSG_CTL,
 	MSG_CTL_REPLY,
-	MSG_STATS,
 };
 #define TYPES (sizeof(types) / sizeof(types[0]))
 
@@ -334,12 +331,6 @@ static void random_other(struct prng *r, struct msg *m)
 		for (uint32_t i = 0; i < m->cache.count; i++)
 			blob.inos[i] = prng_u64(r) | 1;
 		break;
-	case MSG_FENCE_ME:
-	case MSG_FENCE_DONE:
-		m->fence.node = 2;
-		m->fence.incarnation = (uint32_t)prng_u64(r) | 1;
-		m->fence.err = m->type == MSG_FENCE_DONE ? -EIO : 0;
-		break;
 	case MSG_BLOCK:
 		random_block(r, m);
 		break;
@@ -356,15 +347,11 @@ static void random_other(struct prng *r, struct msg *m)
 		break;
 	case MSG_CTL_REPLY:
 		m->ctl_reply.err = -EINVAL;
-		random_text(r, (char *)blob.bytes, 5000, 0);
+		random_text(r, (char *)blob.bytes, 100000, 0);
 		m->ctl_reply.text = (char *)blob.bytes;
 		m->ctl_reply.text_len = (uint32_t)strlen(m->ctl_reply.text);
 		break;
-	default:
-		m->stats.node = 7;
-		random_text(r, (char *)blob.bytes, 100000, 0);
-		m->stats.text = (char *)blob.bytes;
-		m->stats.text_len = (uint32_t)strlen(m->stats.text);
+	default: /* empty */
 		break;
 	}
 }
@@ -459,9 +446,6 @@ static void assert_same(struct msg *a, const struct msg *b)
 	} else if (a->type == MSG_CTL_REPLY) {
 		assert_string_equal(a->ctl_reply.text, b->ctl_reply.text);
 		a->ctl_reply.text = b->ctl_reply.text;
-	} else if (a->type == MSG_STATS) {
-		assert_string_equal(a->stats.text, b->stats.text);
-		a->stats.text = b->stats.text;
 	}
 	assert_memory_equal(a, b, sizeof(*a));
 }
