@@ -589,7 +589,7 @@ static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 		sim_data_put(e->data);
 		return;
 	case FX_CTL_REPLY:
-		sim_log(s, "%s: %.*s", n->name, (int)e->net.len, (const char *)e->net.bytes);
+		admin_answered(s, n, e);
 		return;
 	case FX_INVAL:
 		return;
@@ -797,6 +797,7 @@ static void down(struct sim *s, struct snode *n, bool silently)
 	more_node_down(s, n);
 	leases_node_down(s, n);
 	edges_node_down(s, n);
+	admins_node_down(s, n);
 	n->up = false;
 	n->life_nr++;
 	list_for_each_entry_safe(o, tmp, &n->ops, struct sop, link) {

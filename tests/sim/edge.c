@@ -8,7 +8,9 @@
  * was told is written must be there: no other node's write of another part of that block may undo it.
  *
  * A byte is known from the end of its last write to the beginning of the next one. What a write leaves that was not
- * acknowledged, and what was not synced when its node died or was given up, is unknown until it is written again.
+ * acknowledged, and what was not synced when its node died or was given up, is unknown until it is written again. A write
+ * that the limit of patience has ended may land later: its node's own later writes of these bytes wait for it, and so
+ * does whoever wants to write another part of their blocks.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -18,7 +20,7 @@
 #include "tests/sim/sim.h"
 
 #define LANE 136u
-#define HALF (2u * SIM_CLUSTER_BYTES)
+#define HALF (6u * SIM_CLUSTER_BYTES)
 #define FILE_BYTES (2u * HALF)
 #define HEAD 64u
 #define IO_MAX (8u << 10)
@@ -27,7 +29,6 @@
 struct byte {
 	uint64_t begun_ns, ended_ns; /* the last write of it */
 	uint16_t is;
-	uint8_t owner; /* the node that writes it; 0: any, and it is not looked at */
 	bool soft; /* written, not synced */
 };
 
@@ -40,8 +41,8 @@ struct scribe {
 	struct sim *s;
 	struct snode *n;
 	bool alive, idle, ending, open;
-	bool killed, data;
-	uint64_t life, asks, tag, start_ns;
+	struct call call;
+	uint64_t start_ns;
 	uint64_t off;
 	uint32_t len;
 	bool reading, dsync, looking;
@@ -59,6 +60,7 @@ struct edges {
 		struct soft *of;
 		uint32_t count, room;
 	} soft[SIM_NODES_MAX + 1];
+	uint8_t owner[FILE_BYTES]; /* the node that writes it; 0: any, and it is not looked at */
 	struct byte b[FILE_BYTES];
 };
 
@@ -75,9 +77,9 @@ static uint8_t owner_at(const struct sim *s, uint64_t off)
 
 void edges_create(struct sim *s)
 {
-	s->edges = calloc(1, s->plan.scribes ? sizeof(*s->edges) : offsetof(struct edges, b));
+	s->edges = calloc(1, s->plan.scribes ? sizeof(*s->edges) : offsetof(struct edges, owner));
 	for (uint32_t i = 0; i < FILE_BYTES && s->plan.scribes; i++)
-		s->edges->b[i].owner = owner_at(s, i);
+		s->edges->owner[i] = owner_at(s, i);
 }
 
 void edges_destroy(struct sim *s)
@@ -94,7 +96,7 @@ void edges_set_file(struct sim *s, uint64_t ino)
 
 static uint32_t owner_of(const struct sim *s, uint64_t off)
 {
-	return s->edges->b[off].owner;
+	return s->edges->owner[off];
 }
 
 /* ------------------------------------------------------------------ what must be read */
@@ -125,7 +127,7 @@ static void end_write(struct scribe *c, bool done)
 	for (uint64_t i = c->off; i < c->off + c->len; i++) {
 		struct byte *b = &c->s->edges->b[i];
 
-		if (b->owner != c->n->id)
+		if (owner_of(c->s, i) != c->n->id)
 			continue;
 		b->ended_ns = c->s->now_ns;
 		b->is = done ? c->buf[i - c->off] : UNKNOWN;
@@ -164,7 +166,7 @@ static void forget_soft(struct sim *s, uint32_t node)
 		for (uint32_t i = w->off; i < w->off + w->len; i++) {
 			struct byte *b = &e->b[i];
 
-			if (b->soft && b->owner == node) {
+			if (b->soft && e->owner[i] == node) {
 				b->soft = false;
 				b->is = UNKNOWN;
 			}
@@ -185,9 +187,9 @@ static void synced(struct edges *e, uint32_t node, uint64_t start_ns)
 		for (uint32_t i = w.off; i < w.off + w.len; i++) {
 			struct byte *b = &e->b[i];
 
-			if (b->owner == node && b->ended_ns < start_ns)
+			if (e->owner[i] == node && b->ended_ns < start_ns)
 				b->soft = false;
-			soft |= b->owner == node && b->soft;
+			soft |= e->owner[i] == node && b->soft;
 		}
 		if (soft)
 			e->soft[node].of[left++] = w;
@@ -205,6 +207,7 @@ static void finished(struct scribe *c)
 		sim_log(s, "   %s scribe: %s done: %lu+%u, since %lu us%s", c->n->name, c->what, c->off,
 			c->len, c->start_ns / 1000, c->dsync ? ", dsync" : "");
 	c->idle = true;
+	call_ends(&c->call);
 	s->ops_done++;
 	sim_at_node(s, c->n, s->now_ns + sim_delay(s, 100 * 1000, 300 * MS), next_call, c);
 }
@@ -212,56 +215,29 @@ static void finished(struct scribe *c)
 /* True: it was not done, or nobody knows, and that may be. */
 static bool bad_err(struct scribe *c, int32_t err)
 {
-	if ((err == -EINTR && c->killed) || (err == -ENOSPC && c->s->plan.tight))
+	if ((err == -EINTR && c->call.killed) || (err == -ENOSPC && c->s->plan.tight) ||
+		(err == -EIO && c->s->plan.hold_ns) ||
+		((err == -EIO || err == -ENOSPC) && c->s->plan.media))
 		return true;
 	sim_fail(c->s, "%s scribe: %s gave error %d", c->n->name, c->what, err);
 	return false;
 }
 
-struct kill_note {
-	struct scribe *c;
-	uint64_t asks, life;
-};
-
-static void kill_call(struct sim *s, void *arg)
+static void begins(struct scribe *c, const char *what, bool data)
 {
-	struct kill_note *k = arg;
-	struct scribe *c = k->c;
-
-	if (c->alive && !c->idle && c->asks == k->asks && c->life == k->life) {
-		c->killed = true;
-		node_io_cancel(s, c->n, c);
-	}
-	sim_free(k);
-}
-
-static void maybe_kill(struct scribe *c)
-{
-	struct kill_note *k;
-
-	if (!c->s->plan.kills || !chance(c->s, 10))
-		return;
-	k = sim_alloc(c->s, sizeof(*k));
-	*k = (struct kill_note){c, c->asks, c->life};
-	sim_at_node(c->s, c->n, c->s->now_ns + sim_delay(c->s, 10 * 1000, 4 * SEC), kill_call, k);
-}
-
-static void begins(struct scribe *c, const char *what)
-{
-	c->asks++;
-	c->killed = false;
+	call_begins(&c->call, c->n, c, data);
 	c->what = what;
 	c->start_ns = c->s->now_ns;
 }
 
 static void ask(struct scribe *c, enum fs_op op, const char *what, reply_fn fn)
 {
-	begins(c, what);
+	begins(c, what, false);
 	memset(&c->rq, 0, sizeof(c->rq));
 	c->rq.op = op;
 	c->rq.ino = c->s->edges->ino;
 	c->rq.time_ns = (int64_t)c->s->now_ns;
-	c->tag = node_request(c->s, c->n, &c->rq, fn, c);
+	c->call.tag = node_request(c->s, c->n, &c->rq, fn, c);
 }
 
 static void written(struct sim *s, void *arg, int32_t result)
@@ -295,21 +271,28 @@ static void data_call(struct scribe *c, bool reading)
 	struct sim *s = c->s;
 	struct dp_op op = {.ino = s->edges->ino, .off = c->off, .len = c->len, .write = !reading};
 
-	begins(c, reading ? "read" : "write");
+	begins(c, reading ? "read" : "write", true);
 	c->reading = reading;
 	c->dsync = op.dsync = !reading && (s->plan.san_loss || chance(s, 50));
 	if (!reading) {
 		memset(c->buf, (int)(1 + draw(s, 255)), c->len);
 		begin_write(c);
 	}
-	maybe_kill(c);
+	call_may_be_killed(s, &c->call, 10);
 	node_io_as(s, c->n, &op, c->buf, reading ? was_read : written, c);
 }
 
-/* Where the others are, too: the nearer, the sooner one undoes the other. */
+/*
+ * Where the others are, too: the nearer, the sooner one undoes the other. From cluster to cluster, so that there is always
+ * space that has not been written yet.
+ */
 static uint64_t hot(struct sim *s, uint64_t from)
 {
-	return from + draw(s, chance(s, 70) ? 2 * s->lun.block_bytes : HALF);
+	uint64_t at = s->now_ns / (4 * SEC) % (HALF / SIM_CLUSTER_BYTES) * SIM_CLUSTER_BYTES;
+
+	if (!chance(s, 85))
+		return from + draw(s, HALF);
+	return from + at + draw(s, 2 * s->lun.block_bytes);
 }
 
 static void write_lane(struct scribe *c)
@@ -439,15 +422,12 @@ static void next_call(struct sim *s, void *arg)
 void edges_node_up(struct sim *s, struct snode *n)
 {
 	struct scribe *c = &s->edges->c[n->id];
-	uint64_t asks = c->asks;
 
 	if (!s->plan.scribes)
 		return;
 	memset(c, 0, sizeof(*c));
 	c->s = s;
 	c->n = n;
-	c->asks = asks;
-	c->life = n->life_nr;
 	c->alive = c->idle = true;
 	sim_at_node(s, n, s->now_ns, next_call, c);
 }

@@ -63,12 +63,18 @@ static void restore_path(struct sim *s, void *arg)
 	lun_restore(s, n);
 }
 
+/* Of a cut of the network; of corosync and of our connections, which need not be the same one. */
+static void set_side(struct snode *n, uint32_t side)
+{
+	n->side = n->net_side = side;
+}
+
 static void join_sides(struct sim *s, void *arg)
 {
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
 		/* Whose machine stands still comes back when it goes on. */
 		if (!s->n[i].frozen || s->n[i].paused_until <= s->now_ns)
-			s->n[i].side = 0;
+			set_side(&s->n[i], 0);
 	}
 	sim_log(s, "partition HEALS");
 	cluster_change(s);
@@ -88,7 +94,7 @@ static bool part(struct sim *s)
 		uint32_t side = (uint32_t)fdraw(s, 2);
 
 		if (!n->frozen || n->paused_until <= s->now_ns)
-			n->side = side;
+			set_side(n, side);
 		split |= n->side != s->n[1].side;
 	}
 	return split;
@@ -118,7 +124,7 @@ static void pause_node(struct sim *s, struct snode *n)
 	n->frozen = true;
 	/* Longer than the token: the others go on without it, and it learns of that when it wakes. */
 	if (t > 1500 * MS) {
-		n->side = ALONE(n);
+		set_side(n, ALONE(n));
 		load_node_evicted(s, n);
 		sim_at(s, s->now_ns + 1 * SEC, token_lost, NULL);
 		sim_at(s, n->paused_until, join_sides, NULL);
@@ -198,6 +204,24 @@ static void corosync_dies(struct sim *s, struct snode *n)
 	sim_at(s, s->now_ns + 100 * MS + fdelay(s, 0, 15 * SEC), corosync_back, n);
 }
 
+/*
+ * Corosync has a network of its own, and that is cut: who is alone there still reaches all others. It may be late to learn of it,
+ * as in cut_off_unaware().
+ */
+static void ring_cut(struct sim *s, struct snode *n)
+{
+	if (!n->up || n->side || (n->frozen && n->paused_until > s->now_ns))
+		return;
+	s->ring_cuts++;
+	sim_log(s, "node %u: corosync's network is CUT", n->id);
+	n->side = ALONE(n);
+	if (!node_coordinates(n->core) && fchance(s, 50))
+		n->late_until = s->now_ns + fdraw(s, 6000) * MS;
+	load_node_evicted(s, n);
+	sim_at(s, s->now_ns + fdraw(s, 1500) * MS, token_lost, NULL);
+	sim_at(s, s->now_ns + 500 * MS + fdraw(s, 9000) * MS, join_sides, NULL);
+}
+
 static void rare_fault(struct sim *s, struct snode *n, uint64_t which)
 {
 	switch (which) {
@@ -229,74 +253,16 @@ static void rare_fault(struct sim *s, struct snode *n, uint64_t which)
 	}
 }
 
-static void control(struct sim *s, struct snode *n, enum ctl_op op, bool on)
+static void slow_net(struct sim *s, struct snode *n)
 {
-	struct event ev = {.type = EV_CTL, .ctl.op = op, .ctl.on = on};
+	uint64_t t;
 
-	s->controls++;
-	sim_log(s, "node %u: csvctl request %d%s", n->id, (int)op, on ? ", on" : "");
-	node_feed(s, n, &ev);
-}
-
-struct ctl_note {
-	struct snode *n;
-	enum ctl_op op;
-};
-
-static void control_ends(struct sim *s, void *arg)
-{
-	struct ctl_note *k = arg;
-
-	if (k->n->up)
-		control(s, k->n, k->op, false);
-	sim_free(k);
-}
-
-/* What an administrator asks for, and need not get. */
-static void administer(struct sim *s, struct snode *n, bool scrub)
-{
-	static const char *const what[] = {"start", "start", "status", "stop"};
-	struct event ev = {.type = EV_CTL, .ctl.op = scrub ? CTL_SCRUB : CTL_GROW};
-
-	s->controls++;
-	if (scrub) {
-		trace_format(ev.ctl.name, sizeof(ev.ctl.name), "%s", what[fdraw(s, 4)]);
-	} else {
-		ev.ctl.on = fchance(s, 50);
-		ev.ctl.bytes = fdraw(s, 3) * SIM_CLUSTER_BYTES * (1 + fdraw(s, 3000));
-	}
-	sim_log(s, "node %u: csvctl %s %s%lu", n->id, scrub ? "scrub" : "grow", ev.ctl.name, ev.ctl.bytes);
-	node_feed(s, n, &ev);
-}
-
-/* Administrators, and a slow peer. */
-static void small_fault(struct sim *s, struct snode *n)
-{
-	uint64_t what = fdraw(s, 10), t = fdelay(s, 100 * MS, 20 * SEC);
-	struct ctl_note *k;
-
-	if (what == 0) {
-		if (s->plan.slow_net) {
-			s->slow_net_node = n->id;
-			s->slow_net_until = s->now_ns + t;
-			sim_log(s, "node %u: connections are SLOW for %lu ms", n->id, t / MS);
-		}
+	if (!s->plan.slow_net || fdraw(s, 10))
 		return;
-	}
-	if (!s->plan.ctl || !n->up)
-		return;
-	if (what < 3) {
-		control(s, n, CTL_STATE, false);
-		return;
-	}
-	if (what > 5) {
-		administer(s, n, what > 7);
-		return;
-	}
-	k = sim_alloc(s, sizeof(*k));
-	*k = (struct ctl_note){n, what == 3 ? CTL_RESUME : CTL_REDIRECT};
-	sim_at_node(s, n, s->now_ns + t, control_ends, k);
-	control(s, n, what == 3 ? CTL_PAUSE : CTL_REDIRECT, true);
+	t = fdelay(s, 100 * MS, 20 * SEC);
+	s->slow_net_node = n->id;
+	s->slow_net_until = s->now_ns + t;
+	sim_log(s, "node %u: connections are SLOW for %lu ms", n->id, t / MS);
 }
 
 static void common_fault(struct sim *s, struct snode *n, uint64_t which)
@@ -334,18 +300,18 @@ static void common_fault(struct sim *s, struct snode *n, uint64_t which)
 		return;
 	case 5:
 		if (s->plan.move && n->up) {
-			struct event ev = {.type = EV_CTL, .ctl.op = CTL_MOVE};
+			struct ctl_request rq = {.op = CTL_MOVE};
 
 			s->moves++;
-			trace_format(ev.ctl.name, sizeof(ev.ctl.name), "%s", any(s)->name);
+			trace_format(rq.name, sizeof(rq.name), "%s", any(s)->name);
 			if (sim_grows(s) && (s->moves & 1)) {
-				ev.ctl.op = CTL_GROW;
-				ev.ctl.bytes = SIM_VOLUME_BYTES / 64 * (48 + s->moves);
-				if (ev.ctl.bytes > SIM_VOLUME_BYTES)
-					ev.ctl.bytes = 0;
+				rq.op = CTL_GROW;
+				rq.name[0] = 0;
+				rq.bytes = SIM_VOLUME_BYTES / 64 * (48 + s->moves);
+				if (rq.bytes > SIM_VOLUME_BYTES)
+					rq.bytes = 0;
 			}
-			sim_log(s, "%s %s", ev.ctl.op == CTL_GROW ? "GROW" : "MOVE to", ev.ctl.name);
-			node_feed(s, n, &ev);
+			admin_ask(s, n, &rq);
 		}
 		return;
 	case 6:
@@ -391,7 +357,7 @@ static void cut_off(struct sim *s, void *arg)
 		return;
 	s->partitions++;
 	sim_log(s, "node %u is CUT OFF until %lu ms", n->id, back / MS);
-	n->side = ALONE(n);
+	set_side(n, ALONE(n));
 	load_node_evicted(s, n);
 	cluster_change(s);
 	sim_at(s, back, join_sides, NULL);
@@ -423,7 +389,9 @@ static void cut_off_unaware(struct sim *s)
 	if (node_coordinates(n->core))
 		return;
 	s->partitions++;
-	n->side = 7;
+	set_side(n, 7);
+	if (fchance(s, 50))
+		n->net_side = 0;
 	/* A view is a hint: the two sides of a cut need not learn of it at the same moment. */
 	n->late_until = s->now_ns + 2 * SEC + fdraw(s, 8000) * MS;
 	sim_log(s, "node %u is CUT OFF, and learns of it after %lu ms", n->id, n->late_until / MS);
@@ -441,8 +409,10 @@ static void fault(struct sim *s)
 	if (which == 15) {
 		if (s->plan.coro_restart)
 			corosync_dies(s, n);
+	} else if (which == 14 && s->plan.ring_cut) {
+		ring_cut(s, n);
 	} else if (which >= 12)
-		small_fault(s, n);
+		slow_net(s, n);
 	else if (which >= 8)
 		rare_fault(s, n, which - 8);
 	else
@@ -486,7 +456,7 @@ void faults_heal(struct sim *s)
 		struct snode *n = &s->n[i];
 
 		lun_restore(s, n);
-		n->side = 0;
+		set_side(n, 0);
 		n->late_until = 0;
 		n->port_cut = false;
 		sim_wake(s, n);
@@ -494,7 +464,7 @@ void faults_heal(struct sim *s)
 		if (!n->up)
 			node_start(s, n);
 		else if (s->plan.ctl)
-			control(s, n, CTL_RESUME, false);
+			admin_ask(s, n, &(struct ctl_request){.op = CTL_RESUME});
 	}
 	cluster_change(s);
 }

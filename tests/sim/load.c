@@ -71,8 +71,7 @@ struct client {
 	uint32_t file, first, count;
 	uint64_t id;
 	bool reading, dsync, redirected, zeroing;
-	bool killed, data; /* a signal came for this call; it is one of the data path */
-	uint64_t asks, tag;
+	struct call call;
 	uint8_t buf[IO_SECTORS_MAX * SECTOR];
 	struct fs_request rq;
 	const char *what;
@@ -340,6 +339,7 @@ static void finished(struct client *c)
 				(s->now_ns - c->start_ns) / MS);
 	}
 	c->idle = true;
+	call_ends(&c->call);
 	s->ops_done++;
 	sim_at_node(s, c->n, s->now_ns + sim_delay(s, 100 * 1000, 300 * MS), next_op, c);
 }
@@ -347,54 +347,27 @@ static void finished(struct client *c)
 /* True: it was not done, or nobody knows, and that may be. */
 static bool bad_err(struct client *c, int32_t err)
 {
-	if ((err == -EINTR && c->killed) || (err == -ENOSPC && c->s->plan.tight) ||
-		(err == -EIO && c->s->plan.hold_ns))
+	if ((err == -EINTR && c->call.killed) || (err == -ENOSPC && c->s->plan.tight) ||
+		(err == -EIO && c->s->plan.hold_ns) ||
+		((err == -EIO || err == -ENOSPC) && c->s->plan.media && c->call.data))
 		return true;
 	sim_fail(c->s, "%s client %u: %s gave error %d", c->n->name, c->nr, c->what, err);
 	return false;
 }
 
-struct kill_note {
-	struct client *c;
-	uint64_t asks, life;
-};
-
-static void kill_call(struct sim *s, void *arg)
-{
-	struct kill_note *k = arg;
-	struct client *c = k->c;
-	struct event ev = {.type = EV_CANCEL, .tag = c->tag};
-
-	if (c->alive && !c->idle && c->asks == k->asks && c->life == k->life) {
-		c->killed = true;
-		if (c->data)
-			node_io_cancel(s, c->n, c);
-		else
-			node_feed(s, c->n, &ev);
-	}
-	sim_free(k);
-}
-
-/* Each call begins here. Some are killed while they wait; the kernel lets nobody kill a close. */
+/* Each call begins here. The kernel lets nobody kill a close. */
 static void begins(struct client *c, bool data, bool may_die)
 {
-	struct kill_note *k;
-
-	c->asks++;
-	c->killed = false;
-	c->data = data;
-	if (!c->s->plan.kills || !may_die || !chance(c->s, 10))
-		return;
-	k = sim_alloc(c->s, sizeof(*k));
-	*k = (struct kill_note){c, c->asks, c->life};
-	sim_at_node(c->s, c->n, c->s->now_ns + sim_delay(c->s, 10 * 1000, 4 * SEC), kill_call, k);
+	call_begins(&c->call, c->n, c, data);
+	if (may_die)
+		call_may_be_killed(c->s, &c->call, 10);
 }
 
 static void ask(struct client *c, reply_fn fn)
 {
 	c->rq.time_ns = (int64_t)c->s->now_ns;
 	begins(c, false, c->rq.op != FS_CLOSE);
-	c->tag = node_request(c->s, c->n, &c->rq, fn, c);
+	c->call.tag = node_request(c->s, c->n, &c->rq, fn, c);
 }
 
 static void new_rq(struct client *c, enum fs_op op, const char *what)
@@ -593,7 +566,7 @@ static void io_done(struct sim *s, void *arg, int32_t result)
 		if (!bad_err(c, result))
 			return;
 		/* The limit ends the patience, not what was sent. */
-		if (!c->reading && result != -EIO)
+		if (!c->reading && (result != -EIO || !s->plan.hold_ns))
 			give_up_write(c);
 		else if (!c->reading)
 			may_land_later(c);
@@ -819,10 +792,8 @@ void load_node_up(struct sim *s, struct snode *n)
 {
 	for (uint32_t i = 0; i < s->plan.clients; i++) {
 		struct client *c = &s->load->c[n->id][i];
-		uint64_t asks = c->asks;
 
 		memset(c, 0, sizeof(*c));
-		c->asks = asks;
 		c->s = s;
 		c->n = n;
 		c->nr = i;

@@ -28,6 +28,7 @@ struct lun_cmd_state {
 	bool lost; /* the target has forgotten it */
 	bool mute; /* the way back is cut: nobody hears the answer */
 	bool executed; /* ... that there was */
+	enum lun_status fails; /* the place is bad, or there is none; LUN_OK: it is well */
 	bool stalled; /* it has been held longer since its sender is gone */
 	uint32_t refs; /* items in the queue */
 	struct lun_cmd cmd;
@@ -347,6 +348,31 @@ static void reset_lun(struct sim *s, struct sim_nexus *by)
 	}
 }
 
+/* No space behind a thin LUN: nothing is written. A bad place: what is before it. */
+static void fail_write(struct sim *s, struct lun_cmd_state *c)
+{
+	uint32_t bs = s->lun.block_bytes, len = (uint32_t)c->cmd.len;
+
+	c->cmd.len = c->fails == LUN_NOSPACE ? 0 : prng_below(&s->media_rng, len / bs) * bs;
+	if (c->cmd.len)
+		do_write(s, c);
+	c->cmd.len = len;
+}
+
+/* In file data alone: an engine that cannot read or write its own blocks stops, and that is all there would be to see. */
+static void maybe_bad(struct sim *s, struct lun_cmd_state *c)
+{
+	bool write = c->cmd.op == LUN_WRITE;
+
+	if (!s->plan.media || s->healing || (!write && c->cmd.op != LUN_READ) ||
+		(!c->data_path && !c->cmd.data && c->cmd.buf) || prng_below(&s->media_rng, 100))
+		return;
+	s->media_errors++;
+	c->fails = write && prng_below(&s->media_rng, 2) ? LUN_NOSPACE : LUN_MEDIUM;
+	sim_log(s, "node %u: %s at %lu+%lu %s", c->node, write ? "write" : "read", c->cmd.off,
+		(uint64_t)c->cmd.len, c->fails == LUN_NOSPACE ? "finds NO SPACE" : "meets a BAD PLACE");
+}
+
 static void carry_out(struct sim *s, void *arg)
 {
 	struct lun_cmd_state *c = arg;
@@ -367,7 +393,7 @@ static void carry_out(struct sim *s, void *arg)
 	}
 	switch (c->cmd.op) {
 	case LUN_READ:
-		if (c->orphan || s->n[c->node].life_nr != c->life_nr)
+		if (c->orphan || c->fails || s->n[c->node].life_nr != c->life_nr)
 			break;
 		/* What the core reads of file data comes with the answer. */
 		if (!c->buf)
@@ -375,7 +401,10 @@ static void carry_out(struct sim *s, void *arg)
 		lun_get(c->cmd.off, c->buf ? c->buf : c->copy, c->cmd.len);
 		break;
 	case LUN_WRITE:
-		do_write(s, c);
+		if (c->fails)
+			fail_write(s, c);
+		else
+			do_write(s, c);
 		break;
 	case LUN_FLUSH:
 		cache_empty();
@@ -397,7 +426,7 @@ static void carry_out(struct sim *s, void *arg)
 	}
 	c->done = c->orphan;
 	if (!c->orphan)
-		answer(s, c, st);
+		answer(s, c, c->fails ? c->fails : st);
 	drop(c);
 }
 
@@ -432,6 +461,7 @@ static void arrive(struct sim *s, void *arg)
 		return;
 	}
 	c->checked = true;
+	maybe_bad(s, c);
 	/* A command that hangs in the target: what fencing must reckon with. */
 	if (s->plan.late_writes && c->cmd.op == LUN_WRITE && chance(s, 3) && !s->healing)
 		hold += draw(s, 8 * SEC);

@@ -261,6 +261,7 @@ static void directed(struct sim_plan *p)
 {
 	if (given_up) {
 		p->given_up = true;
+		p->media = p->ring_cut = false;
 		p->only_harmless = p->only_hangs = false;
 		p->lockers = 2;
 		p->hold_ns = 0;
@@ -268,6 +269,7 @@ static void directed(struct sim_plan *p)
 	}
 	if (cut_off) {
 		p->cut_off = p->zeroing = true;
+		p->media = p->ring_cut = false;
 		p->only_harmless = p->only_hangs = p->tight = false;
 		p->lockers = p->clients = 2;
 		p->files = p->watchers = 2;
@@ -277,6 +279,19 @@ static void directed(struct sim_plan *p)
 		p->hold_ns = 0;
 		p->safety_ns = 60 * SEC;
 	}
+}
+
+/* From a generator of their own: no other run changes. */
+static void draw_more(struct sim *s)
+{
+	struct sim_plan *p = &s->plan;
+
+	s->media_rng.s = s->seed * 0xaf251af3b0f025b5ull + 5;
+	p->media = prng_below(&s->media_rng, 100) < 15 && !(forbidden & 1u << 20);
+	p->ring_cut = prng_below(&s->media_rng, 100) < 20 && !(forbidden & 1u << 21);
+	/* Who locks, or watches, knows of no error. */
+	if (p->media)
+		p->lockers = p->watchers = 0;
 }
 
 static void draw_plan(struct sim *s)
@@ -321,15 +336,15 @@ static void draw_plan(struct sim *s)
 		p->lockers = 0;
 	/* A watcher knows of no error. */
 	p->watchers = p->hold_ns || p->tight ? 0 : (uint32_t)draw(s, 3);
-	/* Nor does a scribe: what was answered with EIO may undo what others write later. */
-	p->scribes = !p->hold_ns && chance(s, 40);
+	p->scribes = chance(s, 40);
 	p->only_harmless = chance(s, 6);
 	p->only_hangs = !p->only_harmless && chance(s, 6) && p->hang;
+	draw_more(s);
 	directed(p);
 	if (!p->only_harmless && !p->only_hangs)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes =
-		p->san_loss = p->flap = p->coro_restart = p->ctl = p->tight = false;
+		p->san_loss = p->flap = p->coro_restart = p->ctl = p->tight = p->ring_cut = p->media = false;
 	p->hostile &= p->only_harmless;
 	p->slow_net &= p->only_harmless;
 	p->hold_ns = 0;
@@ -377,6 +392,7 @@ static void say_stuck(struct sim *s, const char *what)
 	more_say_stuck(s);
 	leases_say_stuck(s);
 	edges_say_stuck(s);
+	admins_say_stuck(s);
 	nodes_say_stuck(s);
 	lun_say_stuck(s);
 	sim_fail(s, "%s: does not end", what);
@@ -384,7 +400,7 @@ static void say_stuck(struct sim *s, const char *what)
 
 static bool at_rest(const struct sim *s)
 {
-	return edges_idle(s) && leases_idle(s) && load_idle(s) && locks_idle(s) && more_idle(s);
+	return admins_idle(s) && edges_idle(s) && leases_idle(s) && load_idle(s) && locks_idle(s) && more_idle(s);
 }
 
 static void phases(struct sim *s)
@@ -394,6 +410,7 @@ static void phases(struct sim *s)
 	for (uint32_t i = 1; i <= s->plan.nodes; i++)
 		node_start(s, &s->n[i]);
 	faults_start(s);
+	admins_start(s);
 	if (s->plan.only_harmless || s->plan.only_hangs) {
 		run_until(s, 2 * SEC);
 		s->settled_epoch = node_epoch(s->n[1].core);
@@ -437,6 +454,7 @@ static void workload_create(struct sim *s)
 	more_create(s);
 	leases_create(s);
 	edges_create(s);
+	admins_create(s);
 }
 
 static void workload_destroy(struct sim *s)
@@ -498,6 +516,8 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	totals->slow_luns += s->slow_luns;
 	totals->flaps += s->flaps;
 	totals->coro_restarts += s->coro_restarts;
+	totals->ring_cuts += s->ring_cuts;
+	totals->media_errors += s->media_errors;
 	totals->controls += s->controls;
 	totals->spoilt += s->spoilt;
 	totals->looks += s->looks;
@@ -579,6 +599,8 @@ static void add_up(struct sim *t, const struct share *sh, uint64_t *done, uint64
 	t->slow_luns += sh->totals.slow_luns;
 	t->flaps += sh->totals.flaps;
 	t->coro_restarts += sh->totals.coro_restarts;
+	t->ring_cuts += sh->totals.ring_cuts;
+	t->media_errors += sh->totals.media_errors;
 	t->controls += sh->totals.controls;
 	t->spoilt += sh->totals.spoilt;
 	t->looks += sh->totals.looks;
@@ -694,12 +716,13 @@ int main(int argc, char **argv)
 	printf("%lu seeds, %lu failed, %.1f s (%.0f a second); %lu virtual hours, %lu operations, "
 	       "%lu of data; %u crashes, %u paths lost, %u partitions, %u pauses, %u moves, "
 	       "%u SAN power losses, %u hangs (stall %.1f s), %u ports cut, %u slow LUNs, %u flaps, "
-	       "%u corosync restarts, %u spoilt frames, "
+	       "%u corosync restarts, %u rings cut, %u bad places, %u spoilt frames, "
 	       "%u csvctl, %lu looks at names and owners (%u excused); %lu steps, hash %016lx\n", done, failed, sec, (double)done / sec,
 		totals->now_ns / SEC / 3600, totals->ops_done, totals->data_ops, totals->crashes,
 		totals->path_losses, totals->partitions, totals->pauses, totals->moves,
 		totals->san_losses, totals->hangs, (double)totals->stall_ns / 1e9, totals->port_cuts,
-		totals->slow_luns, totals->flaps, totals->coro_restarts, totals->spoilt, totals->controls, totals->looks,
+		totals->slow_luns, totals->flaps, totals->coro_restarts,
+		totals->ring_cuts, totals->media_errors, totals->spoilt, totals->controls, totals->looks,
 		totals->old_looks, totals->steps, totals->hash);
 	return failed != 0;
 }

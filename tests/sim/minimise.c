@@ -53,6 +53,8 @@ static const struct plan_field fields[] = {
 	F(hostile, FLAG, 0),
 	F(slow_net, FLAG, 0),
 	F(ctl, FLAG, 0),
+	F(media, FLAG, 0),
+	F(ring_cut, FLAG, 0),
 	F(kills, FLAG, 0),
 	F(tight, FLAG, 0),
 	F(porters, FLAG, 0),

@@ -46,12 +46,11 @@ struct porter {
 	uint32_t stage; /* of making the directory and the file; 2: at work */
 	uint32_t generation; /* of this life */
 	uint32_t file_life; /* as the kernel knows it: bits of its generation */
-	uint64_t life, dir, file, asks, tag;
+	uint64_t life, dir, file;
+	struct call call;
 	struct slot slot[SLOTS];
 	struct slot *a, *b;
 	uint64_t value;
-	uint32_t killed; /* this call may end with EINTR */
-	bool data;	 /* the call is one of the data path */
 	uint64_t off;
 	uint32_t len;
 	uint16_t is[FILE_MAX]; /* what each byte of the file is, or UNKNOWN */
@@ -99,9 +98,10 @@ static void finished(struct porter *p)
 {
 	if (p->s->verbose)
 		sim_log(p->s, "   %s porter: %s done: %lu+%lu, flags %x, the file has %lu", p->n->name,
-			p->what, p->data ? p->off : p->rq.off, p->data ? p->len : p->rq.len,
-			p->data ? 0 : p->rq.flags, p->size);
+			p->what, p->call.data ? p->off : p->rq.off, p->call.data ? p->len : p->rq.len,
+			p->call.data ? 0 : p->rq.flags, p->size);
 	p->idle = true;
+	call_ends(&p->call);
 	p->s->ops_done++;
 	sim_at_node(p->s, p->n, p->s->now_ns + sim_delay(p->s, MS, 400 * MS), next_call, p);
 }
@@ -125,11 +125,12 @@ static int outcome(struct porter *p, int32_t err)
 	if (err >= 0)
 		return 0;
 	/* A file without a name ends with the rights of its node, which may not know yet. */
-	if (err == -ESTALE && p->nameless && (p->data || p->rq.ino == p->file)) {
+	if (err == -ESTALE && p->nameless && (p->call.data || p->rq.ino == p->file)) {
 		p->owed = true;
 		return 1;
 	}
-	if ((err == -EINTR && p->killed) || (err == -EIO && pl->hold_ns)) {
+	if ((err == -EINTR && p->call.killed) || (err == -EIO && pl->hold_ns) ||
+		((err == -EIO || err == -ENOSPC) && pl->media && p->call.data)) {
 		begin_anew(p);
 		finished(p);
 		return 2;
@@ -146,42 +147,7 @@ static void new_rq(struct porter *p, enum fs_op op, const char *what)
 	p->rq.op = op;
 	p->rq.ino = p->dir;
 	p->what = what;
-	p->data = false;
-	p->killed = 0;
-	p->asks++;
-}
-
-struct kill_note {
-	struct porter *p;
-	uint64_t asks, life;
-};
-
-static void kill_call(struct sim *s, void *arg)
-{
-	struct kill_note *k = arg;
-	struct porter *p = k->p;
-	struct event ev = {.type = EV_CANCEL, .tag = p->tag};
-
-	if (p->alive && !p->idle && p->asks == k->asks && p->life == k->life) {
-		p->killed = 1;
-		if (p->data)
-			node_io_cancel(s, p->n, p);
-		else
-			node_feed(s, p->n, &ev);
-	}
-	sim_free(k);
-}
-
-/* Some time from now a signal kills the process that waits. */
-static void maybe_kill(struct porter *p)
-{
-	struct kill_note *k;
-
-	if (!p->s->plan.kills || !chance(p->s, 15))
-		return;
-	k = sim_alloc(p->s, sizeof(*k));
-	*k = (struct kill_note){p, p->asks, p->life};
-	sim_at_node(p->s, p->n, p->s->now_ns + sim_delay(p->s, 10 * 1000, 4 * SEC), kill_call, k);
+	call_begins(&p->call, p->n, p, false);
 }
 
 static void ask(struct porter *p, reply_fn fn)
@@ -189,8 +155,8 @@ static void ask(struct porter *p, reply_fn fn)
 	p->rq.time_ns = (int64_t)p->s->now_ns;
 	if (p->stage >= 2 && p->rq.ino == p->file)
 		p->rq.generation = p->file_life;
-	maybe_kill(p);
-	p->tag = node_request(p->s, p->n, &p->rq, fn, p);
+	call_may_be_killed(p->s, &p->call, 15);
+	p->call.tag = node_request(p->s, p->n, &p->rq, fn, p);
 }
 
 static void plain_done(struct sim *s, void *arg, const struct fs_reply *rp)
@@ -408,9 +374,9 @@ static void set_xattr(struct porter *p)
 {
 	static uint64_t data[8];
 
-	p->value = chance(p->s, 25) ? 0 : p->asks + 1;
+	p->value = chance(p->s, 25) ? 0 : p->call.nr + 1;
 	if (!p->value && !p->a->value)
-		p->value = p->asks + 1;
+		p->value = p->call.nr + 1;
 	new_rq(p, p->value ? FS_SETXATTR : FS_REMOVEXATTR, p->value ? "setxattr" : "removexattr");
 	data[0] = p->value;
 	p->rq.ino = p->a->ino;
@@ -587,10 +553,8 @@ static void data_call(struct porter *p, const struct dp_op *op, data_fn fn)
 {
 	p->off = op->off;
 	p->len = op->len;
-	p->data = true;
-	p->killed = 0;
-	p->asks++;
-	maybe_kill(p);
+	call_begins(&p->call, p->n, p, true);
+	call_may_be_killed(p->s, &p->call, 15);
 	node_io_as(p->s, p->n, op, p->buf, fn, p);
 }
 

@@ -39,7 +39,7 @@ static bool lives(struct sim *s, const struct sim_conn *c, uint32_t node)
 
 static bool reachable(struct sim *s, const struct sim_conn *c)
 {
-	return s->n[c->a].side == s->n[c->b].side && !s->n[c->a].port_cut && !s->n[c->b].port_cut;
+	return s->n[c->a].net_side == s->n[c->b].net_side && !s->n[c->a].port_cut && !s->n[c->b].port_cut;
 }
 
 #define HEADER 32u /* redirect/WIRE.md */

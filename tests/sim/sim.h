@@ -14,9 +14,11 @@
  *   net.c     connections between nodes
  *   drive.c   a node: carries out the effects of its core; the data path
  *   load.c    the workload on every node, and the oracle that knows what may be read
+ *   call.c    one call of a process of the workload
  *   locks.c   processes that lock files, and the oracle that knows who may hold what
  *   more.c    all other calls, of one process per node that knows exactly what it must find
  *   edge.c    writes of parts of blocks, by all nodes into one file
+ *   admin.c   administrators
  *   minimise.c  a failing seed's faults and workload made as small as can be
  *   faults.c  crashes, pauses, path losses, partitions; then everything heals
  *
@@ -76,7 +78,9 @@ struct sim_plan {
 	bool reset_tells_all; /* who resets the LUN gets UNIT ATTENTION itself, as from tgtd */
 	bool hostile;	   /* frames that are not in the protocol, peers that are not who they say */
 	bool slow_net;	   /* one node's connections are slow for a while */
-	bool ctl;	   /* administrators: pause, redirect, state */
+	bool ctl;	   /* administrators */
+	bool media;	   /* file data in bad places of the LUN, or none left behind a thin one */
+	bool ring_cut;	   /* corosync's network is not the one of our connections, and is cut alone */
 	uint64_t hold_ns;  /* held requests end with EIO after this; 0: never */
 };
 
@@ -92,11 +96,8 @@ struct item {
 };
 
 /* ---- the LUN */
-/*
- * Its logical blocks: of 4096 bytes in one of four runs. Not drawn: no other run changes. Not with a limit of patience:
- * what was answered with EIO may undo then what is written into another part of its block later.
- */
-#define sim_block_bytes(s) ((s)->seed % 4 == 2 && !(s)->plan.hold_ns ? 4096u : 512u)
+/* Its logical blocks: of 4096 bytes in one of four runs. Not drawn: no other run changes. */
+#define sim_block_bytes(s) ((s)->seed % 4 == 2 ? 4096u : 512u)
 struct lun_cmd_state;
 struct sim_nexus {
 	uint32_t node;
@@ -174,7 +175,8 @@ struct snode {
 	uint64_t last_conf[2];
 	bool frozen; /* a pause is of the whole machine, corosync with it */
 	uint32_t evictions;
-	uint32_t side;	      /* partition it is in */
+	uint32_t side;	      /* partition it is in: of corosync, and of our connections */
+	uint32_t net_side;
 	uint64_t late_until;  /* its corosync tells it nothing new before */
 };
 
@@ -206,6 +208,13 @@ struct sim {
 	uint32_t controls, spoilt;
 	uint32_t faults; /* drawn so far: their numbers */
 	struct leases *leases;
+	struct {
+		struct prng rng;
+		struct list asked;
+		uint64_t count;
+	} admins;
+	struct prng media_rng;
+	uint32_t media_errors, ring_cuts;
 	struct edges *edges;
 	uint8_t uuid[16];
 	uint64_t root_ino;
@@ -319,6 +328,20 @@ void sim_data_ref(uint64_t h);
 void sim_data_put(uint64_t h);
 uint8_t *sim_data_bytes(uint64_t h);
 
+/* call.c */
+struct call {
+	struct snode *n;
+	const void *who; /* as node_io_cancel() knows it */
+	uint64_t nr;	 /* counts them */
+	uint64_t tag;	 /* of a request: node_request() */
+	bool data;	 /* of the data path */
+	bool waits, killed;
+};
+void call_begins(struct call *c, struct snode *n, const void *who, bool data);
+void call_ends(struct call *c);
+/* Some time from now, in some of the runs: a signal. */
+void call_may_be_killed(struct sim *s, struct call *c, uint32_t percent);
+
 /* load.c */
 void load_create(struct sim *s);
 void load_destroy(struct sim *s);
@@ -369,6 +392,15 @@ void edges_node_evicted(struct sim *s, struct snode *n);
 void edges_stop(struct sim *s);
 bool edges_idle(const struct sim *s);
 void edges_say_stuck(struct sim *s);
+
+/* admin.c */
+void admins_create(struct sim *s);
+void admins_start(struct sim *s);
+void admin_ask(struct sim *s, struct snode *n, const struct ctl_request *rq);
+void admin_answered(struct sim *s, struct snode *n, const struct effect *e);
+void admins_node_down(struct sim *s, struct snode *n);
+bool admins_idle(const struct sim *s);
+void admins_say_stuck(struct sim *s);
 
 /* leases.c */
 void leases_create(struct sim *s);
