@@ -14,7 +14,8 @@
  * with no data written in between: half of all fdatasync calls are saved.
  *
  * Where a flush takes no longer than it takes to wake a worker (memory, a disk with a safe cache) the owner does
- * it himself: so it is measured, and the first one that takes long goes back to the workers.
+ * it himself: so it is measured, and after the first one that takes long the next goes to the workers again. The same
+ * of reads where the file system cannot say what the page cache has (tmpfs knows no RWF_NOWAIT).
  *
  * Lock order: images_lock before image.lock; sync_lock is taken alone. The fields of struct
  * file_bdev belong to the owner's thread, but for `ended`, which image.lock protects.
@@ -34,8 +35,9 @@
 #include "csvfs/base/assert.h"
 
 #define WORKERS_MAX 4
-#define FAST_NS (50 * 1000ull) /* a flush that takes less is fast, */
+#define FAST_NS (50 * 1000ull) /* a flush, or a small read, that takes less is fast, */
 #define FAST_COUNT 8u /* and after so many of them the next is expected to be */
+#define SMALL_BYTES (64u << 10) /* a longer read takes its time by its length alone */
 #define IMAGE_BLOCK 512u
 
 struct file_bdev;
@@ -76,6 +78,9 @@ struct image {
 	pthread_mutex_t sync_lock; /* held by who flushes */
 	uint32_t fast; /* flushes one after the other that were; sync_lock */
 	uint64_t synced; /* value of `written` that the last flush began with; sync_lock */
+	_Atomic bool no_nowait; /* the file system knows no RWF_NOWAIT */
+	/* Small reads one after the other that were fast. A count that is lost does no harm. */
+	_Atomic uint32_t fast_reads;
 };
 
 struct file_bdev {
@@ -148,6 +153,37 @@ static int move(int fd, const struct bdev_req *r, int flags)
 	return 0;
 }
 
+static bool is_fast(uint64_t start_ns)
+{
+	return bdev_now_ns() - start_ns < FAST_NS;
+}
+
+static int timed_read(struct image *im, const struct bdev_req *r)
+{
+	uint64_t start_ns = bdev_now_ns();
+	int err = move(im->fd, r, 0);
+
+	if (r->cmd.len > SMALL_BYTES)
+		return err;
+	im->fast_reads = err || !is_fast(start_ns) ? 0 : im->fast_reads + 1;
+	return err;
+}
+
+/* EAGAIN: it would have to wait, or nobody knows. */
+static int read_at_once(struct image *im, const struct bdev_req *r)
+{
+	int err;
+
+	if (!im->no_nowait) {
+		err = move(im->fd, r, RWF_NOWAIT);
+		if (err != EOPNOTSUPP)
+			return err;
+		im->no_nowait = true;
+	}
+	return r->cmd.len <= SMALL_BYTES && im->fast_reads >= FAST_COUNT ? timed_read(im, r)
+									 : EAGAIN;
+}
+
 static enum lun_status sync_locked(struct image *im, const char **text)
 {
 	uint64_t written = im->written, start_ns;
@@ -157,7 +193,7 @@ static enum lun_status sync_locked(struct image *im, const char **text)
 		if (fdatasync(im->fd))
 			im->lost = true;
 		im->synced = written;
-		im->fast = bdev_now_ns() - start_ns < FAST_NS ? im->fast + 1 : 0;
+		im->fast = is_fast(start_ns) ? im->fast + 1 : 0;
 	}
 	if (im->lost)
 		*text = "a flush of the image failed: what was written may be lost";
@@ -194,7 +230,7 @@ static enum lun_status do_blocking(struct image *im, struct bdev_req *r, const c
 
 	switch (r->cmd.op) {
 	case LUN_READ:
-		err = move(im->fd, r, 0);
+		err = timed_read(im, r);
 		break;
 	case LUN_WRITE: /* with FUA; the data is in the page cache already */
 	case LUN_FLUSH:
@@ -337,8 +373,8 @@ static void begin(struct file_bdev *fb, struct bdev_req *r)
 	}
 	switch (r->cmd.op) {
 	case LUN_READ:
-		err = move(fb->im->fd, r, RWF_NOWAIT);
-		if (err == EAGAIN || err == EOPNOTSUPP) {
+		err = read_at_once(fb->im, r);
+		if (err == EAGAIN) {
 			hand_over(fb, r);
 			return;
 		}
@@ -576,7 +612,11 @@ int file_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text,
 	if (!err && fstat(fb->im->fd, &st))
 		err = -errno;
 	if (!err && st.st_size < (off_t)IMAGE_BLOCK) {
-		snprintf(text, text_bytes, "%s: the file is empty", cfg->url);
+		if (st.st_size)
+			snprintf(text, text_bytes, "%s: the file is too small: %lld bytes", cfg->url,
+				(long long)st.st_size);
+		else
+			snprintf(text, text_bytes, "%s: the file is empty", cfg->url);
 		err = -ENODATA;
 	}
 	if (err) {
