@@ -59,14 +59,15 @@ bool node_server_admits(struct node *n, uint32_t node, uint64_t life)
 	return !(p && p->life == life && p->evicting);
 }
 
-static void drop_rights(struct node *n, uint32_t idx, bool opens)
+/* All that it has; `named`: but for what it has told in the present reclaim to be open. */
+static void drop_rights(struct node *n, uint32_t idx, bool named)
 {
 	struct lease_ino *li = lease_next_of(&n->leases, idx, 0), *next;
 
 	for (; li; li = next) {
 		next = lease_next_of(&n->leases, idx, li->ino);
 		lease_return(&n->leases, li, idx);
-		if (opens)
+		if (!named || !(li->reclaim_mask & BIT(idx)))
 			li->open_mask &= ~BIT(idx);
 		lease_put(&n->leases, li);
 	}
@@ -383,15 +384,15 @@ static bool left_cleanly(const struct node *n, const struct peer *p, const struc
 }
 
 /*
- * Its rights are over. When it is with us again it may be in the middle of saying what it has: the rest of that
- * is no answer to what we know now.
+ * Its rights are over. When it is with us again it may be in the middle of saying what it has: what it has open of that
+ * stays (layouts and locks were not taken from it: it is not entitled).
  */
 static void forget(struct node *n, struct peer *p, bool back)
 {
 	struct peer was = *p;
 
 	trace(n->trace, TRACE_INFO, "rights of node %u end", p->node);
-	drop_rights(n, peer_idx(n, p), true);
+	drop_rights(n, peer_idx(n, p), back && !p->reclaim_new);
 	memset(p, 0, sizeof(*p));
 	if (!back)
 		return;
