@@ -20,45 +20,33 @@ typedef struct {
 	uint8_t b[8];
 } le64;
 
-static inline uint16_t le16_get(le16 v)
-{
-	return (uint16_t)(v.b[0] | (v.b[1] << 8));
-}
+/* By one load or store, not byte by byte: these are in every search, check and seal. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define LE_SWAP(bits, v) (v)
+#else
+#define LE_SWAP(bits, v) __builtin_bswap##bits(v)
+#endif
 
-static inline uint32_t le32_get(le32 v)
-{
-	return (uint32_t)v.b[0] | ((uint32_t)v.b[1] << 8) | ((uint32_t)v.b[2] << 16) |
-	       ((uint32_t)v.b[3] << 24);
-}
-
-static inline uint64_t le64_get(le64 v)
-{
-	uint64_t x = 0;
-
-	for (int i = 7; i >= 0; i--)
-		x = (x << 8) | v.b[i];
-	return x;
-}
-
-static inline le16 le16_of(uint16_t v)
-{
-	return (le16){{(uint8_t)v, (uint8_t)(v >> 8)}};
-}
-
-static inline le32 le32_of(uint32_t v)
-{
-	return (le32){{(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)}};
-}
-
-static inline le64 le64_of(uint64_t v)
-{
-	le64 r;
-
-	for (int i = 0; i < 8; i++) {
-		r.b[i] = (uint8_t)v;
-		v >>= 8;
+#define LE_TYPE(bits)                                                                              \
+	static inline uint##bits##_t le##bits##_get(le##bits v)                                    \
+	{                                                                                          \
+		uint##bits##_t x;                                                                  \
+                                                                                                   \
+		memcpy(&x, v.b, sizeof(x));                                                        \
+		return LE_SWAP(bits, x);                                                           \
+	}                                                                                          \
+                                                                                                   \
+	static inline le##bits le##bits##_of(uint##bits##_t v)                                     \
+	{                                                                                          \
+		uint##bits##_t x = LE_SWAP(bits, v);                                               \
+		le##bits r;                                                                        \
+                                                                                                   \
+		memcpy(r.b, &x, sizeof(x));                                                        \
+		return r;                                                                          \
 	}
-	return r;
-}
+
+LE_TYPE(16)
+LE_TYPE(32)
+LE_TYPE(64)
 
 #endif
