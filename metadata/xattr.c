@@ -199,56 +199,73 @@ int xattr_get(const struct inode *in, const char *name, void *out, uint32_t room
 	return value_read(in, numbers, a.value_len, out);
 }
 
-int xattr_list(const struct inode *in, void *out, uint32_t room, uint32_t *len)
+/* Shows each attribute to take(), until that is an error. */
+static int walk(const struct inode *in, int (*take)(void *arg, const struct attr_rec *a), void *arg)
 {
 	struct tree_cursor cursor;
 	struct tree_rec rec;
 	struct attr_rec a;
 	struct tree tr;
-	uint32_t used = 0;
+	int err;
+
+	attr_tree(in, &tr);
+	err = tree_first(&tr, 0, &cursor, &rec);
+	while (!err) {
+		err = attr_of(in, &rec, &a);
+		if (!err)
+			err = take(arg, &a);
+		if (err)
+			return err;
+		err = tree_next(&cursor, &rec);
+	}
+	return err == -ENOENT ? 0 : err;
+}
+
+struct name_list {
+	const struct inode *in;
+	char *out;
+	uint32_t room, used;
+};
+
+static int take_name(void *arg, const struct attr_rec *a)
+{
+	struct name_list *l = arg;
+
+	if (a->name_len + 1 > l->room - l->used)
+		return txn_damaged(l->in->t, PROBLEM_XATTR, l->in->b->blkno, l->in->ino, l->used,
+			le32_get(l->in->d->xattr_names));
+	memcpy(l->out + l->used, a->name, a->name_len);
+	l->out[l->used + a->name_len] = 0;
+	l->used += a->name_len + 1;
+	return 0;
+}
+
+int xattr_list(const struct inode *in, void *out, uint32_t room, uint32_t *len)
+{
+	struct name_list l = {.in = in, .out = out, .room = room};
 	int err;
 
 	*len = le32_get(in->d->xattr_names);
 	if (*len > room)
 		return -ERANGE;
-	attr_tree(in, &tr);
-	err = tree_first(&tr, 0, &cursor, &rec);
-	while (!err) {
-		err = attr_of(in, &rec, &a);
-		if (err)
-			return err;
-		if (a.name_len + 1 > room - used)
-			return txn_damaged(in->t, PROBLEM_XATTR, in->b->blkno, in->ino, used, *len);
-		memcpy((char *)out + used, a.name, a.name_len);
-		((char *)out)[used + a.name_len] = 0;
-		used += a.name_len + 1;
-		err = tree_next(&cursor, &rec);
-	}
-	*len = used;
-	return err == -ENOENT ? 0 : err;
+	err = walk(in, take_name, &l);
+	if (!err)
+		*len = l.used;
+	return err;
+}
+
+static int put_one(void *arg, const struct attr_rec *a)
+{
+	struct cursor *c = arg;
+
+	if (!a->in_blocks && FS_GONE_XATTR_BYTES(a->name_len, a->value_len) <= cursor_left(c))
+		fs_gone_put_xattr(c, a->name, a->name_len, a->value, a->value_len);
+	return 0;
 }
 
 int xattr_put_gone(const struct inode *in, struct cursor *c)
 {
-	struct tree_cursor cursor;
-	struct tree_rec rec;
-	struct attr_rec a;
-	struct tree tr;
-	int err;
-
-	if (!le64_get(in->d->xattr_root))
-		return 0;
-	attr_tree(in, &tr);
-	err = tree_first(&tr, 0, &cursor, &rec);
-	while (!err) {
-		err = attr_of(in, &rec, &a);
-		if (err)
-			return err;
-		if (!a.in_blocks && FS_GONE_XATTR_BYTES(a.name_len, a.value_len) <= cursor_left(c))
-			fs_gone_put_xattr(c, a.name, a.name_len, a.value, a.value_len);
-		err = tree_next(&cursor, &rec);
-	}
-	return err == -ENOENT ? 0 : err;
+	return le64_get(in->d->xattr_root) ? walk(in, put_one, c) : 0;
 }
 
 /* ------------------------------------------------------------------ changes */
