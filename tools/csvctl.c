@@ -7,6 +7,7 @@
 #include <glob.h>
 #include <limits.h>
 #include <mntent.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@
 #define EXIT_NOBODY 3
 #define ANSWER_MAX (256u << 10)
 #define ANSWER_SECONDS 10
+#define MORE_MS 200 /* a second daemon with the same mount point may take so long to say so */
 #define GROW_SECONDS 60
 #define SOCKETS "/run/csvfs/*.sock"
 
@@ -115,14 +117,66 @@ static int ask(const char *socket_path, const char *line, char **text)
 
 /* ------------------------------------------------------------------ which daemon? */
 
-static bool mounted_at(const char *socket_path, const char *mountpoint)
-{
-	char *text, at[PATH_MAX];
-	bool same = ask(socket_path, "state", &text) == 0 &&
-		    !strcmp(json_text(text, "mountpoint", "", at, sizeof(at)), mountpoint);
+struct asked {
+	int fd; /* -1: nobody listens */
+	char *text;
+	size_t len;
+	bool match;
+};
 
-	free(text);
-	return same;
+/* What one of them says by now; true: nothing more will come. */
+static bool hear(struct asked *a, const char *mountpoint)
+{
+	char at[PATH_MAX];
+	ssize_t n = recv(a->fd, a->text + a->len, ANSWER_MAX - 1 - a->len, MSG_DONTWAIT);
+
+	if (n > 0) {
+		a->len += (size_t)n;
+		return false;
+	}
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return false;
+	a->text[a->len] = 0;
+	a->match = n == 0 && !strncmp(a->text, "ok\n", 3) &&
+		   !strcmp(json_text(a->text + 3, "mountpoint", "", at, sizeof(at)), mountpoint);
+	return true;
+}
+
+/*
+ * Which of them have the volume that is mounted there? All are asked at once: one that hangs, which is somebody else's,
+ * is not waited for when the right one has answered.
+ */
+static void who_has(char **paths, struct asked *a, size_t count, const char *mountpoint)
+{
+	struct pollfd *p = calloc(count, sizeof(*p));
+	int wait_ms = answer_seconds * 1000;
+	size_t open = 0;
+
+	for (size_t i = 0; p && i < count; i++) {
+		a[i].text = malloc(ANSWER_MAX);
+		a[i].fd = a[i].text ? connect_to(paths[i]) : -1;
+		p[i] = (struct pollfd){.fd = -1, .events = POLLIN};
+		if (a[i].fd < 0 || dprintf(a[i].fd, "state\n") < 0)
+			continue;
+		p[i].fd = a[i].fd;
+		open++;
+	}
+	while (open && poll(p, count, wait_ms) > 0) {
+		for (size_t i = 0; i < count; i++) {
+			if (p[i].fd < 0 || !p[i].revents || !hear(&a[i], mountpoint))
+				continue;
+			p[i].fd = -1;
+			open--;
+			if (a[i].match)
+				wait_ms = MORE_MS;
+		}
+	}
+	for (size_t i = 0; p && i < count; i++) {
+		if (a[i].fd >= 0)
+			close(a[i].fd);
+		free(a[i].text);
+	}
+	free(p);
 }
 
 /*
@@ -177,6 +231,7 @@ static int find_sockets(const char *where, glob_t *g, size_t *count)
 {
 	char path[PATH_MAX];
 	bool known = where && is_mountpoint(where, path);
+	struct asked *asked;
 	struct stat st;
 	size_t n = 0;
 
@@ -195,14 +250,18 @@ static int find_sockets(const char *where, glob_t *g, size_t *count)
 		return 0;
 	if (!known && !realpath(where, path))
 		strcpy(path, where);
-	for (size_t i = 0; i < g->gl_pathc; i++) {
+	asked = calloc(g->gl_pathc, sizeof(*asked));
+	if (asked)
+		who_has(g->gl_pathv, asked, g->gl_pathc, path);
+	for (size_t i = 0; asked && i < g->gl_pathc; i++) {
 		char *p = g->gl_pathv[i];
 
-		if (!mounted_at(p, path))
+		if (!asked[i].match)
 			continue;
 		g->gl_pathv[i] = g->gl_pathv[n]; /* swapped: the rest is freed, too */
 		g->gl_pathv[n++] = p;
 	}
+	free(asked);
 	*count = n;
 	if (n)
 		return 0;

@@ -12,8 +12,10 @@ mkdir mnt mnt2
 opts=ctl=$dir/s,log=$dir/log,pidfile=$dir/pid
 
 cleanup() {
-	umount -l mnt 2>/dev/null || true
-	[ ! -s pid ] || kill -9 "$(cat pid)" 2>/dev/null || true
+	umount -l mnt mnt2 2>/dev/null || true
+	for p in pid pid2; do
+		[ ! -s $p ] || kill -9 "$(cat $p)" 2>/dev/null || true
+	done
 	cd /
 	rm -rf "$dir"
 }
@@ -103,6 +105,23 @@ spares_what_is_no_socket() {
 	rm -f w.img
 }
 spares_what_is_no_socket
+# Another daemon on this machine hangs: who asks for this mount point does not wait for that one.
+waits_for_nobody_else() {
+	cp --sparse=always v.img w.img
+	timeout 30 csvfs w.img mnt2 -o "copied,ctl=$dir/s2,pidfile=$dir/pid2" || fail "cannot mount a copy"
+	kill -STOP "$(cat pid2)"
+	for where in "$dir/mnt" mnt/; do
+		timeout 5 csvctl -s $where state >out 2>&1 && grep -q "$dir/mnt " out || fail "-s $where: $(cat out)"
+	done
+	kill -CONT "$(cat pid2)"
+	umount mnt2
+	for _ in $(seq 300); do
+		[ -e pid2 ] || break
+		sleep 0.05
+	done
+	rm w.img
+}
+waits_for_nobody_else
 echo hello >mnt/a
 csvctl -s s state >out || fail "csvctl state"
 grep -q '^mode *direct' out || fail "the mode is not direct: $(cat out)"
