@@ -104,6 +104,7 @@ static void finish(struct claim_io *c)
 		return;
 	c->result = CLAIM_DONE;
 	if (c->writing) {
+		c->is_protected = false;
 		c->place ^= 1;
 		return;
 	}
@@ -164,6 +165,7 @@ bool claim_io_lun_done(struct claim_io *c, const struct event *ev, struct effect
 		if (!c->writing)
 			break; /* seen_err stays -EIO */
 		c->place ^= 1;
+		c->is_protected = ev->lun.status == LUN_PROTECTED;
 		c->result = CLAIM_FAILED;
 		break;
 	}

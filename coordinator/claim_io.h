@@ -35,6 +35,7 @@ struct claim_io {
 	int seen_err[2]; /* 0: seen[i] is valid */
 	enum claim_result result;
 	bool writing;
+	bool is_protected; /* the last write was refused: the LUN is write protected */
 	unsigned place; /* where the next claim goes: 0 or 1 */
 	uint64_t tag[2], next_tag;
 	uint32_t retries;

@@ -255,6 +255,11 @@ bool takeover_lost_fenced(const struct takeover *t)
 	return t->state == TK_LOST && t->lost_fenced;
 }
 
+bool takeover_write_protected(const struct takeover *t)
+{
+	return t->unfit && t->io.is_protected;
+}
+
 void takeover_withdraw(struct takeover *t, const char *why)
 {
 	if (!t->quit)

@@ -116,6 +116,8 @@ const char *takeover_state_name(enum takeover_state s);
 const char *takeover_reason(const struct takeover *t);
 /* In TK_LOST: others have taken our registration away, so they have given us up. */
 bool takeover_lost_fenced(const struct takeover *t);
+/* We do not stand for a while, since the LUN did not take our claim: it is write protected. */
+bool takeover_write_protected(const struct takeover *t);
 /* OPEN and later: the epoch we claimed. Else the highest that anybody told. */
 uint64_t takeover_epoch(const struct takeover *t);
 /*

@@ -273,7 +273,8 @@ static bool claim_came(struct takeover *t)
 		takeover_lose(t, "the path broke at the claim");
 		return false;
 	case CLAIM_FAILED:
-		takeover_become_unfit(t, "the LUN fails at the claim blocks");
+		takeover_become_unfit(t, t->io.is_protected ? "the LUN is write protected"
+							    : "the LUN fails at the claim blocks");
 		return false;
 	}
 	return false;

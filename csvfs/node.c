@@ -657,6 +657,8 @@ static void advance(struct node *n, struct effects *fx)
 		n->ever_served = true;
 	if (takeover_state(n->tk) == TK_REFUSED && !n->ever_served)
 		node_exit(n, -EBUSY, takeover_reason(n->tk), fx);
+	if (takeover_write_protected(n->tk))
+		node_refuse_mount(n, -EROFS, takeover_reason(n->tk));
 }
 
 void node_step(struct node *n, const struct event *ev, struct effects *fx)

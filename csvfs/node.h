@@ -32,7 +32,7 @@ struct node_config {
 	uint32_t expected_nodes;  /* of corosync's nodelist */
 	bool standalone;	  /* no cluster: one node that excludes all others */
 	bool reservations;	  /* the LUN has persistent reservations (an image file has a lock) */
-	bool readonly;
+	bool readonly;		  /* the volume has features of a newer csvfs that allow reading only */
 	uint64_t cache_bytes;	  /* block cache of the metadata engine */
 
 	/* Times, ns. 0: the default in brackets. */

@@ -346,6 +346,7 @@ void node_exit(struct node *n, int32_t err, const char *text, struct effects *fx
  * wait out.
  */
 void node_refuse_mount(struct node *n, int32_t err, const char *text);
+void node_refuse_frozen(struct node *n); /* the volume is frozen */
 
 /* node_server.c: the coordinator's side of requests */
 void node_server_init(struct node *n);

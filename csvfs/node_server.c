@@ -861,14 +861,6 @@ static void drain_step(struct node *n, struct effects *fx)
 	}
 }
 
-static void refuse_damaged(struct node *n)
-{
-	char text[sizeof(n->exit_text)];
-
-	trace_format(text, sizeof(text), "damaged: %s", vol_error(n->vol));
-	node_refuse_mount(n, -EUCLEAN, text);
-}
-
 static void run_engine(struct node *n, struct effects *fx)
 {
 	enum vol_state was = vol_state(n->vol);
@@ -886,8 +878,7 @@ static void run_engine(struct node *n, struct effects *fx)
 			n->again = true;
 		if (was != VOL_FROZEN)
 			trace(n->trace, TRACE_ERROR, "the volume is frozen: %s", vol_error(n->vol));
-		if (vol_reason(n->vol) == VOL_DAMAGED)
-			refuse_damaged(n);
+		node_refuse_frozen(n);
 		if (vol_reason(n->vol) == VOL_LOST_PATH || vol_reason(n->vol) == VOL_FENCED)
 			takeover_volume_lost(n->tk, vol_error(n->vol));
 		else

@@ -89,6 +89,22 @@ void node_refuse_mount(struct node *n, int32_t err, const char *text)
 	n->again = true;
 }
 
+/* What another coordinator, or the same one in a moment, would find again. */
+void node_refuse_frozen(struct node *n)
+{
+	char text[sizeof(n->exit_text)];
+
+	if (vol_reason(n->vol) == VOL_DAMAGED) {
+		trace_format(text, sizeof(text), "damaged: %s", vol_error(n->vol));
+		node_refuse_mount(n, -EUCLEAN, text);
+	} else if (vol_reason(n->vol) == VOL_PROTECTED) {
+		node_refuse_mount(n, -EROFS,
+			n->cfg.readonly ? "made by a newer csvfs, and not unmounted in order: mount it "
+					  "there, or run its fsck.csvfs -p"
+					: vol_error(n->vol));
+	}
+}
+
 void node_stop_step(struct node *n, struct effects *fx)
 {
 	enum stop_st was = n->stop;
