@@ -132,6 +132,9 @@ void corosync_kill(uint32_t node)
 		return;
 	kill(pid[node], SIGKILL);
 	waitpid(pid[node], NULL, 0);
+	/* What libqb keeps in shared memory for the server with that pid. */
+	if (!shell("rm -rf /dev/shm/qb-corosync-%u-* /dev/shm/qb-%ld-*", (uint32_t)pid[node], pid[node]))
+		fprintf(stderr, "/dev/shm/qb-*%d-* stays behind\n", (int)pid[node]);
 	pid[node] = 0;
 }
 
