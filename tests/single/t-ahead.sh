@@ -4,26 +4,8 @@
 # Space allocated ahead of writers that are idle is no reason for another's ENOSPC: it is taken back first. What they wrote is
 # whole, and they can go on.
 # usage: t-ahead.sh [BUILD]
-set -eu
-build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
-dir=$(mktemp -d)
-PATH=$build:$build/csvfs:$build/tools:$PATH
-cd "$dir"
-mkdir mnt
-
-cleanup() {
-	exec 11>&- 12>&- 13>&- 14>&-
-	umount -l mnt 2>/dev/null || true
-	[ ! -s pid ] || kill -9 "$(cat pid)" 2>/dev/null || true
-	cd /
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-fail() {
-	echo "FAILED: $*"
-	tail -n 20 log 2>/dev/null || true
-	exit 1
-}
+. "${0%/*}/lib.sh"
+at_end() { exec 11>&- 12>&- 13>&- 14>&-; }
 ahead_of() { # KiB that the file has and did not write
 	local blocks size
 	read -r blocks size < <(stat --cached=never -c '%b %s' "$1")
@@ -31,7 +13,7 @@ ahead_of() { # KiB that the file has and did not write
 }
 
 mkfs.csvfs -q -s 1G v.img
-timeout 60 csvfs v.img mnt -o "ctl=$dir/ctl,log=$dir/log,pidfile=$dir/pid" || fail "cannot mount"
+mount_it
 head -c 8M /dev/urandom >data
 exec 11>mnt/11 12>mnt/12 13>mnt/13 14>mnt/14
 idle=0
@@ -54,10 +36,6 @@ for fd in 11 12 13 14; do
 	cat data data | cmp - mnt/$fd || fail "file $fd is not what was written"
 done
 exec 11>&- 12>&- 13>&- 14>&-
-umount mnt
-for _ in $(seq 600); do
-	[ -e pid ] || break
-	sleep 0.05
-done
-fsck.csvfs -n v.img || fail "fsck finds something"
+unmount
+clean
 echo "ok: $idle KiB were ahead, and are data now; $left KiB left"

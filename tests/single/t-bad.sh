@@ -5,35 +5,13 @@
 # clear line, nothing changed on the volume, no crash and no hang; or, where only a part is
 # concerned, an error for that part, and all else works.
 # usage: t-bad.sh [BUILD]
-set -eu
-build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
-dir=$(mktemp -d)
-PATH=$build:$build/csvfs:$PATH
-opts=ctl=$dir/s,log=$dir/log,pidfile=$dir/pid
-cd "$dir"
-mkdir mnt mnt2
+. "${0%/*}/lib.sh"
+mkdir mnt2
 name=setup
-
-cleanup() {
-	umount -l mnt 2>/dev/null || true
-	[ ! -s pid ] || kill -9 "$(cat pid)" 2>/dev/null || true
-	cd /
-	rm -rf "$dir"
-}
-trap cleanup EXIT
 fail() {
 	echo "FAILED: $name: $*"
 	tail -n 20 log 2>/dev/null || true
 	exit 1
-}
-mount_it() { timeout 30 csvfs "$1" mnt -o "$opts" >out 2>&1 || fail "cannot mount: $? $(cat out)"; }
-unmount() {
-	timeout 30 umount mnt || fail "cannot unmount"
-	for _ in $(seq 400); do
-		[ -e pid ] || return 0
-		sleep 0.05
-	done
-	fail "csvfs does not end"
 }
 # refused STATUS TEXT VOLUME MORE...: VOLUME is not mounted, in one line with TEXT, and is unchanged
 refused() {

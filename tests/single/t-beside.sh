@@ -6,23 +6,10 @@
 #   SEEDS="5 6"    these, instead of eight
 #   CALLS=N        of each seed, instead of 600
 #   REFERENCE=DIR  an empty directory of another file system than a new tmpfs (ext4 agrees, too)
-set -eu
-build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
-PATH=$build:$build/csvfs:$build/tools:$build/posix:$PATH
-dir=$(mktemp -d)
-cd "$dir"
-mkdir mnt reference
-
-cleanup() {
-	umount -l mnt 2>/dev/null || true
-	umount -l reference 2>/dev/null || true
-	[ ! -s pid ] || kill -9 "$(cat pid)" 2>/dev/null || true
-	cd /
-	rm -rf "$dir"
-}
-trap cleanup EXIT
+. "${0%/*}/lib.sh"
+mkdir reference
 mkfs.csvfs -q -s 1G v.img
-timeout 30 csvfs v.img mnt -o "ctl=$dir/s,log=$dir/log,pidfile=$dir/pid"
+mount_it
 if [ -n "${REFERENCE:-}" ]; then
 	mount --bind "$REFERENCE" reference
 else
@@ -48,10 +35,6 @@ for seed in ${SEEDS:-1 2 3 4 5 6 7 8}; do
 	diff mnt.out reference.out | head -n 12
 	failed=1
 done
-umount mnt || { echo "FAILED: cannot unmount"; failed=1; }
-for _ in $(seq 600); do
-	[ -e pid ] || break
-	sleep 0.05
-done
-fsck.csvfs -n v.img >out 2>&1 || { echo "FAILED: not clean: $(cat out)"; failed=1; }
+unmount
+clean
 exit $failed

@@ -7,36 +7,9 @@
 # usage: t-fsx.sh [BUILD]
 #   FSX_SEED=N        the same again [drawn, and printed]
 #   FSX_OPERATIONS=N  of each run [400]; a soak: 100000
-set -eu
-build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
-PATH=$build:$build/csvfs:$build/posix:$PATH
+. "${0%/*}/lib.sh"
 seed=${FSX_SEED:-$((RANDOM * 32768 + RANDOM))}
 operations=${FSX_OPERATIONS:-400}
-dir=$(mktemp -d)
-cd "$dir"
-mkdir mnt
-
-cleanup() {
-	umount -l mnt 2>/dev/null || true
-	[ ! -s pid ] || kill -9 "$(cat pid)" 2>/dev/null || true
-	cd /
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-fail() {
-	echo "FAILED with FSX_SEED=$seed FSX_OPERATIONS=$operations: $*"
-	tail -n 20 log 2>/dev/null || true
-	exit 1
-}
-mount_it() { timeout 30 csvfs v.img mnt -o "ctl=$dir/s,log=$dir/log,pidfile=$dir/pid" || fail "cannot mount"; }
-unmount() {
-	umount mnt || fail "cannot unmount"
-	for _ in $(seq 600); do
-		[ -e pid ] || return 0
-		sleep 0.05
-	done
-	fail "csvfs does not end"
-}
 
 echo "FSX_SEED=$seed FSX_OPERATIONS=$operations"
 for cluster in 64K 4K; do
@@ -57,6 +30,6 @@ for cluster in 64K 4K; do
 		cmp "model.$i" "mnt/$i" || fail "clusters of $cluster, file $i after another mount"
 	done
 	unmount
-	fsck.csvfs -n v.img >out 2>&1 || fail "not clean: $(cat out)"
+	clean
 	rm -f v.img model.*
 done

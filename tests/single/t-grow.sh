@@ -4,41 +4,9 @@
 # meanwhile, that what is new can be used to its end, and that power may fail at any time.
 # usage: t-grow.sh [BUILD]
 # timeout: 240
-set -eu
-build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
-dir=$(mktemp -d)
-PATH=$build:$build/csvfs:$PATH
-cd "$dir"
-mkdir mnt
-opts=ctl=$dir/s,log=$dir/log,pidfile=$dir/pid
+. "${0%/*}/lib.sh"
 load=''
-
-cleanup() {
-	[ -z "$load" ] || kill "$load" 2>/dev/null || true
-	umount -l mnt 2>/dev/null || true
-	[ ! -s pid ] || kill -9 "$(cat pid)" 2>/dev/null || true
-	cd /
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-fail() {
-	echo "FAILED: $*"
-	tail -n 20 log 2>/dev/null || true
-	exit 1
-}
-mount_it() { timeout 30 csvfs v.img mnt -o "$opts" || fail "cannot mount"; }
-gone() {
-	for _ in $(seq 300); do
-		[ -e pid ] || return 0
-		sleep 0.05
-	done
-	fail "csvfs does not end"
-}
-unmount() {
-	umount mnt
-	gone
-}
-clean() { fsck.csvfs -n v.img >out 2>&1 || fail "not clean, $*: $(cat out)"; }
+at_end() { [ -z "$load" ] || kill "$load" 2>/dev/null || true; }
 # grow STATUS TEXT [ARGUMENT...]
 grow() {
 	local status=$1 text=$2 rc=0

@@ -5,40 +5,13 @@
 # When the checkpoint goes on so do they, to the end; and after kill -9 of a daemon with a full journal all names whose
 # creation was answered are there.
 # usage: t-journal.sh [BUILD]
-set -eu
-build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
-dir=$(mktemp -d)
-PATH=$build:$build/csvfs:$build/tools:$PATH
-cd "$dir"
-mkdir mnt
-
-cleanup() {
+. "${0%/*}/lib.sh"
+opts=$opts,cache=8M,io_timeout=300
+at_end() {
 	rm -f hold
 	touch stop
-	umount -l mnt 2>/dev/null || true
-	[ ! -s pid ] || kill -9 "$(cat pid)" 2>/dev/null || true
-	wait
-	cd /
-	rm -rf "$dir"
 }
-trap cleanup EXIT
-fail() {
-	echo "FAILED: $*"
-	tail -n 20 log 2>/dev/null || true
-	exit 1
-}
-field() { csvctl -s "$dir/ctl" state --json | grep -o "\"$1\":[0-9]*" | cut -d: -f2; }
-mount_it() {
-	timeout 60 csvfs v.img mnt -o "cache=8M,io_timeout=300,ctl=$dir/ctl,log=$dir/log,pidfile=$dir/pid" ||
-		fail "cannot mount"
-}
-gone() {
-	for _ in $(seq 600); do
-		[ -e pid ] || return 0
-		sleep 0.05
-	done
-	fail "csvfs does not end"
-}
+field() { csvctl -s "$dir/s" state --json | grep -o "\"$1\":[0-9]*" | cut -d: -f2; }
 # Names until `stop` is there, noted outside when they are made.
 load() {
 	local i=0

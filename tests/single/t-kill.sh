@@ -5,40 +5,16 @@
 # whole, a renamed file is one of its versions, sqlite3's committed rows are there; after umount fsck
 # finds nothing.
 # usage: t-kill.sh [BUILD [ROUNDS]]
-set -eu
-build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
+. "${0%/*}/lib.sh"
 rounds=${2:-20}
 [ "${CSVFS_QUICK:-0}" = 0 ] || rounds=3
-dir=$(mktemp -d)
-PATH=$build:$build/csvfs:$PATH
-cd "$dir"
-mkdir mnt
-loads=
-
-cleanup() {
-	# loads end when the daemon does: what waits for its mount can be ended only then
-	touch stop
-	umount -l mnt 2>/dev/null || true
-	[ ! -s pid ] || kill -9 "$(cat pid)" 2>/dev/null || true
-	# shellcheck disable=SC2086
-	[ -z "$loads" ] || wait $loads 2>/dev/null || true
-	cd /
-	rm -rf "$dir"
-}
-trap cleanup EXIT
+round=0 loads=
+# loads end when the daemon does: what waits for its mount can be ended only then
+at_end() { touch stop; }
 fail() {
 	echo "FAILED in round $round: $*"
 	tail -n 20 log 2>/dev/null || true
 	exit 1
-}
-mount_it() { timeout 60 csvfs v.img mnt -o "ctl=$dir/s,log=$dir/log,pidfile=$dir/pid" || fail "cannot mount"; }
-unmount() {
-	umount mnt || fail "cannot unmount"
-	for _ in $(seq 600); do
-		[ -e pid ] || return 0
-		sleep 0.05
-	done
-	fail "csvfs does not end"
 }
 
 # ---- loads: what they note outside the mount is promised inside; they end with the daemon
@@ -164,7 +140,7 @@ for round in $(seq "$rounds"); do
 	printf 'round %2d: %3d files whole, version %s, row %s\n' "$round" "$(wc -l <whole)" "$(cat renamed)" "$(cat committed)"
 	total=$((total + $(wc -l <whole)))
 	unmount
-	fsck.csvfs -n v.img >out 2>&1 || fail "fsck: $(cat out)"
+	clean
 done
 [ "$total" -ge "$rounds" ] || fail "the loads have done nothing"
 echo "$rounds rounds, $total fsynced files whole"

@@ -3,28 +3,9 @@
 # csvfs on an image file: what it refuses and in which words; a mount from start to end; kill -9 and
 # replay; csvctl.
 # usage: t-mount.sh [BUILD]
-set -eu
-build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
-dir=$(mktemp -d)
-PATH=$build:$build/csvfs:$PATH
-cd "$dir"
-mkdir mnt mnt2
-opts=ctl=$dir/s,log=$dir/log,pidfile=$dir/pid
-
-cleanup() {
-	umount -l mnt mnt2 2>/dev/null || true
-	for p in pid pid2; do
-		[ ! -s $p ] || kill -9 "$(cat $p)" 2>/dev/null || true
-	done
-	cd /
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-fail() {
-	echo "FAILED: $*"
-	tail -n 20 log 2>/dev/null || true
-	exit 1
-}
+. "${0%/*}/lib.sh"
+mkdir mnt2
+at_end() { [ ! -s pid2 ] || kill -9 "$(cat pid2)" 2>/dev/null || true; }
 # refuses STATUS TEXT ARGUMENT...: csvfs ends with STATUS, says TEXT in one line, and mounts nothing
 refuses() {
 	local status=$1 text=$2 rc=0
@@ -35,15 +16,6 @@ refuses() {
 	[ "$(wc -l <out)" = 1 ] || fail "csvfs $*: says more than a line: $(cat out)"
 	! grep -q " $dir/mnt " /proc/mounts || fail "csvfs $*: something is mounted"
 }
-gone() {
-	local i
-	for i in $(seq 300); do
-		[ -e pid ] || return 0
-		sleep 0.05
-	done
-	fail "csvfs does not end"
-}
-mount_it() { timeout 30 csvfs v.img mnt -o "$opts" || fail "cannot mount"; }
 
 mkfs.csvfs -q -s 128M v.img
 
@@ -115,10 +87,7 @@ waits_for_nobody_else() {
 	done
 	kill -CONT "$(cat pid2)"
 	umount mnt2
-	for _ in $(seq 300); do
-		[ -e pid2 ] || break
-		sleep 0.05
-	done
+	within 30 test ! -e pid2
 	rm w.img
 }
 waits_for_nobody_else
@@ -138,33 +107,28 @@ csvctl -s s move nobody >/dev/null 2>&1 || rc=$?
 rc=0
 csvctl -s nosocket state >/dev/null 2>&1 || rc=$?
 [ $rc = 3 ] || fail "csvctl without a daemon: $rc"
-umount mnt
-gone
+unmount
 [ ! -e s ] || fail "the socket is still there"
 for link in /run/csvfs/*.sock; do
 	[ "$(readlink "$link")" != "$dir/s" ] || fail "the link to the socket is still there"
 done
-fsck.csvfs -n v.img >out || fail "not clean after umount: $(cat out)"
+clean "after umount"
 
 # ---- power loss
 mount_it
 for i in $(seq 50); do echo "$i" >mnt/f$i; done
 sync mnt/f50
-kill -9 "$(cat pid)"
-umount -l mnt
-rm -f pid
+power_off
 mount_it
 [ "$(cat mnt/f50)" = 50 ] || fail "what was synced is not there"
-umount mnt
-gone
-fsck.csvfs -n v.img >out || fail "not clean after replay: $(cat out)"
+unmount
+clean "after replay"
 
 # ---- read-only
-timeout 30 csvfs v.img mnt -o "ro,$opts" || fail "cannot mount read-only"
+mount_it v.img ro
 [ "$(cat mnt/a)" = hello ] || fail "cannot read"
 ! touch mnt/new 2>/dev/null || fail "ro, and yet a file was made"
-umount mnt
-gone
+unmount
 
 # ---- SIGTERM unmounts; a dead mount has a message of its own
 mount_it
@@ -185,15 +149,10 @@ exec 7>mnt/lazy
 echo kept >&7
 umount -l mnt
 exec 7>&-
-for _ in $(seq 60); do
-	[ -e pid ] || break
-	sleep 0.05
-done
-[ ! -e pid ] || fail "csvfs waits for files that were closed with the mount"
+within 3 ended # it waits for no file that was closed with the mount
 mount_it
 [ "$(cat mnt/lazy)" = kept ] || fail "what was written before the last close is gone"
-umount mnt
-gone
+unmount
 
 # ---- the mount helper
 "$build/csvfs/mount.csvfs" v.img mnt -o "rw,_netdev,x-systemd.after=a,$opts" || fail "mount.csvfs"
@@ -207,19 +166,17 @@ remount ro
 ! touch mnt/ro 2>/dev/null || fail "remounted with ro, and a file can be made"
 remount rw
 touch mnt/rw || fail "remounted with rw, and no file can be made"
-umount mnt
-gone
+unmount
 
 # ---- an image that is cut while it is mounted does not grow again: errors, and the next look sees it
 mkfs.csvfs -q -s 64M cut.img
-timeout 30 csvfs cut.img mnt -o "$opts" || fail "cannot mount cut.img"
+mount_it cut.img
 yes text | head -c 40M >mnt/long || fail "cannot fill cut.img"
 sync mnt/long
 truncate -s 20M cut.img
 ! timeout 30 cat mnt/long >/dev/null 2>&1 || fail "a read behind the end gives no error"
 ! timeout 30 dd if=/dev/zero of=mnt/long bs=1M count=40 conv=notrunc,fsync 2>/dev/null ||
 	fail "a write behind the end gives no error"
-umount mnt
-gone
+unmount
 [ "$(stat -c %s cut.img)" = 20971520 ] || fail "the image has grown again"
 refuses 32 "truncated" cut.img mnt

@@ -5,43 +5,14 @@
 # repository of it and checks it, sqlite3 writes transactions; then it is all there after another mount,
 # and fsck finds nothing.
 # usage: t-real.sh [BUILD [FILES]]
-set -eu
-build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
+. "${0%/*}/lib.sh"
 files=${2:-3000}
 [ "${CSVFS_QUICK:-0}" = 0 ] || files=600
-dir=$(mktemp -d)
-PATH=$build:$build/csvfs:$PATH
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null
-cd "$dir"
-mkdir mnt
-
-cleanup() {
-	umount -l mnt 2>/dev/null || true
-	[ ! -s pid ] || kill -9 "$(cat pid)" 2>/dev/null || true
-	cd /
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-fail() {
-	echo "FAILED: $*"
-	tail -n 20 log 2>/dev/null || true
-	exit 1
-}
 step() { # step TEXT: what has been done, and how long it took
 	printf '%6.1f s  %s\n' "$(awk -v a="$since" -v b="$EPOCHREALTIME" 'BEGIN {print b - a}')" "$1"
 	since=$EPOCHREALTIME
 }
-mount_it() { timeout 60 csvfs v.img mnt -o "ctl=$dir/s,log=$dir/log,pidfile=$dir/pid" || fail "cannot mount"; }
-unmount() {
-	umount mnt || fail "cannot unmount"
-	for _ in $(seq 600); do
-		[ -e pid ] || return 0
-		sleep 0.05
-	done
-	fail "csvfs does not end"
-}
-clean() { fsck.csvfs -n v.img >out 2>&1 || fail "$1: not clean: $(cat out)"; }
-
 # What every machine that can build csvfs has: headers, documents, scripts; links, and some larger files.
 since=$EPOCHREALTIME
 find /usr/include /usr/share/doc /usr/share/perl* /usr/share/cmake* /usr/share/zoneinfo /usr/lib/git-core -xdev \

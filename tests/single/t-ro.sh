@@ -3,49 +3,8 @@
 # -o ro: files are read and not written, and a journal is replayed as by any other mount; what cannot be written at all
 # is refused at once, with the reason. Nobody waits.
 # usage: t-ro.sh [BUILD]
-set -eu
-build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
-if [ "$(id -u)" != 0 ]; then
-	echo "needs root"
-	exit 77
-fi
-if [ -z "${INSIDE:-}" ]; then
-	INSIDE=1 exec unshare -n "$0" "$build"
-fi
-ip link set lo up
-dir=$(mktemp -d)
-PATH=$build:$build/csvfs:$PATH
-export TGT_IPC_SOCKET=$dir/ipc
-opts=ctl=$dir/s,log=$dir/log,pidfile=$dir/pid
-tgtd=''
-cd "$dir"
-mkdir mnt lower protected
-
-cleanup() {
-	umount -l mnt 2>/dev/null || true
-	umount -l protected 2>/dev/null || true
-	[ ! -s pid ] || kill -9 "$(cat pid)" 2>/dev/null || true
-	[ -z "$tgtd" ] || { kill -9 "$tgtd" && wait "$tgtd"; } 2>/dev/null || true
-	cd /
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-fail() {
-	echo "FAILED: $*"
-	tail -n 20 log 2>/dev/null || true
-	exit 1
-}
-mount_it() { # mount_it VOLUME [OPTION]
-	timeout 20 csvfs "$1" mnt -o "$opts${2:+,$2}" >out 2>&1 || fail "cannot mount $*: $? $(cat out)"
-}
-unmount() {
-	umount mnt
-	for _ in $(seq 300); do
-		[ -e pid ] || return 0
-		sleep 0.05
-	done
-	fail "csvfs does not end"
-}
+. "${0%/*}/target.sh"
+mkdir lower protected
 refused() { # refused TEXT VOLUME [OPTION]: in one line
 	local rc=0
 	timeout 20 csvfs "$2" mnt -o "$opts${3:+,$3}" >out 2>&1 || rc=$?
@@ -56,14 +15,13 @@ reads_only() { # reads_only FILE TEXT
 	[ "$(cat "mnt/$1")" = "$2" ] || fail "$1 is not '$2'"
 	! touch mnt/new 2>/dev/null && ! rm "mnt/$1" 2>/dev/null && ! echo x 2>/dev/null >>"mnt/$1" || fail "ro, and it writes"
 }
-power_off() { # it has been mounted; the file `last` was synced
+crash() { # it has been mounted; the file `last` was synced
 	echo "$1" >mnt/last
 	sync mnt/last
-	kill -9 "$(cat pid)"
-	umount -l mnt
-	rm -f pid log
+	power_off
+	rm log
 }
-clean() { fsck.csvfs -n "$1" >out 2>&1 || fail "not clean: $(cat out)"; }
+sound() { fsck.csvfs -n "$1" >out 2>&1 || fail "not clean: $(cat out)"; }
 
 echo "# unmounted in order"
 mkfs.csvfs -q -s 64M v.img
@@ -73,11 +31,11 @@ unmount
 mount_it v.img ro
 reads_only a hello
 unmount
-clean v.img
+sound v.img
 
 echo "# not unmounted in order: the journal is replayed"
 mount_it v.img
-power_off one
+crash one
 cp --sparse=always v.img dirty.img
 mount_it v.img ro
 grep -q ' replay: transactions' log || fail "nothing was replayed: that shows nothing"
@@ -85,7 +43,7 @@ reads_only last one
 mount -o remount,rw mnt 2>/dev/null || "$build/csvfs/mount.csvfs" v.img mnt -o remount,rw || fail "cannot remount"
 echo more >mnt/last || fail "remounted with rw, and nothing can be written"
 unmount
-clean v.img
+sound v.img
 
 echo "# write protected: refused, in order or not"
 mv v.img dirty.img lower
@@ -108,35 +66,26 @@ unmount
 cp --sparse=always lower/v.img n.img
 for p in sb sb2 last; do csvdb n.img set $p rocompat 0; done
 mount_it n.img
-power_off two
+crash two
 for p in sb sb2 last; do csvdb n.img set $p rocompat 1; done
 refused "made by a newer csvfs, and not unmounted in order" n.img ro
 for p in sb sb2 last; do csvdb n.img set $p rocompat 0; done
 mount_it n.img ro
 reads_only last two
 unmount
-clean n.img
+sound n.img
 
-if command -v tgtd >/dev/null; then
-	echo "# a LUN that is write protected"
-	tgtd -f --nr_iothreads 1 --iscsi portal=127.0.0.1:3260 >tgtd.log 2>&1 &
-	tgtd=$!
-	tgt() { tgtadm --lld iscsi "$@"; }
-	for _ in $(seq 100); do tgt --op show --mode sys >/dev/null 2>&1 && break; sleep 0.05; done
-	cp --sparse=always lower/dirty.img lun.img
-	tgt --op new --mode target --tid 1 -T iqn.2026-11.test:ro
-	tgt --op new --mode logicalunit --tid 1 --lun 1 -b "$dir/lun.img"
-	tgt --op bind --mode target --tid 1 -I ALL
-	url=iscsi://127.0.0.1/iqn.2026-11.test:ro/1
-	mkfs.csvfs -q -f $url
-	mount_it $url
-	power_off three
-	tgt --op update --mode logicalunit --tid 1 --lun 1 --params readonly=1
-	for o in ro rw; do refused "write protected" $url $o; done
-	tgt --op update --mode logicalunit --tid 1 --lun 1 --params readonly=0
-	mount_it $url ro
-	reads_only last three
-	unmount
-	clean $url
-fi
+echo "# a LUN that is write protected"
+cp --sparse=always lower/dirty.img lun.img
+target_up
+mkfs.csvfs -q -f $url
+mount_it $url
+crash three
+tgt --op update --mode logicalunit --tid 1 --lun 1 --params readonly=1
+for o in ro rw; do refused "write protected" $url $o; done
+tgt --op update --mode logicalunit --tid 1 --lun 1 --params readonly=0
+mount_it $url ro
+reads_only last three
+unmount
+sound $url
 echo ok

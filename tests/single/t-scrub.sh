@@ -4,28 +4,9 @@
 # sound copy are repaired while files are written; what has none is named, and fsck.csvfs mends it afterwards.
 # usage: t-scrub.sh [BUILD]
 # timeout: 120
-set -eu
-build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
-dir=$(mktemp -d)
-PATH=$build:$build/csvfs:$PATH
-cd "$dir"
-mkdir mnt
-opts=ctl=$dir/s,log=$dir/log,pidfile=$dir/pid
+. "${0%/*}/lib.sh"
 load=''
-
-cleanup() {
-	[ -z "$load" ] || kill "$load" 2>/dev/null || true
-	umount -l mnt 2>/dev/null || true
-	[ ! -s pid ] || kill -9 "$(cat pid)" 2>/dev/null || true
-	cd /
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-fail() {
-	echo "FAILED: $*"
-	tail -n 20 log 2>/dev/null || true
-	exit 1
-}
+at_end() { [ -z "$load" ] || kill "$load" 2>/dev/null || true; }
 ctl() { timeout 20 csvctl -s s "$@"; }
 field() { ctl scrub status --json | tr ',{' '\n\n' | sed -n "s/^\"$1\"://p" | head -n 1; }
 scrubbed() { # until it has ended
@@ -39,19 +20,12 @@ scrubbed() { # until it has ended
 damage() { # damage BLOCK: one byte of it, on the device
 	printf '\252' | dd of=v.img bs=1 seek=$(($1 * 4096 + 2000)) conv=notrunc status=none
 }
-gone() {
-	for _ in $(seq 300); do
-		[ -e pid ] || return 0
-		sleep 0.05
-	done
-	fail "csvfs does not end"
-}
 
 mkfs.csvfs -q -s 128M v.img
 journal=$(csvdb v.img sb | sed -n 's/^ *journal_start *//p' | cut -d' ' -f1)
 group=$(csvdb v.img sb | sed -n 's/^ *group_start *//p' | cut -d' ' -f1)
 root=$(($(csvdb v.img sb | sed -n 's/^ *root_ino *//p' | cut -d' ' -f1) / 8))
-timeout 30 csvfs v.img mnt -o "$opts" || fail "cannot mount"
+mount_it
 ctl scrub stop >out 2>&1 && fail "stopped what does not run: $(cat out)"
 ctl scrub | grep -q "not run" || fail "status before: $(ctl scrub)"
 for i in $(seq 200); do echo "$i" >"mnt/f$i"; done
@@ -81,12 +55,11 @@ sync -f mnt
 sleep 2
 scrubbed
 [ "$(field found)" = 0 ] || fail "after the repair: $(ctl scrub status)"
-umount mnt
-gone
-fsck.csvfs -n v.img >out || fail "not clean after the repair: $(cat out)"
+unmount
+clean "after the repair"
 
 echo "# nothing in the cache: named, left, and mended by fsck.csvfs"
-timeout 30 csvfs v.img mnt -o "$opts" || fail "cannot mount"
+mount_it
 damage "$root"
 scrubbed
 [ "$(field found).$(field repaired)" = 1.0 ] || [ "$(field found).$(field repaired)" = 1.1 ] ||
@@ -97,5 +70,5 @@ gone
 rc=0
 fsck.csvfs -y v.img >out 2>&1 || rc=$?
 [ $rc -le 1 ] || fail "fsck.csvfs -y: $rc: $(cat out)"
-fsck.csvfs -n v.img >out || fail "not clean: $(cat out)"
+clean
 echo "online scrub: ok"

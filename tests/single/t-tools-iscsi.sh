@@ -4,28 +4,9 @@
 # looking; a LUN whose coordinator is alive is refused.
 # usage: t-tools-iscsi.sh [BUILD]
 # timeout: 300
-set -eu
-build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
-if ! command -v tgtd >/dev/null || [ "$(id -u)" != 0 ]; then
-	echo "needs root and tgtd"
-	exit 77
-fi
-if [ -z "${INSIDE:-}" ]; then
-	INSIDE=1 exec unshare -n "$0" "$build"
-fi
-ip link set lo up
-dir=$(mktemp -d)
-tgtd='' beat=''
-cleanup() {
-	[ -z "$beat" ] || { kill "$beat" && wait "$beat"; } 2>/dev/null || true
-	[ -z "$tgtd" ] || { kill -9 "$tgtd" && wait "$tgtd"; } 2>/dev/null || true
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-cd "$dir"
-PATH=$build:$PATH
-export TGT_IPC_SOCKET=$dir/ipc
-fail() { echo "FAILED: $*"; exit 1; }
+. "${0%/*}/target.sh"
+beat=''
+at_end() { [ -z "$beat" ] || { kill "$beat" && wait "$beat"; } 2>/dev/null || true; }
 gives() {
 	local want=$1 rc=0
 	shift
@@ -35,15 +16,7 @@ gives() {
 says() { grep -q -- "$1" out || fail "does not say '$1': $(cat out)"; }
 
 truncate -s 1G lun.img
-tgtd -f --nr_iothreads 1 --iscsi portal=127.0.0.1:3260 >tgtd.log 2>&1 &
-tgtd=$!
-tgt() { tgtadm --lld iscsi "$@"; }
-for _ in $(seq 100); do tgt --op show --mode sys >/dev/null 2>&1 && break; sleep 0.05; done
-tgt --op new --mode target --tid 1 -T iqn.2026-11.test:tools
-tgt --op new --mode logicalunit --tid 1 --lun 1 -b "$dir/lun.img"
-tgt --op update --mode logicalunit --tid 1 --lun 1 --params thin_provisioning=1,scsi_id=tools-1,scsi_sn=1
-tgt --op bind --mode target --tid 1 -I ALL
-url=iscsi://127.0.0.1/iqn.2026-11.test:tools/1
+target_up
 
 gives 8 fsck.csvfs $url
 says 'no csvfs volume'
@@ -65,9 +38,9 @@ gives 0 mkfs.csvfs -q -f $url
 gives 0 fsck.csvfs $url
 
 # no such LUN, no such target, nobody there
-gives 8 fsck.csvfs iscsi://127.0.0.1/iqn.2026-11.test:tools/9
-gives 8 fsck.csvfs iscsi://127.0.0.1/iqn.2026-11.test:none/1
-gives 8 fsck.csvfs iscsi://127.0.0.1:1/iqn.2026-11.test:tools/1
+gives 8 fsck.csvfs ${url%/*}/9
+gives 8 fsck.csvfs ${url%:*}:none/1
+gives 8 fsck.csvfs iscsi://127.0.0.1:1/iqn.2026-11.test:single/1
 gives 8 fsck.csvfs iscsi://nonsense
 
 # a claim that is held, but does not beat, is a node that died: it is checked, and replayed
