@@ -49,6 +49,7 @@ struct lease_ino {
 	uint64_t open_mask, holder_mask, blank_mask, writer_mask;
 	uint64_t recall_mask; /* asked to give back, not answered yet */
 	uint64_t reclaim_mask; /* said in the present reclaim that they have something here */
+	uint64_t reclaim_held; /* ... and a layout */
 	uint64_t recall_deadline_ns;
 	struct list ranges; /* owned, by offset */
 	struct list edges;  /* the same */

@@ -108,7 +108,7 @@ struct peer {
 	bool claims; /* has reclaimed a layout in this session */
 	bool reclaim_new; /* the next RECLAIM is the first: what we knew before is void */
 	bool older; /* an older life of the node may hold locks here, until it is fenced */
-	bool locks_due; /* what it reclaimed of locks is not in force yet */
+	bool reclaim_due; /* what it reclaimed has not replaced yet what we knew */
 	uint64_t evicted_ns; /* given up; it uses nothing of ours any more from then on; 0: no */
 	bool clean; /* ... and it was using nothing by then */
 	bool evicting; /* fence is under way */

@@ -88,8 +88,10 @@ static void begin_reclaim(struct node *n, struct peer *p)
 		lock_stage_clear(&n->locks, idx);
 	}
 	p->reclaim_new = false;
-	for (; li; li = lease_next_of(&n->leases, idx, li->ino))
+	for (; li; li = lease_next_of(&n->leases, idx, li->ino)) {
 		li->reclaim_mask &= ~BIT(idx);
+		li->reclaim_held &= ~BIT(idx);
+	}
 }
 
 static void end_reclaim(struct node *n, struct peer *p)
@@ -99,10 +101,10 @@ static void end_reclaim(struct node *n, struct peer *p)
 
 	for (; li; li = next) {
 		next = lease_next_of(&n->leases, idx, li->ino);
-		if (li->reclaim_mask & BIT(idx))
-			continue;
-		lease_return(&n->leases, li, idx);
-		li->open_mask &= ~BIT(idx);
+		if (!(li->reclaim_mask & li->reclaim_held & BIT(idx)))
+			lease_return(&n->leases, li, idx);
+		if (!(li->reclaim_mask & BIT(idx)))
+			li->open_mask &= ~BIT(idx);
 		lease_put(&n->leases, li);
 	}
 	n->leases_changed = true;
@@ -138,14 +140,22 @@ static void void_claims(struct node *n, struct peer *p, struct effects *fx)
 		(void)session_send(s, &(struct msg){.type = MSG_VOID}, 0, 0, fx);
 }
 
-/* What a node says that it holds replaces what we knew; an older life's locks only when that is fenced. */
-static bool locks_in_force(struct node *n, struct peer *p, struct effects *fx)
+/*
+ * What a node says that it holds replaces what we knew: an older life's when that is fenced, and its own when nothing
+ * that we do for it can land any more. It wrote that under what it does not name now (it was given up meanwhile, and has
+ * forgotten), and nobody may have that before.
+ */
+static bool reclaim_in_force(struct node *n, struct peer *p, struct effects *fx)
 {
-	if (!p->locks_due)
+	if (!p->reclaim_due)
 		return true;
 	if (p->older && member_victim_pending(&n->member, p->node))
 		return false;
-	p->locks_due = p->older = false;
+	/* While we take over nothing of before is known here that could be kept. */
+	if (p->blocks && takeover_state(n->tk) == TK_SERVE)
+		return false;
+	p->reclaim_due = p->older = false;
+	end_reclaim(n, p);
 	if (!lock_stage_apply(&n->locks, peer_idx(n, p)))
 		return true;
 	trace(n->trace, TRACE_ERROR, "node %u reclaims a lock that is another's", p->node);
@@ -174,8 +184,8 @@ void node_server_reclaim(struct node *n, struct session *s, const struct msg *m,
 	if (!li)
 		return;
 	li->reclaim_mask |= BIT(peer_idx(n, p));
-	if (!m->reclaim.holder)
-		lease_return(&n->leases, li, peer_idx(n, p));
+	if (m->reclaim.holder)
+		li->reclaim_held |= BIT(peer_idx(n, p));
 	if (m->reclaim.open)
 		li->open_mask |= BIT(peer_idx(n, p));
 	if (m->reclaim.holder)
@@ -201,7 +211,7 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 	struct msg m = {.type = MSG_SERVE};
 
 	/* What it asked for over its last session must have ended before it may ask again. */
-	if (p->served || !p->reclaimed || !locks_in_force(n, p, fx) || p->blocks ||
+	if (p->served || !p->reclaimed || !reclaim_in_force(n, p, fx) || p->blocks ||
 		takeover_state(n->tk) != TK_SERVE || n->now_ns < n->quiet_ns)
 		return;
 	if (node_server_older_asks(n, p->node, p->life, fx))
@@ -244,12 +254,11 @@ void node_server_reclaim_end(struct node *n, struct session *s, struct effects *
 		void_claims(n, p, fx);
 		return;
 	}
-	end_reclaim(n, p);
 	/* It has forgotten what it knew in its session before. */
 	cache_lease_drop_node(&n->cache_leases, peer_idx(n, p));
-	p->reclaimed = p->entitled = p->locks_due = true;
+	p->reclaimed = p->entitled = p->reclaim_due = true;
 	p->evicted_ns = 0;
-	if (!locks_in_force(n, p, fx) && !p->reclaimed)
+	if (!reclaim_in_force(n, p, fx) && !p->reclaimed)
 		return;
 	takeover_reclaimed(n->tk, p->node);
 	n->again = true;
