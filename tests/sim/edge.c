@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * edge.c - writes of parts of the LUN's blocks, by all nodes into one file.
+ * edge.c - writes of parts of the LUN's blocks, by all nodes into two files.
  *
- * A scribe on each node writes where nobody else does, byte by byte: in the first half of the file the nodes' lanes
- * lie in turn, shorter than a block. In the second half each block has an owner, who always writes it whole, and
+ * A scribe on each node writes where nobody else does, byte by byte: in one file the nodes' lanes lie in turn, shorter
+ * than a block, and nobody writes whole blocks. In the other each block has an owner, who always writes it whole, and
  * a head in which all others write, too. So in each block there are bytes of every node, and what its only writer
  * was told is written must be there: no other node's write of another part of that block may undo it.
+ * (Offsets here: the files, one behind the other.)
  *
  * A byte is known from the end of its last write to the beginning of the next one. What a write leaves that was not
  * acknowledged, and what was not synced when its node died or was given up, is unknown until it is written again. A write
@@ -40,7 +41,9 @@ struct soft {
 struct scribe {
 	struct sim *s;
 	struct snode *n;
-	bool alive, idle, ending, open;
+	bool alive, idle, ending;
+	uint32_t opened, closed; /* files */
+	uint32_t file;
 	struct call call;
 	uint64_t start_ns;
 	uint64_t off;
@@ -53,7 +56,7 @@ struct scribe {
 };
 
 struct edges {
-	uint64_t ino;
+	uint64_t ino[2];
 	bool stopping;
 	struct scribe c[SIM_NODES_MAX + 1];
 	struct {
@@ -89,9 +92,9 @@ void edges_destroy(struct sim *s)
 	free(s->edges);
 }
 
-void edges_set_file(struct sim *s, uint64_t ino)
+void edges_set_file(struct sim *s, uint32_t f, uint64_t ino)
 {
-	s->edges->ino = ino;
+	s->edges->ino[f] = ino;
 }
 
 static uint32_t owner_of(const struct sim *s, uint64_t off)
@@ -176,7 +179,7 @@ static void forget_soft(struct sim *s, uint32_t node)
 }
 
 /* A sync that began then. */
-static void synced(struct edges *e, uint32_t node, uint64_t start_ns)
+static void synced(struct edges *e, uint32_t node, uint32_t file, uint64_t start_ns)
 {
 	uint32_t left = 0;
 
@@ -187,7 +190,7 @@ static void synced(struct edges *e, uint32_t node, uint64_t start_ns)
 		for (uint32_t i = w.off; i < w.off + w.len; i++) {
 			struct byte *b = &e->b[i];
 
-			if (e->owner[i] == node && b->ended_ns < start_ns)
+			if (e->owner[i] == node && i / HALF == file && b->ended_ns < start_ns)
 				b->soft = false;
 			soft |= e->owner[i] == node && b->soft;
 		}
@@ -235,7 +238,7 @@ static void ask(struct scribe *c, enum fs_op op, const char *what, reply_fn fn)
 	begins(c, what, false);
 	memset(&c->rq, 0, sizeof(c->rq));
 	c->rq.op = op;
-	c->rq.ino = c->s->edges->ino;
+	c->rq.ino = c->s->edges->ino[c->file];
 	c->rq.time_ns = (int64_t)c->s->now_ns;
 	c->call.tag = node_request(c->s, c->n, &c->rq, fn, c);
 }
@@ -269,7 +272,8 @@ static void was_read(struct sim *s, void *arg, int32_t result)
 static void data_call(struct scribe *c, bool reading)
 {
 	struct sim *s = c->s;
-	struct dp_op op = {.ino = s->edges->ino, .off = c->off, .len = c->len, .write = !reading};
+	struct dp_op op = {.ino = s->edges->ino[c->off / HALF], .off = c->off % HALF, .len = c->len,
+		.write = !reading};
 
 	begins(c, reading ? "read" : "write", true);
 	c->reading = reading;
@@ -330,8 +334,8 @@ static void read_some(struct scribe *c)
 
 	c->off = hot(c->s, from);
 	c->len = 1 + (uint32_t)draw(c->s, IO_MAX);
-	if (c->off + c->len > FILE_BYTES)
-		c->len = (uint32_t)(FILE_BYTES - c->off);
+	if (c->off % HALF + c->len > HALF)
+		c->len = (uint32_t)(HALF - c->off % HALF);
 	data_call(c, true);
 }
 
@@ -342,7 +346,7 @@ static void opened(struct sim *s, void *arg, const struct fs_reply *rp)
 	(void)s;
 	if (rp->err && !bad_err(c, rp->err))
 		return;
-	c->open = !rp->err;
+	c->opened += !rp->err;
 	finished(c);
 }
 
@@ -350,9 +354,13 @@ static void closed(struct sim *s, void *arg, const struct fs_reply *rp)
 {
 	struct scribe *c = arg;
 
-	(void)s;
 	(void)rp;
-	c->idle = c->ending = true;
+	call_ends(&c->call);
+	c->idle = true;
+	if (++c->closed == c->opened)
+		c->ending = true;
+	else
+		sim_at_node(s, c->n, s->now_ns, next_call, c);
 }
 
 static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
@@ -367,13 +375,14 @@ static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
 	if (rp->err && !bad_err(c, rp->err))
 		return;
 	if (!rp->err)
-		synced(s->edges, c->n->id, c->start_ns);
+		synced(s->edges, c->n->id, c->file, c->start_ns);
 	finished(c);
 }
 
 static void look_at_all(struct scribe *c)
 {
 	if (c->looked >= FILE_BYTES) {
+		c->file = c->closed;
 		ask(c, FS_CLOSE, "close", closed);
 		return;
 	}
@@ -390,7 +399,8 @@ static void next_call(struct sim *s, void *arg)
 	if (!c->alive || !c->idle || c->ending || s->failed)
 		return;
 	c->idle = false;
-	if (!c->open) {
+	if (c->opened < 2) {
+		c->file = c->opened;
 		ask(c, FS_OPEN, "open", opened);
 		return;
 	}
@@ -401,6 +411,7 @@ static void next_call(struct sim *s, void *arg)
 	switch (draw(s, 8)) {
 	case 0:
 		c->off = c->len = 0;
+		c->file = (uint32_t)draw(s, 2);
 		ask(c, FS_FSYNC, "fsync", fsynced);
 		return;
 	case 1:

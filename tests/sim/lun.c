@@ -26,6 +26,7 @@ struct lun_cmd_state {
 	bool checked, done, orphan, data_path;
 	bool told; /* an answer is on its way */
 	bool lost; /* the target has forgotten it */
+	uint64_t late_ns; /* its sender is slow to see that it gets no answer */
 	bool mute; /* the way back is cut: nobody hears the answer */
 	bool executed; /* ... that there was */
 	enum lun_status fails; /* the place is bad, or there is none; LUN_OK: it is well */
@@ -196,7 +197,7 @@ static void deliver(struct sim *s, void *arg)
 
 static void answer(struct sim *s, struct lun_cmd_state *c, enum lun_status st)
 {
-	uint64_t late = 0;
+	uint64_t late = c->late_ns;
 
 	c->status = st;
 	if (c->mute) {
@@ -612,7 +613,7 @@ static bool answered(const struct lun_cmd_state *c)
 }
 
 /* What was sent may land all the same; what is answered from now on reaches nobody. */
-static void orphan_commands(struct sim *s, struct snode *n, bool tell)
+static void orphan_commands(struct sim *s, struct snode *n, bool tell, uint64_t late_ns)
 {
 	list_for_each_entry_safe(c, tmp, &s->lun.commands, struct lun_cmd_state, link) {
 		struct lun_cmd_state *u;
@@ -628,6 +629,7 @@ static void orphan_commands(struct sim *s, struct snode *n, bool tell)
 			u->cmd.data = 0;
 			u->done = true;
 			u->told = u->mute = false;
+			u->late_ns = draw(s, 1 + late_ns);
 			list_init(&u->link);
 			list_add_tail(&u->link, &s->lun.commands);
 			answer(s, u, LUN_UNKNOWN);
@@ -651,18 +653,21 @@ static void path_closed(struct sim *s, void *arg)
 
 void lun_path_close(struct sim *s, struct snode *n)
 {
+	/* Who is fenced meanwhile may already go through a peer when it gives up the last command. */
+	uint64_t late_ns = chance(s, 50) ? 0 : sim_delay(s, 0, 500 * MS);
+
 	if (n->nexus) {
-		orphan_commands(s, n, true);
+		orphan_commands(s, n, true, late_ns);
 		n->nexus->alive = false;
 		n->nexus = NULL;
 	}
 	/* After the answers of the commands. */
-	sim_at_node(s, n, s->now_ns + 3 * MS, path_closed, n);
+	sim_at_node(s, n, s->now_ns + 3 * MS + late_ns, path_closed, n);
 }
 
 void lun_node_died(struct sim *s, struct snode *n)
 {
-	orphan_commands(s, n, false);
+	orphan_commands(s, n, false, 0);
 	if (n->nexus)
 		n->nexus->alive = false;
 	n->nexus = NULL;

@@ -207,11 +207,13 @@ static void make_volume(struct sim *s)
 		if (run_sync_request(rs, &rq, &rp))
 			sim_fail(s, "making the shared file: error %d", rp.err);
 		more_set_file(s, rp.attr.ino);
-		strcpy(rq.name, "edge");
-		rp = (struct fs_reply){0};
-		if (run_sync_request(rs, &rq, &rp))
-			sim_fail(s, "making the scribes' file: error %d", rp.err);
-		edges_set_file(s, rp.attr.ino);
+		for (uint32_t f = 0; f < 2; f++) {
+			strcpy(rq.name, f ? "blocks" : "lanes");
+			rp = (struct fs_reply){0};
+			if (run_sync_request(rs, &rq, &rp))
+				sim_fail(s, "making the scribes' files: error %d", rp.err);
+			edges_set_file(s, f, rp.attr.ino);
+		}
 	}
 	if (s->plan.tight)
 		fill_volume(s, rs);
@@ -327,7 +329,7 @@ static void draw_plan(struct sim *s)
 	p->hostile = chance(s, 20) && !(forbidden & 32768);
 	p->slow_net = chance(s, 20) && !(forbidden & 65536);
 	p->ctl = chance(s, 20) && !(forbidden & 131072);
-	p->hold_ns = chance(s, 8) && !(forbidden & 262144) ? SEC + draw(s, 10) * SEC : 0;
+	p->hold_ns = chance(s, 12) && !(forbidden & 262144) ? 300 * MS + draw(s, 10000) * MS : 0;
 	p->forgets = chance(s, 50);
 	p->reset_tells_all = chance(s, 50);
 	p->coro_restart = chance(s, 25) && !(forbidden & 524288);

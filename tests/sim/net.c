@@ -54,6 +54,28 @@ static void put32(uint8_t *at, uint32_t v)
 	memcpy(at, &v, 4);
 }
 
+/* Some bytes of the body are others. Not every such frame is wrong: one that is not is let be (false). */
+static bool mangle(struct sim *s, uint8_t *b, uint32_t len)
+{
+	static struct wire_room room;
+	static struct msg m;
+	uint32_t body = len - HEADER;
+
+	for (uint32_t k = 0; body && k < 8; k++) {
+		uint32_t at = HEADER + (uint32_t)draw(s, body), width = 1u << draw(s, 4);
+		uint8_t keep[8], with = chance(s, 50) ? 0xff : (uint8_t)draw(s, 256);
+
+		if (width > len - at)
+			width = 1;
+		memcpy(keep, b + at, width);
+		memset(b + at, with, width);
+		if (wire_decode(&m, b, len, &room))
+			return true;
+		memcpy(b + at, keep, width);
+	}
+	return false;
+}
+
 /*
  * A frame that is not in the protocol, made of one that is: whoever gets it drops the connection, and nothing else
  * happens. False: it is a HELLO that the other side has to answer with HELLO_NO.
@@ -64,7 +86,7 @@ static bool spoil(struct sim *s, struct frame *f, uint8_t *b, uint32_t *len)
 	bool hello = b[TYPE_AT] == HELLO || b[TYPE_AT] == HELLO_OK;
 
 	s->spoilt++;
-	switch (draw(s, hello ? 11 : 8)) {
+	switch (draw(s, hello ? 14 : 11)) {
 	case 0:
 		*len = (uint32_t)draw(s, *len); /* cut off */
 		return true;
@@ -95,10 +117,16 @@ static bool spoil(struct sim *s, struct frame *f, uint8_t *b, uint32_t *len)
 		put32(b + BODY_LEN_AT, 0x7fffffff);
 		return true;
 	case 8:
+	case 9:
+	case 10:
+		return mangle(s, b, *len) || spoil(s, f, b, len);
+	case 11:
 		b[HEADER + draw(s, 16)] ^= 1; /* another volume */
 		return false;
-	case 9:
-		b[HEADER + 16] = (uint8_t)f->to->id; /* our own number */
+	case 12:
+		/* The receiver's own number; or not the one that was called. */
+		b[HEADER + 16] = b[TYPE_AT] == HELLO ? (uint8_t)f->to->id
+						     : (uint8_t)(1 + b[HEADER + 16] % s->plan.nodes);
 		return false;
 	default:
 		b[*len - 1] ^= 8; /* another name than its certificate's */
@@ -117,7 +145,7 @@ static void spoilt_deliver(struct sim *s, struct frame *f, struct event *ev)
 	sim_log(s, "%s: a SPOILT frame, of type %s", f->to->name,
 		msg_type_name((enum msg_type)f->bytes[TYPE_AT]));
 	node_feed(s, f->to, ev);
-	if (drops && !f->c->closed && !s->failed && f->to->up)
+	if (drops && !f->c->closed && !f->c->ended_by && !s->failed && f->to->up)
 		sim_fail(s, "%s took a frame that is not in the protocol", f->to->name);
 	sim_free(b);
 }
@@ -129,12 +157,12 @@ static void frame_deliver(struct sim *s, void *arg)
 	uint64_t conn = f->to->id == c->a ? c->conn_a : c->conn_b;
 	struct event ev = {.type = f->type};
 	bool bad = s->plan.hostile && !s->healing &&
-		   draw(s, f->bytes[TYPE_AT] <= HELLO_OK ? 20 : 2000) == 0;
+		   draw(s, f->bytes[TYPE_AT] <= HELLO_OK ? 20 : 1000) == 0;
 
 	/* Cut while it was on its way: the connection is stuck until somebody gives it up. */
 	if (!reachable(s, c))
 		c->closed = true;
-	if (!c->closed && c->up && lives(s, c, f->to->id)) {
+	if (!c->closed && c->up && c->ended_by != f->to->id && lives(s, c, f->to->id)) {
 		ev.net.conn = conn;
 		ev.net.bytes = f->bytes;
 		ev.net.len = f->len;
@@ -156,7 +184,7 @@ static void down_deliver(struct sim *s, void *arg)
 	struct frame *f = arg;
 	struct sim_conn *c = f->c;
 
-	if (lives(s, c, f->to->id))
+	if (lives(s, c, f->to->id) && c->ended_by != f->to->id)
 		conn_event(s, f->to, EV_NET_DOWN, f->to->id == c->a ? c->conn_a : c->conn_b, NULL,
 			"connection reset");
 	sim_free(f);
@@ -247,7 +275,7 @@ void net_send(struct sim *s, struct snode *n, const struct effect *e)
 	struct frame *f;
 	uint64_t at, *last;
 
-	if (!c || c->closed || !c->up)
+	if (!c || c->closed || !c->up || c->ended_by)
 		return;
 	from_a = c->a == n->id;
 	f = sim_alloc(s, sizeof(*f) + e->net.len);
@@ -273,7 +301,7 @@ void net_send(struct sim *s, struct snode *n, const struct effect *e)
 
 static void conn_break(struct sim *s, struct sim_conn *c, uint32_t except)
 {
-	if (c->closed)
+	if (c->closed || c->ended_by)
 		return;
 	c->closed = true;
 	if (c->a != except && lives(s, c, c->a))
@@ -285,9 +313,23 @@ static void conn_break(struct sim *s, struct sim_conn *c, uint32_t except)
 void net_close(struct sim *s, struct snode *n, uint64_t conn)
 {
 	struct sim_conn *c = find(s, n, conn);
+	uint64_t at, last;
 
-	if (c)
+	if (!c || c->closed)
+		return;
+	if (c->ended_by) {
+		c->ended_by = n->id; /* both have: nobody needs to be told */
+		return;
+	}
+	/* With unread bytes behind it the other side's TCP throws away what has arrived; else it is read, and then the end. */
+	if (!c->up || chance(s, 50)) {
 		conn_break(s, c, n->id);
+		return;
+	}
+	c->ended_by = n->id;
+	at = s->now_ns + sim_delay(s, 1 * MS, 50 * MS);
+	last = n->id == c->a ? c->last_a : c->last_b;
+	tell_down(s, c, n->id == c->a ? c->b : c->a, (at < last ? last : at) - s->now_ns);
 }
 
 void net_node_died(struct sim *s, struct snode *n, bool silently)

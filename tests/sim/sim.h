@@ -17,7 +17,7 @@
  *   call.c    one call of a process of the workload
  *   locks.c   processes that lock files, and the oracle that knows who may hold what
  *   more.c    all other calls, of one process per node that knows exactly what it must find
- *   edge.c    writes of parts of blocks, by all nodes into one file
+ *   edge.c    writes of parts of blocks, by all nodes into two files
  *   admin.c   administrators
  *   minimise.c  a failing seed's faults and workload made as small as can be
  *   faults.c  crashes, pauses, path losses, partitions; then everything heals
@@ -126,6 +126,7 @@ struct sim_conn {
 	uint32_t a, b;		 /* a connected */
 	uint64_t life_a, life_b;
 	bool up, closed;
+	uint32_t ended_by; /* this side has closed it: what it had sent arrives, and nothing else; 0: nobody */
 	uint64_t last_a, last_b; /* time of the last delivery in each direction: order is kept */
 };
 
@@ -385,7 +386,7 @@ void more_say_stuck(struct sim *s);
 /* edge.c */
 void edges_create(struct sim *s);
 void edges_destroy(struct sim *s);
-void edges_set_file(struct sim *s, uint64_t ino);
+void edges_set_file(struct sim *s, uint32_t f, uint64_t ino);
 void edges_node_up(struct sim *s, struct snode *n);
 void edges_node_down(struct sim *s, struct snode *n);
 void edges_node_evicted(struct sim *s, struct snode *n);
