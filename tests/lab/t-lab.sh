@@ -88,6 +88,15 @@ lun_answers n1 || fail "n1's SAN path is cut too"
 ./csvlab net n1 up
 within 15 sees n1 3 || fail "n1 is not back"
 
+echo "# corosync dies: nothing of it is left in memory"
+for n in n1 n2; do ./csvlab corosync $n kill; done
+not sees n1 3 2>/dev/null || fail "n1's corosync lives"
+left=$(lab_traces | grep /dev/shm || true)
+for pid in $corosyncs; do [ -e "/proc/$pid" ] || ! grep -q "/qb-[a-z-]*$pid-" <<<"$left" || fail "left behind: $left"; done
+for n in n1 n2; do ./csvlab corosync $n start; done
+note_corosyncs
+within 15 sees n1 3 || fail "n1 is not back"
+
 echo "# power loss: everything of the node is gone at once, and nothing of it speaks any more"
 ./csvlab exec n3 -- sleep 1000 &
 ./csvlab crash n3

@@ -72,3 +72,17 @@ grep -q "what follows may be wrong" "$TMPDIR/out" || fail "fsck -n -f: no warnin
 umount "$TMPDIR/mnt"
 within 20 test ! -e "$TMPDIR/pid" || fail "csvfs does not end"
 timeout 60 "$LAB" exec n2 -- fsck.csvfs -y "$url" >"$TMPDIR/out" 2>&1 || fail "fsck -y afterwards: $(cat "$TMPDIR/out")"
+
+# -o ro binds its own node alone, also when that coordinates
+on csvfs "$url" "$TMPDIR/mnt" -o "ro,$opts,pidfile=$TMPDIR/pid" || fail "cannot mount it with ro"
+timeout 60 "$LAB" exec n2 -- csvfs "$url" "$TMPDIR/mnt2" -o "pki=$other/n2,ctl=$TMPDIR/ctl2,pidfile=$TMPDIR/pid2" ||
+	fail "cannot mount it on the other node"
+csvctl -s "$TMPDIR/ctl2" state --json | grep -q '"coordinator":"n1"' || fail "n1 does not coordinate: that shows nothing"
+echo new >"$TMPDIR/mnt2/new" && sync "$TMPDIR/mnt2/new" || fail "n1 has ro, and n2 cannot write"
+[ "$(cat "$TMPDIR/mnt/new")" = new ] || fail "n1 does not see what n2 has written"
+! touch "$TMPDIR/mnt/other" 2>/dev/null && ! rm "$TMPDIR/mnt/new" 2>/dev/null || fail "n1 has ro, and writes"
+umount "$TMPDIR/mnt2"
+within 20 test ! -e "$TMPDIR/pid2" || fail "csvfs of n2 does not end"
+umount "$TMPDIR/mnt"
+within 20 test ! -e "$TMPDIR/pid" || fail "csvfs of n1 does not end"
+on fsck.csvfs -n "$url" || fail "fsck.csvfs finds something"

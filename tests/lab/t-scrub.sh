@@ -21,10 +21,12 @@ metaload create "$(lab mnt "$other")/d" 6000 4 >/dev/null
 sleep 3 # everything is in its place
 
 echo "# $hit coordinates, and is killed while it scrubs; $other and $third are asked"
+lab target pause # it cannot end before it is to
 ctl "$third" scrub start >"$TMPDIR/out" || fail "scrub start on $third: $(cat "$TMPDIR/out")"
 ctl "$other" scrub start >"$TMPDIR/out" 2>&1 && fail "started twice: $(cat "$TMPDIR/out")"
 grep -q "runs already" "$TMPDIR/out" || fail "a second start: $(cat "$TMPDIR/out")"
 lab kill "$hit" KILL
+lab target resume
 began=$SECONDS rc=1
 until [ "$rc" = 0 ] && coordinator_is_other "$other" "$hit" && ended "$other"; do
 	rc=0
@@ -43,8 +45,14 @@ sed 's/^/#    /' "$TMPDIR/out"
 lab start "$hit"
 within 20 ended "$hit" || fail "$hit, back again: $(ctl "$hit" scrub status)"
 echo "# moved to $hit while it scrubs"
+lab target pause
 ctl "$other" scrub start >/dev/null || fail "scrub start on $other"
-ctl "$other" move "$hit" >/dev/null || fail "move to $hit"
+[ "$(scrub "$other" running)" = true ] || fail "it has ended: $(ctl "$other" scrub status)"
+ctl "$other" move "$hit" >/dev/null &
+moving=$!
+sleep 0.3
+lab target resume
+wait $moving || fail "move to $hit"
 within 20 coordinator_is "$other" "$hit" || fail "$other follows $(state "$other" .coordinator)"
 within 60 ended "$third" || fail "after a move: $(ctl "$third" scrub status)"
 [ "$(scrub "$third" found)" = 0 ] || fail "it found something: $(ctl "$third" scrub status)"

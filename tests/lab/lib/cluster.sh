@@ -63,6 +63,8 @@ corosync_pid() {
 	return 1
 }
 
+corosync_gone() { ! corosync_pid "$1" >/dev/null; }
+
 corosync_quorate() {
 	nsenter --net="$DIR/ns/$1" -- corosync-quorumtool -s 2>/dev/null |
 		grep -q '^Quorate: *Yes'
