@@ -2,6 +2,7 @@
 # A node whose certificate is of another CA is not let in: its mount fails and says why, so does its peer's
 # log; it harms nobody and leaves nothing. With a certificate of the cluster it works.
 # timeout: 240
+# beside: yes
 . "$(dirname "$0")/lib/test.sh"
 lab up --nodes 2 --size 1G >/dev/null
 PATH=$CSVFS_BUILD:$PATH

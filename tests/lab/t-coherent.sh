@@ -2,6 +2,7 @@
 # What was done through one node shows on all others when the call has returned, and what has not changed is answered
 # without a message. It stays so while the coordinator moves, is killed, and comes back.
 # timeout: 120
+# beside: yes
 . "$(dirname "$0")/lib/test.sh"
 lab up --size 1G >/dev/null
 mnt() { echo "$CSVLAB_DIR/$1/mnt"; }

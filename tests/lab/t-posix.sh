@@ -3,6 +3,7 @@
 # somebody stands in it elsewhere; setuid, setgid and capabilities that are set while somebody writes elsewhere.
 # usage: t-posix.sh [all]   all: the whole of tests/posix on a host that does not coordinate (about a minute)
 # timeout: 120
+# beside: yes
 . "$(dirname "$0")/lib/test.sh"
 lab up --size 1G >/dev/null
 a=$CSVLAB_DIR/n1/mnt b=$CSVLAB_DIR/n2/mnt

@@ -2,6 +2,7 @@
 # What a host of a real cluster must not mount: each time one clear line, status 32, nothing changed on the
 # LUN, no registration left there, no hang.
 # timeout: 120
+# beside: yes
 . "$(dirname "$0")/lib/test.sh"
 lab up --bare --nodes 2 --size 256M >/dev/null
 PATH=$CSVFS_BUILD:$PATH

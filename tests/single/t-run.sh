@@ -73,6 +73,7 @@ for n in 1 2; do # the first leaves something, once both run; the second is well
 		mkdir "$FAKE/lab" && sleep 0.5 && rmdir "$FAKE/lab" && test "$CSVLAB_DIR" = "$TMPDIR/lab"
 	SCRIPT
 done
+script lab/t-lab3 <<<'# beside: yes'
 script single/t-skips <<<'echo not here; exit 77'
 script single/t-slow <<'SCRIPT'
 # timeout: 1
@@ -104,10 +105,11 @@ for config in '' sanitize/; do
 done
 says '^ok .* lab/t-lab1$'
 says '^ok .* lab/t-lab2$'
+says '^ok .* lab/t-lab3$'
 says '^process [0-9]*: sleep 321'
 says '^timeout after 1 s'
 [ "$(id -u)" != 0 ] || says '^mount /tmp/csvfs-test'
-tail -n 1 out | grep -qxE '10 passed, [68] failed, 2 skipped' || fail "counted: $(tail -n 1 out)"
+tail -n 1 out | grep -qxE '11 passed, [68] failed, 2 skipped' || fail "counted: $(tail -n 1 out)"
 [ -z "$(strangers)" ] || fail "left: $(strangers)"
 [ ! -e build/tests.run ] || fail "the note is left"
 
