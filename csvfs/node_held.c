@@ -132,7 +132,9 @@ void node_held_closed(struct node *n, const struct fs_request *rq, struct effect
 	struct creq q = {.kind = CQ_LOCK, .ino = rq->ino};
 	bool any = false;
 
-	for (const struct lock *l = rq->lock.handle ? lock_next(&n->held, NULL) : NULL; l && !any;
+	if (!rq->lock.handle || !n->held.count)
+		return; /* nearly always */
+	for (const struct lock *l = lock_next(&n->held, NULL); l && !any;
 		l = lock_next(&n->held, l))
 		any = l->key.ino == rq->ino && l->handle == rq->lock.handle;
 	if (!any)

@@ -211,7 +211,7 @@ static bool seal(struct vol *v, struct block *b)
 	h->lsn = le64_of(v->journal.lsn);
 	h->epoch = le64_of(v->epoch);
 	verify_seal(h);
-	if (verify_block(h, b->magic, b->blkno, v->geo, &rep) == PROBLEM_NONE)
+	if (verify_sealed(h, b->magic, b->blkno, v->geo, &rep) == PROBLEM_NONE)
 		return true;
 	vol_freeze(v, VOL_DAMAGED, "%s: block %llu would be written damaged: found %llx, expected %llx",
 		problem_name(rep.problem), (unsigned long long)b->blkno,

@@ -63,8 +63,8 @@ static uint64_t uuid_word(const uint8_t uuid[16])
 	return le64_get(w);
 }
 
-enum problem verify_header(const void *block, uint32_t magic, const uint8_t uuid[16],
-	uint64_t blkno, struct verify_report *rep)
+static enum problem header(const void *block, uint32_t magic, const uint8_t uuid[16],
+	uint64_t blkno, bool just_sealed, struct verify_report *rep)
 {
 	const struct disk_header *h = block;
 	uint32_t is = le32_get(h->magic);
@@ -72,7 +72,7 @@ enum problem verify_header(const void *block, uint32_t magic, const uint8_t uuid
 	/* The type first: what was never one of our blocks has no checksum to speak of. */
 	if (magic ? is != magic : !known_magic(is))
 		return found(rep, PROBLEM_HEADER_MAGIC, is, magic);
-	if (le32_get(h->crc) != block_crc(block))
+	if (!just_sealed && le32_get(h->crc) != block_crc(block))
 		return found(rep, PROBLEM_HEADER_CRC, le32_get(h->crc), block_crc(block));
 	if (uuid && memcmp(uuid, h->uuid, 16))
 		return found(rep, PROBLEM_HEADER_UUID, uuid_word(h->uuid), uuid_word(uuid));
@@ -81,6 +81,12 @@ enum problem verify_header(const void *block, uint32_t magic, const uint8_t uuid
 	if (le64_get(h->reserved))
 		return found(rep, PROBLEM_RESERVED, le64_get(h->reserved), 0);
 	return found(rep, PROBLEM_NONE, 0, 0);
+}
+
+enum problem verify_header(const void *block, uint32_t magic, const uint8_t uuid[16],
+	uint64_t blkno, struct verify_report *rep)
+{
+	return header(block, magic, uuid, blkno, false, rep);
 }
 
 /* ------------------------------------------------------------------ by type */
@@ -302,6 +308,14 @@ enum problem verify_block(const void *block, uint32_t magic, uint64_t blkno,
 	const struct disk_super *super, struct verify_report *rep)
 {
 	if (verify_header(block, magic, super ? super->h.uuid : NULL, blkno, rep) != PROBLEM_NONE)
+		return rep->problem;
+	return verify_content(block, super, rep);
+}
+
+enum problem verify_sealed(const void *block, uint32_t magic, uint64_t blkno,
+	const struct disk_super *super, struct verify_report *rep)
+{
+	if (header(block, magic, super->h.uuid, blkno, true, rep) != PROBLEM_NONE)
 		return rep->problem;
 	return verify_content(block, super, rep);
 }

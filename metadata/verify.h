@@ -34,6 +34,9 @@ enum problem verify_content(
 	const void *block, const struct disk_super *super, struct verify_report *rep);
 enum problem verify_block(const void *block, uint32_t magic, uint64_t blkno,
 	const struct disk_super *super, struct verify_report *rep);
+/* The same of a block that verify_seal() has just been called for: its checksum is not made a second time. */
+enum problem verify_sealed(const void *block, uint32_t magic, uint64_t blkno,
+	const struct disk_super *super, struct verify_report *rep);
 
 /* The superblock: version, features, geometry; lun_bytes 0: not compared. */
 enum problem verify_super(
