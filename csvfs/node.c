@@ -222,6 +222,8 @@ void node_session_notes(struct node *n, struct effects *fx)
 			if (!node_server_admits(n, s->peer, s->peer_life)) {
 				session_drop(s, "not admitted now", fx);
 			} else if (p) {
+				/* The one before may not have been seen to end: who waits there asks again here. */
+				node_lock_forget_waiters(n, p->node);
 				p->reclaimed = p->served = false;
 				p->reclaim_new = true;
 			}
