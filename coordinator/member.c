@@ -61,36 +61,16 @@ enum msg_type { MSG_STATE = 1, MSG_FENCED = 2, MSG_MOVE = 3 };
 
 const char *member_role_name(enum member_role role)
 {
-	switch (role) {
-	case ROLE_NONE:
-		return "none";
-	case ROLE_CANDIDATE:
-		return "candidate";
-	case ROLE_RECOVERING:
-		return "recovering";
-	case ROLE_SERVING:
-		return "serving";
-	case ROLE_DRAINING:
-		return "draining";
-	}
-	return "?";
+	static const char *const names[] = {"none", "candidate", "recovering", "serving", "draining"};
+
+	return role <= ROLE_DRAINING ? names[role] : "?";
 }
 
 const char *member_path_name(enum member_path path)
 {
-	switch (path) {
-	case MPATH_NONE:
-		return "none";
-	case MPATH_COMING:
-		return "coming";
-	case MPATH_OK:
-		return "ok";
-	case MPATH_LOST:
-		return "lost";
-	case MPATH_CLEAN:
-		return "clean";
-	}
-	return "?";
+	static const char *const names[] = {"none", "coming", "ok", "lost", "clean"};
+
+	return path <= MPATH_CLEAN ? names[path] : "?";
 }
 
 /* ------------------------------------------------------------------ nodes */
@@ -195,12 +175,31 @@ bool member_victim_pending(const struct member *m, uint32_t node)
 	return false;
 }
 
-static void victim_done(struct member *m, uint32_t node, uint32_t incarnation)
+/* It has said itself that this incarnation is over, or has ended altogether. */
+static bool knows_it(const struct member_node *n, uint32_t incarnation)
+{
+	if (n && n->member)
+		return n->heard && (n->state.incarnation != incarnation || n->state.path == MPATH_LOST);
+	return n && n->ended;
+}
+
+/* Of a coordinator's leases, and of those that it gave, its claim tells more. */
+static void lost(struct member *m, const struct member_node *n, uint64_t now_ns)
+{
+	if (n && n->state.role >= ROLE_RECOVERING)
+		m->office_lost_ns = now_ns;
+	else
+		m->lost_ns = now_ns;
+}
+
+static void victim_done(struct member *m, uint32_t node, uint32_t incarnation, uint64_t now_ns)
 {
 	struct member_victim *v = victim_find(m, node, incarnation);
 	struct member_node *n = node_get(m, node);
 
 	m->changes++;
+	if (!knows_it(n, incarnation) && !(n && n->fenced_incarnation == incarnation))
+		lost(m, n, now_ns);
 	if (v)
 		*v = m->victims[--m->victim_count];
 	if (!n)
@@ -270,14 +269,25 @@ static void trace_view(const struct member *m)
 		v->halved ? ", half of the cluster" : "");
 }
 
-/* Who was in the last view that counted and is missing now has left; nobody says how. */
-static void view_departures(struct member *m)
+/*
+ * Who was in the last view that counted and is missing now has left. In the same ring: its daemon has ended. With its
+ * corosync: it may have been cut off, and not know it.
+ */
+static void view_departures(struct member *m, bool same_ring, uint64_t now_ns)
 {
 	for (uint32_t i = 0; i < m->node_count; i++) {
 		struct member_node *n = &m->nodes[i];
 
-		if (n->counted && !n->member)
+		if (n->counted && !n->member) {
 			incarnation_ended(m, n, "left");
+			n->ended = same_ring;
+			if (!same_ring)
+				lost(m, n, now_ns);
+		} else if (n->ended && !n->member && !conf_has(&m->quorum, n->node)) {
+			/* A corosync that is stopped says of its clients that they ended, too. */
+			n->ended = false;
+			lost(m, n, now_ns);
+		}
 		n->counted = n->member;
 	}
 }
@@ -285,6 +295,7 @@ static void view_departures(struct member *m)
 static void view_new(struct member *m, bool quorate, uint64_t now_ns)
 {
 	struct member_view *v = &m->view;
+	bool same_ring = v->quorate && v->ring.seq == m->cpg.ring_seq && v->ring.node == m->cpg.ring_node;
 	bool same_nodes = v->quorate && v->count == m->cpg.member_count &&
 			  !memcmp(v->nodes, m->cpg.members, v->count * sizeof(v->nodes[0]));
 
@@ -324,10 +335,11 @@ static void view_new(struct member *m, bool quorate, uint64_t now_ns)
 		struct member_node *n = &m->nodes[i];
 
 		n->member = conf_has(&m->cpg, n->node);
+		n->ended &= !n->member;
 		n->answered = n->member && told_this_view(m, n);
 	}
 	if (quorate)
-		view_departures(m);
+		view_departures(m, same_ring, now_ns);
 	view_agree(m, now_ns);
 }
 
@@ -598,7 +610,7 @@ static void list_delivered(struct member *m, uint32_t from, const struct told_li
 				m, list->v[i].node, list->v[i].incarnation, list->v[i].dirty);
 }
 
-static void fenced_delivered(struct member *m, struct cursor *c, uint32_t from)
+static void fenced_delivered(struct member *m, struct cursor *c, uint32_t from, uint64_t now_ns)
 {
 	uint16_t count = cursor_u16(c);
 
@@ -609,7 +621,7 @@ static void fenced_delivered(struct member *m, struct cursor *c, uint32_t from)
 			return;
 		trace(m->cfg.trace, TRACE_INFO, "node %u says: %u/%x is fenced", from, node,
 			incarnation);
-		victim_done(m, node, incarnation);
+		victim_done(m, node, incarnation, now_ns);
 	}
 }
 
@@ -643,7 +655,7 @@ static void msg_delivered(struct member *m, const struct event *ev)
 		}
 		break;
 	case MSG_FENCED:
-		fenced_delivered(m, &c, ev->msg.node);
+		fenced_delivered(m, &c, ev->msg.node, ev->now_ns);
 		if (cursor_ok(&c))
 			return;
 		break;
@@ -843,8 +855,8 @@ void member_publish(struct member *m, uint64_t now_ns, struct effects *fx)
 	msg_end(&c, bytes, fx);
 }
 
-void member_send_fenced(
-	struct member *m, const struct member_victim *v, uint32_t count, struct effects *fx)
+void member_send_fenced(struct member *m, const struct member_victim *v, uint32_t count,
+	uint64_t now_ns, struct effects *fx)
 {
 	struct cursor c;
 	void *bytes;
@@ -854,7 +866,7 @@ void member_send_fenced(
 	 * comes back, is fenced twice, which does no harm.
 	 */
 	for (uint32_t i = 0; i < count; i++)
-		victim_done(m, v[i].node, v[i].incarnation);
+		victim_done(m, v[i].node, v[i].incarnation, now_ns);
 	while (count && !m->cfg.standalone && m->have_cpg) {
 		uint32_t n = count < FENCED_PER_MSG ? count : FENCED_PER_MSG;
 

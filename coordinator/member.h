@@ -87,6 +87,7 @@ struct member_node {
 	bool answered; /* and has told its STATE in it */
 	bool heard; /* `state` was told since it last appeared in the group: no older life's */
 	bool counted; /* in the last view that counted: to be absent in the next is to leave */
+	bool ended; /* it is gone, and nothing of it runs: its corosync, which stayed, has seen its daemon end */
 	bool fenced; /* its present incarnation has been fenced; it may not know yet */
 	uint32_t fenced_incarnation; /* the last that was */
 	uint64_t stood; /* order in which the CANDIDATEs were delivered; 0: it is none */
@@ -129,6 +130,8 @@ struct member {
 	uint32_t
 		asked_move; /* target of a MOVE that was received; takeover.c takes it and sets 0 */
 	uint64_t changes; /* grows when anything that others look at changed */
+	/* When a node was lost, or known to be fenced, last that may not know of it; a coordinator. 0: none was. */
+	uint64_t lost_ns, office_lost_ns;
 	/* private */
 	struct cpg_conf cpg, quorum;
 	bool have_cpg, have_quorum, down, publish;
@@ -186,8 +189,8 @@ void member_victim_add(struct member *m, uint32_t node, uint32_t incarnation, bo
 void member_victims_more(struct member *m);
 bool member_victim_pending(const struct member *m, uint32_t node);
 /* After a fence has succeeded: these are done, here and (by message) on every member. */
-void member_send_fenced(
-	struct member *m, const struct member_victim *v, uint32_t count, struct effects *fx);
+void member_send_fenced(struct member *m, const struct member_victim *v, uint32_t count,
+	uint64_t now_ns, struct effects *fx);
 /* True when (our node, incarnation) was told to be fenced: by a FENCED message. */
 bool member_was_fenced(const struct member *m, uint32_t incarnation);
 

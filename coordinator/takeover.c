@@ -311,9 +311,11 @@ void takeover_fence_noted(struct takeover *t)
 
 void takeover_fence_succeeded(struct takeover *t, struct effects *fx)
 {
-	if (t->fencing_all)
+	if (t->fencing_all && t->m->victims_overflow) {
 		t->m->victims_overflow = false;
-	member_send_fenced(t->m, t->fence.fenced, t->fence.fenced_count, fx);
+		t->m->lost_ns = t->now_ns;
+	}
+	member_send_fenced(t->m, t->fence.fenced, t->fence.fenced_count, t->now_ns, fx);
 	fence_forget(&t->fence);
 }
 
@@ -333,6 +335,12 @@ static void passive_move(struct takeover *t, enum takeover_state to)
 		tell_role(t);
 }
 
+void takeover_seen(struct takeover *t)
+{
+	if (t->seen_ns == NEVER)
+		t->seen_ns = t->now_ns;
+}
+
 static void follow(struct takeover *t, uint32_t node)
 {
 	const struct member_node *n = member_find(t->m, node);
@@ -350,7 +358,7 @@ static void follow(struct takeover *t, uint32_t node)
 				(unsigned long long)n->state.epoch);
 	}
 	if (n && n->state.role >= ROLE_RECOVERING) {
-		t->coordinator_seen = true;
+		takeover_seen(t);
 		t->lost_split = false;
 		tell_role(t);
 	}
@@ -607,6 +615,8 @@ uint64_t takeover_deadline(const struct takeover *t)
 	if (takeover_is_ours(t)) {
 		earlier(t, &at, t->beat_ns);
 		earlier(t, &at, t->refence_ns);
+		if (t->state == TK_RECLAIM)
+			earlier(t, &at, takeover_quiet_ns(t));
 	}
 	return at;
 }
@@ -629,7 +639,7 @@ struct takeover *takeover_create(const struct takeover_config *cfg)
 	t->cfg = *cfg;
 	t->m = cfg->member;
 	t->mem = cfg->mem;
-	t->deadline_ns = t->poll_ns = NEVER;
+	t->deadline_ns = t->poll_ns = t->seen_ns = NEVER;
 	t->hang.unheard_ns = NEVER;
 	takeover_hang_forget(t);
 	/* The fence's tags and the claim's never meet. */

@@ -41,8 +41,12 @@
 /* In a split where both sides may be quorate, who did not coordinate waits before it preempts. */
 #define TAKEOVER_HEADSTART_NS (2 * NS_PER_SEC)
 #define TAKEOVER_RECLAIM_NS (3 * NS_PER_SEC)
+/* The coordinator's lease runs from its beats: it beats more often than it has to. */
+#define TAKEOVER_BEAT_NS (CLAIM_BEAT_NS / 4)
 /* A claim that stood still so long has nobody behind it: 2.5 beats. */
 #define TAKEOVER_WATCH_NS (CLAIM_BEAT_NS * 5 / 2)
+/* A claim that moves, and moves so long after that, has somebody behind it. */
+#define TAKEOVER_LIVES_NS (CLAIM_BEAT_NS * 3 / 2)
 /* The loser of a split tries again when the winner's claim stood still so long. */
 #define TAKEOVER_FROZEN_NS (5 * CLAIM_BEAT_NS)
 /* A coordinator that hangs (takeover_hang.c): a follower looks at its claim after UNEASY without a word. */
@@ -50,6 +54,11 @@
 #define TAKEOVER_HUNG_NS (5 * NS_PER_SEC)
 #define TAKEOVER_STILL_NS (CLAIM_BEAT_NS * 7 / 4)
 #define TAKEOVER_LOOK_NS (500 * NS_PER_MS) /* from one look to the next; a slower one does not count */
+/*
+ * Of whom the last coordinator had lost before, its successor need not think: by then all members have known of the loss
+ * (MEMBER_AGREE_NS), and what was lost had a lease of 2 s.
+ */
+#define TAKEOVER_LOST_NS (5 * NS_PER_SEC)
 /* Who could not take over lets others try so long. */
 #define TAKEOVER_UNFIT_NS (15 * NS_PER_SEC)
 
@@ -86,6 +95,8 @@ struct takeover_config {
 	bool standalone; /* refuses a claim that beats, instead of fencing it */
 	bool no_reservations; /* image file behind a lock: no fence, no watching */
 	uint64_t tag_seed; /* tags of this life start behind it */
+	/* From the proof that it is fenced: who was lost may believe in its office, or in what it holds, for so long. */
+	uint64_t lease_over_ns;
 };
 
 struct takeover_coordinator {

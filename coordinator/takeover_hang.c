@@ -57,16 +57,20 @@ static bool unheard_for(const struct takeover *t, uint64_t ns)
 static void looked(struct takeover *t, const struct member_node *n)
 {
 	struct hang *h = &t->hang;
-	const struct claim *best = claim_io_best(&t->io);
+	const struct claim *best =
+		claim_io_result(&t->io) == CLAIM_DONE ? claim_io_best(&t->io) : NULL;
+	bool moved = best && (!h->shown_ns || takeover_claim_moved(best, &h->seen));
 
 	h->reading = false;
+	if (moved) {
+		h->seen = *best;
+		h->shown_ns = t->now_ns;
+	}
 	/* Rule 2. */
-	if (claim_io_result(&t->io) != CLAIM_DONE || !best || best->epoch != n->state.epoch ||
-		t->now_ns - h->sent_ns > TAKEOVER_LOOK_NS) {
+	if (!best || best->epoch != n->state.epoch || t->now_ns - h->sent_ns > TAKEOVER_LOOK_NS) {
 		h->since_ns = NEVER;
 		h->still_ns = 0;
-	} else if (h->since_ns == NEVER || takeover_claim_moved(best, &h->seen)) {
-		h->seen = *best;
+	} else if (h->since_ns == NEVER || moved) {
 		h->since_ns = t->now_ns;
 		h->still_ns = 0;
 	} else {

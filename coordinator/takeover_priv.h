@@ -20,6 +20,7 @@ struct hang {
 	uint64_t hung_ns; /* since when it is known to hang; NEVER: it is not */
 	bool reading;
 	struct claim seen;
+	uint64_t shown_ns; /* end of the first look ever that showed `seen`; 0: there was none */
 };
 
 struct takeover {
@@ -45,11 +46,11 @@ struct takeover {
 	bool lost_fenced; /* TK_LOST was entered because our key was gone */
 	uint32_t following; /* node; 0: nobody */
 	bool cold; /* nobody here saw the last coordinator: unknown lives may have writes in flight */
-	bool beaten; /* WATCH: the claim has moved once */
+	uint64_t beaten_ns; /* WATCH: the claim was first seen to have moved; 0: it has not */
 	bool quit; /* candidate: withdraw when nothing is in flight */
 	bool restart; /* candidate: the view changed, stand again when nothing is in flight */
 	bool in_order; /* handover: no fence is needed */
-	bool coordinator_seen, lost_split, unfit, stopping;
+	bool lost_split, unfit, stopping;
 	bool ready, closed; /* told by the node in OPEN, DRAIN */
 	uint32_t handover; /* DRAIN: whom we give it to */
 	uint32_t moving_to; /* asked for */
@@ -63,6 +64,9 @@ struct takeover {
 	uint64_t beat_sent_ns,
 		beat_taken_ns; /* of the beat under way; of the last that the LUN took */
 	uint64_t deadline_ns, beat_ns, poll_ns, unfit_ns, refence_ns, told_view;
+	uint64_t seen_ns; /* since when we know of a coordinator; NEVER: of none since we started */
+	uint64_t fenced_ns; /* the claim was read: all others were fenced before */
+	uint64_t quiet_ns; /* RECLAIM: nobody is served before, since somebody may still serve or be served; 0: nobody */
 	char reason[160];
 };
 
@@ -107,6 +111,11 @@ void takeover_hang_step(struct takeover *t, struct effects *fx);
 /* True: the coordinator hangs, and we stand. */
 bool takeover_hang_stands(struct takeover *t);
 uint64_t takeover_hang_deadline(const struct takeover *t);
+
+/* In RECLAIM: nobody is served before. */
+uint64_t takeover_quiet_ns(const struct takeover *t);
+/* There is a coordinator. */
+void takeover_seen(struct takeover *t);
 
 void takeover_candidate(struct takeover *t, struct effects *fx);
 void takeover_ours(struct takeover *t, struct effects *fx);

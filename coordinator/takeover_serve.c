@@ -73,7 +73,7 @@ static void beat(struct takeover *t, struct effects *fx)
 	/* What others wait for is said at once. If that fails it goes with the next beat. */
 	if (t->now_ns < t->beat_ns && !takeover_given_due(t))
 		return;
-	t->beat_ns = t->now_ns + CLAIM_BEAT_NS;
+	t->beat_ns = t->now_ns + TAKEOVER_BEAT_NS;
 	t->beat_sent_ns = t->now_ns;
 	takeover_given_sent(t);
 	t->claim.heartbeat++;
@@ -137,6 +137,19 @@ static void begin_reclaim(struct takeover *t)
 		(unsigned long long)t->epoch, t->await_count);
 }
 
+uint64_t takeover_quiet_ns(const struct takeover *t)
+{
+	const struct member *m = t->m;
+	uint64_t lost = m->lost_ns;
+
+	/* Somebody may have been lost since. */
+	if (m->office_lost_ns > t->fenced_ns && m->office_lost_ns > lost)
+		lost = m->office_lost_ns;
+	if (!lost || t->cfg.no_reservations || t->quiet_ns > lost + t->cfg.lease_over_ns)
+		return t->quiet_ns;
+	return lost + t->cfg.lease_over_ns;
+}
+
 static void reclaiming(struct takeover *t)
 {
 	for (uint32_t i = 0; i < t->await_count;) {
@@ -161,7 +174,8 @@ static void reclaiming(struct takeover *t)
 	 */
 	if (t->m->form_ns != NEVER)
 		return;
-	if (t->await_count || t->m->victim_count || t->m->victims_overflow)
+	if (t->await_count || t->m->victim_count || t->m->victims_overflow ||
+		t->now_ns < takeover_quiet_ns(t))
 		return;
 	trace(t->cfg.trace, TRACE_INFO, "epoch %llu: serves", (unsigned long long)t->epoch);
 	takeover_enter(t, TK_SERVE);
@@ -183,7 +197,7 @@ static void tell_fenced(struct takeover *t, struct effects *fx)
 			told[count++] = (struct member_victim){
 				.node = n->node, .incarnation = n->state.incarnation};
 	}
-	member_send_fenced(t->m, told, count, fx);
+	member_send_fenced(t->m, told, count, t->now_ns, fx);
 }
 
 static void begin_drain(struct takeover *t, uint32_t target, const char *why)

@@ -73,7 +73,7 @@ static void standing(struct takeover *t, struct effects *fx)
 		t->in_order = true;
 		takeover_enter(t, TK_CLAIM_READ);
 		claim_io_read(&t->io, fx);
-	} else if (!t->coordinator_seen && !t->cfg.no_reservations) {
+	} else if (t->seen_ns == NEVER && !t->cfg.no_reservations) {
 		takeover_enter(t, TK_LOOK);
 		claim_io_read(&t->io, fx);
 	} else {
@@ -114,7 +114,7 @@ static void looked(struct takeover *t, struct effects *fx)
 		"claim of %s (epoch %llu) is held -> watches whether it beats", best->name,
 		(unsigned long long)best->epoch);
 	t->watched = *best;
-	t->beaten = false;
+	t->beaten_ns = 0;
 	takeover_enter(t, TK_WATCH);
 	t->deadline_ns = t->now_ns + TAKEOVER_WATCH_NS;
 	t->poll_ns = t->now_ns + TAKEOVER_POLL_NS;
@@ -146,15 +146,16 @@ static void watching(struct takeover *t, struct effects *fx)
 
 	if (t->poll_ns == NEVER) { /* a read has come back */
 		if (best && takeover_claim_moved(best, &t->watched) && best->state != CLAIM_CLEAN) {
-			if (t->beaten) {
+			/*
+			 * One beat may be a write of a dead node that landed late. And one of our own cluster that has
+			 * been cut off may not know it for a while. Who still beats after that lives.
+			 */
+			if (t->beaten_ns && t->now_ns >= t->beaten_ns + TAKEOVER_LIVES_NS) {
 				claim_lives(t, best, fx);
 				return;
 			}
-			/*
-			 * One beat may be a write of a dead node that landed late. Two are a living
-			 * one.
-			 */
-			t->beaten = true;
+			if (!t->beaten_ns)
+				t->beaten_ns = t->now_ns;
 			t->watched = *best;
 			t->deadline_ns = t->now_ns + TAKEOVER_WATCH_NS;
 		}
@@ -192,6 +193,33 @@ static void fencing(struct takeover *t, struct effects *fx)
 	}
 }
 
+static bool recent(const struct takeover *t, uint64_t at_ns)
+{
+	return at_ns && t->now_ns < at_ns + TAKEOVER_LOST_NS;
+}
+
+/*
+ * Whom we have fenced may not know it. It answers what it knows, and uses what it holds, until its lease is over
+ * (PROTOCOL.md, "Whom a takeover waits for"): nobody is served anything else before. Replay and reclaim take their
+ * time meanwhile. What was lost longer than TAKEOVER_LOST_NS ago has been settled by the coordinator that we follow.
+ * If nobody but coordinators were lost: all their leases run from beats, and of those we may have seen the last.
+ */
+static uint64_t quiet_until(const struct takeover *t, const struct claim *last)
+{
+	const struct hang *h = &t->hang;
+	uint64_t from = t->now_ns;
+
+	if (t->in_order || last->state == CLAIM_CLEAN || t->cfg.no_reservations)
+		return 0;
+	if (!t->cold && t->seen_ns != NEVER && !recent(t, t->seen_ns) && !recent(t, t->m->lost_ns)) {
+		if (!t->hung_node && !recent(t, t->m->office_lost_ns))
+			return 0;
+		if (h->shown_ns && !takeover_claim_moved(last, &h->seen))
+			from = h->shown_ns;
+	}
+	return from + t->cfg.lease_over_ns;
+}
+
 static void claim_read(struct takeover *t, struct effects *fx)
 {
 	const struct claim *best = claim_io_best(&t->io);
@@ -212,6 +240,11 @@ static void claim_read(struct takeover *t, struct effects *fx)
 		enter_fence(t, fx);
 		return;
 	}
+	t->fenced_ns = t->now_ns;
+	t->quiet_ns = quiet_until(t, best);
+	/* Keys may have been left behind, by whom nobody serves any more. */
+	if (best->state == CLAIM_CLEAN)
+		t->m->lost_ns = t->m->office_lost_ns = 0;
 	memset(c, 0, sizeof(*c));
 	takeover_given_begin(t, best);
 	memcpy(c->uuid, t->cfg.uuid, 16);
@@ -243,13 +276,13 @@ static void claim_verified(struct takeover *t)
 		return;
 	}
 	t->epoch = t->claim.epoch;
-	t->beat_ns = t->now_ns + CLAIM_BEAT_NS;
+	t->beat_ns = t->now_ns + TAKEOVER_BEAT_NS;
 	t->beat_taken_ns = t->beat_sent_ns;
 	t->ready = t->closed = false;
 	t->handover = 0;
 	t->refence_ns = 0;
 	t->told_view = 0;
-	t->coordinator_seen = true;
+	takeover_seen(t);
 	t->reason[0] = 0;
 	trace(t->cfg.trace, TRACE_INFO, "epoch %llu is ours -> replay",
 		(unsigned long long)t->epoch);

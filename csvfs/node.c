@@ -39,7 +39,8 @@ static bool make_parts(struct node *n)
 		.mem = n->mem,
 		.standalone = cfg->standalone,
 		.no_reservations = !cfg->reservations,
-		.tag_seed = cfg->life & 0xffffff};
+		.tag_seed = cfg->life & 0xffffff,
+		.lease_over_ns = node_lease_over_ns(cfg)};
 	struct client_config cc = {
 		.mem = n->mem, .trace = n->trace, .node = cfg->node, .life = cfg->life};
 
@@ -140,8 +141,15 @@ static void on_message(
 	case MSG_REPLY: {
 		struct fs_reply rp = m->reply.r;
 
-		if (s == n->coord)
-			node_answer(n, m->tag, &m->reply.id, &rp, fx);
+		if (s != n->coord)
+			return;
+		/* Granted long ago, maybe, and another's by now. We say what we hold, and ask again. */
+		if (m->reply.op == FS_LOCK && !rp.err && n->now_ns >= n->lease_ns) {
+			session_drop(s, "a lock was granted too late to rely on it", fx);
+			node_session_notes(n, fx);
+			return;
+		}
+		node_answer(n, m->tag, &m->reply.id, &rp, fx);
 		return;
 	}
 	case MSG_RECALL:
@@ -369,22 +377,29 @@ static void follow(struct node *n, struct effects *fx)
  * Our rights last until lease_ns after the last proof that nobody had been given them: a PING of ours that the
  * coordinator answered while it served us, a beat of our claim that the LUN took, or a look at the LUN that
  * showed the registration which our coordinator knows. Each counts from when it was sent. Who gives our rights away has
- * fenced us first and waits for longer than that (node_peers_departed). The LUN is asked when no word has come.
+ * fenced us first and waits for longer than that (node_peers_departed; takeover_quiet_ns). The LUN is asked when no
+ * word has come. A PING that the coordinator answers proves as much as it can itself: the answer says how old its own
+ * proof is.
  */
 static void lease_step(struct node *n)
 {
+	enum takeover_state tk = takeover_state(n->tk);
 	bool mine = takeover_mine(n->tk), served = n->coord && n->reclaim == RECLAIM_SERVED;
 	uint64_t word = mine ? takeover_beat_ns(n->tk) : served ? session_lease_ns(n->coord) : 0;
 	uint64_t looked = n->path.proven_ns, due = looked + n->cfg.lease_ns / 4;
 	uint64_t proof = word;
 
-	if (n->seen_incarnation == n->path.incarnation && looked > proof)
+	/* The coordinator's are its beats alone: others can see when the last one was (takeover_stand.c, quiet_until()). */
+	if (!mine && n->seen_incarnation == n->path.incarnation && looked > proof)
 		proof = looked;
 	if (proof && proof + n->cfg.lease_ns > n->lease_ns)
 		n->lease_ns = proof + n->cfg.lease_ns;
-	if (word && word + n->cfg.lease_ns / 8 * 5 > due)
-		due = word + n->cfg.lease_ns / 8 * 5;
-	io_path_look_by(&n->path, due);
+	if (word && word + n->cfg.lease_ns / 4 * 3 > due)
+		due = word + n->cfg.lease_ns / 4 * 3;
+	if (!mine)
+		io_path_look_by(&n->path, due);
+	n->sessions->proven_ns =
+		tk >= TK_RECLAIM && tk <= TK_DRAIN ? n->lease_ns - n->cfg.lease_ns : 0;
 }
 
 /* ------------------------------------------------------------------ path and membership */
@@ -595,23 +610,36 @@ static void local_requests(struct node *n, struct effects *fx)
 		node_server_request(n, n->cfg.node, true, wire_tag, rq, fx);
 }
 
+/* Somebody may coordinate in our place, and serve by now: who takes over waits for our lease. */
+static bool office_in_doubt(const struct node *n)
+{
+	return takeover_mine(n->tk) && n->cfg.reservations && n->now_ns >= n->lease_ns;
+}
+
 /*
  * No step for so long: stopped, or the whole machine paused. Others may have gone on without us, and their
  * word for it may still wait behind other events. Whoever took over has fenced us first: until the LUN has
  * shown our registration nothing is answered from what we knew, and the data path (node_data.c, rule 5)
- * has stopped by itself.
+ * has stopped by itself. A coordinator that is awake, and has no proof of its registration, answers nothing either.
  */
 static void woke(struct node *n)
 {
 	uint64_t gap = n->now_ns - n->stepped_ns;
+	bool slept = gap >= NODE_AWAKE_NS;
 
 	n->stepped_ns = n->now_ns;
-	if (gap < NODE_AWAKE_NS || !io_path_look(&n->path, &n->unsure_look))
+	if (!slept && (n->unsure || !office_in_doubt(n)))
 		return;
-	if (!n->unsure)
+	if (!io_path_look(&n->path, &n->unsure_look))
+		return;
+	if (!n->unsure && slept)
 		trace(n->trace, TRACE_WARN,
 			"slept for %lu ms -> looks whether we are still registered",
 			gap / NS_PER_MS);
+	else if (!n->unsure)
+		trace(n->trace, TRACE_WARN,
+			"the LUN has not shown us registered for %lu ms -> answers nothing until it does",
+			n->cfg.lease_ns / NS_PER_MS);
 	n->unsure = true;
 	io_path_excuse(&n->path);
 }
@@ -619,7 +647,7 @@ static void woke(struct node *n)
 /* What is answered now was true when the LUN last showed us as one who may write. */
 static void sure(struct node *n, struct effects *fx)
 {
-	if (n->path.st == PST_UP && n->path.looks <= n->unsure_look)
+	if (n->path.st == PST_UP && (n->path.looks <= n->unsure_look || office_in_doubt(n)))
 		return;
 	n->unsure = false;
 	node_peers_awake(n, fx);
@@ -628,16 +656,15 @@ static void sure(struct node *n, struct effects *fx)
 static void advance(struct node *n, struct effects *fx)
 {
 	n->again = false;
-	node_cache_watch_members(n);
 	path_step(n, fx);
-	if (n->unsure)
-		sure(n, fx);
 	takeover_step(n->tk, n->now_ns, fx);
 	/* A state that takeover reached just now may want something of the path at once. */
 	path_step(n, fx);
 	sessions_set_epoch(n->sessions, takeover_epoch(n->tk));
 	follow(n, fx);
 	lease_step(n);
+	if (n->unsure)
+		sure(n, fx);
 	sessions_step(n->sessions, n->now_ns, fx);
 	node_session_notes(n, fx);
 	node_server_step(n, fx);

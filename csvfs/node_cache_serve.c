@@ -161,28 +161,3 @@ void node_cache_cut(struct node *n, const struct peer *p)
 {
 	cache_lease_cut(&n->cache_leases, (uint32_t)(p - n->peers), n->now_ns);
 }
-
-/*
- * A new coordinator knows of no lease that the one before gave. Members have ended theirs when they reclaimed. A
- * node that left a moment ago may still answer from memory.
- */
-void node_cache_watch_members(struct node *n)
-{
-	for (uint32_t i = 0; i < n->member.node_count; i++) {
-		const struct member_node *m = &n->member.nodes[i];
-		uint32_t was = n->cache.members[i], is = m->member ? m->node : 0;
-
-		n->cache.members[i] = is;
-		if (was && was != is && was != n->cache.coordinator)
-			n->cache.left_ns = n->now_ns;
-	}
-	if (takeover_mine(n->tk))
-		n->cache.coordinator = n->cfg.node;
-	else if (n->coord_node)
-		n->cache.coordinator = n->coord_node;
-}
-
-uint64_t node_cache_quiet_ns(const struct node *n)
-{
-	return n->cache.left_ns ? n->cache.left_ns + CACHE_LEASE_OVER_NS : 0;
-}

@@ -156,10 +156,6 @@ struct node_cache {
 	struct node_cache_slot slot[NODE_CACHE_SLOTS];
 	uint64_t changes, hits;
 	struct fs_request rq; /* the one being asked, with what it gives up */
-	/* When a member other than the coordinator left last; 0: none did. */
-	uint32_t members[2 * NODES_MAX];
-	uint32_t coordinator;
-	uint64_t left_ns;
 };
 
 /* ------------------------------------------------------------------ */
@@ -284,7 +280,6 @@ struct node {
 	struct lease_table leases;
 	struct lock_table locks;
 	struct cache_lease_table cache_leases;
-	uint64_t quiet_ns; /* nobody is served before: node_cache_quiet_ns() */
 	struct list lreqs; /* LOCKs that wait */
 	struct peer peers[NODES_MAX];
 	struct list sreqs, served;
@@ -306,6 +301,17 @@ struct node {
 	bool exited, unregistered;
 	struct node_stats stats;
 };
+
+/*
+ * What proves to a node that its rights are its own began before it was fenced; it uses them until lease_ns
+ * after that. One tenth more, for clocks of different speed.
+ */
+static inline uint64_t node_lease_over_ns(const struct node_config *c)
+{
+	uint64_t over = c->lease_ns + c->lease_ns / 10;
+
+	return over > CACHE_LEASE_OVER_NS ? over : CACHE_LEASE_OVER_NS;
+}
 
 /* node.c */
 /* Others may have what we hold: it is lost. in_session: and the coordinator knows. */
@@ -375,6 +381,8 @@ void node_peers_timers(struct node *n, struct effects *fx);
 /* We slept, and were not replaced meanwhile. */
 void node_peers_awake(struct node *n, struct effects *fx);
 void node_peers_departed(struct node *n, struct effects *fx);
+/* Somebody was given up a moment ago, and may not know it. */
+bool node_peers_linger(const struct node *n);
 void node_peers_reclaim_locks(
 	struct node *n, struct session *s, const struct msg *m, struct effects *fx);
 void node_server_check(const struct node *n);
@@ -481,8 +489,6 @@ void node_cache_gone(struct node *n, struct session *s, const struct msg *m);
 bool node_cache_serve_step(struct node *n, struct effects *fx);
 /* The session of p is gone. */
 void node_cache_cut(struct node *n, const struct peer *p);
-void node_cache_watch_members(struct node *n);
-uint64_t node_cache_quiet_ns(const struct node *n);
 
 /* node_ctl.c */
 void node_ctl(struct node *n, const struct event *ev, struct effects *fx);

@@ -212,7 +212,7 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 
 	/* What it asked for over its last session must have ended before it may ask again. */
 	if (p->served || !p->reclaimed || !reclaim_in_force(n, p, fx) || p->blocks ||
-		takeover_state(n->tk) != TK_SERVE || n->now_ns < n->quiet_ns)
+		takeover_state(n->tk) != TK_SERVE)
 		return;
 	if (node_server_older_asks(n, p->node, p->life, fx))
 		return;
@@ -310,15 +310,6 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 	n->again = true;
 }
 
-/*
- * Rule 5. What proves to a node that its rights are its own began before it was fenced; it uses them until lease_ns
- * after that. One tenth more, for clocks of different speed.
- */
-static uint64_t lease_over_ns(const struct node *n)
-{
-	return n->cfg.lease_ns + n->cfg.lease_ns / 10;
-}
-
 static void evict(struct node *n, struct peer *p, struct effects *fx)
 {
 	struct session *s = session_from(n->sessions, p->node);
@@ -328,7 +319,7 @@ static void evict(struct node *n, struct peer *p, struct effects *fx)
 	trace(n->trace, TRACE_ERROR, "node %u did not answer a recall in %lu s -> fence it",
 		p->node, n->cfg.recall_ns / NS_PER_SEC);
 	p->evicting = true;
-	p->evicted_ns = n->now_ns + lease_over_ns(n);
+	p->evicted_ns = n->now_ns + node_lease_over_ns(&n->cfg);
 	p->clean = false;
 	p->served = p->reclaimed = p->entitled = false;
 	node_lock_forget_waiters(n, p->node);
@@ -426,7 +417,7 @@ void node_peers_departed(struct node *n, struct effects *fx)
 		if (p->evicting && !member_victim_pending(&n->member, p->node)) {
 			p->evicting = false;
 			if (!p->clean)
-				p->evicted_ns = n->now_ns + lease_over_ns(n);
+				p->evicted_ns = n->now_ns + node_lease_over_ns(&n->cfg);
 		}
 		if (m && m->member && m->state.life == p->life && !p->evicted_ns)
 			continue;
@@ -436,7 +427,7 @@ void node_peers_departed(struct node *n, struct effects *fx)
 			/* Here: its place may be another's before its session is seen to end. */
 			node_lock_forget_waiters(n, p->node);
 			p->evicting = true;
-			p->evicted_ns = n->now_ns + (p->clean ? 0 : lease_over_ns(n));
+			p->evicted_ns = n->now_ns + (p->clean ? 0 : node_lease_over_ns(&n->cfg));
 			/*
 			 * It may not have seen that it left, and believe itself served: it starts over in
 			 * a new session, and is served when it is a member again.
@@ -464,6 +455,15 @@ void node_peers_departed(struct node *n, struct effects *fx)
 			continue;
 		forget(n, p, m && m->member && m->state.life == p->life);
 	}
+}
+
+bool node_peers_linger(const struct node *n)
+{
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		if (n->peers[i].evicting || n->now_ns < n->peers[i].evicted_ns)
+			return true;
+	}
+	return false;
 }
 
 bool node_gave_up(const struct node *n, uint32_t node)

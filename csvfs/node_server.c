@@ -23,8 +23,8 @@
  *     void. Who is given up is named in the claim before others are served (takeover_given.c).
  *  8. A file is opened only when no write of a node that is gone is in flight here on its behalf: whoever
  *     restarts what ran there opens its disk first, and nothing old may land in it (invariant 9).
- *  6. Replies leave when the engine says durable, and we know that we were not replaced while we slept
- *     (node.c, woke()). A reply whose session is gone is dropped: the node
+ *  6. Replies leave when the engine says durable, and we know that we were not replaced: our lease runs, and
+ *     we did not sleep (node.c, woke()). A reply whose session is gone is dropped: the node
  *     asks again, and the reply cache answers.
  */
 #include <errno.h>
@@ -763,7 +763,6 @@ static void open_volume(struct node *n, struct effects *fx)
 		return;
 	}
 	n->stats.takeovers++;
-	n->quiet_ns = node_cache_quiet_ns(n);
 	n->orphans_left = true;
 	n->orphan_off = 0;
 	entitle_members(n);
@@ -850,7 +849,8 @@ static void drain_step(struct node *n, struct effects *fx)
 			pump_and_put(n, ino, fx);
 		}
 	}
-	if (!list_empty(&n->sreqs) || node_data_serving(n))
+	/* Who has left has its rights until its lease is over, and the next coordinator knows nothing of them. */
+	if (!list_empty(&n->sreqs) || node_data_serving(n) || node_peers_linger(n))
 		return;
 	if (vol_state(n->vol) == VOL_READY)
 		vol_close(n->vol, fx);
@@ -932,6 +932,8 @@ void node_server_step(struct node *n, struct effects *fx)
 				node_peers_serve(n, &n->peers[i], fx);
 		}
 	}
+	if (st == TK_DRAIN)
+		node_peers_departed(n, fx);
 	if (st == TK_SERVE) {
 		disentitle_silent(n);
 		if (n->orphans_left)
@@ -964,8 +966,6 @@ uint64_t node_server_deadline(const struct node *n)
 
 	if (n->vol && cache_lease_deadline(&n->cache_leases) < d)
 		d = cache_lease_deadline(&n->cache_leases);
-	if (n->vol && n->quiet_ns > n->now_ns && n->quiet_ns < d)
-		d = n->quiet_ns;
 	if (n->vol && vol_deadline(n->vol) < d)
 		d = vol_deadline(n->vol);
 	if (n->leases_changed || (!n->unsure && !node_lock_deadline(n)))

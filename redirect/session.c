@@ -236,6 +236,8 @@ static void send_ping(struct session *s, enum msg_type type, uint64_t seq, struc
 	memset(m, 0, sizeof(*m));
 	m->type = type;
 	m->ping.seq = seq;
+	if (type == MSG_PONG)
+		m->ping.age_ns = s->all->proven_ns ? s->all->now_ns - s->all->proven_ns : WIRE_NO_LEASE;
 	(void)send_frame(s, m, 0, 0, fx);
 }
 
@@ -490,8 +492,8 @@ static void pong(struct session *s, const struct msg *m)
 		m->epoch < s->all->epoch)
 		return;
 	sent_ns = s->ping_sent_ns[seq % SESSION_PINGS];
-	if (sent_ns > s->lease_ns)
-		s->lease_ns = sent_ns;
+	if (m->ping.age_ns < sent_ns && sent_ns - m->ping.age_ns > s->lease_ns)
+		s->lease_ns = sent_ns - m->ping.age_ns;
 }
 
 /* Rule 4: what belongs to an epoch. */

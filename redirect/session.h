@@ -20,8 +20,9 @@
  *     volume, or our own node id is refused with a text that says what to do.
  *  2. A PING goes out every SESSION_PING_NS. A session over which no frame has come for SESSION_DEAD_NS
  *     is dead, and closed: TCP alone notices a lost peer in minutes.
- *  3. The lease runs from the time a PING was *sent* that was then answered: the other side saw it then
- *     or later, so it cannot give us up sooner than we stop.
+ *  3. The lease runs from the time a PING was *sent* that was then answered, less the age of what the other side
+ *     had by then for a proof that it may give leases at all (proven_ns). So it is no later than that proof, and
+ *     ends with what the other side knows for certain: that nobody had taken its place then, and that it had not given us up.
  *  4. Frames that belong to an epoch (requests, replies, recalls, reclaim, fencing) are dropped when
  *     theirs is older than ours (invariant 1 of the system).
  *  5. Of accepted sessions from one node only the newest stays: the older ones are what a node left
@@ -90,7 +91,7 @@ struct session {
 	uint64_t ping_ns; /* when the next PING is due */
 	uint64_t ping_seq; /* of the newest PING; 0: none */
 	uint64_t ping_sent_ns[SESSION_PINGS];
-	uint64_t lease_ns; /* when the newest answered PING was sent; 0: none was */
+	uint64_t lease_ns; /* from when the lease runs (rule 3); 0: there is none */
 	uint64_t retry_ns, retry_wait_ns;
 	uint64_t stale_frames;
 	struct sessions *all;
@@ -106,6 +107,7 @@ struct sessions {
 	uint64_t epoch; /* newest we know: sessions_set_epoch() */
 	bool stopping;
 	uint64_t now_ns; /* of the step */
+	uint64_t proven_ns; /* set by the caller: when our right to give leases was proven last; 0: we give none */
 	uint64_t next_conn;
 	uint32_t ups, notes, used; /* used: entries behind it are free */
 	char stranger[192]; /* why a connection was refused last */
@@ -182,8 +184,7 @@ bool session_send(
 bool session_room(const struct msg *m, const struct effects *fx);
 
 /*
- * When the newest PING was sent that this peer answered, ns; 0: none. A lease that it gave with word of our
- * epoch or a newer one runs from there.
+ * From when the lease runs that this peer gave with word of our epoch or a newer one, ns (rule 3); 0: it gave none.
  */
 uint64_t session_lease_ns(const struct session *s);
 

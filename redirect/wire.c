@@ -729,8 +729,11 @@ static void code_body(struct coder *x, struct msg *m)
 		code_string(x, m->hello_no.text, sizeof(m->hello_no.text), 0);
 		return;
 	case MSG_PING:
+		code_u64(x, &m->ping.seq);
+		return;
 	case MSG_PONG:
 		code_u64(x, &m->ping.seq);
+		code_u64(x, &m->ping.age_ns);
 		return;
 	case MSG_GOODBYE:
 		code_string(x, m->goodbye.text, sizeof(m->goodbye.text), 0);

@@ -23,7 +23,8 @@
 #include "csvfs/base/platform.h"
 
 #define WIRE_MAGIC 0x77565343u /* "CSVw" */
-#define WIRE_VERSION 6
+#define WIRE_VERSION 7
+#define WIRE_NO_LEASE UINT64_MAX
 #define WIRE_HEADER_BYTES 32u
 #define WIRE_TEXT_MAX 256 /* of HELLO_NO and GOODBYE, with the ending zero */
 #define WIRE_RANGES_MAX 512 /* of one RECLAIM; a file with more is reclaimed with several */
@@ -103,6 +104,7 @@ struct msg {
 		} hello_no;
 		struct {
 			uint64_t seq;
+			uint64_t age_ns; /* PONG: of the proof that the answerer may give leases; WIRE_NO_LEASE: it gives none */
 		} ping; /* PING, PONG */
 		struct {
 			char text[WIRE_TEXT_MAX];

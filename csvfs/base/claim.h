@@ -6,8 +6,8 @@
  * claim with a higher epoch and reads it back before it does anything else.
  *  - Each claim is written to the older (or damaged) of the two places; the valid one with the
  *    higher (epoch, heartbeat) counts. So a torn write never loses the claim that was there.
- *  - The coordinator beats: it rewrites the claim with heartbeat + 1 every CLAIM_BEAT_NS. Tools, and
- *    a standalone mount, tell a live volume from one whose node died by watching the beat.
+ *  - The coordinator beats: it rewrites the claim with heartbeat + 1 every CLAIM_BEAT_NS or sooner. Tools,
+ *    and a standalone mount, tell a live volume from one whose node died by watching the beat.
  *  - It names who was given up in this term: (node, life) whose layouts and locks others may have by now.
  *    The next coordinator reads it there, and says so to whoever comes back (coordinator/PROTOCOL.md, "Given up").
  */

@@ -58,17 +58,6 @@ bool cluster_together(const struct snode *a, const struct snode *b)
 	return a->side == b->side && same_ring(a, b);
 }
 
-bool cluster_cut_off(const struct sim *s, const struct snode *n)
-{
-	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
-		const struct snode *o = &s->n[i];
-
-		if (o->up && node_epoch(o->core) > node_epoch(n->core))
-			return !cluster_together(o, n);
-	}
-	return false;
-}
-
 static void conf_send(struct sim *s, struct snode *n, enum ev_type type, uint64_t delay)
 {
 	struct conf_note *c = sim_alloc(s, sizeof(*c));

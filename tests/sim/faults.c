@@ -381,21 +381,39 @@ static void without_path_cut_off(struct sim *s)
 	sim_at(s, s->now_ns + 5 * SEC + draw(s, 2000) * MS, cut_off, n);
 }
 
-/* The coordinator and all others go on without it, and it believes for a while that nothing has happened. */
-static void cut_off_unaware(struct sim *s)
+/* What it is still told to be done, while it is fenced and its lease runs, is not committed any more. */
+static void loses_its_writes(struct sim *s, void *arg)
 {
-	struct snode *n = any(s);
+	struct snode *n = arg;
 
-	if (node_coordinates(n->core))
-		return;
-	s->partitions++;
+	load_node_evicted(s, n);
+	if (n->side == 7)
+		sim_at(s, s->now_ns + 100 * MS, loses_its_writes, n);
+}
+
+static void goes_unaware(struct sim *s, struct snode *n)
+{
 	set_side(n, 7);
 	if (fchance(s, 50))
 		n->net_side = 0;
 	/* A view is a hint: the two sides of a cut need not learn of it at the same moment. */
 	n->late_until = s->now_ns + 2 * SEC + fdraw(s, 8000) * MS;
 	sim_log(s, "node %u is CUT OFF, and learns of it after %lu ms", n->id, n->late_until / MS);
-	load_node_evicted(s, n);
+	loses_its_writes(s, n);
+}
+
+/*
+ * All others go on without it, under another coordinator if it was that, and it believes for a while that nothing has
+ * happened. Of five nodes the coordinator goes as well, and serves it.
+ */
+static void cut_off_unaware(struct sim *s)
+{
+	struct snode *n = any(s), *c = s->plan.nodes == 5 ? coordinator(s) : NULL;
+
+	s->partitions++;
+	goes_unaware(s, n);
+	if (c && c != n)
+		goes_unaware(s, c);
 	cluster_change(s);
 	sim_at(s, s->now_ns + 3 * SEC + fdraw(s, 9000) * MS, join_sides, NULL);
 }

@@ -131,10 +131,6 @@ static void check(struct watcher *w, const struct fs_reply *rp)
 			c->seen = v;
 		return;
 	}
-	if (cluster_cut_off(s, w->n)) {
-		s->old_looks++;
-		return;
-	}
 	sim_fail(s,
 		"%s watcher %u: %s of %s '%s' ino %lx shows error %d, owner %u, %u links; state %u "
 		"to %u",
@@ -197,13 +193,8 @@ static void changed(struct sim *s, void *arg, const struct fs_reply *rp)
 	if (s->verbose)
 		sim_log(s, "   %s watcher %u: %s '%s' %lx is state %u", w->n->name, w->nr, w->what,
 			c->name, c->ino, c->begun);
-	/* What was looked up under an old coordinator may not be there any more, or already: so it was answered. */
-	if ((rp->err == -ENOENT || rp->err == -EEXIST) && cluster_cut_off(s, w->n)) {
-		s->old_looks++;
-		c->retired = true;
-	} else if (rp->err) {
+	if (rp->err)
 		sim_fail(s, "%s watcher %u: %s gave error %d", w->n->name, w->nr, w->what, rp->err);
-	}
 	c->acked = c->begun;
 	c->busy = false;
 	done(w);

@@ -3,7 +3,7 @@
  * locks.c - processes that lock files, and the oracle: no two of them hold conflicting locks at once.
  *
  * What a process holds is what it was told: from the answer that granted it to the request that gives it away.
- * When one is told that it has a lock that another one holds, it is a fault, unless the node of one of them
+ * When one is told that it has a lock that another one holds, it is a fault, unless the node of the other
  * is fenced at the LUN at that moment; then that node owes to find out, in this life, that it was given
  * up. And what goes through an open file whose locks were lost so must fail.
  */
@@ -127,10 +127,6 @@ static void check_grant(struct locker *c)
 			if (!o->key || lun_key(c->s, n) != o->key ||
 				!node_stands(c->s->n[n].core)) {
 				owes(o);
-			} else if (!c->key) {
-				/* A late answer, or one that it gave to itself. */
-				owes(c);
-				return;
 			} else {
 				sim_fail(c->s,
 					"%s locker %u was granted what %s locker %u holds (file "

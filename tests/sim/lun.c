@@ -206,8 +206,9 @@ static void answer(struct sim *s, struct lun_cmd_state *c, enum lun_status st)
 		return;
 	}
 	c->done = c->told = true;
-	/* The answer of a node's look at its registration may be long on its way, while its data goes on. */
-	if (s->plan.cut_off && c->cmd.op == LUN_PR_READ_KEYS && s->n[c->nexus->node].late_until > s->now_ns)
+	/* What tells a node that it was fenced may be long on its way, while its data goes on. */
+	if (s->plan.cut_off && s->n[c->nexus->node].late_until > s->now_ns &&
+		(c->cmd.op == LUN_PR_READ_KEYS || st == LUN_CONFLICT))
 		late = draw(s, 5 * SEC);
 	/* Queued for nobody: deliver() looks whether the life still lives. */
 	later(s, c, late + sim_delay(s, 20 * 1000, 2 * MS), deliver);

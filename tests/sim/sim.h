@@ -222,7 +222,6 @@ struct sim {
 	uint32_t crashes, path_losses, partitions, pauses, moves, san_losses;
 	uint32_t hangs, port_cuts, slow_luns, flaps, coro_restarts;
 	uint64_t looks;
-	uint32_t old_looks; /* of nodes that were cut off: leases.c */
 	uint64_t ops_done, data_ops, takeovers;
 	uint64_t slow_until_ns; /* the LUN */
 	uint64_t settled_epoch; /* only_harmless: when all were served first; 0: not yet */
@@ -292,11 +291,6 @@ void cluster_join(struct sim *s, struct snode *n);
 void cluster_leave(struct sim *s, struct snode *n, uint64_t life_nr);
 /* Do they reach each other, and know it? */
 bool cluster_together(const struct snode *a, const struct snode *b);
-/*
- * Known gap (coordinator/PROTOCOL.md): who is cut off may not have noticed yet, and answers what it knew, or reads what it
- * held, under the coordinator before: a takeover does not wait for the leases of who is lost.
- */
-bool cluster_cut_off(const struct sim *s, const struct snode *n);
 
 /* net.c */
 void net_connect(struct sim *s, struct snode *n, const struct effect *e);

@@ -25,6 +25,7 @@
 #define LAB_NODES 5
 #define LAB_OPS 512
 #define LAB_INBOX 1024
+#define LAB_LEASE_OVER (2200 * NS_PER_MS)
 #define MS NS_PER_MS
 #define SEC NS_PER_SEC
 
@@ -576,6 +577,7 @@ static void lab_start(struct lab *l, uint32_t id)
 	tc.mem = &n->mem;
 	memcpy(tc.uuid, lab_uuid, 16);
 	tc.tag_seed = prng_u64(&l->rng) >> 12;
+	tc.lease_over_ns = LAB_LEASE_OVER;
 	n->t = takeover_create(&tc);
 	csv_assert(n->t);
 	n->up = true;

@@ -402,7 +402,7 @@ static void fenced_is_told_to_all_and_ends_it(void **state)
 	member_victim_add(&m[1], 2, 0x22, true);
 	assert_true(member_victim_pending(&m[1], 2));
 	effects_reset(&fx);
-	member_send_fenced(&m[1], m[1].victims, 1, &fx);
+	member_send_fenced(&m[1], m[1].victims, 1, now, &fx);
 	assert_false(member_victim_pending(&m[1], 2));
 	ev.msg = (typeof(ev.msg)){.node = 1, .bytes = fx.fx[0].net.bytes, .len = fx.fx[0].net.len};
 	give(2, &ev);

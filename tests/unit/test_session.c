@@ -34,6 +34,8 @@ struct node {
 	struct sessions *ss;
 	struct effects fx;
 	bool deaf; /* gets nothing, notices nothing: a hung machine */
+	bool gives_none; /* no leases: it does not coordinate */
+	uint64_t proven_ns; /* 0: all the time */
 	uint32_t ups, downs, msgs, data_freed;
 	enum msg_type last;
 };
@@ -201,6 +203,8 @@ static void node_event(struct net *n, struct node *x, struct event *ev)
 
 	ev->now_ns = n->now_ns;
 	effects_reset(&x->fx);
+	/* What shows a coordinator that it is one is so old. */
+	x->ss->proven_ns = x->gives_none ? 0 : x->proven_ns ? x->proven_ns : n->now_ns;
 	m = ev->type == EV_TIMER ? NULL : sessions_event(x->ss, ev, &x->fx, &s);
 	if (m) {
 		x->msgs++;
@@ -489,6 +493,31 @@ static void the_lease_runs_from_the_sending_of_an_answered_ping(void **state)
 	finish(n);
 }
 
+/* A coordinator that was fenced and does not know it yet answers for a while: that must not keep a lease alive. */
+static void a_lease_is_no_newer_than_the_proof_behind_it(void **state)
+{
+	struct net *n = net_new();
+	struct node *a = node_add(n, 1, "n1"), *b = node_add(n, 2, "n2");
+	struct session *s = open_to(n, a, b);
+	uint64_t proof_ns, lease_ns;
+
+	run(n, 2 * NS_PER_SEC);
+	proof_ns = b->proven_ns = n->now_ns; /* nothing proves from now on that b may give leases */
+	for (int i = 0; i < 50; i++) {
+		run(n, 100 * MS);
+		assert_true(session_lease_ns(s) <= proof_ns);
+	}
+	assert_true(session_lease_ns(s) + SESSION_PING_NS > proof_ns);
+	b->proven_ns = 0;
+	run(n, 2 * NS_PER_SEC);
+	lease_ns = session_lease_ns(s);
+	assert_true(lease_ns > proof_ns);
+	b->gives_none = true;
+	run(n, 3 * NS_PER_SEC);
+	assert_true(session_lease_ns(s) <= lease_ns + SESSION_PING_NS);
+	finish(n);
+}
+
 static void word_of_an_older_epoch_gives_no_lease(void **state)
 {
 	struct net *n = net_new();
@@ -764,6 +793,7 @@ int main(void)
 		cmocka_unit_test(a_silent_peer_is_dead_after_four_seconds),
 		cmocka_unit_test(connecting_again_waits_longer_each_time_up_to_two_seconds),
 		cmocka_unit_test(the_lease_runs_from_the_sending_of_an_answered_ping),
+		cmocka_unit_test(a_lease_is_no_newer_than_the_proof_behind_it),
 		cmocka_unit_test(word_of_an_older_epoch_gives_no_lease),
 		cmocka_unit_test(a_frame_of_an_older_epoch_is_dropped),
 		cmocka_unit_test(the_newest_connection_of_a_node_replaces_its_older_ones),

@@ -376,8 +376,11 @@ static void random_msg(struct prng *r, struct msg *m, enum msg_type type)
 		random_text(r, m->hello_no.text, WIRE_TEXT_MAX - 1, 0);
 		break;
 	case MSG_PING:
+		m->ping.seq = prng_u64(r);
+		break;
 	case MSG_PONG:
 		m->ping.seq = prng_u64(r);
+		m->ping.age_ns = prng_u64(r);
 		break;
 	case MSG_GOODBYE:
 		random_text(r, m->goodbye.text, WIRE_TEXT_MAX - 1, 0);

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Whom a takeover waits for, and how long (coordinator/PROTOCOL.md): the leases of who was lost, and may not know it.
+ * C is who coordinates, B takes over.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/unit/coord_lab.h"
+
+static bool somebody_else_serves(struct lab *l)
+{
+	uint32_t s = lab_serving(l);
+
+	return s && s != C;
+}
+
+static bool nobody_has_cs_key(struct lab *l)
+{
+	return !l->reg[C];
+}
+
+static bool is_fenced_by_c(struct lab *l)
+{
+	return l->preempts && !l->node[C].m.victim_count;
+}
+
+/*
+ * It may be awake, and answer what it knows until its lease is over: nobody is told anything else before. The time of
+ * replay and reclaim counts.
+ */
+static void cut_off_coordinator_is_waited_for_until_its_lease_is_over(void **state)
+{
+	uint64_t fenced_at;
+
+	for (int cut = 0; cut < 2; cut++) {
+		up(3);
+		lab_run(&L, TAKEOVER_LOST_NS, NULL);
+		if (!cut)
+			lab_kill(&L, C); /* and its machine with it: that looks the same */
+		cut_off(C);
+		CHECK(lab_run(&L, 10 * SEC, nobody_has_cs_key));
+		fenced_at = L.now_ns;
+		CHECK(lab_run(&L, 10 * SEC, somebody_else_serves));
+		CHECK(L.now_ns - fenced_at >= LAB_LEASE_OVER);
+		CHECK(L.now_ns - fenced_at < LAB_LEASE_OVER + SEC / 2);
+	}
+}
+
+/*
+ * A coordinator's leases, and those that it gave, run from its beats. Whoever has seen for how long there was none
+ * waits for no more than the rest.
+ */
+static void dead_coordinator_whose_claim_was_seen_to_stand_still_is_hardly_waited_for(void **state)
+{
+	uint64_t at;
+
+	up(3);
+	lab_run(&L, TAKEOVER_LOST_NS, NULL);
+	L.node[C].paused = true; /* the others' corosync does not know yet */
+	at = L.now_ns;
+	lab_run(&L, 3500 * MS, NULL);
+	cut_off(C);
+	CHECK(lab_run(&L, 10 * SEC, somebody_else_serves));
+	CHECK(L.now_ns - at >= TAKEOVER_UNEASY_NS + LAB_LEASE_OVER - SEC / 2);
+	CHECK(L.now_ns - at < TAKEOVER_UNEASY_NS + LAB_LEASE_OVER + SEC);
+}
+
+/* The one who lost it waits before it gives its rights away, and dies: its successor has to wait in its place. */
+static void whom_the_last_coordinator_lost_a_moment_ago_is_waited_for(void **state)
+{
+	uint32_t lost;
+	uint64_t at;
+
+	up(5);
+	lab_run(&L, TAKEOVER_LOST_NS, NULL);
+	lost = C == 5 ? 4 : 5;
+	cut_off(lost);
+	CHECK(lab_run(&L, 10 * SEC, is_fenced_by_c) && !L.reg[lost]);
+	at = L.now_ns;
+	lab_kill(&L, C);
+	CHECK(lab_run(&L, 10 * SEC, somebody_else_serves));
+	CHECK(L.now_ns - at >= LAB_LEASE_OVER);
+	CHECK(L.now_ns - at < LAB_LEASE_OVER + SEC);
+	/* Longer ago: that is settled. */
+	C = lab_serving(&L);
+	lab_run(&L, TAKEOVER_LOST_NS, NULL);
+	at = L.now_ns;
+	lab_kill(&L, C);
+	CHECK(lab_run(&L, 10 * SEC, somebody_else_serves));
+	CHECK(L.now_ns - at < SEC / 2);
+}
+
+/* A corosync that is stopped tells that its clients have ended, a moment before it goes itself. They may live. */
+static void daemon_whose_corosync_goes_with_it_is_waited_for(void **state)
+{
+	uint64_t at;
+
+	up(3);
+	lab_run(&L, TAKEOVER_LOST_NS, NULL);
+	lab_kill(&L, C);
+	CHECK(run_to(B, TK_CLAIM_VERIFY));
+	cut_off(C);
+	at = L.now_ns;
+	CHECK(lab_run(&L, 10 * SEC, somebody_else_serves));
+	CHECK(L.now_ns - at >= LAB_LEASE_OVER);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(cut_off_coordinator_is_waited_for_until_its_lease_is_over),
+		cmocka_unit_test(
+			dead_coordinator_whose_claim_was_seen_to_stand_still_is_hardly_waited_for),
+		cmocka_unit_test(whom_the_last_coordinator_lost_a_moment_ago_is_waited_for),
+		cmocka_unit_test(daemon_whose_corosync_goes_with_it_is_waited_for),
+	};
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	lab_drop(&L);
+	free(lab_fx.arena);
+	return failed;
+}
