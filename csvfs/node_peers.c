@@ -27,6 +27,7 @@ struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life)
 
 		memset(p, 0, sizeof(*p));
 		p->older = older;
+		p->reclaim_new = true; /* an older life may have said something that is not in force yet */
 		p->node = node;
 		p->life = life;
 		p->blocks = blocks;
