@@ -217,7 +217,11 @@ static void ring_cut(struct sim *s, struct snode *n)
 	n->side = ALONE(n);
 	if (!node_coordinates(n->core) && fchance(s, 50))
 		n->late_until = s->now_ns + fdraw(s, 6000) * MS;
-	load_node_evicted(s, n);
+	/* It, or, of two nodes or by a coordinator that is alone, the others are given up, with what they had not synced. */
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		load_node_evicted(s, &s->n[i]);
+		edges_node_evicted(s, &s->n[i]);
+	}
 	sim_at(s, s->now_ns + fdraw(s, 1500) * MS, token_lost, NULL);
 	sim_at(s, s->now_ns + 500 * MS + fdraw(s, 9000) * MS, join_sides, NULL);
 }
