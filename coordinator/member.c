@@ -175,11 +175,11 @@ bool member_victim_pending(const struct member *m, uint32_t node)
 	return false;
 }
 
-/* It has said itself that this incarnation is over, or has ended altogether. */
+/* It has said itself that this incarnation is over, or has ended altogether; and may be back, and not heard yet. */
 static bool knows_it(const struct member_node *n, uint32_t incarnation)
 {
-	if (n && n->member)
-		return n->heard && (n->state.incarnation != incarnation || n->state.path == MPATH_LOST);
+	if (n && n->member && n->heard)
+		return n->state.incarnation != incarnation || n->state.path == MPATH_LOST;
 	return n && n->ended;
 }
 
@@ -335,7 +335,6 @@ static void view_new(struct member *m, bool quorate, uint64_t now_ns)
 		struct member_node *n = &m->nodes[i];
 
 		n->member = conf_has(&m->cpg, n->node);
-		n->ended &= !n->member;
 		n->answered = n->member && told_this_view(m, n);
 	}
 	if (quorate)

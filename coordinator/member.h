@@ -87,7 +87,7 @@ struct member_node {
 	bool answered; /* and has told its STATE in it */
 	bool heard; /* `state` was told since it last appeared in the group: no older life's */
 	bool counted; /* in the last view that counted: to be absent in the next is to leave */
-	bool ended; /* it is gone, and nothing of it runs: its corosync, which stayed, has seen its daemon end */
+	bool ended; /* when it left last, its corosync stayed and saw its daemon end: of that life nothing runs */
 	bool fenced; /* its present incarnation has been fenced; it may not know yet */
 	uint32_t fenced_incarnation; /* the last that was */
 	uint64_t stood; /* order in which the CANDIDATEs were delivered; 0: it is none */
