@@ -7,8 +7,9 @@
  * kept here until the kernel forgets it, or the mount ends. So chmod, chown, utimensat and extended attributes work as
  * on any Linux file system, whoever coordinates; and nothing can be made in it (ENOENT).
  *
- * It is here from the reply to the request of this node that removed it, which says what it was; if another node
- * did, from the first ESTALE, with the attributes that were seen last.
+ * It is here from the reply to the request of this node that removed it, which says what it was. If it was still open somewhere
+ * (it may have been closed, and the RELEASE be on its way), the coordinator is asked until it says ESTALE. If another node
+ * removed it: from the first ESTALE, with the attributes that were seen last.
  *
  * Lock: fuse_ops.gone_lock, held by whoever looks at the table. gone_count: atomic, so that who finds nothing pays nothing.
  */
@@ -29,6 +30,7 @@
 struct gone {
 	struct list hash, age;
 	fuse_ino_t nodeid;
+	bool open; /* the coordinator still has it, and knows better */
 	struct fs_attr attr;
 	uint8_t *xattrs; /* for fs_gone_get_xattr() */
 	size_t bytes;
@@ -117,11 +119,14 @@ void fuse_gone_removed(struct fuse_ops *f, const struct fs_reply *rp)
 	struct cursor c = cursor_of_const(rp->data, rp->data_len);
 	struct fs_attr a;
 	struct gone *g;
+	bool open;
 
-	if (rp->err || !fs_gone_get(&c, &a))
+	if (rp->err || !fs_gone_get(&c, &a, &open))
 		return;
 	pthread_mutex_lock(&f->gone_lock);
 	g = add(f, &a);
+	if (g)
+		g->open = open;
 	if (g && cursor_left(&c) && !g->xattrs) {
 		g->xattrs = malloc(cursor_left(&c));
 		g->bytes = g->xattrs ? cursor_left(&c) : 0;
@@ -302,9 +307,9 @@ bool fuse_gone_answer(struct fuse_ops *f, struct frq *q)
 	pthread_mutex_lock(&f->gone_lock);
 	g = find(f, fuse_ops_nodeid(f, q->rq.ino, q->rq.generation));
 	dir = q->rq.ino2 ? find(f, fuse_ops_nodeid(f, q->rq.ino2, q->rq.generation2)) : NULL;
-	if (g)
+	if (g && !g->open)
 		rp.err = serve(g, q, &rp);
-	else if (dir)
+	else if (dir && !dir->open)
 		rp.err = -ENOENT;
 	if (g)
 		rp.attr = g->attr;
@@ -318,6 +323,7 @@ bool fuse_gone_answer(struct fuse_ops *f, struct frq *q)
 bool fuse_gone_stale(struct fuse_ops *f, struct frq *q)
 {
 	const struct fs_attr *a = q->req ? fuse_answer_seen(f, q) : NULL;
+	struct gone *g;
 
 	switch (q->rq.op) {
 	case FS_LOOKUP:
@@ -344,8 +350,13 @@ bool fuse_gone_stale(struct fuse_ops *f, struct frq *q)
 		return false;
 	}
 	pthread_mutex_lock(&f->gone_lock);
-	if (a)
-		(void)add(f, a);
+	g = a ? add(f, a) : find(f, fuse_ops_nodeid(f, q->rq.ino, q->rq.generation));
+	if (g && g->open && a && a->ctime_ns >= g->attr.ctime_ns) {
+		g->attr = *a;
+		g->attr.nlink = 0;
+	}
+	if (g)
+		g->open = false;
 	pthread_mutex_unlock(&f->gone_lock);
 	return q->rq.op != FS_LOOKUP && (q->rq.op < FS_MKNOD || q->rq.op > FS_RMDIR) &&
 	       fuse_gone_answer(f, q);

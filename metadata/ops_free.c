@@ -41,7 +41,7 @@ static int let_go(const struct inode *in)
 	return err == -EINPROGRESS ? inode_intent_set(in, INTENT_FREE, 0) : err;
 }
 
-static int say_gone(const struct inode *in, struct fs_reply *rp)
+static int say_gone(const struct inode *in, bool open, struct fs_reply *rp)
 {
 	struct cursor c = cursor_of(rp->data, rp->data_room);
 	uint64_t size = le64_get(in->d->size);
@@ -51,7 +51,7 @@ static int say_gone(const struct inode *in, struct fs_reply *rp)
 	if (!rp->data_room)
 		return 0;
 	inode_attr(in, &a);
-	fs_gone_put(&c, &a);
+	fs_gone_put(&c, &a, open);
 	if (inode_type(in) == S_IFLNK && size <= INODE_INLINE_BYTES)
 		fs_gone_put_xattr(&c, "", 0, in->d->area, (uint32_t)size);
 	err = xattr_put_gone(in, &c);
@@ -62,14 +62,16 @@ static int say_gone(const struct inode *in, struct fs_reply *rp)
 
 int ops_last_link(const struct inode *in, struct fs_reply *rp)
 {
+	bool open;
 	int err;
 
 	inode_touch_ctime(in);
 	in->d->nlink = le32_of(0);
-	if (txn_ino_is_open(in->t, in->ino))
-		return inode_orphan_add(in);
-	err = say_gone(in, rp);
-	return err ? err : let_go(in);
+	open = txn_ino_is_open(in->t, in->ino);
+	err = say_gone(in, open, rp);
+	if (err)
+		return err;
+	return open ? inode_orphan_add(in) : let_go(in);
 }
 
 int ops_truncate_extents(const struct inode *in, uint64_t from)

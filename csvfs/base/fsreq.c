@@ -52,7 +52,7 @@ const char *fs_op_name(enum fs_op op)
 	return "?";
 }
 
-void fs_gone_put(struct cursor *c, const struct fs_attr *a)
+void fs_gone_put(struct cursor *c, const struct fs_attr *a, bool open)
 {
 	cursor_put_u64(c, a->ino);
 	cursor_put_u64(c, a->generation);
@@ -66,9 +66,10 @@ void fs_gone_put(struct cursor *c, const struct fs_attr *a)
 	cursor_put_u64(c, (uint64_t)a->mtime_ns);
 	cursor_put_u64(c, (uint64_t)a->ctime_ns);
 	cursor_put_u64(c, (uint64_t)a->btime_ns);
+	cursor_put_u8(c, open);
 }
 
-bool fs_gone_get(struct cursor *c, struct fs_attr *a)
+bool fs_gone_get(struct cursor *c, struct fs_attr *a, bool *open)
 {
 	*a = (struct fs_attr){.ino = cursor_u64(c)};
 	a->generation = cursor_u64(c);
@@ -82,6 +83,7 @@ bool fs_gone_get(struct cursor *c, struct fs_attr *a)
 	a->mtime_ns = (int64_t)cursor_u64(c);
 	a->ctime_ns = (int64_t)cursor_u64(c);
 	a->btime_ns = (int64_t)cursor_u64(c);
+	*open = cursor_u8(c) != 0;
 	return cursor_ok(c) && a->ino != 0;
 }
 

@@ -203,14 +203,15 @@ struct fs_dirent {
 
 /*
  * What was removed for good, with its attributes as they were: a process may still hold it without having it open as the
- * core means it (a directory, a fifo, O_PATH), and then its node alone keeps what is left of it. In the data of a reply to
+ * core means it (a directory, a fifo, O_PATH), and then its node alone keeps what is left of it: at once, or if it is `open`,
+ * when it has been closed. In the data of a reply to
  * UNLINK, RMDIR and RENAME: this, and behind it extended attributes as far as there is room (long values are left out); of a
  * symlink its target, if short, as one without a name. Nothing at all: it lives, or nobody could say any more (a reply that is sent again).
  */
 #define FS_GONE_BYTES_MAX 4096u
 struct cursor;
-void fs_gone_put(struct cursor *c, const struct fs_attr *a);
-bool fs_gone_get(struct cursor *c, struct fs_attr *a);
+void fs_gone_put(struct cursor *c, const struct fs_attr *a, bool open);
+bool fs_gone_get(struct cursor *c, struct fs_attr *a, bool *open);
 #define FS_GONE_XATTR_BYTES(name_len, value_len) (5u + (name_len) + (value_len))
 void fs_gone_put_xattr(struct cursor *c, const char *name, uint32_t name_len, const void *value,
 	uint32_t value_len);

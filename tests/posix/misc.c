@@ -125,6 +125,37 @@ static void handles(void)
 	close(mount_fd);
 }
 
+/* Removed when they had just been closed: they are known, whatever else has been seen since. */
+static void path_descriptors(void)
+{
+	int p[8], fd;
+	struct stat st;
+	char name[64];
+
+	for (int i = 0; i < 8; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		put(name, "old");
+		p[i] = open(name, O_PATH);
+		fd = open(name, O_RDONLY);
+		close(fd);
+		MUST(unlink(name));
+	}
+	for (int i = 0; i < 1500; i++) {
+		snprintf(name, sizeof(name), "n%d", i);
+		MUST(mknod(name, S_IFREG | 0600, 0));
+	}
+	for (int i = 0; i < 8; i++) {
+		OK(fstat(p[i], &st));
+		EQ(st.st_nlink, 0);
+		EQ(st.st_size, 3);
+		close(p[i]);
+	}
+	for (int i = 0; i < 1500; i++) {
+		snprintf(name, sizeof(name), "n%d", i);
+		MUST(unlink(name));
+	}
+}
+
 /* A file that is known but not open (O_PATH), and goes: what is asked through it is asked of nobody else. */
 static void path_descriptor(void)
 {
@@ -368,6 +399,7 @@ static void ioctls(void)
 const struct test tests_misc[] = {
 	{"inotify", notify},
 	{"handles", handles},
+	{"path-descriptors", path_descriptors},
 	{"path-descriptor", path_descriptor},
 	{"setuid-program", setuid_program},
 	{"many-open", many_open},

@@ -631,6 +631,7 @@ static void a_removal_says_what_went_for_good(void **state)
 	struct fs_gone_xattr x;
 	struct fs_attr a;
 	struct cursor c;
+	bool open;
 
 	assert_int_equal(do_make(FS_MKDIR, root, "d", S_IFDIR | 0751, NULL), 0);
 	d = run.r.reply.attr.ino;
@@ -638,8 +639,8 @@ static void a_removal_says_what_went_for_good(void **state)
 	assert_int_equal(do_setxattr(d, "user.big", big, sizeof(big), 0), 0);
 	assert_int_equal(do_name(FS_RMDIR, root, "d"), 0);
 	c = cursor_of(run.r.reply.data, run.r.reply.data_len);
-	assert_true(fs_gone_get(&c, &a));
-	assert_true(a.ino == d && a.generation != 0);
+	assert_true(fs_gone_get(&c, &a, &open));
+	assert_true(a.ino == d && a.generation != 0 && !open);
 	assert_int_equal(a.mode, S_IFDIR | 0751);
 	assert_true(fs_gone_get_xattr(&c, &x));
 	assert_true(x.name_len == 6 && !memcmp(x.name, "user.a", 6));
@@ -653,14 +654,16 @@ static void a_removal_says_what_went_for_good(void **state)
 	assert_int_equal(run.r.reply.data_len, 0); /* there is another link */
 	run_set_open(f, true);
 	assert_int_equal(do_name(FS_UNLINK, root, "f"), 0);
-	assert_int_equal(run.r.reply.data_len, 0); /* it is open: the engine has it */
+	c = cursor_of(run.r.reply.data, run.r.reply.data_len);
+	assert_true(fs_gone_get(&c, &a, &open));
+	assert_true(a.ino == f && open); /* the engine has it, until it is closed */
 	run_set_open(f, false);
 	rq(FS_CLOSE, f, NULL);
 	assert_int_equal(run_request(), 0);
 	/* Cut short on its way: nothing, not half of it. */
-	for (uint32_t n = 0; n < 80; n++) {
+	for (uint32_t n = 0; n < 81; n++) {
 		c = cursor_of(big, n);
-		assert_false(fs_gone_get(&c, &a));
+		assert_false(fs_gone_get(&c, &a, &open));
 	}
 }
 
