@@ -10,6 +10,7 @@ if [ "$hit" = n1 ]; then other=n2; else other=n1; fi
 echo "# $hit, the coordinator, loses power"
 probe $other data
 probe $other meta
+within 20 mode_is $other direct || fail "$other is $(state $other .mode)"
 lab crash "$hit"
 within 20 coordinator_is $other $other || fail "$other follows $(state $other .coordinator)"
 goes_on $other

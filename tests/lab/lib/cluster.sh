@@ -144,6 +144,18 @@ mount_up() {
 	[ $failed = 0 ] || exit 1
 }
 
+# A node whose path has just come up waits for a word of the coordinator before it uses it: what is done to
+# the cluster before that would find nobody at work. In 5 s at most.
+settle() {
+	local node n
+	for node in "$@"; do
+		for ((n = 0; n < 100; n++)); do
+			! csvctl -s "$DIR/$node/csvfs.sock" state 2>/dev/null | grep -q '^mode *direct' || break
+			sleep 0.05
+		done
+	done
+}
+
 csvfs_gone() { ! csvfs_pid "$1" >/dev/null; }
 
 mount_down() {
