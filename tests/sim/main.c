@@ -97,8 +97,9 @@ void sim_fail(struct sim *s, const char *fmt, ...)
 
 struct alloc {
 	struct list link;
-	_Alignas(16) uint8_t bytes[];
+	uint8_t bytes[];
 };
+_Static_assert(sizeof(struct alloc) == 16, "what malloc() aligns stays aligned");
 
 void *sim_alloc(struct sim *s, size_t bytes)
 {

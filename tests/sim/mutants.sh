@@ -6,7 +6,7 @@
 #
 #   mutants.sh BUILD_DIR [NAME...]		without names: those whose patch says "Quick"
 #
-#   MUTANTS=all: all of them (minutes each)	SEEDS=N: the budget (quick ones 600, else 5000)
+#   MUTANTS=all: all of them (minutes each)	SEEDS=N: the budget (quick ones 1000, else 5000)
 #   LIMIT=SECONDS: for each (1200)
 #
 # A patch changes one file of the core; that file alone is compiled anew, the rest comes from the
@@ -32,7 +32,7 @@ done
 for name in "$@"; do
 	patch=$src/tests/sim/mutants/$name.patch
 	file=$(sed -n 's,^+++ b/,,p' "$patch")
-	seeds=${SEEDS:-$(grep -qx Quick "$patch" && echo 600 || echo 5000)}
+	seeds=${SEEDS:-$(grep -qx Quick "$patch" && echo 1000 || echo 5000)}
 	mkdir -p "$tmp/src/$(dirname "$file")"
 	cp "$src/$file" "$tmp/src/$file"
 	if ! patch -s -p1 -d "$tmp/src" <"$patch"; then
