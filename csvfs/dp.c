@@ -460,7 +460,10 @@ static enum dp_verdict io_ok(struct dp *dp, struct dp_op *op, struct dp_now now)
 	return written(dp, op, now);
 }
 
-/* Rule 7: at once three times (a unit attention tells once), then with growing pauses. */
+/*
+ * Rule 7: at once three times (a unit attention tells once), then with growing pauses. Seconds alone say nothing: each
+ * may have been at a slow LUN until a reset ended it.
+ */
 static enum dp_verdict io_again(struct dp *dp, struct dp_op *op, struct dp_now now)
 {
 	uint64_t pause_ns;
@@ -468,10 +471,10 @@ static enum dp_verdict io_again(struct dp *dp, struct dp_op *op, struct dp_now n
 	if (!op->retries)
 		op->retry_since_ns = now.now_ns;
 	op->retries++;
-	if (now.now_ns - op->retry_since_ns > DP_RETRY_NS)
-		return enter(dp, op, true, now);
 	if (op->retries <= 3)
 		return enter(dp, op, false, now);
+	if (now.now_ns - op->retry_since_ns > DP_RETRY_NS)
+		return enter(dp, op, true, now);
 	pause_ns = NS_PER_MS << (op->retries < 10 ? op->retries - 4 : 6);
 	op->not_before_ns = now.now_ns + pause_ns;
 	set_state(dp, op, DP_ST_LATER);
@@ -544,6 +547,8 @@ enum dp_verdict dp_block_retry(struct dp *dp, struct dp_op *op, struct dp_now no
 	csv_assert(!op->given_up);
 	if (is_void(dp, op))
 		return replan(dp, op, now);
+	/* How long the LUN refused it before says nothing of now. */
+	op->retries = 0;
 	return enter(dp, op, false, now);
 }
 

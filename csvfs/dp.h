@@ -39,8 +39,9 @@
  *  6. Gate of the volume: GATE_DIRECT within the lease gives DP_SUBMIT, else DP_HANDOVER.
  *     EV_DRAINED(0) when it is closed and no DP_SUBMIT is in flight. A read, or a first write,
  *     that ends after the lease is not answered: DP_HANDOVER.
- *  7. Outcomes on the own path: RETRY is submitted again for up to DP_RETRY_NS; MEDIUM is EIO;
- *     NOSPACE is ENOSPC; anything else is handed over as unknown. Never an error for a lost path.
+ *  7. Outcomes on the own path: RETRY is submitted again for up to DP_RETRY_NS, three times at least (what the core held
+ *     it for does not count); MEDIUM is EIO; NOSPACE is ENOSPC; anything else is handed over as unknown. Never an error
+ *     for a lost path.
  *  8. A write that extends the file, or must be durable, ends with
  *     DP_COMMIT: EV_COMMIT, answered on FX_BLOCK_DONE. EV_WRITTEN of what it first-wrote comes before.
  *  9. Punching a hole, fallocate(2), frees whole clusters; the parts of clusters at its two ends are written

@@ -728,6 +728,49 @@ static void busy_lun_is_tried_again_with_pauses_and_handed_over_in_the_end(void 
 	forget(x);
 }
 
+/*
+ * A LUN reset ends what is under way, of everybody: to be repeated. That two of them met one command, with seconds between
+ * that it spent at a slow LUN, is no LUN that has refused it for all that time. A coordinator must not lose its path for it.
+ */
+static void a_slow_lun_that_was_reset_twice_is_not_one_that_refuses(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op op;
+
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	assert_int_equal(go(x, &op, true, 0, 4096), DP_SUBMIT);
+	assert_int_equal(done(x, &op, LUN_RETRY), DP_SUBMIT);
+	x->now.now_ns += DP_RETRY_NS + NS_PER_SEC;
+	assert_int_equal(done(x, &op, LUN_RETRY), DP_SUBMIT);
+	assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
+	forget(x);
+}
+
+/* Nor does the time count that the core has held it: here a first write that ended after the lease. */
+static void what_the_core_gives_back_was_not_refused_meanwhile(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op op;
+
+	put(x, 0, 1, EXT_UNWRITTEN, CS);
+	assert_int_equal(go(x, &op, true, 0, 4096), DP_SUBMIT);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(done(x, &op, LUN_RETRY), DP_SUBMIT);
+	assert_int_equal(done(x, &op, LUN_RETRY), DP_WAIT);
+	x->now.now_ns = dp_deadline(x->dp);
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &op);
+	assert_int_equal(dp_begin(x->dp, &op, x->now), DP_SUBMIT);
+	dp_gate(x->dp, GATE_DIRECT, x->now.now_ns);
+	assert_int_equal(done(x, &op, LUN_OK), DP_HANDOVER);
+	assert_false(op.io_unknown);
+	x->now.now_ns += DP_RETRY_NS + NS_PER_SEC;
+	dp_gate(x->dp, GATE_DIRECT, LEASE);
+	assert_int_equal(dp_block_retry(x->dp, &op, x->now), DP_SUBMIT);
+	assert_int_equal(done(x, &op, LUN_RETRY), DP_SUBMIT);
+	assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
+	forget(x);
+}
+
 static void who_is_parked_can_be_cancelled(void **state)
 {
 	struct fixture *x = *state;
@@ -844,6 +887,8 @@ int main(void)
 		T(outcome_that_does_not_settle_it_is_handed_over_as_unknown),
 		T(worst_outcome_of_several_commands_counts),
 		T(busy_lun_is_tried_again_with_pauses_and_handed_over_in_the_end),
+		T(a_slow_lun_that_was_reset_twice_is_not_one_that_refuses),
+		T(what_the_core_gives_back_was_not_refused_meanwhile),
 		T(who_is_parked_can_be_cancelled),
 		T(cancelled_waiter_does_not_hold_up_those_behind_it),
 		T(limits_are_errors_not_bugs),
