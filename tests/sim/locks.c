@@ -4,8 +4,9 @@
  *
  * What a process holds is what it was told: from the answer that granted it to the request that gives it away.
  * When one is told that it has a lock that another one holds, it is a fault, unless the node of the other
- * is fenced at the LUN at that moment; then that node owes to find out, in this life, that it was given
- * up. And what goes through an open file whose locks were lost so must fail.
+ * is fenced at the LUN at that moment, and its lease over: until then its processes read under their locks. Then that
+ * node owes to find out, in this life, that it was given up. And what goes through an open file whose locks were lost so
+ * must fail.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -111,6 +112,12 @@ static void gives_up(struct locker *c, uint32_t first, uint32_t last)
 		c->owed = 0;
 }
 
+/* Whether it is fenced or not: its data threads answer reads. */
+static bool lease_runs(const struct snode *n)
+{
+	return n->up && dp_gate_now(n->dp, n->s->now_ns) == GATE_DIRECT;
+}
+
 /* `c` was told that it holds what it holds now. */
 static void check_grant(struct locker *c)
 {
@@ -124,8 +131,8 @@ static void check_grant(struct locker *c)
 
 			if (!o->alive || !against(c, o))
 				continue;
-			if (!o->key || lun_key(c->s, n) != o->key ||
-				!node_stands(c->s->n[n].core)) {
+			if (!lease_runs(o->n) && (!o->key || lun_key(c->s, n) != o->key ||
+							 !node_stands(o->n->core))) {
 				owes(o);
 			} else {
 				sim_fail(c->s,
