@@ -533,7 +533,8 @@ static int image_open(
 {
 	struct image *im;
 	struct stat st;
-	int err, fd = open(cfg->url, (cfg->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	/* O_NONBLOCK: of a fifo it is said that it is none, instead of waiting for who writes to it. */
+	int err, fd = open(cfg->url, (cfg->readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_CLOEXEC);
 
 	if (fd < 0) {
 		err = -errno;
@@ -613,8 +614,8 @@ int file_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text,
 		err = -errno;
 	if (!err && st.st_size < (off_t)IMAGE_BLOCK) {
 		if (st.st_size)
-			snprintf(text, text_bytes, "%s: the file is too small: %lld bytes", cfg->url,
-				(long long)st.st_size);
+			snprintf(text, text_bytes, "%s: the file is too small: %lld bytes",
+				cfg->url, (long long)st.st_size);
 		else
 			snprintf(text, text_bytes, "%s: the file is empty", cfg->url);
 		err = -ENODATA;

@@ -136,10 +136,9 @@ static bool read_chap(struct config *c, const char *path, char *text)
  */
 static bool is_generic(const char *name)
 {
-	static const char *const names[] = {"rw", "defaults", "auto", "noauto", "user", "nouser",
-		"users", "owner", "group", "_netdev", "nofail", "relatime", "norelatime",
-		"strictatime", "atime", "diratime", "lazytime", "nolazytime", "sync",
-		"async", "dirsync", "dev", "suid", "exec", "mand", "nomand", "iversion",
+	static const char *const names[] = {"defaults", "auto", "noauto", "user", "nouser", "users",
+		"owner", "group", "_netdev", "nofail", "relatime", "norelatime", "strictatime",
+		"lazytime", "nolazytime", "sync", "async", "dirsync", "mand", "nomand", "iversion",
 		"noiversion", "silent", "loud", "context", "fscontext", "defcontext", "rootcontext",
 		"seclabel", "comment", "allow_other", "default_permissions", "uhelper", "helper",
 		"nosymfollow", "user_id", "group_id", "max_read"};
@@ -152,19 +151,23 @@ static bool is_generic(const char *name)
 	return false;
 }
 
+/* Of two that contradict each other the later one counts, as with every mount (an fstab line, then -o). */
 static bool set_flag(struct config *c, const char *name)
 {
 	struct {
-		const char *name;
+		const char *name, *opposite;
 		bool *flag;
-	} flags[] = {{"ro", &c->readonly}, {"noatime", &c->noatime},
-		{"nodiratime", &c->nodiratime}, {"nosuid", &c->nosuid},
-		{"nodev", &c->nodev}, {"noexec", &c->noexec}, {"remount", &c->remount},
-		{"nocluster", &c->nocluster}, {"copied", &c->copied}};
+	} flags[] = {{"ro", "rw", &c->readonly}, {"noatime", "atime", &c->noatime},
+		{"nodiratime", "diratime", &c->nodiratime}, {"nosuid", "suid", &c->nosuid},
+		{"nodev", "dev", &c->nodev}, {"noexec", "exec", &c->noexec},
+		{"remount", NULL, &c->remount}, {"nocluster", NULL, &c->nocluster},
+		{"copied", NULL, &c->copied}};
 
 	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
-		if (!strcmp(name, flags[i].name)) {
-			*flags[i].flag = true;
+		bool is = !strcmp(name, flags[i].name);
+
+		if (is || (flags[i].opposite && !strcmp(name, flags[i].opposite))) {
+			*flags[i].flag = is;
 			return true;
 		}
 	}
@@ -318,7 +321,8 @@ static bool set_volume(struct config *c, const char *volume, char *text)
 	bdev_url_text(volume, shown, sizeof(shown));
 	c->fsname = copy(shown);
 	if (strstr(volume, "://") && strncmp(volume, "iscsi://", 8))
-		return fail(text, "%s: a volume is an image file or iscsi://host/target-name/lun", shown);
+		return fail(text, "%s: a volume is an image file or iscsi://host/target-name/lun",
+			shown);
 	if (strstr(volume, "://"))
 		return resolve_url(c, volume, text);
 	path = realpath(volume, NULL);

@@ -16,6 +16,7 @@
 
 #include "metadata/ops.h"
 #include "metadata/run_sync.h"
+#include "metadata/verify.h"
 #include "tools/tool.h"
 
 enum {
@@ -134,8 +135,9 @@ static const char *const passes[] = {"superblock and claim", "journal", "groups 
 /* As e2fsck -C writes it: pass, done, of how many, of what. */
 static void progress_line(struct fsck *f, uint64_t done, uint64_t total)
 {
-	if (f->progress_fd > 0 && dprintf(f->progress_fd, "%d %llu %llu %s\n", (int)f->phase + 1,
-					  (unsigned long long)done, (unsigned long long)total, f->v.name) < 0)
+	if (f->progress_fd > 0 &&
+		dprintf(f->progress_fd, "%d %llu %llu %s\n", (int)f->phase + 1,
+			(unsigned long long)done, (unsigned long long)total, f->v.name) < 0)
 		f->progress_fd = 0; /* whoever read it has gone */
 }
 
@@ -211,7 +213,8 @@ static void text_result(const struct fsck *f)
 	if (r->by_severity[SEVERITY_FATAL]) {
 		printf("%s: the check could not go on\n", f->v.name);
 		if (r->count[PROBLEM_SUPER_TIE])
-			printf("%s: look at them (csvdb sb, sb2, last), and say which is right: --super first, copy or "
+			printf("%s: look at them (csvdb sb, sb2, last), and say which is right: "
+			       "--super first, copy or "
 			       "last\n",
 				f->v.name);
 		return;
@@ -338,6 +341,18 @@ static int check_and_mend(struct fsck *f, enum tool_use use)
 	return status == EXIT_CLEAN ? EXIT_CORRECTED : status;
 }
 
+/* An image that was cut short by a copy was unmounted in order, too. */
+static bool is_whole(struct fsck *f)
+{
+	struct verify_report rep;
+	void *block = malloc(BLOCK_SIZE);
+	bool whole = block && !tool_read(&f->v, SUPER_BLOCK * BLOCK_SIZE, block, BLOCK_SIZE) &&
+		     verify_super(block, SUPER_BLOCK, f->v.info->lun_bytes, &rep) == PROBLEM_NONE;
+
+	free(block);
+	return whole;
+}
+
 static int run(struct fsck *f)
 {
 	char text[256];
@@ -347,7 +362,8 @@ static int run(struct fsck *f)
 
 	if (!may_check(f, use, text))
 		return EXIT_OPERATION;
-	if (f->mode == MODE_PREEN && use == TOOL_FREE && !f->force && tool_claim(&f->v, &c)) {
+	if (f->mode == MODE_PREEN && use == TOOL_FREE && !f->force && tool_claim(&f->v, &c) &&
+		is_whole(f)) {
 		printf("%s: clean, unmounted in order\n", f->v.name);
 		return EXIT_CLEAN;
 	}
@@ -376,8 +392,9 @@ static void cancelled(int sig)
 
 static bool parse_super(struct fsck *f, const char *word)
 {
-	static const char *const words[] = {
-		[CHECK_SUPER_FIRST] = "first", [CHECK_SUPER_COPY] = "copy", [CHECK_SUPER_LAST] = "last"};
+	static const char *const words[] = {[CHECK_SUPER_FIRST] = "first",
+		[CHECK_SUPER_COPY] = "copy",
+		[CHECK_SUPER_LAST] = "last"};
 
 	for (unsigned i = CHECK_SUPER_FIRST; i <= CHECK_SUPER_LAST; i++) {
 		if (!strcmp(word, words[i])) {
@@ -423,7 +440,8 @@ static bool parse_progress(struct fsck *f, const char *word)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
-		{"super", required_argument, NULL, 's'}, {"initiator", required_argument, NULL, 'i'}, {"help", no_argument, NULL, 'h'},
+		{"super", required_argument, NULL, 's'},
+		{"initiator", required_argument, NULL, 'i'}, {"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
 	static struct fsck f;
 	const char *initiator = NULL;

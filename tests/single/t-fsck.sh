@@ -154,6 +154,18 @@ says 'replayed'
 gives 0 fsck.csvfs -p v.img
 gives 0 fsck.csvfs -n v.img
 
+# a copy that was cut short: -p does not call it clean
+cp good.img v.img
+truncate -s -1 v.img
+gives 4 fsck.csvfs -n v.img
+gives 4 fsck.csvfs -p v.img
+says 'superblock-truncated'
+
+# what nobody writes to is not waited for
+mkfifo fifo
+gives 8 fsck.csvfs -n fifo
+says 'not an image file'
+
 # a mode that is no mode: the directory is one by its tree
 cp good.img v.img
 csvdb v.img set $block "inode.mode[$slot]" 0177777

@@ -64,6 +64,15 @@ refuses_second() {
 	[ $rc = 32 ] && grep -q "in use" out || fail "a second mount: $rc, $(cat out)"
 }
 refuses_second
+later_counts() { # later_counts OPTIONS ro|rw
+	cp --sparse=always v.img w.img
+	timeout 30 csvfs w.img mnt2 -o "copied,$1,ctl=$dir/s2" || fail "cannot mount with $1"
+	grep -q " $dir/mnt2 fuse.csvfs $2," /proc/mounts || fail "$1: $(grep mnt2 /proc/mounts)"
+	umount mnt2 || fail "cannot unmount"
+	rm -f w.img
+}
+later_counts ro,rw rw
+later_counts rw,ro ro
 spares_what_is_no_socket() {
 	local rc=0
 	echo precious >precious
