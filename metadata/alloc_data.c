@@ -27,12 +27,25 @@ static struct alloc_window *window_of(struct alloc *a, uint64_t who)
 	return NULL;
 }
 
+/*
+ * Windows do not overlap: space that was found although it is in somebody's window (search_best()) is in nobody else's from now on.
+ * Else its finder would be kept out of its own window, and break up another free chunk each time.
+ */
+static void windows_give_way(struct alloc *a, uint64_t start, uint64_t end)
+{
+	for (uint32_t i = 0; i < ALLOC_WINDOWS; i++)
+		if (a->windows[i].start < end && start < a->windows[i].end)
+			a->windows[i].end = 0;
+}
+
 /* The writer's own entry, a free one, or the one that was not used for the longest time. */
 static void window_set(struct txn *t, uint64_t who, uint64_t start, uint64_t end)
 {
 	struct alloc *a = &t->v->alloc;
-	struct alloc_window *w = window_of(a, who);
+	struct alloc_window *w;
 
+	windows_give_way(a, start, end);
+	w = window_of(a, who);
 	for (uint32_t i = 0; i < ALLOC_WINDOWS && !w; i++)
 		if (!a->windows[i].end)
 			w = &a->windows[i];
