@@ -28,8 +28,9 @@ static struct alloc_window *window_of(struct alloc *a, uint64_t who)
 }
 
 /*
- * Windows do not overlap: space that was found although it is in somebody's window (search_best()) is in nobody else's from now on.
- * Else its finder would be kept out of its own window, and break up another free chunk each time.
+ * Windows do not overlap: space that was found although it is in somebody's window (search_best()) is in
+ * nobody else's from now on. Else its finder would be kept out of its own window, and break up another free
+ * chunk each time.
  */
 static void windows_give_way(struct alloc *a, uint64_t start, uint64_t end)
 {

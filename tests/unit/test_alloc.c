@@ -199,6 +199,32 @@ static void writers_keep_out_of_each_others_windows(void **state)
 	lun_free(l);
 }
 
+/* Windows of files that are gone cover all that is free: small files lie side by side all the same (A5). */
+static void who_finds_space_in_a_window_has_it_for_itself(void **state)
+{
+	struct lun *l = lun_new(128u << 20, 65536);
+	struct take large[70] = {{0}}, k = {0, 1, 1, 0, 0, 0};
+	uint64_t end = 0;
+	uint32_t count = 0, breaks = 0;
+
+	for (; count < 70; count++) {
+		large[count] = (struct take){0, 100 + count, 32, 0, 0, 0};
+		if (lun_op(l, take_op, &large[count]))
+			break;
+	}
+	assert_true(count > 50); /* else there is space between the windows */
+	while (count--)
+		assert_int_equal(lun_op(l, give_op, &large[count]), 0);
+	for (uint32_t i = 0; i < 256; i++) {
+		assert_int_equal(lun_op(l, take_op, &k), 0);
+		breaks += k.start != end;
+		end = k.start + 1;
+	}
+	assert_in_range(breaks, 1, 256 / 16 + 2);
+	all_agree(l);
+	lun_free(l);
+}
+
 static void a_large_request_gets_an_aligned_run(void **state)
 {
 	struct lun *l = lun_new(256u << 20, 65536);
@@ -477,6 +503,7 @@ int main(void)
 		cmocka_unit_test(an_undone_operation_leaves_the_index_as_it_was),
 		cmocka_unit_test(two_growing_files_do_not_interleave),
 		cmocka_unit_test(writers_keep_out_of_each_others_windows),
+		cmocka_unit_test(who_finds_space_in_a_window_has_it_for_itself),
 		cmocka_unit_test(a_large_request_gets_an_aligned_run),
 		cmocka_unit_test(freed_clusters_wait_for_their_commit),
 		cmocka_unit_test(a_full_volume_waits_for_what_is_being_freed),
