@@ -136,9 +136,23 @@ static void settle(struct io_path *p, uint64_t now_ns)
 	csv_assert(!p->unfenced); /* P3 */
 	move(p, PST_SETTLE);
 	p->settle_until_ns = now_ns + wait;
-	if (wait)
-		trace(p->trace, TRACE_INFO, "path: back after %u losses -> used in %lu s", p->losses,
-			wait / NS_PER_SEC);
+	if (!wait)
+		return;
+	trace_format(p->reason, sizeof(p->reason),
+		"back after %u losses: used when it has held for %lu s", p->losses,
+		wait / NS_PER_SEC);
+	trace(p->trace, TRACE_INFO, "path: back after %u losses -> used in %lu s", p->losses,
+		wait / NS_PER_SEC);
+}
+
+bool io_path_trust(struct io_path *p, uint64_t now_ns)
+{
+	p->losses = 0;
+	if (p->st != PST_SETTLE || now_ns >= p->settle_until_ns)
+		return false;
+	p->settle_until_ns = now_ns;
+	trace(p->trace, TRACE_INFO, "path: the administrator trusts it -> used at once");
+	return true;
 }
 
 void io_path_outage(struct io_path *p, uint64_t now_ns)

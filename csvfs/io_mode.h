@@ -105,6 +105,12 @@ void io_path_look_by(struct io_path *p, uint64_t by_ns);
 void io_path_outage(struct io_path *p, uint64_t now_ns);
 
 /*
+ * Somebody knows that the way is mended: what was lost before does not count, and a path that settles is used at once
+ * (true).
+ */
+bool io_path_trust(struct io_path *p, uint64_t now_ns);
+
+/*
  * What is lost before the LUN has shown our registration again is lost through this node (it slept, or others went on
  * without it), not through a path that comes and goes: it does not count, either.
  */

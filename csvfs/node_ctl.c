@@ -205,6 +205,20 @@ static void move_to(struct node *n, const struct event *ev, struct effects *fx)
 	}
 }
 
+static void redirect(struct node *n, const struct event *ev, struct effects *fx)
+{
+	const char *text = "data of this node goes direct when its path is up";
+
+	n->admin_redirect = ev->ctl.on;
+	if (ev->ctl.on)
+		text = "data of this node goes through the coordinator (which stays direct)";
+	else if (io_path_trust(&n->path, n->now_ns))
+		text = "data of this node goes direct; its path, which came and went, is used at once";
+	else if (n->path.st == PST_UP)
+		text = "data of this node goes direct";
+	reply_text(ev->tag, 0, text, fx);
+}
+
 void node_ctl(struct node *n, const struct event *ev, struct effects *fx)
 {
 	struct text t = {.room = STATE_MAX};
@@ -228,12 +242,7 @@ void node_ctl(struct node *n, const struct event *ev, struct effects *fx)
 		reply_text(ev->tag, 0, "I/O goes on", fx);
 		return;
 	case CTL_REDIRECT:
-		n->admin_redirect = ev->ctl.on;
-		reply_text(ev->tag, 0,
-			ev->ctl.on ? "data of this node goes through the coordinator (which stays "
-				     "direct)"
-				   : "data of this node goes direct",
-			fx);
+		redirect(n, ev, fx);
 		return;
 	case CTL_GROW:
 	case CTL_SCRUB:

@@ -151,6 +151,26 @@ static void path_that_settles_is_used_at_once_when_there_is_no_other(void **stat
 	assert_int_equal(P.st, PST_UP);
 }
 
+static void path_that_is_trusted_is_used_at_once_and_its_losses_are_forgotten(void **state)
+{
+	setup_path();
+	assert_false(io_path_trust(&P, now));
+	for (int i = 0; i < 4; i++) {
+		(void)comes_back();
+		is_used();
+		loses();
+	}
+	assert_int_equal(comes_back(), 300 * SEC);
+	assert_string_equal(P.reason, "back after 4 losses: used when it has held for 300 s");
+	assert_true(io_path_trust(&P, now));
+	effects_reset(&fx);
+	io_path_step(&P, now, &fx);
+	assert_int_equal(P.st, PST_UP);
+	assert_false(io_path_trust(&P, now));
+	loses();
+	assert_int_equal(comes_back(), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -158,6 +178,7 @@ int main(void)
 		cmocka_unit_test(path_that_was_lost_in_our_sleep_does_not_count),
 		cmocka_unit_test(excuse_ends_when_the_lun_has_shown_our_registration),
 		cmocka_unit_test(path_that_settles_is_used_at_once_when_there_is_no_other),
+		cmocka_unit_test(path_that_is_trusted_is_used_at_once_and_its_losses_are_forgotten),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
