@@ -25,6 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kernel.h"
+
 enum what {
 	READ,
 	WRITE,
@@ -381,7 +383,7 @@ static struct runner *runner_new(unsigned nr)
 	 * Every open of csvfs is direct I/O to FUSE, and of that Linux does not promise that a write and another's
 	 * store to the same page both last.
 	 */
-	r->maps = threads == 1 || (!direct && room % 4096 == 0);
+	r->maps = kernel_has_66() && (threads == 1 || (!direct && room % 4096 == 0));
 	for (int i = 0; i < 20; i++)
 		(void)rnd(r);
 	return r;

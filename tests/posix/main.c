@@ -8,6 +8,7 @@
  *   posix --full DIR      of one that may be filled: some 100 MiB
  */
 #include "posix.h"
+#include "kernel.h"
 
 #include <ftw.h>
 #include <grp.h>
@@ -24,7 +25,7 @@ const struct user alice = {ALICE, ALICE, 2, {ALICE, SHARED}};
 const struct user bob = {BOB, BOB, 1, {BOB}};
 const struct user carol = {CAROL, CAROL, 1, {CAROL}};
 
-bool on_csvfs;
+bool on_csvfs, fuse_66;
 char top[PATH_MAX], here[PATH_MAX];
 
 static unsigned passed, failed;
@@ -290,6 +291,9 @@ int main(int argc, char **argv)
 	}
 	argv++;
 	on_csvfs = sf.f_type == FUSE_MAGIC;
+	fuse_66 = !on_csvfs || kernel_has_66();
+	if (!fuse_66)
+		printf("left out: shared maps and birth times, which FUSE has since Linux 6.6\n");
 	if (!strcmp(mode, "--prepare")) {
 		MUST(chdir(top));
 		prepare_ro();

@@ -50,6 +50,11 @@ void be(const struct user *u);
 
 /* ---- where we are */
 extern bool on_csvfs; /* for what FUSE cannot do, or csvfs does otherwise; each use says why */
+/*
+ * The kernel's FUSE can map a file shared that is opened for direct I/O, and ask for a birth time: since Linux 6.6.
+ * True of any other file system.
+ */
+extern bool fuse_66;
 extern char top[PATH_MAX], here[PATH_MAX]; /* the directory given; that of the test */
 
 /* ---- checks. What is being done, for the line that is printed if it fails. */

@@ -24,6 +24,7 @@
 #include "csvfs/dbuf.h"
 #include "csvfs/fuse_ops.h"
 #include "fakecore.h"
+#include "tests/posix/kernel.h"
 
 #include <sys/mount.h> /* last: it has a BLOCK_SIZE of its own */
 
@@ -321,11 +322,15 @@ static void appends_follow_each_other(void **state)
 static void file_can_be_mapped_shared(void **state)
 {
 	struct fakecore_config cfg = config();
-	struct fakecore *c = start(&cfg);
-	int fd = open(file, O_RDWR);
+	struct fakecore *c;
 	char buf[16] = {0};
 	char *p;
+	int fd;
 
+	if (!kernel_has_66())
+		skip();
+	c = start(&cfg);
+	fd = open(file, O_RDWR);
 	assert_int_equal(ftruncate(fd, 100000), 0);
 	p = mmap(NULL, 100000, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	assert_true(p != MAP_FAILED);
