@@ -72,6 +72,7 @@ static struct dp_file *file_get(struct dp *dp, uint64_t ino)
 		list_init(&f->drained);
 		list_init(&f->tlink);
 		list_init(&f->ulink);
+		f->clean = NO_CLUSTER;
 	}
 	return f;
 }
@@ -158,6 +159,8 @@ static void leave(struct dp *dp, struct dp_op *op)
 
 static enum dp_verdict end(struct dp *dp, struct dp_op *op, int32_t result)
 {
+	if (op->inside && op->io_write && result < 0)
+		dp_plan_failed(op);
 	leave(dp, op);
 	set_state(dp, op, DP_ST_ENDED);
 	op->result = result;
@@ -347,6 +350,7 @@ static enum dp_verdict begin_new(struct dp *dp, struct dp_op *op, struct dp_now 
 	/* With one node the kernel holds the file's lock and knows its end. */
 	if (op->write && op->append && !dp->cfg.sole_node) {
 		set_state(dp, op, DP_ST_APPEND);
+		op->drops = op->file->lf.size_known ? op->file->lf.drops : UINT64_MAX;
 		return DP_NEED_APPEND;
 	}
 	return plan(dp, op, now);
@@ -415,6 +419,7 @@ static enum dp_verdict written(struct dp *dp, struct dp_op *op, struct dp_now no
 	uint64_t cs = dp->cfg.cluster_bytes, end_off = op->off + op->len;
 
 	f->changed = true;
+	dp_plan_wrote(dp, op);
 	op->range.ino = op->ino;
 	op->range.mtime_ns = now.wall_ns;
 	op->range.size = end_off;
@@ -446,6 +451,21 @@ static enum dp_verdict written(struct dp *dp, struct dp_op *op, struct dp_now no
 	return end(dp, op, (int32_t)op->len);
 }
 
+/*
+ * Rule 4: the gap is zero, and the write begins. It stays inside, where it got in with the right to the tail: that it is
+ * recalled by now must not send it back to where it began, again and again.
+ */
+static enum dp_verdict tail_zeroed(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	dp_plan_zeroed(dp, op);
+	unlock(dp, op);
+	if (dp_plan(dp, op) == PLAN_IO)
+		return enter(dp, op, false, now);
+	leave(dp, op);
+	set_state(dp, op, DP_ST_NEW);
+	return plan(dp, op, now);
+}
+
 static enum dp_verdict io_ok(struct dp *dp, struct dp_op *op, struct dp_now now)
 {
 	op->retries = 0;
@@ -457,7 +477,7 @@ static enum dp_verdict io_ok(struct dp *dp, struct dp_op *op, struct dp_now now)
 		dp_plan_map_write(op);
 		return enter(dp, op, false, now);
 	}
-	return written(dp, op, now);
+	return op->tail ? tail_zeroed(dp, op, now) : written(dp, op, now);
 }
 
 /*
@@ -598,6 +618,9 @@ enum dp_verdict dp_append_done(
 	op->off = off;
 	if (!err)
 		err = check_op(op);
+	/* While we have had a layout nobody has made the file shorter: this is behind no gap. */
+	if (!err && op->drops == op->file->lf.drops && off > op->file->end)
+		op->file->end = off;
 	if (err)
 		return end(dp, op, err);
 	return plan(dp, op, now);
@@ -717,6 +740,8 @@ void dp_layout_drop(struct dp *dp, uint64_t ino)
 		return;
 	layout_drop(&dp->layout, &f->lf);
 	f->attr_seen = false;
+	f->end = 0;
+	f->clean = NO_CLUSTER;
 	dp_shed_dropped(dp, f);
 	list_del(&f->drained);
 	wake(dp, f, DP_BY_GATE);

@@ -26,9 +26,11 @@
  *  3. Reads take no lock. HOLE and UNWRITTEN read as zero. What was known to be a hole before this
  *     read began is asked for again (unless sole_node): another node may have filled it since. So
  *     is the end of the file by a read that reaches behind it.
- *  4. Bytes of a WRITTEN cluster behind the end of the file are zero on the LUN: first writes zero
- *     them, and the coordinator zeroes [new size, end of its cluster) before a file gets shorter. So
- *     a write behind the end, or a larger size, needs no zeroing.
+ *  4. What the last WRITTEN cluster holds behind the end of the file nobody knows: a write behind the end may have failed
+ *     in part, or its node may have died in it. So whoever makes a file longer zeroes from its old end on: the coordinator
+ *     for a size that is set, and a write that leaves a gap behind the end (the *tail*: to the end of the cluster), before it
+ *     writes, with the right that nobody else writes there (FS_LAYOUT_EDGE). Once is enough while that right lasts
+ *     and no write of ours fails; a first write zeroes as well. Clusters that lie behind the end as a whole are not WRITTEN.
  *  5. Gate of a file: an op is *inside* from its first DP_SUBMIT/DP_HANDOVER to DP_DONE, waiting for
  *     the core or for its commit included. DP_NEED_* and DP_WAIT are outside. Closed: nobody enters;
  *     EV_DRAINED(ino) when nobody is inside. If the layout is dropped all the same, those inside
@@ -164,6 +166,7 @@ struct dp_op {
 	bool asked;	 /* the layout was asked for since the op began: a hole is a hole */
 	bool answered;	 /* in ASK: the answer is there, and holds up EV_DRAINED */
 	bool edges;	 /* in the phase that reads the edges of a write */
+	bool tail;	 /* zeroes the tail of the file; then it is planned as what it is (rule 4) */
 	bool first;	 /* writes into unwritten clusters */
 	bool promised;	 /* holds a promise of layout.h */
 	bool inside, locked, exclusive;

@@ -10,7 +10,7 @@ void dp_fill(const struct dp_op *op, void *image, const void *data)
 
 	for (uint32_t i = 0; i < op->zero_count; i++)
 		memset(img + op->zeros[i].buf_off, 0, op->zeros[i].len);
-	if (!op->write)
+	if (!op->write || op->tail)
 		return;
 	if (op->zero)
 		memset(img + op->skip, 0, op->len);

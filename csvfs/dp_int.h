@@ -16,6 +16,9 @@ struct dp_file {
 	uint32_t given_up_count; /* inside, and answered: rule 12 */
 	uint32_t answered_count; /* ops in ASK: they may go inside though the gate is closed */
 	bool put_failed;	/* an answer could not be recorded */
+	bool gaps;		/* we have left a gap behind its end: rule 4 */
+	uint64_t end;		/* of what we wrote there, committed or not; counts when it is behind lf.size */
+	uint64_t clean;		/* in this cluster all bytes behind the end are zero; NO_CLUSTER: nobody knows */
 	bool attr_seen;		/* dp_attr_holds() */
 	bool touched;		/* written in place, not told yet; in dp.touched or dp.due */
 	int64_t touched_wall_ns, read_wall_ns; /* what is to be told; 0: nothing of that kind */
@@ -26,6 +29,8 @@ struct dp_file {
 	uint64_t told_ns;	/* when EV_TOUCHED was last given */
 	struct list ulink;	/* in dp.used */
 };
+
+#define NO_CLUSTER UINT64_MAX
 
 #define DP_LOST_BUCKETS 64
 
@@ -93,6 +98,11 @@ enum plan dp_plan(struct dp *dp, struct dp_op *op);
 
 /* The second phase of a write whose edges have been read: the whole image. */
 void dp_plan_map_write(struct dp_op *op);
+
+/* Rule 4, of a write that has ended well, before it is recorded; of a tail; of a write that failed. */
+void dp_plan_wrote(struct dp *dp, const struct dp_op *op);
+void dp_plan_zeroed(struct dp *dp, const struct dp_op *op);
+void dp_plan_failed(const struct dp_op *op);
 
 /* The locks of two writes exclude each other. */
 bool dp_plan_conflict(const struct dp_op *a, const struct dp_op *b);

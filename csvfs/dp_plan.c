@@ -153,8 +153,9 @@ static bool find_space(
 		if (!known || e.state == EXT_HOLE || e.state == EXT_SHARED) {
 			need(op, at < op->off ? op->off : at, op->off + op->len, true);
 			op->need_near = known && e.state == EXT_HOLE;
-			/* Who writes parts of blocks here will do so again: once asked, it is asked. */
-			op->need_edge = !dp->cfg.sole_node && (off < op->off || end > op->off + op->len);
+			/* Who writes parts of blocks here, or leaves gaps, will do so again: once asked, it is asked. */
+			op->need_edge = !dp->cfg.sole_node &&
+				(f->gaps || off < op->off || end > op->off + op->len);
 			return false;
 		}
 		op->first |= e.state == EXT_UNWRITTEN;
@@ -171,8 +172,8 @@ static enum ext_state state_at(const struct dp_file *f, uint64_t off)
 	return (enum ext_state)e.state;
 }
 
-/* Rule 2: the block at `off` is written in part. */
-static bool may_edge(const struct dp *dp, const struct dp_file *f, uint64_t off)
+/* Nobody else writes around `off` (rules 2 and 4). */
+static bool may_write_parts(const struct dp *dp, const struct dp_file *f, uint64_t off)
 {
 	struct fs_extent e;
 	bool known = layout_at(&f->lf, off, &e, NULL);
@@ -187,14 +188,81 @@ static bool find_edges(
 {
 	uint64_t cs = dp->cfg.cluster_bytes, op_end = op->off + op->len, from = end - 1;
 
-	if (off < op->off && !may_edge(dp, f, off))
+	if (off < op->off && !may_write_parts(dp, f, off))
 		from = off;
-	else if (end == op_end || may_edge(dp, f, end - 1))
+	else if (end == op_end || may_write_parts(dp, f, end - 1))
 		return true;
 	/* Whole clusters: one question for all who write parts of blocks in one. */
 	need(op, dp_round_down(from, cs), dp_round_up(op_end, cs), true);
 	op->need_edge = true;
 	return false;
+}
+
+static uint64_t end_of(const struct dp_file *f)
+{
+	return f->lf.size > f->end ? f->lf.size : f->end;
+}
+
+void dp_plan_wrote(struct dp *dp, const struct dp_op *op)
+{
+	struct dp_file *f = op->file;
+	uint64_t end = op->off + op->len, cluster = dp_round_down(end, dp->cfg.cluster_bytes);
+
+	if (end <= end_of(f))
+		return;
+	f->end = end;
+	if (end != cluster && state_at(f, end - 1) == EXT_UNWRITTEN && may_write_parts(dp, f, end - 1))
+		f->clean = cluster;
+}
+
+void dp_plan_zeroed(struct dp *dp, const struct dp_op *op)
+{
+	op->file->clean = dp_round_down(op->img_off, dp->cfg.cluster_bytes);
+}
+
+void dp_plan_failed(const struct dp_op *op)
+{
+	op->file->clean = NO_CLUSTER;
+}
+
+/*
+ * Rule 4. PLAN_NOTHING: there is no gap, or it reads as zero. PLAN_IO: the image is the tail. With the right to it, what is
+ * known of the end is right, or others have asked for space behind it and not written there yet.
+ */
+static enum plan plan_tail(struct dp *dp, struct dp_file *f, struct dp_op *op)
+{
+	uint64_t bs = dp->cfg.block_bytes, cs = dp->cfg.cluster_bytes;
+	uint64_t end = end_of(f), from = dp_round_down(end, cs), a = dp_round_down(end, bs);
+	struct fs_extent e;
+
+	if (op->off <= end || end == from || f->clean == from)
+		return PLAN_NOTHING;
+	f->gaps = true;
+	if (!layout_at(&f->lf, from, &e, NULL))
+		return need(op, from, from + cs, false);
+	if (e.state == EXT_HOLE || e.state == EXT_UNWRITTEN)
+		return PLAN_NOTHING;
+	if (e.state == EXT_SHARED || !may_write_parts(dp, f, from)) {
+		need(op, from, from + cs, true);
+		op->need_edge = true;
+		return PLAN_ASK;
+	}
+	op->tail = op->bounce = true;
+	op->first = false;
+	op->img_off = op->lock_off = a;
+	op->img_len = (uint32_t)(from + cs - a);
+	op->lock_end = from + cs;
+	op->exclusive = true;
+	add_zero(op, end, from + cs);
+	op->edges = a < end;
+	if (dp_plan_must_wait(f, op))
+		return PLAN_LOCKED;
+	lock(f, op);
+	if (op->edges)
+		map_segs(f, op, a, a + bs);
+	else
+		dp_plan_map_write(op);
+	return PLAN_IO;
 }
 
 /*
@@ -265,6 +333,7 @@ static enum plan plan_zero(struct dp *dp, struct dp_file *f, struct dp_op *op)
 static enum plan plan_write(struct dp *dp, struct dp_file *f, struct dp_op *op)
 {
 	uint64_t bs = dp->cfg.block_bytes, off, end = op->off + op->len;
+	enum plan p;
 
 	op->result = (int32_t)op->len;
 	if (!f->lf.size_known)
@@ -273,6 +342,10 @@ static enum plan plan_write(struct dp *dp, struct dp_file *f, struct dp_op *op)
 	end = dp_round_up(end, bs);
 	if (!find_space(dp, f, op, off, end) || !find_edges(dp, f, op, off, end))
 		return PLAN_ASK;
+	/* Last: who was answered goes inside, and has all that it needs. */
+	p = plan_tail(dp, f, op);
+	if (p != PLAN_NOTHING)
+		return p;
 	make_image(dp, f, op);
 	if (dp_plan_must_wait(f, op))
 		return PLAN_LOCKED;
@@ -295,7 +368,7 @@ enum plan dp_plan(struct dp *dp, struct dp_op *op)
 
 	op->seg_count = op->zero_count = 0;
 	op->first = op->edges = op->bounce = op->io_write = op->io_unknown = false;
-	op->exclusive = false;
+	op->exclusive = op->tail = false;
 	if (!op->write)
 		return plan_read(dp, op->file, op);
 	if (op->zero) {

@@ -526,7 +526,7 @@ static void on_lun_done(struct node *n, const struct event *ev, struct effects *
 	case TAG_SERVE:
 		if (node_data_lun_done(n, ev, fx))
 			return;
-		(void)node_server_lun_done(n, ev, fx);
+		(void)node_size_lun_done(n, ev, fx);
 		return;
 	case TAG_NODE:
 		if (io_path_event(&n->path, ev, fx) || node_stop_lun_done(n, ev, fx) ||

@@ -383,6 +383,9 @@ void node_file_written(struct node *n, const struct event *ev, struct effects *f
 	if (!f)
 		return;
 	remember_dirty(n, f, ev->range.off, ev->range.len);
+	/* Behind the end nothing counts as written: whoever makes the file longer zeroes in its last cluster only. */
+	if (ev->range.size > f->size)
+		f->size = ev->range.size;
 	if (ev->range.mtime_ns > f->mtime_ns)
 		f->mtime_ns = ev->range.mtime_ns;
 	/* Many places: not all at once in the end. What is looked through for each write stays short. */

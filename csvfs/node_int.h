@@ -60,7 +60,7 @@ struct creq {
 
 enum sreq_stage {
 	SREQ_LEASE, /* waits for the inode: recalls, an exclusive operation, its turn */
-	SREQ_LOOK, /* a truncation: where is the end? */
+	SREQ_LOOK, /* it sets the size: where is the end? */
 	SREQ_ZERO_READ, /* reads the block in which the new end lies */
 	SREQ_ZERO_WRITE,
 	SREQ_ENGINE,
@@ -82,7 +82,12 @@ struct sreq {
 	bool pressed; /* there was no space for it once */
 	uint64_t wire_tag;
 	struct fs_reqid id;
-	uint64_t new_size; /* a truncation */
+	struct {
+		enum fs_op op;
+		uint32_t flags;
+		uint64_t off, len;
+	} asked; /* what sets the size, while it is looked where the end is */
+	uint64_t new_size, zero_from;
 	uint64_t lun_tag, zero_off, zero_len;
 	uint8_t *zero_buf;
 	void *data; /* copy of the request's data and extents */
@@ -364,7 +369,6 @@ void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wir
 void node_server_reclaim(
 	struct node *n, struct session *s, const struct msg *m, struct effects *fx);
 void node_server_reclaim_end(struct node *n, struct session *s, struct effects *fx);
-bool node_server_lun_done(struct node *n, const struct event *ev, struct effects *fx);
 void node_server_session_down(struct node *n, struct session *s);
 bool node_server_admits(struct node *n, uint32_t node, uint64_t life);
 struct peer *node_peer(struct node *n, uint32_t node);
@@ -389,6 +393,15 @@ void node_server_check(const struct node *n);
 /* A request from its beginning; what waits at an inode. */
 void node_server_serve(struct node *n, struct sreq *s, struct effects *fx);
 void node_server_pump(struct node *n, struct lease_ino *li, struct effects *fx);
+/* It is done; it ends with that error, or 0. */
+void node_server_engine(struct node *n, struct sreq *s);
+void node_server_finish(struct node *n, struct sreq *s, int32_t err, struct effects *fx);
+
+/* node_size.c: what sets the size of a file, when it is its turn. */
+bool node_size_set_by(const struct fs_request *rq);
+void node_size_look(struct node *n, struct sreq *s);
+void node_size_looked(struct node *n, struct sreq *s, struct effects *fx);
+bool node_size_lun_done(struct node *n, const struct event *ev, struct effects *fx);
 
 /* node_space.c */
 /* The engine had no space for it. True: it waits, until what is allocated ahead of writers has been taken back. */

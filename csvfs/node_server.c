@@ -2,7 +2,7 @@
 /*
  * node_server.c - the coordinator's side: requests of all nodes, the rights they need, and the engine.
  *
- *   request -> LEASE --granted--> [LOOK -> ZERO_READ -> ZERO_WRITE] -> ENGINE --durable--> reply
+ *   request -> LEASE --granted--> [LOOK -> [LOOK] -> ZERO_READ -> ZERO_WRITE] -> ENGINE --durable--> reply
  *                ^ waits at its inode for recalls and for what runs there
  *
  * Rules
@@ -11,8 +11,9 @@
  *     has given it back (lease_conflicts), and for exclusive operations on the inode.
  *  3. A change of size by SETATTR is exclusive: all layouts of the inode, the asking node's too, are
  *     given back before it runs (invariant 8: what it frees is nobody's), and none is granted until
- *     it is durable. Before a file gets shorter, the rest of the cluster in which its new end lies is
- *     zeroed on the LUN, so that a later extension shows zeros (invariant 6).
+ *     it is durable. So is fallocate(2), for what it frees, or since it may make the file longer. Before either, the rest
+ *     of the cluster in which the file ends (the new end, if that comes first) is zeroed on the LUN: nobody knows what it
+ *     holds (rule 4 of dp.h), and an append, which sets the size before it writes, would show it (invariant 6).
  *     So is what makes a file one of which a write takes something away (setuid, setgid, capabilities): a node
  *     that has a layout looks at these no more.
  *  4. A request waits in the order of arrival at its inode: nobody starves.
@@ -28,6 +29,7 @@
  *     asks again, and the reply cache answers.
  */
 #include <errno.h>
+#include <linux/falloc.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -36,7 +38,6 @@
 #include "metadata/ops.h"
 
 #define BIT(idx) (1ull << (idx))
-#define ZERO_RETRIES_MAX 100
 
 void node_server_init(struct node *n)
 {
@@ -121,7 +122,7 @@ static bool sreq_copy(struct node *n, struct sreq *s, const struct fs_request *r
 		if (!s->vr.reply.data)
 			return false;
 	}
-	if (rq->op == FS_LAYOUT_GET || rq->op == FS_SETATTR) {
+	if (rq->op == FS_LAYOUT_GET || node_size_set_by(rq)) {
 		s->extent_bytes = EXTENTS_PER_REPLY * sizeof(struct fs_extent);
 		s->extents = mem_alloc(n->mem, s->extent_bytes);
 		if (!s->extents)
@@ -159,7 +160,7 @@ static void send_reply(struct node *n, struct sreq *s, struct effects *fx)
 			fs_op_name(s->vr.rq.op), s->node);
 }
 
-static void finish(struct node *n, struct sreq *s, int32_t err, struct effects *fx)
+void node_server_finish(struct node *n, struct sreq *s, int32_t err, struct effects *fx)
 {
 	s->vr.reply.err = err;
 	send_reply(n, s, fx);
@@ -206,7 +207,7 @@ static bool wants_exclusive(const struct fs_request *rq)
 		(rq->attr.mode & (S_ISUID | S_ISGID)))
 		return true;
 	if (rq->op == FS_FALLOCATE)
-		return (rq->flags & ~1u) != 0; /* all but plain and FALLOC_FL_KEEP_SIZE */
+		return rq->flags != FALLOC_FL_KEEP_SIZE;
 	return rq->op == FS_SETATTR && (rq->valid & FS_SET_SIZE);
 }
 
@@ -215,25 +216,10 @@ static bool wants_lease(const struct fs_request *rq)
 	return rq->op == FS_LAYOUT_GET || rq->op == FS_OPEN || wants_exclusive(rq);
 }
 
-static void engine(struct node *n, struct sreq *s)
+void node_server_engine(struct node *n, struct sreq *s)
 {
 	s->stage = SREQ_ENGINE;
 	s->seen = n->cache_leases.changes;
-	vol_submit(n->vol, &s->vr);
-}
-
-/* A truncation looks first where the end is, and what lies there. */
-static void look(struct node *n, struct sreq *s)
-{
-	struct fs_request *rq = &s->vr.rq;
-
-	s->stage = SREQ_LOOK;
-	s->new_size = rq->attr.size;
-	rq->op = FS_LAYOUT_GET;
-	rq->off = rq->attr.size & ~(uint64_t)(BLOCK_SIZE - 1);
-	rq->len = BLOCK_SIZE;
-	rq->flags = 0;
-	rq->id.slot = 0;
 	vol_submit(n->vol, &s->vr);
 }
 
@@ -253,7 +239,7 @@ static void submit_open(struct node *n, struct lease_ino *li, struct sreq *s)
 	/* Before the engine looks: an unlink that runs meanwhile must find it open. */
 	li->open_mask |= BIT(s->idx);
 	list_del(&s->waiting);
-	engine(n, s);
+	node_server_engine(n, s);
 }
 
 /* True: the request has left the queue of its inode. */
@@ -269,7 +255,7 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 			return false;
 		}
 		list_del(&s->waiting);
-		engine(n, s);
+		node_server_engine(n, s);
 		return true;
 	}
 	if (s->vr.rq.op == FS_OPEN) {
@@ -289,10 +275,10 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 		}
 		li->exclusive = true;
 		list_del(&s->waiting);
-		if (s->vr.rq.op == FS_SETATTR && (s->vr.rq.valid & FS_SET_SIZE))
-			look(n, s);
+		if (node_size_set_by(&s->vr.rq))
+			node_size_look(n, s);
 		else
-			engine(n, s);
+			node_server_engine(n, s);
 		return true;
 	}
 	mask = lease_conflicts(li, s->idx, s->vr.rq.flags, s->vr.rq.off, s->vr.rq.len);
@@ -308,7 +294,7 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 	if (li->edged || (s->vr.rq.flags & FS_LAYOUT_EDGE))
 		s->vr.rq.flags &= ~FS_LAYOUT_AROUND;
 	list_del(&s->waiting);
-	engine(n, s);
+	node_server_engine(n, s);
 	return true;
 }
 
@@ -350,13 +336,13 @@ static void serve_close(struct node *n, struct sreq *s, struct effects *fx)
 		pump_and_put(n, ino, fx);
 	}
 	if (lease_is_open(&n->leases, ino)) {
-		finish(n, s, 0, fx);
+		node_server_finish(n, s, 0, fx);
 		return;
 	}
 	/* The last one anywhere: if it has no link either, it goes. */
 	s->vr.rq.op = FS_FREE_ORPHAN;
 	s->vr.rq.flags = 0;
-	engine(n, s);
+	node_server_engine(n, s);
 }
 
 static void serve_return(struct node *n, struct sreq *s, struct effects *fx)
@@ -367,7 +353,7 @@ static void serve_return(struct node *n, struct sreq *s, struct effects *fx)
 	if (li)
 		lease_return(&n->leases, li, s->idx);
 	/* The answer first: what the waiting requests grant must come behind it. */
-	finish(n, s, 0, fx);
+	node_server_finish(n, s, 0, fx);
 	pump_and_put(n, ino, fx);
 }
 
@@ -379,12 +365,12 @@ void node_server_serve(struct node *n, struct sreq *s, struct effects *fx)
 	if (wants_lease(rq)) {
 		li = lease_get(&n->leases, rq->ino);
 		if (!li) {
-			finish(n, s, -ENOMEM, fx);
+			node_server_finish(n, s, -ENOMEM, fx);
 			return;
 		}
 		if (rq->op == FS_LAYOUT_GET && !(li->open_mask & BIT(s->idx))) {
 			lease_put(&n->leases, li);
-			finish(n, s, -ESTALE, fx);
+			node_server_finish(n, s, -ESTALE, fx);
 			return;
 		}
 		s->exclusive = wants_exclusive(rq);
@@ -410,7 +396,7 @@ void node_server_serve(struct node *n, struct sreq *s, struct effects *fx)
 	default:
 		break;
 	}
-	engine(n, s);
+	node_server_engine(n, s);
 }
 
 static bool in_flight(struct node *n, uint32_t node, const struct fs_request *rq, uint64_t wire_tag)
@@ -464,116 +450,10 @@ void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wir
 	s->lease_life = n->cache_leases.life[s->idx];
 	s->stage = SREQ_LEASE;
 	if (!sreq_copy(n, s, rq)) {
-		finish(n, s, -ENOMEM, fx);
+		node_server_finish(n, s, -ENOMEM, fx);
 		return;
 	}
 	node_server_serve(n, s, fx);
-}
-
-/* ------------------------------------------------------------------ truncation: zero the tail */
-
-static void submit_setattr(struct node *n, struct sreq *s)
-{
-	struct fs_request *rq = &s->vr.rq;
-
-	rq->op = FS_SETATTR;
-	rq->id = s->id;
-	rq->off = rq->len = 0;
-	s->vr.reply.extent_count = 0;
-	engine(n, s);
-}
-
-static void zero_write(struct node *n, struct sreq *s, struct effects *fx)
-{
-	struct effect *e;
-
-	s->stage = SREQ_ZERO_WRITE;
-	s->lun_tag = node_lun(n, TAG_SERVE, LUN_WRITE, fx, &e);
-	e->lun.off = s->zero_off;
-	e->lun.len = s->zero_len;
-	e->lun.buf = s->zero_buf;
-}
-
-static void zero_read(struct node *n, struct sreq *s, struct effects *fx)
-{
-	struct effect *e;
-
-	s->stage = SREQ_ZERO_READ;
-	s->lun_tag = node_lun(n, TAG_SERVE, LUN_READ, fx, &e);
-	e->lun.off = s->zero_off;
-	e->lun.len = BLOCK_SIZE;
-	e->lun.buf = s->zero_buf;
-}
-
-/* The extents around the new end are known: [new size, end of its extent's cluster) must read as zero. */
-static void looked(struct node *n, struct sreq *s, struct effects *fx)
-{
-	const struct fs_reply *rp = &s->vr.reply;
-	const struct fs_extent *e = rp->extents;
-	uint64_t block = s->new_size & ~(uint64_t)(BLOCK_SIZE - 1), old_end, end;
-	uint32_t cluster = le32_get(vol_super(n->vol)->cluster_bytes);
-
-	if (rp->err || s->new_size >= rp->attr.size || !(s->new_size & (cluster - 1)) ||
-		!rp->extent_count || e->state != EXT_WRITTEN || e->off > block ||
-		e->off + e->len <= block) {
-		submit_setattr(n, s);
-		return;
-	}
-	end = (s->new_size + cluster - 1) & ~(uint64_t)(cluster - 1);
-	old_end = (rp->attr.size + BLOCK_SIZE - 1) & ~(uint64_t)(BLOCK_SIZE - 1);
-	if (old_end < end)
-		end = old_end;
-	s->zero_off = e->lun_off + (block - e->off);
-	s->zero_len = end - block;
-	s->zero_buf = mem_alloc(n->mem, CLUSTER_MAX);
-	if (!s->zero_buf) {
-		struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
-
-		li->exclusive = false;
-		n->leases_changed = true;
-		s->vr.rq.op = FS_SETATTR;
-		finish(n, s, -ENOMEM, fx);
-		return;
-	}
-	if (s->new_size == block)
-		zero_write(n, s, fx);
-	else
-		zero_read(n, s, fx);
-}
-
-bool node_server_lun_done(struct node *n, const struct event *ev, struct effects *fx)
-{
-	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
-		if (!s->lun_tag || s->lun_tag != ev->tag)
-			continue;
-		s->lun_tag = 0;
-		if (s->drop) {
-			sreq_free(n, s);
-		} else if (ev->lun.status == LUN_RETRY) {
-			if (s->stage == SREQ_ZERO_READ)
-				zero_read(n, s, fx);
-			else
-				zero_write(n, s, fx);
-		} else if (ev->lun.status == LUN_OK && s->stage == SREQ_ZERO_READ) {
-			memset(s->zero_buf + (s->new_size & (BLOCK_SIZE - 1)), 0,
-				BLOCK_SIZE - (s->new_size & (BLOCK_SIZE - 1)));
-			zero_write(n, s, fx);
-		} else if (ev->lun.status == LUN_OK) {
-			submit_setattr(n, s);
-		} else if (ev->lun.status == LUN_MEDIUM) {
-			struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
-
-			li->exclusive = false;
-			n->leases_changed = true;
-			s->vr.rq.op = FS_SETATTR;
-			finish(n, s, -EIO, fx);
-		} else {
-			/* The path is on its way out; the request is asked again elsewhere. */
-			io_path_lose(&n->path, "a write of the coordinator failed", n->now_ns, fx);
-		}
-		return true;
-	}
-	return false;
 }
 
 /* ------------------------------------------------------------------ the engine answers */
@@ -616,14 +496,19 @@ static void committed(struct node *n, struct sreq *s)
 			&n->leases, li, s->idx, s->vr.rq.extents[i].off, s->vr.rq.extents[i].len);
 }
 
-static void unexclusive(struct node *n, struct sreq *s, struct effects *fx)
+/* False: there was no space, and it waits. */
+static bool unexclusive(struct node *n, struct sreq *s, struct effects *fx)
 {
 	struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
+	bool waits;
 
 	csv_assert(li && li->exclusive);
 	li->exclusive = false;
-	send_reply(n, s, fx);
+	waits = s->vr.reply.err == -ENOSPC && node_space_wait(n, s, fx);
+	if (!waits)
+		send_reply(n, s, fx);
 	pump_and_put(n, s->vr.rq.ino, fx);
+	return !waits;
 }
 
 /*
@@ -644,7 +529,7 @@ static void sweep_orphans(struct node *n)
 	s->vr.rq.op = FS_FREE_ORPHAN;
 	s->vr.rq.off = n->orphan_off;
 	s->vr.rq.time_ns = n->wall_ns;
-	engine(n, s);
+	node_server_engine(n, s);
 }
 
 static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
@@ -659,11 +544,12 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 	}
 
 	if (s->stage == SREQ_LOOK) {
-		looked(n, s, fx);
+		node_size_looked(n, s, fx);
 		return;
 	}
 	if (s->exclusive) {
-		unexclusive(n, s, fx);
+		if (!unexclusive(n, s, fx))
+			return;
 	} else if (s->vr.rq.op == FS_LAYOUT_GET) {
 		if (!granted(n, s, fx))
 			return;

@@ -14,9 +14,10 @@
  *     directories, POSIX ACLs (inheritance, their mode bits), link limits and types are handled here.
  *  2. Before a shrinking SETATTR, PUNCH_HOLE, ZERO_RANGE and FS_CLOSE of the last opener, layouts
  *     that cover what goes are recalled, and what was first-written there is committed.
- *  3. Invariant 6 at a cluster that is cut: bytes of a WRITTEN cluster behind the file's end are
- *     zero. So who shrinks a file to the middle of a cluster zeroes the rest of that cluster on the
- *     LUN first (as far as it is WRITTEN), and who punches or zeroes a range zeroes the parts of
+ *  3. Invariant 6 at a cluster that is cut: what a WRITTEN cluster holds behind the file's end is unknown. So
+ *     who makes a file longer, by SETATTR, FALLOCATE or a write that leaves a gap, zeroes the rest of the cluster in which
+ *     it ended on the LUN first (as far as it is WRITTEN); who shrinks it to the middle of one does so behind the new end,
+ *     since APPEND sets the size before anything is written; and who punches or zeroes a range zeroes the parts of
  *     clusters at its two ends, and says FS_EDGES_ZEROED: without, a range that ends within a WRITTEN
  *     cluster before the end of the file is refused (EOPNOTSUPP). Here only whole clusters are freed
  *     or made UNWRITTEN. Of a first write every byte of the cluster that is not data is zero.

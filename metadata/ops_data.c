@@ -300,6 +300,9 @@ int op_layout_commit(struct txn *t, struct vol_req *r)
 		err = ops_data_file(t, rq->ino, &in);
 	if (err)
 		return err;
+	/* The size first: a cluster that lies behind the end is never WRITTEN (dp.h, rule 4), between two transactions either. */
+	if (rq->valid & FS_SET_SIZE)
+		grow_to(&in, rq->attr.size);
 	for (uint32_t i = r->step; i < rq->extent_count; i++) {
 		const struct fs_extent *x = &rq->extents[i];
 
@@ -310,8 +313,6 @@ int op_layout_commit(struct txn *t, struct vol_req *r)
 		if (err)
 			return err;
 	}
-	if (rq->valid & FS_SET_SIZE)
-		grow_to(&in, rq->attr.size);
 	if (rq->valid & FS_SET_MTIME)
 		set_written(&in, rq->attr.mtime_ns);
 	if (rq->valid & FS_SET_ATIME)

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node_size.c - the coordinator's side of a request that sets the size of a file (rule 3 of node_server.c): it looks where
+ * the file ends, zeroes the rest of that cluster on the LUN, and only then does the engine do it.
+ *
+ *   LOOK at the new end --[the file ends before]--> LOOK at its end --> [ZERO_READ ->] ZERO_WRITE --> ENGINE
+ *
+ * Nobody has a layout of the file meanwhile.
+ */
+#include <errno.h>
+#include <linux/falloc.h>
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/node_int.h"
+
+bool node_size_set_by(const struct fs_request *rq)
+{
+	return (rq->op == FS_SETATTR && (rq->valid & FS_SET_SIZE)) ||
+	       (rq->op == FS_FALLOCATE && !(rq->flags & FALLOC_FL_KEEP_SIZE));
+}
+
+static void look_at(struct node *n, struct sreq *s, uint64_t off)
+{
+	struct fs_request *rq = &s->vr.rq;
+
+	s->stage = SREQ_LOOK;
+	s->zero_from = off;
+	rq->op = FS_LAYOUT_GET;
+	rq->off = off & ~(uint64_t)(BLOCK_SIZE - 1);
+	rq->len = BLOCK_SIZE;
+	rq->flags = 0;
+	rq->id.slot = 0;
+	vol_submit(n->vol, &s->vr);
+}
+
+void node_size_look(struct node *n, struct sreq *s)
+{
+	const struct fs_request *rq = &s->vr.rq;
+
+	s->asked.op = rq->op;
+	s->asked.off = rq->off;
+	s->asked.len = rq->len;
+	s->asked.flags = rq->flags;
+	s->new_size = rq->op == FS_SETATTR ? rq->attr.size : rq->off + rq->len;
+	look_at(n, s, s->new_size);
+}
+
+static void as_asked(struct sreq *s)
+{
+	struct fs_request *rq = &s->vr.rq;
+
+	rq->op = s->asked.op;
+	rq->off = s->asked.off;
+	rq->len = s->asked.len;
+	rq->flags = s->asked.flags;
+	rq->id = s->id;
+	s->vr.reply.extent_count = 0;
+}
+
+static void set_size(struct node *n, struct sreq *s)
+{
+	as_asked(s);
+	node_server_engine(n, s);
+}
+
+static void refused(struct node *n, struct sreq *s, int32_t err, struct effects *fx)
+{
+	struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
+
+	li->exclusive = false;
+	n->leases_changed = true;
+	as_asked(s);
+	node_server_finish(n, s, err, fx);
+}
+
+static void zero_write(struct node *n, struct sreq *s, struct effects *fx)
+{
+	struct effect *e;
+
+	s->stage = SREQ_ZERO_WRITE;
+	s->lun_tag = node_lun(n, TAG_SERVE, LUN_WRITE, fx, &e);
+	e->lun.off = s->zero_off;
+	e->lun.len = s->zero_len;
+	e->lun.buf = s->zero_buf;
+}
+
+static void zero_read(struct node *n, struct sreq *s, struct effects *fx)
+{
+	struct effect *e;
+
+	s->stage = SREQ_ZERO_READ;
+	s->lun_tag = node_lun(n, TAG_SERVE, LUN_READ, fx, &e);
+	e->lun.off = s->zero_off;
+	e->lun.len = BLOCK_SIZE;
+	e->lun.buf = s->zero_buf;
+}
+
+/* What lies at zero_from is known: [zero_from, end of its cluster) must read as zero. fallocate(2) makes no file shorter. */
+void node_size_looked(struct node *n, struct sreq *s, struct effects *fx)
+{
+	const struct fs_reply *rp = &s->vr.reply;
+	const struct fs_extent *e = rp->extents;
+	uint64_t block = s->zero_from & ~(uint64_t)(BLOCK_SIZE - 1), end;
+	uint32_t cluster = le32_get(vol_super(n->vol)->cluster_bytes);
+
+	if (!rp->err && s->new_size > rp->attr.size && s->zero_from != rp->attr.size) {
+		look_at(n, s, rp->attr.size);
+		return;
+	}
+	if (rp->err || (s->asked.op == FS_FALLOCATE && s->new_size <= rp->attr.size) ||
+		!(s->zero_from & (cluster - 1)) || !rp->extent_count || e->state != EXT_WRITTEN ||
+		e->off > block || e->off + e->len <= block) {
+		set_size(n, s);
+		return;
+	}
+	end = (s->zero_from + cluster - 1) & ~(uint64_t)(cluster - 1);
+	s->zero_off = e->lun_off + (block - e->off);
+	s->zero_len = end - block;
+	s->zero_buf = mem_alloc(n->mem, CLUSTER_MAX);
+	if (!s->zero_buf)
+		refused(n, s, -ENOMEM, fx);
+	else if (s->zero_from == block)
+		zero_write(n, s, fx);
+	else
+		zero_read(n, s, fx);
+}
+
+static void zeroing_done(struct node *n, struct sreq *s, enum lun_status status, struct effects *fx)
+{
+	uint32_t within = (uint32_t)(s->zero_from & (BLOCK_SIZE - 1));
+
+	switch (status) {
+	case LUN_OK:
+		if (s->stage == SREQ_ZERO_WRITE) {
+			set_size(n, s);
+			return;
+		}
+		memset(s->zero_buf + within, 0, BLOCK_SIZE - within);
+		zero_write(n, s, fx);
+		return;
+	case LUN_RETRY:
+		if (s->stage == SREQ_ZERO_READ)
+			zero_read(n, s, fx);
+		else
+			zero_write(n, s, fx);
+		return;
+	case LUN_MEDIUM:
+		refused(n, s, -EIO, fx);
+		return;
+	case LUN_NOSPACE:
+		refused(n, s, -ENOSPC, fx);
+		return;
+	case LUN_CONFLICT:
+	case LUN_UNKNOWN:
+	case LUN_UNSUPPORTED:
+	case LUN_PROTECTED:
+		break;
+	}
+	/* The path is on its way out; the request is asked again elsewhere. */
+	io_path_lose(&n->path, "a write of the coordinator failed", n->now_ns, fx);
+}
+
+bool node_size_lun_done(struct node *n, const struct event *ev, struct effects *fx)
+{
+	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
+		if (!s->lun_tag || s->lun_tag != ev->tag)
+			continue;
+		s->lun_tag = 0;
+		if (s->drop)
+			node_server_finish(n, s, 0, fx);
+		else
+			zeroing_done(n, s, ev->lun.status, fx);
+		return true;
+	}
+	return false;
+}
