@@ -103,6 +103,8 @@ const struct member_node *elect_released(const struct member *m)
 
 static bool better(const struct member_node *a, const struct member_node *b)
 {
+	if (a->state.leaving != b->state.leaving)
+		return a->state.leaving < b->state.leaving;
 	if (a->state.unfit != b->state.unfit)
 		return b->state.unfit;
 	if (a->state.load != b->state.load)
@@ -119,12 +121,20 @@ const struct member_node *elect_best(const struct member *m, uint32_t except)
 
 		if (n->node == except || !elect_able(m, n))
 			continue;
-		if (released && n->node == released->state.handover && !n->state.unfit)
+		if (released && n->node == released->state.handover && !n->state.unfit &&
+			!n->state.leaving)
 			return n;
 		if (!best || better(n, best))
 			best = n;
 	}
 	return best;
+}
+
+const struct member_node *elect_best_staying(const struct member *m, uint32_t except)
+{
+	const struct member_node *n = elect_best(m, except);
+
+	return n && !n->state.leaving ? n : NULL;
 }
 
 bool elect_keeps(const void *ctx, uint64_t key)

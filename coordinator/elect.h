@@ -34,11 +34,13 @@ bool elect_all_heard(const struct member *m);
 uint32_t elect_others(const struct member *m, uint32_t node);
 
 /*
- * Who should stand: whom the last coordinator named when it gave up, else the fit one with a
- * working path that coordinates least, the lowest id of those. `except`: not this one (0: none).
- * NULL: nobody has a path.
+ * Who should stand: whom the last coordinator named when it gave up, else one that stays before one that
+ * leaves, the fit one with a working path that coordinates least, the lowest id of those. `except`: not this
+ * one (0: none). NULL: nobody has a path.
  */
 const struct member_node *elect_best(const struct member *m, uint32_t except);
+/* The same of those that stay; NULL: nobody who stays has a path. */
+const struct member_node *elect_best_staying(const struct member *m, uint32_t except);
 
 /*
  * The coordinator that gave up the highest epoch in order, and named who follows; NULL: none did.

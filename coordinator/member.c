@@ -59,20 +59,6 @@
 
 enum msg_type { MSG_STATE = 1, MSG_FENCED = 2, MSG_MOVE = 3 };
 
-const char *member_role_name(enum member_role role)
-{
-	static const char *const names[] = {"none", "candidate", "recovering", "serving", "draining"};
-
-	return role <= ROLE_DRAINING ? names[role] : "?";
-}
-
-const char *member_path_name(enum member_path path)
-{
-	static const char *const names[] = {"none", "coming", "ok", "lost", "clean"};
-
-	return path <= MPATH_CLEAN ? names[path] : "?";
-}
-
 /* ------------------------------------------------------------------ nodes */
 
 static struct member_node *node_find(struct member *m, uint32_t node)
@@ -431,7 +417,7 @@ static void state_encode(const struct member *m, const struct member_state *s, s
 	cursor_put_u8(c, (uint8_t)s->path);
 	cursor_put_u8(c, (uint8_t)s->role);
 	cursor_put_u8(c, s->unfit);
-	cursor_put_u8(c, 0);
+	cursor_put_u8(c, (uint8_t)s->leaving);
 	cursor_put_u64(c, s->life);
 	cursor_put_u32(c, s->incarnation);
 	cursor_put_u32(c, s->handover);
@@ -473,7 +459,7 @@ static void list_decode(struct cursor *c, struct told_list *list)
 static bool state_decode(
 	struct cursor *c, struct member_state *s, struct member_node *told, struct told_list *list)
 {
-	uint8_t path, role;
+	uint8_t path, role, leaving;
 
 	memset(s, 0, sizeof(*s));
 	told->told_seq = cursor_u64(c);
@@ -483,7 +469,7 @@ static bool state_decode(
 	path = cursor_u8(c);
 	role = cursor_u8(c);
 	s->unfit = cursor_u8(c) != 0;
-	(void)cursor_u8(c);
+	leaving = cursor_u8(c);
 	s->life = cursor_u64(c);
 	s->incarnation = cursor_u32(c);
 	s->handover = cursor_u32(c);
@@ -494,12 +480,13 @@ static bool state_decode(
 	get_text(c, s->addr, sizeof(s->addr));
 	list_decode(c, list);
 	s->against = cursor_u64(c);
-	if (!cursor_ok(c) || path > MPATH_CLEAN || role > ROLE_DRAINING)
+	if (!cursor_ok(c) || path > MPATH_CLEAN || role > ROLE_DRAINING || leaving > LEAVING_DONE)
 		return false;
 	if ((path == MPATH_NONE) != (s->incarnation == 0))
 		return false;
 	s->path = (enum member_path)path;
 	s->role = (enum member_role)role;
+	s->leaving = (enum member_leaving)leaving;
 	return true;
 }
 
@@ -527,6 +514,16 @@ static bool state_is_timely(const struct member *m, const struct member_node *n,
 	return n->state.life != s->life || told->told_seq > m->cpg.ring_seq;
 }
 
+/* The order of messages says to all alike who goes without the epoch that is given up, and who waits for it. */
+static void drain_begins(struct member *m, const struct member_node *coordinator)
+{
+	for (uint32_t i = 0; i < m->node_count; i++) {
+		struct member_node *n = &m->nodes[i];
+
+		n->excused = n != coordinator && n->heard && n->state.leaving >= LEAVING_READY;
+	}
+}
+
 static void state_delivered(
 	struct member *m, const struct member_state *s, const struct member_node *told)
 {
@@ -550,6 +547,8 @@ static void state_delivered(
 		n->stood = 0;
 	else if (!n->stood || !same_told)
 		n->stood = ++m->stands;
+	if (s->role == ROLE_DRAINING && n->state.role != ROLE_DRAINING)
+		drain_begins(m, n);
 	n->state = *s;
 	n->told_seq = told->told_seq;
 	n->told_node = told->told_node;
@@ -803,6 +802,18 @@ void member_set_load(struct member *m, uint32_t load)
 	m->cfg.self.load = load;
 }
 
+void member_set_leaving(struct member *m, enum member_leaving leaving)
+{
+	struct member_state *s = &m->cfg.self;
+
+	csv_assert(leaving >= s->leaving);
+	if (s->leaving == leaving)
+		return;
+	s->leaving = leaving;
+	m->publish = true;
+	m->changes++;
+}
+
 void member_set_role(
 	struct member *m, enum member_role role, uint64_t epoch, uint32_t handover, bool unfit)
 {
@@ -899,57 +910,6 @@ bool member_announced(const struct member *m, uint32_t incarnation)
 bool member_was_fenced(const struct member *m, uint32_t incarnation)
 {
 	return incarnation && member_self(m)->fenced_incarnation == incarnation;
-}
-
-/* ------------------------------------------------------------------ questions */
-
-const struct member_view *member_view(const struct member *m)
-{
-	return &m->view;
-}
-
-const struct member_node *member_find(const struct member *m, uint32_t node)
-{
-	for (uint32_t i = 0; i < m->node_count; i++)
-		if (m->nodes[i].node == node)
-			return &m->nodes[i];
-	return NULL;
-}
-
-const struct member_node *member_self(const struct member *m)
-{
-	return member_find(m, m->cfg.self.node);
-}
-
-const struct member_state *member_own(const struct member *m)
-{
-	return &m->cfg.self;
-}
-
-const struct member_node *member_named(const struct member *m, const char *name)
-{
-	for (uint32_t i = 0; i < m->node_count; i++)
-		if (m->nodes[i].member && m->nodes[i].heard &&
-			!strcmp(m->nodes[i].state.name, name))
-			return &m->nodes[i];
-	return NULL;
-}
-
-bool member_present(const struct member *m, uint32_t node)
-{
-	const struct member_node *n = member_find(m, node);
-
-	return n && n->member;
-}
-
-uint64_t member_epoch_seen(const struct member *m)
-{
-	uint64_t epoch = m->cfg.self.epoch;
-
-	for (uint32_t i = 0; i < m->node_count; i++)
-		if (m->nodes[i].state.epoch > epoch)
-			epoch = m->nodes[i].state.epoch;
-	return epoch;
 }
 
 void member_check(const struct member *m)

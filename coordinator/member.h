@@ -52,6 +52,14 @@ enum member_path {
 	MPATH_CLEAN = 4, /* leaving: nothing of this incarnation is in flight or will be sent */
 };
 
+/* A daemon that is to end (takeover_serve.c, who is last). */
+enum member_leaving {
+	LEAVING_NO = 0,
+	LEAVING_SOON = 1, /* it closes its files, or coordinates: it takes over only if nobody stays who could */
+	LEAVING_READY = 2, /* it needs nobody any more, and goes if another one still serves when that is known to all */
+	LEAVING_DONE = 3, /* it uses the LUN no more; it may still be in the group */
+};
+
 struct member_state {
 	uint32_t node;
 	uint64_t life;
@@ -63,6 +71,7 @@ struct member_state {
 	uint64_t against; /* of a CANDIDATE: the epoch whose coordinator it says to hang; 0: none */
 	uint32_t load; /* volumes it coordinates */
 	bool unfit; /* tried to take over and could not: others first */
+	enum member_leaving leaving;
 	uint16_t port; /* of its redirect service */
 	char name[NODE_NAME_MAX];
 	char addr[ADDR_MAX];
@@ -90,6 +99,7 @@ struct member_node {
 	bool ended; /* when it left last, its corosync stayed and saw its daemon end: of that life nothing runs */
 	bool fenced; /* its present incarnation has been fenced; it may not know yet */
 	uint32_t fenced_incarnation; /* the last that was */
+	bool excused; /* it was READY to leave when a coordinator began to drain: it is not counted on to take over */
 	uint64_t stood; /* order in which the CANDIDATEs were delivered; 0: it is none */
 	uint64_t told_seq; /* the view its last STATE answers: ring and view_sum */
 	uint32_t told_node, told_sum;
@@ -153,6 +163,8 @@ uint64_t member_deadline(const struct member *m);
 /* What we say of ourselves. Published by the next member_publish() if it changed. */
 void member_set_path(struct member *m, enum member_path path, uint32_t incarnation);
 void member_set_load(struct member *m, uint32_t load);
+/* Never back. */
+void member_set_leaving(struct member *m, enum member_leaving leaving);
 /* For takeover.c only. */
 void member_set_role(
 	struct member *m, enum member_role role, uint64_t epoch, uint32_t handover, bool unfit);

@@ -415,14 +415,14 @@ static void elect(struct takeover *t)
 }
 
 /* Others judge us by the STATE that they have: until our last one is there, neither do we. */
-static bool told_everything(const struct takeover *t)
+bool takeover_told(const struct takeover *t)
 {
 	const struct member_node *me = member_self(t->m);
 	const struct member_state *own = member_own(t->m);
 
 	return me->answered && me->state.role == own->role && me->state.path == own->path &&
 	       me->state.incarnation == own->incarnation && me->state.unfit == own->unfit &&
-	       own->unfit == is_unfit(t);
+	       own->unfit == is_unfit(t) && me->state.leaving == own->leaving;
 }
 
 static void passive(struct takeover *t)
@@ -431,8 +431,12 @@ static void passive(struct takeover *t)
 	const struct member_node *n;
 
 	t->m->asked_move = 0;
-	if (t->stopping) {
-		takeover_enter(t, TK_STOPPED);
+	if (t->stopping && takeover_may_go(t)) {
+		/* First all hear that we are not counted on. If it still holds then, we go. */
+		if (member_own(t->m)->leaving < LEAVING_READY)
+			member_set_leaving(t->m, LEAVING_READY);
+		if (!v->quorate || !v->agreed || takeover_told(t))
+			takeover_enter(t, TK_STOPPED);
 		return;
 	}
 	if (!v->quorate) {
@@ -448,7 +452,7 @@ static void passive(struct takeover *t)
 			passive_move(t, TK_AGREE);
 		return;
 	}
-	if (!told_everything(t))
+	if (!takeover_told(t))
 		return;
 	if (takeover_hang_stands(t))
 		return;
@@ -519,7 +523,7 @@ static void frozen(struct takeover *t, struct effects *fx)
 static void lost(struct takeover *t)
 {
 	if (t->step != t->lost_step)
-		takeover_enter(t, t->stopping ? TK_STOPPED : TK_IDLE);
+		takeover_enter(t, TK_IDLE);
 }
 
 /* ------------------------------------------------------------------ the machine */
@@ -530,6 +534,8 @@ static void run(struct takeover *t, struct effects *fx)
 		t->unfit = false;
 		tell_role(t);
 	}
+	if (t->stopping && !t->pathless_ns)
+		t->pathless_ns = t->now_ns + TAKEOVER_PATHLESS_NS;
 	fence_step(&t->fence, t->now_ns, fx);
 	takeover_fence_noted(t);
 	claim_io_step(&t->io, t->now_ns, fx);
@@ -612,6 +618,8 @@ uint64_t takeover_deadline(const struct takeover *t)
 	earlier(t, &at, takeover_hang_deadline(t));
 	if (t->unfit)
 		earlier(t, &at, t->unfit_ns);
+	if (t->stopping)
+		earlier(t, &at, t->pathless_ns);
 	if (takeover_is_ours(t)) {
 		earlier(t, &at, t->beat_ns);
 		earlier(t, &at, t->refence_ns);
@@ -739,7 +747,7 @@ int takeover_move(struct takeover *t, uint32_t target, struct effects *fx)
 		return -ENOENT;
 	if (!elect_able(t->m, n))
 		return -ENODEV;
-	if (n->state.unfit)
+	if (n->state.unfit || n->state.leaving)
 		return -EBUSY;
 	if (c.role != ROLE_SERVING)
 		return -EAGAIN;
@@ -763,8 +771,29 @@ void takeover_fence_node(struct takeover *t, uint32_t node, const char *reason)
 	member_victim_add(t->m, node, n->state.incarnation, true);
 }
 
+bool takeover_may_go(const struct takeover *t)
+{
+	const struct member_view *v = member_view(t->m);
+	const struct member_node *c = elect_coordinator(t->m);
+
+	/* We cannot, or have never had a part in it. */
+	if (!v->quorate || t->seen_ns == NEVER || is_unfit(t))
+		return true;
+	if (!takeover_path_works(t) && t->now_ns >= t->pathless_ns)
+		return true;
+	/* Until all know that we leave we may be given the epoch. */
+	if (!v->agreed || !takeover_told(t))
+		return false;
+	if (c && c->node != takeover_self(t))
+		return c->state.role == ROLE_SERVING ||
+		       (c->state.role == ROLE_DRAINING && member_self(t->m)->excused);
+	return elect_best_staying(t->m, takeover_self(t)) != NULL;
+}
+
 void takeover_stop(struct takeover *t)
 {
+	if (!member_own(t->m)->leaving)
+		member_set_leaving(t->m, LEAVING_SOON);
 	t->stopping = true;
 }
 

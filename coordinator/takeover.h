@@ -59,6 +59,10 @@
  * (MEMBER_AGREE_NS), and what was lost had a lease of 2 s.
  */
 #define TAKEOVER_LOST_NS (5 * NS_PER_SEC)
+/* A coordinator that leaves with all others waits for them so long: longer than they take to close their files. */
+#define TAKEOVER_LEAVE_NS (12 * NS_PER_SEC)
+/* Who leaves, has no path and nobody who ends the claim for it waits so long for one. */
+#define TAKEOVER_PATHLESS_NS (5 * NS_PER_SEC)
 /* Who could not take over lets others try so long. */
 #define TAKEOVER_UNFIT_NS (15 * NS_PER_SEC)
 

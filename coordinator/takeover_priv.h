@@ -51,7 +51,9 @@ struct takeover {
 	bool restart; /* candidate: the view changed, stand again when nothing is in flight */
 	bool in_order; /* handover: no fence is needed */
 	bool lost_split, unfit, stopping;
+	uint64_t pathless_ns; /* stopping: nobody waits longer for a path; 0: not set yet */
 	bool ready, closed; /* told by the node in OPEN, DRAIN */
+	bool swept; /* DRAIN, the last one: keys that nobody owns are gone */
 	uint32_t handover; /* DRAIN: whom we give it to */
 	uint32_t moving_to; /* asked for */
 	uint32_t await_count; /* RECLAIM: who has not reclaimed yet */
@@ -112,6 +114,10 @@ void takeover_hang_step(struct takeover *t, struct effects *fx);
 bool takeover_hang_stands(struct takeover *t);
 uint64_t takeover_hang_deadline(const struct takeover *t);
 
+/* We leave, and do not coordinate: somebody else ends the claim, or we cannot (takeover_serve.c, who is last). */
+bool takeover_may_go(const struct takeover *t);
+/* What others judge us by has been delivered to all. */
+bool takeover_told(const struct takeover *t);
 /* In RECLAIM: nobody is served before. */
 uint64_t takeover_quiet_ns(const struct takeover *t);
 /* There is a coordinator. */

@@ -2,6 +2,15 @@
 /*
  * takeover_serve.c - the coordinator: from the claim to its release. The whole picture and the
  * invariants are at the head of takeover.c.
+ *
+ * Who is last. Nodes that leave tell it (member_leaving). The claim is marked CLEAN by one of them when no other
+ * will use the LUN again:
+ *  - a coordinator that leaves hands over to one that stays. If nobody does who could, it goes on serving until all
+ *    others are done, which need it to close their files;
+ *  - who leaves and does not coordinate goes when another one serves, or stays: takeover_may_go(). Else it may be the one that
+ *    was just given the epoch, and takes over like any other;
+ *  - who was to get the epoch may want to leave at the same moment. CPG's order decides, which is the same for
+ *    all: who is READY before DRAINING is delivered goes, and is waited for; who is not takes over.
  */
 #include "coordinator/takeover.h"
 
@@ -154,13 +163,14 @@ static void reclaiming(struct takeover *t)
 {
 	for (uint32_t i = 0; i < t->await_count;) {
 		const struct member_node *n = member_find(t->m, t->await[i]);
+		bool done = n && n->state.leaving == LEAVING_DONE; /* holds nothing, and follows nobody */
 		bool late = t->now_ns >= t->deadline_ns;
 
-		if (n && n->member && !late) {
+		if (n && n->member && !done && !late) {
 			i++;
 			continue;
 		}
-		if (n && n->member && n->node != takeover_self(t) && n->state.incarnation) {
+		if (!done && n && n->member && n->node != takeover_self(t) && n->state.incarnation) {
 			trace(t->cfg.trace, TRACE_WARN,
 				"node %u did not reclaim in time -> fence %u/%x", n->node, n->node,
 				n->state.incarnation);
@@ -205,8 +215,75 @@ static void begin_drain(struct takeover *t, uint32_t target, const char *why)
 	trace(t->cfg.trace, TRACE_INFO, "%s -> drains, epoch %llu goes to node %u", why,
 		(unsigned long long)t->epoch, target);
 	t->handover = target;
-	t->closed = false;
+	t->closed = t->swept = false;
 	takeover_enter(t, TK_DRAIN);
+}
+
+/*
+ * All others have let go for good: nobody is left who might go on. What they left at the LUN (a key that held the
+ * reservation, or of a path that was lost) is fenced first.
+ */
+static bool others_done(struct takeover *t)
+{
+	const struct member_view *v = member_view(t->m);
+	bool done = true;
+
+	for (uint32_t i = 0; i < v->count; i++) {
+		const struct member_node *n = member_find(t->m, v->nodes[i]);
+
+		if (n->node == takeover_self(t))
+			continue;
+		if (!n->heard || n->state.leaving != LEAVING_DONE) {
+			done = false;
+		} else if (n->state.incarnation && !n->fenced) {
+			done = false;
+			if (!member_victim_pending(t->m, n->node))
+				member_victim_add(t->m, n->node, n->state.incarnation,
+					n->state.path != MPATH_CLEAN);
+		}
+	}
+	return done;
+}
+
+static bool others_leave(const struct takeover *t)
+{
+	const struct member_view *v = member_view(t->m);
+
+	for (uint32_t i = 0; i < v->count; i++) {
+		const struct member_node *n = member_find(t->m, v->nodes[i]);
+
+		if (n->node != takeover_self(t) && n->heard && n->state.leaving)
+			return true;
+	}
+	return false;
+}
+
+/* DRAINING has been delivered. */
+static bool others_excused(const struct takeover *t)
+{
+	const struct member_view *v = member_view(t->m);
+
+	for (uint32_t i = 0; i < v->count; i++) {
+		const struct member_node *n = member_find(t->m, v->nodes[i]);
+
+		if (n->node == takeover_self(t) || n->excused)
+			continue;
+		if (!n->heard || !n->state.leaving || elect_able(t->m, n))
+			return false;
+	}
+	return true;
+}
+
+static void leaving(struct takeover *t)
+{
+	const struct member_node *n = elect_best_staying(t->m, takeover_self(t));
+
+	if (!takeover_told(t))
+		return;
+	if (t->deadline_ns == NEVER)
+		t->deadline_ns = t->now_ns + TAKEOVER_LEAVE_NS;
+	if (n || others_done(t) || !others_leave(t) || t->now_ns >= t->deadline_ns)
+		begin_drain(t, n ? n->node : 0, "stopping");
 }
 
 static void serving(struct takeover *t)
@@ -218,8 +295,7 @@ static void serving(struct takeover *t)
 		t->m->asked_move = 0;
 	}
 	if (t->stopping) {
-		n = elect_best(t->m, takeover_self(t));
-		begin_drain(t, n ? n->node : 0, "stopping");
+		leaving(t);
 		return;
 	}
 	if (!t->moving_to)
@@ -236,17 +312,30 @@ static void serving(struct takeover *t)
 /* The claim says CLEAN only if nobody is left who might go on. */
 static void draining(struct takeover *t, struct effects *fx)
 {
-	const struct member_view *v = member_view(t->m);
 	const struct member_node *n = member_find(t->m, t->handover);
+	bool last = t->stopping && others_done(t);
 
 	if (!t->closed || !takeover_quiet(t) || t->m->victim_count || t->m->victims_overflow)
 		return;
-	if (t->handover && !(n && elect_able(t->m, n))) {
-		n = elect_best(t->m, t->stopping ? takeover_self(t) : 0);
+	if (member_self(t->m)->state.role != ROLE_DRAINING)
+		return;
+	if (t->stopping && !last && others_excused(t))
+		return;
+	/* Who lost its path while it registered may have left a key, and has none to tell. */
+	if (last && !t->swept && !t->cfg.no_reservations && !t->cfg.standalone) {
+		t->swept = true;
+		t->cold = false;
+		takeover_start_fence(t, true, fx);
+		return;
+	}
+	if (t->handover && !(n && elect_able(t->m, n) && !n->state.leaving)) {
+		n = elect_best_staying(t->m, t->stopping ? takeover_self(t) : 0);
+		if (!n && t->stopping)
+			n = elect_best(t->m, takeover_self(t));
 		t->handover = n ? n->node : 0;
 	}
 	t->claim.heartbeat++;
-	t->claim.state = t->stopping && v->count == 1 ? CLAIM_CLEAN : CLAIM_RELEASED;
+	t->claim.state = last ? CLAIM_CLEAN : CLAIM_RELEASED;
 	trace(t->cfg.trace, TRACE_INFO, "epoch %llu: closed -> claim %s",
 		(unsigned long long)t->epoch, t->claim.state == CLAIM_CLEAN ? "clean" : "released");
 	takeover_enter(t, TK_RELEASE);

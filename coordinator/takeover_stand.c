@@ -328,7 +328,7 @@ static bool candidate_ends(struct takeover *t)
 					 : "the path was lost while a candidate");
 		return true;
 	}
-	if (t->stopping)
+	if (t->stopping && takeover_may_go(t))
 		takeover_withdraw(t, "stopping");
 	else if (!v->quorate)
 		takeover_withdraw(t, "not quorate");

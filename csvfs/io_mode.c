@@ -214,6 +214,19 @@ void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct ef
 	effects_add(fx, FX_PATH_CLOSE, 0);
 }
 
+void io_path_end(struct io_path *p, struct effects *fx)
+{
+	csv_assert(p->st == PST_UP);
+	trace(p->trace, TRACE_INFO, "path: closed, incarnation %x has ended", p->incarnation);
+	p->ended = true;
+	p->incarnation = 0;
+	p->tag = 0;
+	p->proven_ns = 0;
+	p->look_ns = NEVER;
+	move(p, PST_CLOSING);
+	effects_add(fx, FX_PATH_CLOSE, 0);
+}
+
 bool io_path_look(struct io_path *p, uint32_t *since)
 {
 	if (p->st != PST_UP || !p->reservations)
@@ -279,7 +292,7 @@ static void on_path(struct io_path *p, const struct event *ev, struct effects *f
 		if (p->st != PST_CLOSING)
 			return;
 		move(p, PST_CLOSED);
-		p->retry_at_ns = ev->now_ns + p->retry_ns;
+		p->retry_at_ns = p->ended ? NEVER : ev->now_ns + p->retry_ns;
 		return;
 	}
 }

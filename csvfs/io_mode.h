@@ -70,6 +70,7 @@ struct io_path {
 	uint32_t lost_count, retries;
 	bool outage; /* since it was lost no other node had a path either */
 	bool excused; /* io_path_excuse() */
+	bool ended; /* io_path_end() */
 	uint64_t old_key;
 	uint32_t block_bytes;
 	uint64_t lun_bytes;
@@ -88,6 +89,9 @@ uint64_t io_path_deadline(const struct io_path *p);
 
 /* The core saw by itself that the path is of no use (a conflict, an unknown outcome). */
 void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct effects *fx);
+
+/* Nothing is in flight, and the node goes: the path is closed and not opened again. */
+void io_path_end(struct io_path *p, struct effects *fx);
 
 /*
  * Is our registration still there? Known when `looks` > *since, or the path is UP no longer. False: not

@@ -350,7 +350,7 @@ static void follow(struct node *n, struct effects *fx)
 {
 	struct takeover_coordinator c = takeover_coordinator(n->tk);
 	bool want = takeover_state(n->tk) == TK_FOLLOW && c.node && c.node != n->cfg.node &&
-		    c.role >= ROLE_RECOVERING && n->stop < STOP_TAKEOVER;
+		    c.role >= ROLE_RECOVERING && n->stop <= STOP_TAKEOVER;
 
 	if (n->coord && (!want || n->coord_node != c.node || n->coord_epoch != c.epoch)) {
 		trace(n->trace, TRACE_INFO, "session to node %u ends: it coordinates no longer",
@@ -410,7 +410,9 @@ static void tell_path(struct node *n, struct effects *fx)
 	enum member_path st = MPATH_NONE;
 	uint32_t incarnation = 0;
 
-	if (n->stop >= STOP_HOLDER && n->path.st == PST_UP) {
+	if (n->path.ended)
+		return;
+	if (n->stop >= STOP_HOLDER && n->path.st == PST_UP && !n->stop_dirty) {
 		/* Nothing is in flight: if our key stays, it can be preempted without a drain. */
 		st = n->unregistered ? MPATH_NONE : MPATH_CLEAN;
 		incarnation = n->unregistered ? 0 : n->path.incarnation;
@@ -490,7 +492,7 @@ static void path_step(struct node *n, struct effects *fx)
 			node_evicted(n, false, fx);
 	}
 	n->was_lost = tk == TK_LOST;
-	if (n->path.st == PST_ANNOUNCE && member_announced(&n->member, n->path.incarnation))
+	if (n->path.st == PST_ANNOUNCE && n->stop < STOP_WAIT && member_announced(&n->member, n->path.incarnation))
 		io_path_announced(&n->path, n->now_ns, fx);
 	/* Hysteresis is for a path that comes and goes while there is a better one. */
 	if (n->path.st != PST_UP && !others_have_a_path(n))

@@ -175,7 +175,7 @@ enum io_mode { IO_PAUSED, IO_DIRECT, IO_BLOCK_REDIRECTED };
 
 enum reclaim_st { RECLAIM_NONE, RECLAIM_LOOKING, RECLAIM_SENDING, RECLAIM_SENT, RECLAIM_SERVED };
 
-enum stop_st { STOP_NO, STOP_FILES, STOP_TAKEOVER, STOP_HOLDER, STOP_UNREGISTER, STOP_EXIT };
+enum stop_st { STOP_NO, STOP_FILES, STOP_TAKEOVER, STOP_HOLDER, STOP_UNREGISTER, STOP_WAIT, STOP_EXIT };
 
 struct node_stats {
 	uint64_t red_read_bytes, red_write_bytes;
@@ -304,6 +304,7 @@ struct node {
 	char exit_text[224];
 	int32_t exit_err; /* leaving because the mount failed; exit_text says why */
 	bool exited, unregistered;
+	bool stop_dirty; /* a time ran out: something of ours may be in flight */
 	struct node_stats stats;
 };
 

@@ -374,14 +374,14 @@ void node_peers_awake(struct node *n, struct effects *fx)
 
 /*
  * Nothing that it began can end any more. Of another life of its node: this one is gone, but for what is on
- * the fence list from that very step on. Of the same: it has said so. Without a path it reads no data, but it may
+ * the fence list from that very step on. Of the same: it has said so, as it left. Without a path it reads no data, but it may
  * know what reads as zero. That it has been fenced (before we saw it leave) says nothing of its reads.
  */
 static bool left_cleanly(const struct node *n, const struct peer *p, const struct member_node *m)
 {
 	if (!m || m->state.life != p->life)
 		return !member_victim_pending(&n->member, p->node);
-	return m->state.path == MPATH_CLEAN;
+	return m->state.path == MPATH_CLEAN || m->state.leaving == LEAVING_DONE;
 }
 
 /*

@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * node_stop.c - leaving: files are closed, the claim is handed on, the sessions end, our key goes, exit.
- * Each step has an end of its own, so that an unmount ends even if nobody answers.
+ * Each step has an end of its own, so that an unmount ends even if nobody answers. If all leave at once nobody exits
+ * before the last one has marked the volume clean: with a daemon its host may go, and with that the quorum.
  */
 #include <errno.h>
 #include <string.h>
 
+#include "coordinator/elect.h"
 #include "csvfs/node_int.h"
 
 #define STOP_FILES_NS (10 * NS_PER_SEC)
 /* Nobody else may need long to see us go; the claim and the key are worth waiting for. */
 #define STOP_TAKEOVER_NS (20 * NS_PER_SEC)
+/* Longer than a coordinator waits for us. */
+#define STOP_WAIT_NS (15 * NS_PER_SEC)
+/* For a successor: while we are there, well and done, it need not fence, nor wait for leases. */
+#define STOP_SUCCESSOR_NS (2 * NS_PER_SEC)
 
 void node_exit(struct node *n, int32_t err, const char *text, struct effects *fx)
 {
@@ -27,9 +33,78 @@ void node_exit(struct node *n, int32_t err, const char *text, struct effects *fx
 	e->net.len = (uint32_t)strlen(n->exit_text);
 }
 
+/* The others have been told of the path as we leave it (node.c, tell_path()). */
+static void let_go(struct node *n, struct effects *fx)
+{
+	if (n->stop_dirty) {
+		/* Nobody may count on it: it is given up, and fenced, when it is gone. */
+		n->stop = STOP_EXIT;
+		return;
+	}
+	if (n->path.st == PST_UP && n->told_path == MPATH_OK)
+		return;
+	if (n->path.st == PST_UP)
+		io_path_end(&n->path, fx);
+	member_set_leaving(&n->member, LEAVING_DONE);
+}
+
+/* Those who are with us: does one stay, how many leave and are not done? */
+static bool one_stays(const struct node *n, uint32_t *not_done)
+{
+	const struct member_view *v = member_view(&n->member);
+	bool stays = false;
+
+	*not_done = 0;
+	for (uint32_t i = 0; i < v->count; i++) {
+		const struct member_node *m = member_find(&n->member, v->nodes[i]);
+
+		if (m->node == n->cfg.node)
+			continue;
+		stays |= !m->heard || !m->state.leaving;
+		*not_done += m->state.leaving != LEAVING_DONE;
+	}
+	return stays;
+}
+
+static bool others_finish(const struct node *n)
+{
+	uint32_t not_done;
+	bool stays = one_stays(n, &not_done);
+
+	if (!member_view(&n->member)->quorate || !not_done)
+		return false;
+	return !stays || (!elect_coordinator(&n->member) && elect_best(&n->member, n->cfg.node));
+}
+
+/* We use the LUN no more. */
+static void stop_done(struct node *n)
+{
+	uint32_t not_done;
+
+	n->stop = STOP_WAIT;
+	n->stop_at_ns = n->now_ns + (one_stays(n, &not_done) ? STOP_SUCCESSOR_NS : STOP_WAIT_NS);
+}
+
+static void stop_takeover(struct node *n, bool late, struct effects *fx)
+{
+	bool stopped = takeover_state(n->tk) == TK_STOPPED || takeover_state(n->tk) == TK_REFUSED;
+	struct effect *e;
+
+	if (!stopped && !late)
+		return;
+	n->stop_dirty |= !stopped;
+	sessions_stop(n->sessions, "unmounted", fx);
+	node_session_notes(n, fx);
+	if (n->path.st != PST_UP || !n->cfg.reservations || n->stop_dirty) {
+		stop_done(n);
+		return;
+	}
+	n->stop = STOP_HOLDER;
+	n->stop_tag = node_lun(n, TAG_NODE, LUN_PR_READ_RESERVATION, fx, &e);
+}
+
 static void stop_one(struct node *n, struct effects *fx)
 {
-	struct effect *e;
 	bool late = n->now_ns >= n->stop_at_ns;
 
 	switch (n->stop) {
@@ -39,26 +114,22 @@ static void stop_one(struct node *n, struct effects *fx)
 		node_file_close_all(n, fx);
 		if ((n->files.count || !list_empty(&n->creqs)) && !late)
 			return;
+		n->stop_dirty = n->files.count != 0;
 		n->stop = STOP_TAKEOVER;
 		n->stop_at_ns = n->now_ns + STOP_TAKEOVER_NS;
 		takeover_stop(n->tk);
 		return;
 	case STOP_TAKEOVER:
-		if (takeover_state(n->tk) != TK_STOPPED && takeover_state(n->tk) != TK_REFUSED &&
-			!late)
-			return;
-		sessions_stop(n->sessions, "unmounted", fx);
-		node_session_notes(n, fx);
-		if (n->path.st != PST_UP || !n->cfg.reservations) {
-			n->stop = STOP_EXIT;
-			return;
-		}
-		n->stop = STOP_HOLDER;
-		n->stop_tag = node_lun(n, TAG_NODE, LUN_PR_READ_RESERVATION, fx, &e);
+		stop_takeover(n, late, fx);
 		return;
 	case STOP_HOLDER:
 	case STOP_UNREGISTER:
 		if (late)
+			stop_done(n);
+		return;
+	case STOP_WAIT:
+		let_go(n, fx);
+		if (late || !others_finish(n))
 			n->stop = STOP_EXIT;
 		return;
 	case STOP_EXIT:
@@ -76,6 +147,8 @@ void node_leave(struct node *n)
 		return;
 	n->stop = STOP_FILES;
 	n->stop_at_ns = n->now_ns + STOP_FILES_NS;
+	member_set_leaving(&n->member, LEAVING_SOON);
+	n->again = true;
 }
 
 void node_refuse_mount(struct node *n, int32_t err, const char *text)
@@ -121,6 +194,7 @@ void node_stop_step(struct node *n, struct effects *fx)
 bool node_stop_lun_done(struct node *n, const struct event *ev, struct effects *fx)
 {
 	uint64_t ours = io_path_key(n->cfg.node, n->path.incarnation);
+	uint32_t not_done;
 	struct effect *e;
 
 	if (!n->stop_tag || ev->tag != n->stop_tag)
@@ -135,7 +209,7 @@ bool node_stop_lun_done(struct node *n, const struct event *ev, struct effects *
 		return true;
 	}
 	if (n->stop == STOP_HOLDER && ev->lun.status == LUN_OK &&
-		(member_view(&n->member)->count <= 1 || !ev->lun.key_count ||
+		(!(one_stays(n, &not_done) || not_done) || !ev->lun.key_count ||
 			ev->lun.keys[0] != ours)) {
 		n->stop = STOP_UNREGISTER;
 		n->stop_tag = node_lun(n, TAG_NODE, LUN_PR_UNREGISTER, fx, &e);
@@ -143,6 +217,6 @@ bool node_stop_lun_done(struct node *n, const struct event *ev, struct effects *
 		return true;
 	}
 	n->unregistered = n->stop == STOP_UNREGISTER && ev->lun.status == LUN_OK;
-	n->stop = STOP_EXIT;
+	stop_done(n);
 	return true;
 }

@@ -752,6 +752,15 @@ void lun_power_loss(struct sim *s)
 	load_san_loss(s);
 }
 
+uint32_t lun_registrations(const struct sim *s)
+{
+	uint32_t count = 0;
+
+	for (const struct sim_nexus *x = s->lun.nexuses; x; x = x->next)
+		count += x->key != 0;
+	return count;
+}
+
 void lun_say_stuck(struct sim *s)
 {
 	list_for_each_entry(c, &s->lun.commands, struct lun_cmd_state, link) {

@@ -378,16 +378,6 @@ static bool all_down(const struct sim *s)
 	return true;
 }
 
-static void stop_nodes(struct sim *s)
-{
-	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
-		struct event ev = {.type = EV_STOP};
-
-		s->n[i].stopping = true;
-		node_feed(s, &s->n[i], &ev);
-	}
-}
-
 static void say_stuck(struct sim *s, const char *what)
 {
 	load_say_stuck(s);
@@ -439,7 +429,7 @@ static void phases(struct sim *s)
 		say_stuck(s, "an operation of an application");
 	locks_final_check(s);
 	more_final_check(s);
-	stop_nodes(s);
+	leave_all(s);
 	limit = s->now_ns + 120 * SEC;
 	while (!s->failed && s->now_ns < limit && !all_down(s))
 		run_until(s, s->now_ns + 100 * MS);
@@ -448,6 +438,8 @@ static void phases(struct sim *s)
 	run_until(s, s->now_ns + 20 * SEC);
 	if (!s->failed)
 		fsck(s, "at the end");
+	if (!s->failed)
+		leave_check(s);
 }
 
 static void workload_create(struct sim *s)
@@ -523,6 +515,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	totals->media_errors += s->media_errors;
 	totals->controls += s->controls;
 	totals->spoilt += s->spoilt;
+	totals->left_unclean += s->left_unclean;
 	totals->looks += s->looks;
 	if (s->stall_ns > totals->stall_ns)
 		totals->stall_ns = s->stall_ns;

@@ -214,6 +214,9 @@ struct sim {
 		struct list asked;
 		uint64_t count;
 	} admins;
+	struct prng leave_rng;
+	bool leave_clean; /* what the last one leaves has to be */
+	uint32_t left_unclean;
 	struct prng media_rng;
 	uint32_t media_errors, ring_cuts;
 	struct edges *edges;
@@ -276,6 +279,7 @@ void lun_restore(struct sim *s, struct snode *n);
 void lun_io(struct sim *s, struct snode *n, bool write, bool fua, uint64_t off, uint32_t len, void *buf,
 	void (*done)(struct sim *s, struct snode *n, void *arg, enum lun_status st), void *arg);
 void lun_say_stuck(struct sim *s);
+uint32_t lun_registrations(const struct sim *s);
 /* Under which that node may write now; 0: it may not. */
 uint64_t lun_key(const struct sim *s, uint32_t node);
 bool lun_idle_of(struct sim *s, uint32_t node);
@@ -425,5 +429,9 @@ void plan_cut(struct sim *s);
 bool fault_dropped(uint32_t nr);
 void trial_failed(const struct sim *s, const char *why);
 void faults_heal(struct sim *s);
+
+/* leave.c: all nodes unmount; what is left when they have */
+void leave_all(struct sim *s);
+void leave_check(struct sim *s);
 
 #endif

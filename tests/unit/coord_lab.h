@@ -470,6 +470,7 @@ static bool lab_act(struct lab *l, struct lab_node *n)
 		n->announcing = n->registering = false;
 		if (n->incarnation && member_own(&n->m)->path != MPATH_LOST)
 			member_set_path(&n->m, MPATH_CLEAN, n->incarnation);
+		member_set_leaving(&n->m, LEAVING_DONE);
 		n->gone = true;
 		return true;
 	}
@@ -751,7 +752,8 @@ static void lab_node_time(struct lab *l, struct lab_node *n)
 		n->write_at_ns = l->now_ns + 50 * MS;
 	lab_step_node(l, n, &ev);
 	/* Stopped in order: leaves the group when its last STATE is out. */
-	if (n->gone && n->up && member_self(&n->m)->state.path == member_own(&n->m)->path) {
+	if (n->gone && n->up && member_self(&n->m)->state.path == member_own(&n->m)->path &&
+		member_self(&n->m)->state.leaving == LEAVING_DONE) {
 		lab_log(l, "--- n%u has left", n->id);
 		n->up = n->in_group = false;
 		lab_tell_conf(l, n->part, false);

@@ -525,9 +525,21 @@ static bool nobody_up(struct lab *l)
 	return true;
 }
 
-static void last_node_leaves_a_clean_claim(void **state)
+static enum claim_state last_claim(void)
 {
 	struct claim c[2], *last;
+
+	assert_int_equal(claim_decode(&c[0], L.block[1], lab_uuid), 0);
+	assert_int_equal(claim_decode(&c[1], L.block[2], lab_uuid), 0);
+	last = c[0].epoch > c[1].epoch ||
+			       (c[0].epoch == c[1].epoch && c[0].heartbeat > c[1].heartbeat)
+		       ? &c[0]
+		       : &c[1];
+	return last->state;
+}
+
+static void last_node_leaves_a_clean_claim(void **state)
+{
 	uint64_t preempts;
 
 	up(3);
@@ -544,15 +556,48 @@ static void last_node_leaves_a_clean_claim(void **state)
 	takeover_stop(tk(B));
 	takeover_stop(tk(D));
 	lab_run(&L, 5 * SEC, nobody_up);
-	/* With one of three left there is no quorum: it goes as it is. */
 	CHECK(nobody_up(&L));
-	assert_int_equal(claim_decode(&c[0], L.block[1], lab_uuid), 0);
-	assert_int_equal(claim_decode(&c[1], L.block[2], lab_uuid), 0);
-	last = c[0].epoch > c[1].epoch ||
-			       (c[0].epoch == c[1].epoch && c[0].heartbeat > c[1].heartbeat)
-		       ? &c[0]
-		       : &c[1];
-	CHECK(last->state != CLAIM_HELD);
+	CHECK(last_claim() == CLAIM_CLEAN);
+}
+
+/* Whoever is given the epoch may be about to leave as well, and not have said so yet. */
+static void all_that_leave_at_once_leave_a_clean_claim(void **state)
+{
+	for (uint64_t seed = 1; seed < 100; seed++) {
+		uint32_t keys = 0, nodes = 2 + (uint32_t)(seed % 4);
+
+		lab_init(&L, nodes, seed);
+		for (uint32_t i = 1; i <= nodes; i++)
+			lab_start(&L, i);
+		CHECK(lab_run(&L, 10 * SEC, lab_settled));
+		lab_run(&L, SEC, NULL);
+		for (uint32_t i = 1; i <= nodes; i++) {
+			takeover_stop(tk(1 + (i + (uint32_t)seed) % nodes));
+			lab_run(&L, lab_rand(&L, 0, seed & 1 ? 3 * MS : 100 * MS), NULL);
+		}
+		CHECK(lab_run(&L, 5 * SEC, nobody_up));
+		CHECK(last_claim() == CLAIM_CLEAN);
+		for (uint32_t i = 1; i <= nodes; i++)
+			keys += L.reg[i] != 0;
+		CHECK(keys <= 1); /* of the last: it takes it away itself (node_stop.c) */
+	}
+}
+
+/* A daemon that hangs as it leaves is waited for; it is killed in the end, and the claim is clean all the same. */
+static void one_that_hangs_as_all_leave_is_waited_for(void **state)
+{
+	up(3);
+	for (uint32_t i = 1; i <= 3; i++)
+		member_set_leaving(&L.node[i].m, LEAVING_SOON); /* they close their files */
+	lab_run(&L, 2 * SEC, NULL);
+	L.node[B].paused = true;
+	takeover_stop(tk(C));
+	takeover_stop(tk(D));
+	lab_run(&L, 4 * SEC, NULL);
+	CHECK(st(C) == TK_SERVE && !L.node[D].up);
+	lab_kill(&L, B);
+	CHECK(lab_run(&L, 5 * SEC, nobody_up));
+	CHECK(last_claim() == CLAIM_CLEAN && L.reg[B] == 0);
 }
 
 static void stopping_alone_in_a_cluster_of_one_is_clean(void **state)
@@ -893,6 +938,8 @@ int main(void)
 		cmocka_unit_test(target_that_dies_in_a_handover_is_replaced),
 		cmocka_unit_test(coordinator_that_dies_while_draining_is_taken_over),
 		cmocka_unit_test(last_node_leaves_a_clean_claim),
+		cmocka_unit_test(all_that_leave_at_once_leave_a_clean_claim),
+		cmocka_unit_test(one_that_hangs_as_all_leave_is_waited_for),
 		cmocka_unit_test(stopping_alone_in_a_cluster_of_one_is_clean),
 		cmocka_unit_test(claim_that_beats_for_a_stranger_is_refused),
 		cmocka_unit_test(claim_that_beats_in_the_other_half_is_waited_for),

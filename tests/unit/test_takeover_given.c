@@ -80,8 +80,9 @@ static void the_next_coordinator_knows_and_begins_anew(void **state)
 	for (int in_order = 0; in_order < 2; in_order++) {
 		up(3);
 		CHECK(lab_run(&L, 5 * SEC, d_is_given_up));
+		effects_reset(&lab_fx);
 		if (in_order)
-			takeover_stop(tk(C));
+			CHECK(takeover_move(tk(C), B, &lab_fx) == 0);
 		else
 			lab_kill(&L, C);
 		CHECK(lab_run(&L, 20 * SEC, b_serves));

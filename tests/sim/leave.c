@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * leave.c - the end: all nodes unmount. At one moment, within moments or seconds of each other (a shutdown of all
+ * hosts), or at one moment while one more thing happens to one of them.
+ *
+ * What must be left is a volume that is marked clean, without a registration: who comes next has nothing to
+ * watch, to fence or to replay, and fsck.csvfs has nothing to ask. When the fault hits the node that coordinates, or nobody
+ * does just then, it may be more than the others can make up for: then only fsck's word counts.
+ */
+#include "csvfs/base/claim.h"
+#include "tests/sim/sim.h"
+
+enum leave_kind { LEAVE_AT_ONCE, LEAVE_MOMENTS, LEAVE_SECONDS, LEAVE_FAULT, LEAVE_KINDS };
+
+static void leaves(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+	struct event ev = {.type = EV_STOP};
+
+	if (!n->up)
+		return;
+	sim_log(s, "node %u is UNMOUNTED", n->id);
+	n->stopping = true;
+	node_feed(s, n, &ev);
+}
+
+static void path_back(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	lun_restore(s, n);
+}
+
+static bool coordinated_by_another(const struct sim *s, const struct snode *n)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		if (&s->n[i] != n && s->n[i].up && node_coordinates(s->n[i].core))
+			return !n->up || !node_coordinates(n->core);
+	}
+	return false;
+}
+
+static void fault(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+	uint64_t which = prng_below(&s->leave_rng, 3), t = 50 * MS + prng_below(&s->leave_rng, 4000) * MS;
+
+	if (!n->up)
+		return;
+	s->leave_clean &= coordinated_by_another(s, n);
+	switch (which) {
+	case 0:
+		node_kill(s, n);
+		return;
+	case 1:
+		sim_log(s, "node %u HANGS for %lu ms", n->id, t / MS);
+		n->paused_until = n->woke_ns = s->now_ns + t;
+		return;
+	case 2:
+		sim_log(s, "node %u: path CUT", n->id);
+		lun_cut(s, n);
+		sim_at(s, s->now_ns + t, path_back, n);
+		return;
+	}
+}
+
+void leave_all(struct sim *s)
+{
+	static const uint64_t within[LEAVE_KINDS] = {
+		[LEAVE_MOMENTS] = 100 * MS, [LEAVE_SECONDS] = 4 * SEC};
+	enum leave_kind kind;
+
+	s->leave_rng.s = s->seed * 0xd1342543de82ef95ull + 11;
+	kind = (enum leave_kind)prng_below(&s->leave_rng, LEAVE_KINDS);
+	s->leave_clean = true;
+	for (uint32_t i = 1; i <= s->plan.nodes; i++)
+		sim_at(s, s->now_ns + (within[kind] ? prng_below(&s->leave_rng, within[kind]) : 0), leaves,
+			&s->n[i]);
+	if (kind == LEAVE_FAULT)
+		sim_at(s, s->now_ns + prng_below(&s->leave_rng, 200) * MS, fault,
+			&s->n[1 + prng_below(&s->leave_rng, s->plan.nodes)]);
+}
+
+void leave_check(struct sim *s)
+{
+	uint8_t block[BLOCK_SIZE];
+	struct claim c, best = {.state = CLAIM_HELD};
+	uint32_t keys = lun_registrations(s);
+
+	for (uint64_t i = 0; i < 2; i++) {
+		lun_get_stable((CLAIM_BLOCK + i) * BLOCK_SIZE, block, BLOCK_SIZE);
+		if (!claim_decode(&c, block, s->uuid) &&
+			(c.epoch > best.epoch || (c.epoch == best.epoch && c.heartbeat > best.heartbeat)))
+			best = c;
+	}
+	s->left_unclean += best.state != CLAIM_CLEAN || keys;
+	if (s->leave_clean && (best.state != CLAIM_CLEAN || keys))
+		sim_fail(s, "all have unmounted, and the claim is %s with %u registrations",
+			best.state == CLAIM_CLEAN  ? "clean"
+			: best.state == CLAIM_HELD ? "held"
+						   : "released",
+			keys);
+}
