@@ -547,6 +547,9 @@ static void state_delivered(
 		n->stood = 0;
 	else if (!n->stood || !same_told)
 		n->stood = ++m->stands;
+	if ((s->path == MPATH_COMING || s->path == MPATH_OK) &&
+		(s->path != n->state.path || s->incarnation != n->state.incarnation))
+		m->path_news++;
 	if (s->role == ROLE_DRAINING && n->state.role != ROLE_DRAINING)
 		drain_begins(m, n);
 	n->state = *s;

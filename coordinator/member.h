@@ -139,6 +139,7 @@ struct member {
 	bool victims_overflow; /* more than fit: only a fence of all but the members covers them */
 	uint32_t
 		asked_move; /* target of a MOVE that was received; takeover.c takes it and sets 0 */
+	uint64_t path_news; /* how often a member has told a path that comes, or has come */
 	uint64_t changes; /* grows when anything that others look at changed */
 	/* When a node was lost, or known to be fenced, last that may not know of it; a coordinator. 0: none was. */
 	uint64_t lost_ns, office_lost_ns;

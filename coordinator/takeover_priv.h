@@ -63,6 +63,7 @@ struct takeover {
 	uint64_t hung_epoch;
 	bool fencing_all; /* the running fence: all but */
 	uint64_t step, lost_step; /* steps taken; the one that went to LOST */
+	uint64_t beat_news; /* path_news, when the last beat was sent */
 	uint64_t beat_sent_ns,
 		beat_taken_ns; /* of the beat under way; of the last that the LUN took */
 	uint64_t deadline_ns, beat_ns, poll_ns, unfit_ns, refence_ns, told_view;

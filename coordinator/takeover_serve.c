@@ -79,9 +79,13 @@ static void beat(struct takeover *t, struct effects *fx)
 		claim_io_forget(&t->io);
 		break;
 	}
-	/* What others wait for is said at once. If that fails it goes with the next beat. */
-	if (t->now_ns < t->beat_ns && !takeover_given_due(t))
+	/*
+	 * What others wait for is said at once. If that fails it goes with the next beat. Whose path has come waits for a word
+	 * of ours that is newer, and that is as old as our last beat.
+	 */
+	if (t->now_ns < t->beat_ns && !takeover_given_due(t) && t->beat_news == t->m->path_news)
 		return;
+	t->beat_news = t->m->path_news;
 	t->beat_ns = t->now_ns + TAKEOVER_BEAT_NS;
 	t->beat_sent_ns = t->now_ns;
 	takeover_given_sent(t);

@@ -368,6 +368,10 @@ static void follow(struct node *n, struct effects *fx)
 		n->coord_heard_ns = n->now_ns;
 		n->reclaim = RECLAIM_NONE;
 	}
+	/* Rule 7 of node_data.c: until that word has come block I/O takes the long way. */
+	if (n->coord)
+		n->coord->eager = n->cfg.reservations && n->path.st == PST_UP && n->reclaim == RECLAIM_SERVED &&
+				  n->seen_incarnation != n->path.incarnation;
 	if (n->coord && n->coord->state == SESSION_UP && n->coord->heard_ns > n->coord_heard_ns)
 		n->coord_heard_ns = n->coord->heard_ns;
 	takeover_unheard(n->tk, n->coord ? n->coord_heard_ns : NEVER);

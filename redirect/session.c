@@ -379,7 +379,8 @@ static void session_up(struct session *s, const struct msg *m)
 	s->peer_epoch = m->epoch;
 	s->nr = ++ss->ups;
 	s->ping_ns = ss->now_ns;
-	s->ping_seq = 0;
+	s->ping_seq = s->pong_seq = 0;
+	s->eager = false;
 	s->lease_ns = 0;
 	s->retry_wait_ns = SESSION_RETRY_MIN_NS;
 	s->why[0] = 0;
@@ -491,6 +492,8 @@ static void pong(struct session *s, const struct msg *m)
 	if (seq == 0 || seq > s->ping_seq || s->ping_seq - seq >= SESSION_PINGS ||
 		m->epoch < s->all->epoch)
 		return;
+	if (seq > s->pong_seq)
+		s->pong_seq = seq;
 	sent_ns = s->ping_sent_ns[seq % SESSION_PINGS];
 	if (m->ping.age_ns < sent_ns && sent_ns - m->ping.age_ns > s->lease_ns)
 		s->lease_ns = sent_ns - m->ping.age_ns;
@@ -673,9 +676,20 @@ static void session_connect(struct session *s, struct effects *fx)
 	session_move(s, SESSION_CONNECTING);
 }
 
+/* Rule 2. An answer that is on its way is waited for: more than SESSION_PINGS of ours would make it void. */
+static uint64_t next_ping_ns(const struct session *s)
+{
+	uint64_t eager_ns;
+
+	if (!s->eager || s->pong_seq != s->ping_seq || !s->ping_seq)
+		return s->ping_ns;
+	eager_ns = s->ping_sent_ns[s->ping_seq % SESSION_PINGS] + SESSION_EAGER_NS;
+	return eager_ns < s->ping_ns ? eager_ns : s->ping_ns;
+}
+
 static uint64_t session_deadline(const struct session *s)
 {
-	uint64_t dead_ns;
+	uint64_t dead_ns, ping_ns;
 
 	switch (s->state) {
 	case SESSION_FREE:
@@ -688,7 +702,8 @@ static uint64_t session_deadline(const struct session *s)
 		return s->since_ns + SESSION_CONNECT_NS;
 	case SESSION_UP:
 		dead_ns = s->heard_ns + SESSION_DEAD_NS;
-		return dead_ns < s->ping_ns ? dead_ns : s->ping_ns;
+		ping_ns = next_ping_ns(s);
+		return dead_ns < ping_ns ? dead_ns : ping_ns;
 	}
 	return NEVER;
 }

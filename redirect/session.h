@@ -18,7 +18,7 @@
  * Rules
  *  1. The other side's name is what its certificate says. A HELLO that names another node, another
  *     volume, or our own node id is refused with a text that says what to do.
- *  2. A PING goes out every SESSION_PING_NS. A session over which no frame has come for SESSION_DEAD_NS
+ *  2. A PING goes out every SESSION_PING_NS, and sooner while the caller is `eager`. A session over which no frame has come for SESSION_DEAD_NS
  *     is dead, and closed: TCP alone notices a lost peer in minutes.
  *  3. The lease runs from the time a PING was *sent* that was then answered, less the age of what the other side
  *     had by then for a proof that it may give leases at all (proven_ns). So it is no later than that proof, and
@@ -49,6 +49,7 @@
 #include "redirect/wire.h"
 
 #define SESSION_PING_NS NS_PER_SEC
+#define SESSION_EAGER_NS (50 * NS_PER_MS) /* while the caller waits for a newer word; not before the last PING is answered */
 #define SESSION_DEAD_NS (4 * NS_PER_SEC)
 #define SESSION_CONNECT_NS (5 * NS_PER_SEC) /* TCP, TLS and HELLO together */
 #define SESSION_RETRY_MIN_NS (100 * NS_PER_MS)
@@ -91,6 +92,8 @@ struct session {
 	uint64_t ping_ns; /* when the next PING is due */
 	uint64_t ping_seq; /* of the newest PING; 0: none */
 	uint64_t ping_sent_ns[SESSION_PINGS];
+	uint64_t pong_seq; /* the newest PING that was answered */
+	bool eager; /* set by the caller: it waits for a newer lease */
 	uint64_t lease_ns; /* from when the lease runs (rule 3); 0: there is none */
 	uint64_t retry_ns, retry_wait_ns;
 	uint64_t stale_frames;

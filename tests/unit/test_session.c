@@ -493,6 +493,30 @@ static void the_lease_runs_from_the_sending_of_an_answered_ping(void **state)
 	finish(n);
 }
 
+/* A path that has come waits for a word that is newer: it comes at once, and does not drown one that is slow. */
+static void who_waits_for_a_newer_word_asks_at_once(void **state)
+{
+	struct net *n = net_new();
+	struct node *a = node_add(n, 1, "n1"), *b = node_add(n, 2, "n2");
+	struct session *s = open_to(n, a, b);
+	uint64_t from_ns, lease_ns;
+
+	run(n, 2300 * MS);
+	from_ns = n->now_ns;
+	assert_true(session_lease_ns(s) < from_ns);
+	s->eager = true;
+	run(n, SESSION_EAGER_NS);
+	assert_true(session_lease_ns(s) >= from_ns);
+	n->delay_ns = 900 * MS;
+	for (int i = 0; i < 100; i++) {
+		run(n, 100 * MS);
+		lease_ns = session_lease_ns(s);
+		assert_true(n->now_ns - lease_ns < SESSION_DEAD_NS);
+		assert_true(s->ping_seq - s->pong_seq < SESSION_PINGS);
+	}
+	finish(n);
+}
+
 /* A coordinator that was fenced and does not know it yet answers for a while: that must not keep a lease alive. */
 static void a_lease_is_no_newer_than_the_proof_behind_it(void **state)
 {
@@ -793,6 +817,7 @@ int main(void)
 		cmocka_unit_test(a_silent_peer_is_dead_after_four_seconds),
 		cmocka_unit_test(connecting_again_waits_longer_each_time_up_to_two_seconds),
 		cmocka_unit_test(the_lease_runs_from_the_sending_of_an_answered_ping),
+		cmocka_unit_test(who_waits_for_a_newer_word_asks_at_once),
 		cmocka_unit_test(a_lease_is_no_newer_than_the_proof_behind_it),
 		cmocka_unit_test(word_of_an_older_epoch_gives_no_lease),
 		cmocka_unit_test(a_frame_of_an_older_epoch_is_dropped),

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "coordinator/elect.h"
 #include "tests/unit/coord_lab.h"
 
 static bool somebody_else_serves(struct lab *l)
@@ -54,6 +55,22 @@ static void dead_coordinator_is_fenced_before_the_claim(void **state)
 	CHECK(takeover_epoch(tk(lab_serving(&L))) == 2);
 	snprintf(want, sizeof(want), "node %u left, its path was ok -> to be fenced: %u/", C, C);
 	CHECK(lab_said(&L, want));
+}
+
+/* The word that it waits for is as old as the coordinator's last beat. */
+static void path_that_comes_makes_the_coordinator_beat(void **state)
+{
+	uint64_t at;
+
+	up(3);
+	lab_path_set(&L, B, false);
+	lab_run(&L, 3 * SEC, NULL);
+	lab_path_set(&L, B, true);
+	for (at = L.now_ns; !elect_able(&L.node[C].m, member_find(&L.node[C].m, B));)
+		CHECK(L.now_ns < at + 5 * SEC && lab_run(&L, MS, NULL));
+	at = L.now_ns;
+	lab_run(&L, 50 * MS, NULL);
+	CHECK(takeover_beat_ns(tk(C)) + MS >= at);
 }
 
 static void dead_follower_is_fenced_while_serving(void **state)
@@ -910,6 +927,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(first_mount_claims_an_epoch_and_all_follow),
 		cmocka_unit_test(dead_coordinator_is_fenced_before_the_claim),
+		cmocka_unit_test(path_that_comes_makes_the_coordinator_beat),
 		cmocka_unit_test(dead_follower_is_fenced_while_serving),
 		cmocka_unit_test(rejoined_node_keeps_its_new_key_and_its_old_writes_are_drained),
 		cmocka_unit_test(without_preempt_and_abort_the_barrier_drains),
