@@ -519,13 +519,14 @@ enum dp_verdict dp_done(struct dp *dp, struct dp_op *op, enum lun_status status,
 	case LUN_RETRY:
 		return io_again(dp, op, now);
 	case LUN_MEDIUM:
+	case LUN_UNSUPPORTED:
 		return end(dp, op, -EIO);
 	case LUN_NOSPACE:
 		return end(dp, op, -ENOSPC);
+	case LUN_PROTECTED:
+		return end(dp, op, op->io_write ? -EROFS : -EIO);
 	case LUN_CONFLICT:
 	case LUN_UNKNOWN:
-	case LUN_UNSUPPORTED:
-	case LUN_PROTECTED:
 		break;
 	}
 	return enter(dp, op, true, now);

@@ -43,7 +43,8 @@
  *     that ends after the lease is not answered: DP_HANDOVER.
  *  7. Outcomes on the own path: RETRY is submitted again for up to DP_RETRY_NS, three times at least (what the core held
  *     it for does not count); MEDIUM is EIO; NOSPACE is ENOSPC; anything else is handed over as unknown. Never an error
- *     for a lost path.
+ *     for a lost path. What the target refuses for good (not executed, and no path's fault) is an error, as through a
+ *     peer: UNSUPPORTED is EIO, PROTECTED is EROFS. Asked for again it would be refused again, for ever.
  *  8. A write that extends the file, or must be durable, ends with
  *     DP_COMMIT: EV_COMMIT, answered on FX_BLOCK_DONE. EV_WRITTEN of what it first-wrote comes before.
  *  9. Punching a hole, fallocate(2), frees whole clusters; the parts of clusters at its two ends are written

@@ -211,7 +211,8 @@ static enum lun_status status_of_sense(const struct scsi_sense *s)
 	case SCSI_SENSE_HARDWARE_ERROR:
 		return LUN_MEDIUM;
 	case SCSI_SENSE_ILLEGAL_REQUEST:
-		return LUN_UNSUPPORTED;
+		/* LOGICAL UNIT NOT SUPPORTED: it is not shown to us any more. That is a lost path, to be waited for. */
+		return s->ascq == 0x2500 ? LUN_UNKNOWN : LUN_UNSUPPORTED;
 	case SCSI_SENSE_DATA_PROTECTION:
 		return s->ascq == 0x2707 ? LUN_NOSPACE : LUN_PROTECTED;
 	default:

@@ -672,8 +672,7 @@ static void layout_dropped_under_an_io_makes_it_planned_anew(void **state)
 /* Invariant 12: what the path does is no error of the application's. */
 static void outcome_that_does_not_settle_it_is_handed_over_as_unknown(void **state)
 {
-	static const enum lun_status all[] = {
-		LUN_UNKNOWN, LUN_CONFLICT, LUN_UNSUPPORTED, LUN_PROTECTED};
+	static const enum lun_status all[] = {LUN_UNKNOWN, LUN_CONFLICT};
 	struct fixture *x = *state;
 	struct dp_op op;
 
@@ -684,6 +683,26 @@ static void outcome_that_does_not_settle_it_is_handed_over_as_unknown(void **sta
 		assert_true(op.io_unknown);
 		assert_int_equal(block_done(x, &op, 0), DP_DONE);
 		assert_int_equal(op.result, 4096);
+	}
+	forget(x);
+}
+
+/*
+ * The core gives a read back as long as the path is up, and a write costs the path each time: neither would ever end.
+ */
+static void what_the_target_refuses_for_good_is_an_error(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op op;
+
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	for (int write = 0; write < 2; write++) {
+		assert_int_equal(go(x, &op, write, 0, 4096), DP_SUBMIT);
+		assert_int_equal(done(x, &op, LUN_UNSUPPORTED), DP_DONE);
+		assert_int_equal(op.result, -EIO);
+		assert_int_equal(go(x, &op, write, 0, 4096), DP_SUBMIT);
+		assert_int_equal(done(x, &op, LUN_PROTECTED), DP_DONE);
+		assert_int_equal(op.result, write ? -EROFS : -EIO);
 	}
 	forget(x);
 }
@@ -885,6 +904,7 @@ int main(void)
 		T(layout_dropped_under_an_io_makes_it_planned_anew),
 		T(layout_dropped_under_a_commit_makes_the_write_run_again),
 		T(outcome_that_does_not_settle_it_is_handed_over_as_unknown),
+		T(what_the_target_refuses_for_good_is_an_error),
 		T(worst_outcome_of_several_commands_counts),
 		T(busy_lun_is_tried_again_with_pauses_and_handed_over_in_the_end),
 		T(a_slow_lun_that_was_reset_twice_is_not_one_that_refuses),
