@@ -141,7 +141,9 @@ static bool is_generic(const char *name)
 		"lazytime", "nolazytime", "sync", "async", "dirsync", "mand", "nomand", "iversion",
 		"noiversion", "silent", "loud", "context", "fscontext", "defcontext", "rootcontext",
 		"seclabel", "comment", "allow_other", "default_permissions", "uhelper", "helper",
-		"nosymfollow", "user_id", "group_id", "max_read"};
+		"nosymfollow", "user_id", "group_id", "max_read",
+		/* always so here */
+		"acl", "user_xattr"};
 
 	if (!strncmp(name, "x-", 2) || !strncmp(name, "X-", 2))
 		return true;

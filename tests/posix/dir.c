@@ -166,6 +166,42 @@ static void concurrent(void)
 	changing(4096);
 }
 
+/* Each entry is given another name and its own again while the directory is read: that ends, and each is seen. */
+static void renaming(void)
+{
+	static unsigned char seen[MANY];
+	char path[300];
+	unsigned n = 0, nr, missed = 0;
+	struct dirent *e;
+	DIR *d;
+
+	MUST(mkdir("d", 0755));
+	fill(MANY);
+	d = opendir("d");
+	must(d != NULL, "opendir");
+	while (n < 4 * MANY && (e = readdir(d))) {
+		if (sscanf(e->d_name, "entry-%u", &nr) != 1)
+			continue;
+		n++;
+		seen[nr] = 1;
+		snprintf(path, sizeof(path), "d/%s", e->d_name);
+		MUST(rename(path, "d/other"));
+		MUST(rename("d/other", path));
+	}
+	TRUE(n < 4 * MANY);
+	for (unsigned i = 0; i < MANY; i++)
+		missed += !seen[i];
+	EQ(missed, 0);
+	doing("what came after opendir() is seen by the first readdir()");
+	closedir(d);
+	d = opendir("d");
+	put("d/late", "");
+	for (n = 0; (e = readdir(d));)
+		n += !strcmp(e->d_name, "late");
+	EQ(n, 1);
+	closedir(d);
+}
+
 static void errors(void)
 {
 	char buf[300];
@@ -280,6 +316,7 @@ const struct test tests_dir[] = {
 	{"dir-listing", listing},
 	{"dir-seeking", seeking},
 	{"dir-changing", concurrent},
+	{"dir-renaming", renaming},
 	{"dir-errors", errors},
 	{"dir-deep", deep},
 	{"dir-removed", removed},

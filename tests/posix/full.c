@@ -192,6 +192,37 @@ static void full_of_data(void)
 	close(fd2);
 }
 
+/* Written to the end of what fallocate() gave beyond the end of the file, and hole by hole what was punched. */
+static void full_of_allocated(void)
+{
+	const off_t len = 4 << 20, step = 65536;
+	int given = open("given", O_CREAT | O_RDWR, 0644), fd = open("f", O_CREAT | O_RDWR, 0644);
+	unsigned wrong = 0;
+	off_t got;
+
+	EQ(pwrite(given, "0123456789", 10, 0), 10);
+	OK(fallocate(given, FALLOC_FL_KEEP_SIZE, 10, len - 10));
+	got = fill_with(fd);
+	for (off_t off = 10; off < len; off += 4095)
+		wrong += pwrite(given, block, off + 4095 < len ? 4095 : (size_t)(len - off), off) <
+			 0;
+	EQ(wrong, 0);
+	OK(fsync(given));
+	EQ(st_of("given").st_size, len);
+	TRUE(same_bytes("given", len - 4096, block, 4096));
+	doing("holes all over a full volume, and all filled again");
+	for (off_t off = 0; off + step < got; off += 2 * step)
+		wrong += fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, step) != 0;
+	EQ(wrong, 0);
+	for (off_t off = 0; off + step < got; off += 2 * step)
+		wrong += pwrite(fd, block, (size_t)step, off) != step;
+	EQ(wrong, 0);
+	OK(fsync(fd));
+	EQ(st_of("f").st_size, got);
+	close(fd);
+	close(given);
+}
+
 /* The volume is full. */
 static void store_to_hole(void)
 {
@@ -268,6 +299,7 @@ static void full_of_files(void)
 
 const struct test tests_full[] = {
 	{"full-data", full_of_data},
+	{"full-allocated", full_of_allocated},
 	{"full-holes", full_of_holes},
 	{"full-files", full_of_files},
 	{NULL, NULL},

@@ -190,11 +190,60 @@ static void unlinked(void)
 	OK(munmap(p, 8192));
 }
 
+/* Direct I/O whose memory is the file itself, or another one: pages come and go while the call holds them. */
+static void direct(void)
+{
+	int fd = open("f", O_CREAT | O_RDWR | O_DIRECT, 0644),
+	    fd2 = open("g", O_CREAT | O_RDWR, 0644);
+	char *buf = aligned_alloc(4096, 65536), *p, *q;
+
+	if (!fuse_66 || fd < 0) {
+		close(fd);
+		close(fd2);
+		free(buf);
+		return;
+	}
+	for (int i = 0; i < 65536; i++)
+		buf[i] = (char)rnd();
+	EQ(pwrite(fd, buf, 65536, 0), 65536);
+	OK(ftruncate(fd2, 65536));
+	p = map(fd, 65536, PROT_READ | PROT_WRITE, MAP_SHARED);
+	q = map(fd2, 65536, PROT_READ | PROT_WRITE, MAP_SHARED);
+	alarm(60);
+	doing("a file is read into its own mapping");
+	EQ(pread(fd, p, 65536, 0), 65536);
+	TRUE(!memcmp(p, buf, 65536));
+	doing("the half of a file is written from the other");
+	EQ(pwrite(fd, p, 32768, 32768), 32768);
+	TRUE(!memcmp(p + 32768, buf, 32768));
+	doing("from the mapping of another file");
+	EQ(pwrite(fd2, p, 65536, 0), 65536);
+	TRUE(same_bytes("g", 0, buf, 32768));
+	doing("a hole's pages are written into the hole");
+	OK(ftruncate(fd2, 0));
+	OK(ftruncate(fd2, 65536));
+	EQ(pwrite(fd2, q, 4096, 8192), 4096);
+	memset(buf, 0, 65536);
+	TRUE(same_bytes("g", 0, buf, 65536));
+	doing("what was stored there, and not yet written");
+	memset(p, 's', 4096);
+	memset(buf, 's', 4096);
+	EQ(pwrite(fd2, p, 4096, 12288), 4096);
+	TRUE(same_bytes("g", 12288, buf, 4096));
+	alarm(0);
+	munmap(p, 65536);
+	munmap(q, 65536);
+	close(fd);
+	close(fd2);
+	free(buf);
+}
+
 const struct test tests_map[] = {
 	{"map-shared", shared},
 	{"map-truncated", truncated},
 	{"map-private", private_},
 	{"map-punched", punched},
 	{"map-unlinked", unlinked},
+	{"map-direct", direct},
 	{NULL, NULL},
 };

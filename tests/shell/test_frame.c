@@ -61,7 +61,7 @@ static void what_mount_passes_is_accepted(void **state)
 
 	(void)state;
 	assert_int_equal(parse(&c, "rw,relatime,_netdev,nofail,x-systemd.requires=a.service,user,"
-				   "dev,suid,exec,"
+				   "dev,suid,exec,acl,user_xattr,"
 				   "context=\"system_u:object_r:t:s0:c1,c2\",nodiratime"),
 		CONFIG_RUN);
 	assert_false(c.readonly);
@@ -70,9 +70,9 @@ static void what_mount_passes_is_accepted(void **state)
 
 static void a_bad_option_is_named(void **state)
 {
-	static const char *const bad[] = {"bogus", "bogus=1", "port=0", "port=70000", "cache=1",
-		"cache=x", "hold=x", "hold=-1", "io_timeout=", "threads=17",
-		"pki=", "chap_file=/nonexistent", "ro=1"};
+	static const char *const bad[] = {"bogus", "bogus=1", "noacl", "nouser_xattr", "port=0",
+		"port=70000", "cache=1", "cache=x", "hold=x", "hold=-1",
+		"io_timeout=", "threads=17", "pki=", "chap_file=/nonexistent", "ro=1"};
 	struct config c;
 
 	(void)state;
