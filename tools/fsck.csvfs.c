@@ -72,7 +72,8 @@ static void usage(FILE *f)
 		"  --super WHICH     believe this superblock: first, copy or last\n"
 		"  --json            result as JSON on standard output\n"
 		"  --initiator IQN   iSCSI name to log in with\n"
-		"  -V, -h            version, this help\n"
+		"  -M, -T            as fsck(8) may pass them on: no effect\n"
+		"  -V, --version, -h, --help   version, this help\n"
 		"exit status: 0 clean, 1 corrected, 4 problems left, 8 cannot check, 16 usage,\n"
 		"             32 cancelled\n");
 }
@@ -217,6 +218,9 @@ static void text_result(const struct fsck *f)
 			       "--super first, copy or "
 			       "last\n",
 				f->v.name);
+		if (r->count[PROBLEM_SUPER_TRUNCATED])
+			printf("%s: nothing was changed: make it as large as it was, or copy it again\n",
+				f->v.name);
 		return;
 	}
 	if (f->verbose || faults)
@@ -322,6 +326,13 @@ static bool may_check(struct fsck *f, enum tool_use use, const char *text)
 	return false;
 }
 
+/* What is not a fault of the volume, and is gone when it has been opened and closed again. */
+static bool wants_opening(const struct fsck *f, enum tool_use use)
+{
+	return use == TOOL_UNCLEAN || f->rep.count[PROBLEM_CLAIM_BLOCK] ||
+	       f->rep.count[PROBLEM_JOURNAL_HEAD_COPY];
+}
+
 /* Check; if need be replay, or repair, and check again. */
 static int check_and_mend(struct fsck *f, enum tool_use use)
 {
@@ -332,7 +343,7 @@ static int check_and_mend(struct fsck *f, enum tool_use use)
 		return status;
 	f->repaired = f->rep.repaired;
 	/* A sound volume is replayed as a mount would do it. */
-	if (!f->repaired && use == TOOL_UNCLEAN && !replay(f))
+	if (!f->repaired && wants_opening(f, use) && !replay(f))
 		return EXIT_OPERATION;
 	if (!f->repaired && !f->replayed)
 		return EXIT_CLEAN;

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Each problem of problems.def: made with csvdb, found by name, repaired by `fsck.csvfs -y` (exit status 1),
 # and then `fsck.csvfs -n` finds nothing. What cannot be repaired says so and stays as it is.
+# timeout: 300
 # usage: t-problems.sh [BUILD]
 set -eu
 build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
@@ -138,8 +139,10 @@ for which in first copy; do
 	[ $which = copy ] && [ "$made" = 5 ] || [ $which = first -a "$made" != 5 ] || fail "--super $which: the other one was taken"
 done
 damages superblock-truncated
-truncate -s 20M v.img
-finds superblock-truncated 4
+for size in 20M 1M 16K 4K; do
+	truncate -s $size v.img
+	finds superblock-truncated 4
+done
 for field in version incompat cluster_bytes data_start journal_start; do
 	damages superblock-primary sb $field 4
 	finds superblock-primary 4
@@ -150,9 +153,27 @@ repairs superblock-string $(for i in $(seq 248 311); do echo "sb byte[$i] 120"; 
 repairs superblock-primary sb crc 1
 repairs superblock-copy sb2 crc 1
 repairs superblock-copy last crc 1
+# what only says whose volume it is: two against one, and of two the one that is text
+for try in "sb label" "sb2 cluster_name" "last lun_identity" "sb cluster_name"; do
+	read -r place field <<<"$try"
+	repairs superblock-differs "$place" "$field" other
+	[ "$(csvdb v.img sb | grep -E '^(label|cluster_name|lun_identity) ')" = "$(csvdb good.img sb |
+		grep -E '^(label|cluster_name|lun_identity) ')" ] || fail "the one that was changed was believed"
+done
+repairs header-lsn sb lsn 99999
+repairs header-epoch sb2 epoch 99
+repairs header-lsn last lsn 99999
+repairs superblock-differs last crc 1 sb 'byte[280]' 7
 repairs superblock-root sb root_ino 0 sb2 root_ino 0
 repairs superblock-reserve sb reserve_clusters 99999999 sb2 reserve_clusters 99999999 last reserve_clusters 99999999
 repairs claim-missing claim crc 1 claim2 crc 1
+repairs claim-epoch claim epoch 18446744073709551615
+for place in claim claim2; do
+	damages claim-block $place crc 1
+	finds claim-block 0
+	mends claim-block
+	csvdb v.img claim | grep -q ' no metadata block' && fail "claim-block: one of them is bad still"
+done
 repairs claim-foreign claim uuid 01234567-89ab-4def-8123-456789abcdef
 damages claim-held claim state 1 claim2 state 1
 finds claim-held 0
@@ -173,7 +194,14 @@ read -r pos seq < <(csvdb good.img.crashed journal | awk '/^head/ {
 repairs journal-target "journal:$((pos + 2))" 'image.blkno[0]' 1
 repairs journal-image journal:0 head_seq $((seq + 1)) journal:1 head_seq $((seq + 1)) "journal:$((pos + 3))" 'byte[99]' 77
 from=good.img
-for n in 0 1; do repairs journal-head journal:0 crc 1 journal:1 crc 1; done
+repairs journal-head journal:0 crc 1 journal:1 crc 1
+repairs journal-order journal:0 epoch 99
+for n in 0 1; do
+	damages journal-head-copy journal:$n crc 1
+	finds journal-head-copy 0
+	mends journal-head-copy
+	csvdb v.img journal | grep -q DAMAGED && fail "journal-head-copy: one of them is bad still"
+done
 
 # ---- space
 repairs summary-free-count summary:0 'free_clusters[0]' 3
@@ -222,6 +250,33 @@ repairs inode-not-marked "$chunk" "slots[$((rblock % 256))]" 0x7e
 last=$((fifo / 8))
 repairs inode-free "$chunk" "slots[$((last % 256))]" 254
 repairs inode-mode "$rblock" "inode.mode[$rslot]" 0177777
+# A mode that cannot be right loses nothing: what the inode holds says what it is.
+is() { # INO FIELD VALUE
+	[ "$(csvdb v.img inode "$1" | awk -v f="$2" '$1 == f {print $2}')" = "$3" ] ||
+		fail "$code: $2 of inode $1 is not $3: $(csvdb v.img inode "$1")"
+}
+same_file() { # PATH
+	[ "$(csvdb v.img path "$1" | grep -vE '^(mode|size)')" = "$(csvdb good.img path "$1" | grep -vE '^(mode|size)')" ] ||
+		fail "$code: $1 is not as it was"
+}
+for try in "/ 0 040700" "/dir 0xffff 040700" "/dir/sub/data 0 0100600" "/one 0xffffffff 0100600" "/fast 0 0120777" \
+	"/slow 0x10000 0120777" "/fifo 0 010600"; do
+	read -r path mode want <<<"$try"
+	i=$(ino "$path")
+	repairs inode-mode "$((i / 8))" "inode.mode[$((i % 8))]" "$mode"
+	same_file "$path"
+	is "$i" mode "$want"
+done
+at "$file"
+n=$(csvdb good.img where "$file" $((59 * 3 * 131072)) | grep -c cluster)
+for size in 18446744073709551615; do
+	repairs inode-size "$block" "inode.size[$slot]" $size
+	is "$file" size $((59 * 3 * 131072 + 4096 * n))
+	same_file /dir/sub/data
+done
+repairs inode-written-behind-end "$block" "inode.size[$slot]" 0
+is "$file" size $((59 * 3 * 131072 + 4096 * n))
+same_file /dir/sub/data
 at "$fifo"
 repairs inode-flags "$block" "inode.flags[$slot]" 128
 repairs inode-size "$block" "inode.size[$slot]" 5

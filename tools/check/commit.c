@@ -113,6 +113,24 @@ static void head_write(struct out *o, struct journal *j)
 	out_flush(o);
 }
 
+/*
+ * Records that are newer than all that comes now would be taken for a later part of a journal that has lost some:
+ * the next replay would not go on. The journal is empty, so nobody needs them.
+ */
+static void newer_records_end(struct out *o, const struct journal *j)
+{
+	static const uint8_t zeros[BLOCK_SIZE] __attribute__((aligned(8)));
+	struct check *c = o->c;
+
+	for (uint64_t i = 0; i < j->ring; i++) {
+		const struct disk_jrec *d = ck_read_disk(c, j->start + JOURNAL_HEADS + i);
+
+		if (d && le32_get(d->magic) == MAGIC_JREC && le64_get(d->lsn) >= j->lsn)
+			out_block(o, j->start + JOURNAL_HEADS + i, zeros);
+	}
+	out_flush(o);
+}
+
 /* ------------------------------------------------------------------ replay */
 
 static void replay(struct out *o)
@@ -264,6 +282,7 @@ int ck_commit(struct check *c)
 	replay(&o);
 	head_write(&o, &j);
 	head_write(&o, &j);
+	newer_records_end(&o, &j);
 	for (uint64_t at = 0; at < r.count && !o.failed; at += n) {
 		n = r.count - at < most ? r.count - at : most;
 		batch_write(&o, &j, r.rec + at, (uint32_t)n);

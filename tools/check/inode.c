@@ -77,6 +77,8 @@ int ck_inodes_each(struct check *c, int (*fn)(struct check *c, uint64_t ino, str
 struct extents {
 	uint64_t next; /* cluster of the file where the last extent ended */
 	uint64_t clusters, count;
+	uint64_t
+		written; /* cluster of the file where the last extent ended that is not UNWRITTEN */
 };
 
 static int extent_record(
@@ -110,6 +112,8 @@ static int extent_record(
 		ck_report(c, PROBLEM_EXTENT_BEYOND, w->blkno, w->ino, key + n,
 			FILE_BYTES_MAX / c->cluster_bytes, "end of an extent");
 	x->next = key + n;
+	if (le32_get(d.state) != EXT_UNWRITTEN)
+		x->written = x->next;
 	x->clusters += n;
 	x->count++;
 	return ck_use_clusters(c, start, n, w->blkno, w->ino);
@@ -117,7 +121,7 @@ static int extent_record(
 
 static int check_file(struct check *c, uint64_t blkno, const struct disk_inode *d, uint64_t ino)
 {
-	struct extents x = {0, 0, 0};
+	struct extents x = {0};
 	struct ck_walk w = {.kind = TREE_EXTENTS,
 		.ino = ino,
 		.blkno = blkno,
@@ -134,6 +138,11 @@ static int check_file(struct check *c, uint64_t blkno, const struct disk_inode *
 	c->rep->extents += x.count;
 	if (w.damaged)
 		return 0;
+	if (le64_get(d->size) <= FILE_BYTES_MAX && !(le32_get(d->flags) & INODE_TRUNCATE) &&
+		x.written > (le64_get(d->size) + c->cluster_bytes - 1) / c->cluster_bytes)
+		ck_report(c, PROBLEM_INODE_BEHIND_END, blkno, ino, x.written * c->cluster_bytes,
+			x.written * c->cluster_bytes,
+			"written clusters behind the end of the file: up to byte");
 	if (le64_get(d->clusters) != x.clusters)
 		CK_INODE_NUMBER(c, PROBLEM_INODE_BLOCKS, ino, clusters, le64_get(d->clusters),
 			x.clusters, "number of clusters");
@@ -275,6 +284,11 @@ static void check_free(struct check *c, uint64_t blkno, const struct disk_inode 
 {
 	struct disk_inode z;
 
+	/* Only who is in use has its own number. */
+	if (le64_get(d->ino) == ino) {
+		ck_report(c, PROBLEM_INODE_MODE, blkno, ino, 0, S_IFREG, "in use, but the mode");
+		return;
+	}
 	memcpy(&z, d, sizeof(z));
 	memset(&z.generation, 0, sizeof(z.generation));
 	if (!ck_zero(&z, sizeof(z)))

@@ -8,6 +8,9 @@
 #include "metadata/fields.h"
 #include "tools/check/mend.h"
 
+/* No transaction is longer: 4 records of 240 images. */
+#define BEYOND_BLOCKS (5u * (JREC_IMAGES_MAX + 1))
+
 struct ring {
 	uint64_t start, blocks; /* of the volume */
 	uint64_t tail_seq, tail_pos, tail_lsn, head_seq, head_lsn, epoch;
@@ -20,6 +23,7 @@ struct record {
 	uint32_t flags, count;
 };
 
+/* What replay takes for a head; the better one is in *r. */
 static bool head_take(struct check *c, struct ring *r, uint64_t blkno, uint64_t *best)
 {
 	const struct disk_jhead *h = ck_read_raw(c, blkno, 0);
@@ -29,8 +33,18 @@ static bool head_take(struct check *c, struct ring *r, uint64_t blkno, uint64_t 
 	if (!h)
 		return false;
 	p = ck_header(c, h, blkno, MAGIC_JHEAD, 0, &found, &want);
-	if (p && p != PROBLEM_HEADER_LSN)
+	if (p == PROBLEM_HEADER_EPOCH)
+		ck_report(c, PROBLEM_JOURNAL_ORDER, blkno, 0, found, want,
+			"epoch of the journal's head");
+	else if (p && p != PROBLEM_HEADER_LSN)
 		return false;
+	if (le64_get(h->head_seq) < le64_get(h->tail_seq) ||
+		le64_get(h->head_lsn) < le64_get(h->tail_lsn) || !le64_get(h->tail_lsn))
+		return false;
+	/* A repair writes both anew. */
+	if (!c->m && !ck_zero(h->reserved, BLOCK_SIZE - offsetof(struct disk_jhead, reserved)))
+		ck_report(c, PROBLEM_RESERVED, blkno, 0, 0, 0,
+			"reserved field of the journal's head");
 	if (le64_get(h->count) < *best)
 		return true;
 	*best = le64_get(h->count);
@@ -175,6 +189,28 @@ void ck_journal_drop_older(struct check *c)
 	}
 }
 
+/*
+ * The run has ended before transaction `lsn`. What is torn is the last that was begun, so none that is later
+ * stands behind it: else records in between are damaged, and replay guesses nothing.
+ */
+static void nothing_beyond(
+	struct check *c, const struct ring *r, uint64_t pos, uint64_t lsn, uint64_t blocks)
+{
+	const uint64_t end = blocks < BEYOND_BLOCKS ? blocks : BEYOND_BLOCKS;
+
+	for (uint64_t i = 0; i < end; i++) {
+		const struct disk_jrec *d = ck_read_raw(c, ring_block(r, pos + i), 0);
+
+		if (!d || le32_get(d->magic) != MAGIC_JREC || !fields_sealed(d) ||
+			memcmp(d->uuid, c->super.h.uuid, 16) ||
+			le32_get(d->count) > JREC_IMAGES_MAX || le64_get(d->lsn) <= lsn)
+			continue;
+		ck_report(c, PROBLEM_JOURNAL_RECORD, ring_block(r, pos), 0, le64_get(d->lsn), lsn,
+			"damaged, but later transactions follow it:");
+		return;
+	}
+}
+
 static int scan(struct check *c, struct ring *r)
 {
 	struct record *rec = mem_alloc(c->o->mem, sizeof(*rec));
@@ -198,6 +234,8 @@ static int scan(struct check *c, struct ring *r)
 	if (seq < r->head_seq)
 		ck_report(c, PROBLEM_JOURNAL_RECORD, ring_block(r, pos), 0, seq, r->head_seq,
 			"the run of records ends early:");
+	else
+		nothing_beyond(c, r, pos, lsn, r->blocks - (used < r->blocks ? used : r->blocks));
 	if (lsn > c->lsn_max + 1)
 		c->lsn_max = lsn - 1;
 	if (epoch > c->epoch_max)
@@ -216,7 +254,7 @@ int ck_journal(struct check *c)
 {
 	struct ring r = {.start = le64_get(c->super.journal_start) + JOURNAL_HEADS,
 		.blocks = le64_get(c->super.journal_blocks) - JOURNAL_HEADS};
-	uint64_t best = 0;
+	uint64_t best = 0, bad = 0;
 	uint32_t heads = 0;
 
 	c->lsn_max = NEVER;
@@ -226,8 +264,15 @@ int ck_journal(struct check *c)
 		if (err || c->m->salvage)
 			return err ? err : ck_ring_apply(c);
 	}
-	for (uint64_t i = 0; i < JOURNAL_HEADS; i++)
-		heads += head_take(c, &r, r.start - JOURNAL_HEADS + i, &best);
+	for (uint64_t i = 0; i < JOURNAL_HEADS; i++) {
+		if (head_take(c, &r, r.start - JOURNAL_HEADS + i, &best))
+			heads++;
+		else
+			bad = r.start - JOURNAL_HEADS + i;
+	}
+	/* A crash leaves this, too: it does not make the volume a damaged one. */
+	if (heads && bad)
+		ck_report(c, PROBLEM_JOURNAL_HEAD_COPY, bad, 0, 0, 0, "not a valid head");
 	if (!heads) {
 		ck_report(
 			c, PROBLEM_JOURNAL_HEAD, r.start - JOURNAL_HEADS, 0, 0, 0, "no valid head");

@@ -6,7 +6,6 @@
 
 #include "csvfs/base/fsreq.h"
 #include "metadata/fields.h"
-#include "metadata/verify_inode.h"
 #include "tools/check/mend.h"
 
 /* ------------------------------------------------------------------ blocks to be written */
@@ -137,29 +136,6 @@ static void clear(struct check *c, uint64_t ino, struct disk_inode *d)
 	ck_inode_put(c, ino, d);
 }
 
-static bool type_known(uint32_t mode)
-{
-	return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISCHR(mode) || S_ISBLK(mode) ||
-	       S_ISFIFO(mode) || S_ISSOCK(mode);
-}
-
-/* The root of a tree tells a file from a directory, whatever the mode says. False: neither does. */
-static bool mend_mode(struct check *c, struct disk_inode *d)
-{
-	uint32_t mode = le32_get(d->mode) & (S_IFMT | 07777);
-	struct verify_report rep;
-
-	if ((S_ISREG(mode) || S_ISDIR(mode) || !type_known(mode)) &&
-		!verify_node(d->area, INODE_INLINE_BYTES, 0, &c->super, &rep)) {
-		if (d->area[0] == TREE_DIR)
-			mode = (mode & 07777) | S_IFDIR;
-		if (d->area[0] == TREE_EXTENTS)
-			mode = (mode & 07777) | S_IFREG;
-	}
-	d->mode = le32_of(mode);
-	return type_known(mode);
-}
-
 static void mend_flags(struct disk_inode *d)
 {
 	uint32_t flags = le32_get(d->flags) & INODE_FLAGS_KNOWN;
@@ -187,44 +163,13 @@ static void mend_fields(struct check *c, uint64_t ino, struct disk_inode *d)
 		d->parent = le64_of(c->root_ino);
 	if (!S_ISBLK(mode) && !S_ISCHR(mode))
 		d->rdev = le32_of(0);
-	if (S_ISREG(mode) && le64_get(d->size) > FILE_BYTES_MAX)
-		d->size = le64_of(FILE_BYTES_MAX);
+	if (S_ISREG(mode))
+		ck_mend_size(c, ino, d);
 	memset(d->reserved, 0, sizeof(d->reserved));
 	if (S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode))
 		return;
 	d->size = le64_of(0);
 	memset(d->area, 0, sizeof(d->area));
-}
-
-/* False: its target is lost. */
-static bool mend_symlink(struct check *c, uint64_t ino, struct disk_inode *d)
-{
-	const uint64_t size = le64_get(d->size);
-	uint32_t bytes = (uint32_t)size, n;
-	struct disk_value_block b;
-
-	if (!size || size > SYMLINK_BYTES_MAX)
-		return false;
-	if (size <= INODE_INLINE_BYTES) {
-		memset(d->area + size, 0, INODE_INLINE_BYTES - size);
-		return !memchr(d->area, 0, size);
-	}
-	n = (bytes + VALUE_BLOCK_BYTES - 1) / VALUE_BLOCK_BYTES;
-	for (uint32_t i = 0; i < n; i++) {
-		const uint32_t want = bytes < VALUE_BLOCK_BYTES ? bytes : VALUE_BLOCK_BYTES;
-		le64 v;
-
-		memcpy(&v, d->area + 8 * i, sizeof(v));
-		if (!ck_try(c, le64_get(v), MAGIC_XATTR, ino, &b) || le32_get(b.index) != i ||
-			le32_get(b.len) != want || memchr(b.data, 0, want))
-			return false;
-		memset(b.data + want, 0, VALUE_BLOCK_BYTES - want);
-		b.reserved = le64_of(0);
-		ck_put(c, le64_get(v), MAGIC_XATTR, ino, &b);
-		bytes -= want;
-	}
-	memset(d->area + 8 * n, 0, INODE_INLINE_BYTES - 8 * n);
-	return true;
 }
 
 /* ------------------------------------------------------------------ an inode's trees */
@@ -234,10 +179,9 @@ static void mend_xattrs(struct check *c, uint64_t ino, struct disk_inode *d)
 	struct ck_recs r;
 	uint64_t names_bytes, root;
 
-	if (!le64_get(d->xattr_root)) {
-		d->xattr_count = d->xattr_names = le32_of(0);
+	if (!le64_get(d->xattr_root) && !le32_get(d->xattr_count) && !le32_get(d->xattr_names))
 		return;
-	}
+	/* Of one that has lost its root the leaves are found. */
 	ck_gather_block(c, &r, TREE_XATTRS, ino, le64_get(d->xattr_root));
 	ck_xattrs_fit(c, &r, ino, &names_bytes);
 	if (!ck_build_block(c, &r, TREE_XATTRS, ino, &root))
@@ -298,7 +242,7 @@ static void mend_inode(struct check *c, uint64_t ino, uint16_t flags)
 
 	if (!ck_inode_get(c, ino, &d))
 		return;
-	if (!le32_get(d.mode) || !mend_mode(c, &d)) {
+	if (!ck_mend_mode(c, ino, &d)) {
 		clear(c, ino, &d);
 		return;
 	}
@@ -310,7 +254,7 @@ static void mend_inode(struct check *c, uint64_t ino, uint16_t flags)
 			mend_tree(c, ino, &d, false);
 		mend_xattrs(c, ino, &d);
 	}
-	if (S_ISLNK(le32_get(d.mode)) && !mend_symlink(c, ino, &d)) {
+	if (S_ISLNK(le32_get(d.mode)) && !ck_mend_symlink(c, ino, &d)) {
 		clear(c, ino, &d);
 		return;
 	}

@@ -21,6 +21,7 @@
  *      its name goes to lost+found.
  *
  * skeleton.c  groups, chunks and their headers, superblock, claim: so that everything can be found
+ * kind.c      what an inode is, when its mode or its size does not say it
  * restore.c   a single block: a flipped bit, a block in another's place, an inode block's sound inodes
  * gather.c    the records of a damaged tree: from its own nodes, and from leaves that were cut off
  * build.c     a tree of records; free blocks
@@ -37,6 +38,7 @@
 #define CK_ROUNDS_MAX 40u
 #define CK_PROBED_MAX 256u
 #define CK_SUSPECTS_MAX 1024u
+#define CK_NAMINGS_MAX 64u
 #define CK_NUMBER_MAX (1ull << 62) /* no epoch or lsn is higher; a damaged one may be */
 
 struct ck_put {
@@ -87,6 +89,7 @@ struct ck_mend {
 		[CK_SUSPECTS_MAX]; /* inodes whose extents were mended: they may be wrong still */
 	uint32_t suspect_count;
 	bool suspects_turn;
+	uint32_t namings; /* inodes whose name was looked for */
 	bool no_room, no_memory, failed;
 	uint64_t copied; /* clusters */
 	uint64_t written; /* blocks */
@@ -98,6 +101,7 @@ struct ck_mend {
 	bool leaves_known;
 	uint64_t alloc_group; /* where the last free block was found */
 	uint64_t data_at; /* the cluster behind the last one that was allocated */
+	struct naming *naming; /* the inode whose name is looked for */
 	uint64_t lost_found; /* ino */
 	uint64_t lost; /* inodes that no entry leads to */
 	struct ck_recs *recs; /* that ck_inodes_each() adds to */
@@ -121,6 +125,14 @@ bool ck_try(struct check *c, uint64_t blkno, uint32_t magic, uint64_t owner, voi
 /* A copy of the inode. False: its block cannot be read. */
 bool ck_inode_get(struct check *c, uint64_t ino, struct disk_inode *out);
 void ck_inode_put(struct check *c, uint64_t ino, const struct disk_inode *d);
+
+/* ---- kind.c */
+/* The type that the inode has by what it holds, if its mode cannot be right. False: it is not in use. */
+bool ck_mend_mode(struct check *c, uint64_t ino, struct disk_inode *d);
+/* A link's size and target. False: its target is lost. */
+bool ck_mend_symlink(struct check *c, uint64_t ino, struct disk_inode *d);
+/* A file's size, if it cannot be right. */
+void ck_mend_size(struct check *c, uint64_t ino, struct disk_inode *d);
 
 /* ---- restore.c */
 /* What can be had of a block whose header is not right; it is put. NULL: nothing. */

@@ -25,7 +25,9 @@ bool ck_repairable(const struct check *c, enum problem code)
 		return c->can_be_made;
 	case PROBLEM_SUPER_PRIMARY:
 	case PROBLEM_SUPER_COPY:
+	case PROBLEM_SUPER_DIFFERS:
 	case PROBLEM_CLAIM_NONE:
+	case PROBLEM_CLAIM_EPOCH:
 	case PROBLEM_SUMMARY_FREE:
 	case PROBLEM_SUMMARY_FLAGS:
 	case PROBLEM_SUMMARY_PADDING:

@@ -77,6 +77,30 @@ static bool inodes_are_of(const struct disk_inode_block *b, uint64_t blkno)
 	return false;
 }
 
+static uint64_t first_key(const uint8_t *node)
+{
+	struct disk_slot s;
+
+	memcpy(&s, node + sizeof(struct disk_node), sizeof(s));
+	return le64_get(s.key);
+}
+
+/* A node that says that it belongs to `other`, where a sound one of the same tree stands: is it a copy of that? */
+static bool is_copy(uint32_t magic, const uint8_t *block, const uint8_t *there)
+{
+	const struct disk_header *h = (const struct disk_header *)block;
+	const struct disk_header *t = (const struct disk_header *)there;
+	const size_t head = sizeof(*h);
+
+	if (le32_get(t->magic) != magic || le64_get(t->owner) != le64_get(h->owner))
+		return false;
+	if (magic != MAGIC_TREE)
+		return !memcmp(block + head, there + head, BLOCK_SIZE - head);
+	/* An older one of it has its first key, most likely; two of one tree never have. */
+	return block[head] == there[head] && block[head + 1] == there[head + 1] &&
+	       first_key(block + head) == first_key(there + head);
+}
+
 /* Sealed, of this volume, but it says that it belongs elsewhere. */
 static bool take_misplaced(
 	struct check *c, uint64_t blkno, uint32_t magic, uint64_t owner, uint8_t *block)
@@ -92,12 +116,14 @@ static bool take_misplaced(
 		memcpy(block, there, BLOCK_SIZE);
 		return true;
 	}
-	/* A copy of what is sound there. */
-	if (there && good(c, there, other, le32_get(h->magic), CK_ANY_OWNER))
-		return magic == MAGIC_INODE &&
-		       inodes_are_of((struct disk_inode_block *)block, blkno);
 	if (magic == MAGIC_INODE)
 		return inodes_are_of((struct disk_inode_block *)block, blkno);
+	/* A copy of what is sound there. */
+	if (there &&
+		good(c, there, other, le32_get(((const struct disk_header *)there)->magic),
+			CK_ANY_OWNER) &&
+		is_copy(magic, block, there))
+		return false;
 	return magic == MAGIC_TREE || magic == MAGIC_XATTR;
 }
 
@@ -106,24 +132,102 @@ static bool known(uint32_t magic)
 	return magic == MAGIC_JREC || fields_of(magic);
 }
 
+/* All but its type agrees with what leads to it: has it the form of what it should be? */
+static bool has_form(const struct check *c, uint32_t magic, const uint8_t *block)
+{
+	struct verify_report rep;
+
+	if (magic == MAGIC_TREE)
+		return !verify_tree(block, &c->super, &rep);
+	if (magic == MAGIC_XATTR)
+		return !verify_value(block, &c->super, &rep);
+	return false;
+}
+
+/* ------------------------------------------------------------------ whose is it? */
+
+/* The node of this tree that is to hold the key, level by level: is `blkno` one of them? */
+static bool key_leads_to(struct check *c, uint64_t ino, const uint8_t *root, uint32_t bytes,
+	uint64_t key, uint64_t blkno)
+{
+	uint8_t node[TREE_NODE_BYTES];
+	uint64_t found, want;
+
+	memcpy(node, root, bytes);
+	for (uint32_t level = node[1]; level && level < TREE_LEVELS_MAX; level--) {
+		const struct disk_tree_block *b;
+		struct disk_node n;
+		struct disk_slot s;
+		le64 v = le64_of(0);
+
+		memcpy(&n, node, sizeof(n));
+		for (uint32_t i = 0;
+			i < le16_get(n.count) && sizeof(n) + (i + 1) * sizeof(s) <= bytes; i++) {
+			memcpy(&s, node + sizeof(n) + i * sizeof(s), sizeof(s));
+			if (i && le64_get(s.key) > key)
+				break;
+			if (le16_get(s.off) > bytes - sizeof(v))
+				return true; /* damaged: nobody knows */
+			memcpy(&v, node + le16_get(s.off), sizeof(v));
+		}
+		if (le64_get(v) == blkno || le64_get(v) >= c->block_count)
+			return true;
+		b = ck_read(c, le64_get(v), ino);
+		if (!b || ck_header(c, b, le64_get(v), MAGIC_TREE, ino, &found, &want) ||
+			b->node[1] != level - 1)
+			return true;
+		memcpy(node, b->node, TREE_NODE_BYTES);
+		bytes = TREE_NODE_BYTES;
+	}
+	return false;
+}
+
+/* The block says that it is `ino`'s. True: so it is, or that cannot be ruled out. */
+static bool may_be_of(
+	struct check *c, uint64_t ino, uint64_t blkno, uint32_t magic, const uint8_t *block)
+{
+	const uint8_t *node = block + sizeof(struct disk_header);
+	const struct disk_inode_block *b;
+	struct disk_inode d;
+	uint64_t found, want;
+
+	if (!INO_SLOT(ino) || INO_BLOCK(ino) < c->data_start || INO_BLOCK(ino) >= c->block_count)
+		return false;
+	b = ck_read(c, INO_BLOCK(ino), ino);
+	if (!b || ck_header(c, b, INO_BLOCK(ino), MAGIC_INODE, 0, &found, &want))
+		return b && le32_get(b->h.magic) == MAGIC_INODE; /* of a damaged block of inodes */
+	d = b->slot[INO_SLOT(ino) - 1];
+	if (!le32_get(d.mode) && !le64_get(d.ino))
+		return false;
+	if (magic == MAGIC_XATTR)
+		return le64_get(d.xattr_root) ||
+		       (!le64_get(d.clusters) && !le64_get(d.tree_blocks) &&
+			       le64_get(d.size) > INODE_INLINE_BYTES);
+	if (node[0] == TREE_XATTRS)
+		return le64_get(d.xattr_root) != 0;
+	return d.area[0] == node[0] && le64_get(d.tree_blocks) &&
+	       key_leads_to(c, ino, d.area, INODE_INLINE_BYTES, first_key(node), blkno);
+}
+
 /* It is sealed: what of the header is wrong? */
 static bool take_sealed(
 	struct check *c, uint64_t blkno, uint32_t magic, uint64_t owner, uint8_t *block)
 {
 	struct disk_header *h = (struct disk_header *)block;
+	const bool theirs = owner && le64_get(h->owner) != owner;
 
 	if (memcmp(h->uuid, c->super.h.uuid, 16))
 		return magic == MAGIC_INODE && le32_get(h->magic) == magic &&
 		       inodes_are_of((struct disk_inode_block *)block, blkno);
 	if (le32_get(h->magic) != magic && known(le32_get(h->magic)))
-		return false;
+		return le64_get(h->blkno) == blkno && !theirs && has_form(c, magic, block);
 	if (le64_get(h->blkno) != blkno) {
-		if (le32_get(h->magic) != magic || (owner && le64_get(h->owner) != owner))
+		if (le32_get(h->magic) != magic || theirs)
 			return false;
 		return take_misplaced(c, blkno, magic, owner, block);
 	}
-	/* A tree's block is of who says that it is. */
-	return !owner || le64_get(h->owner) == owner;
+	/* A tree's block is of who says that it is, if that can be. */
+	return !theirs || !may_be_of(c, le64_get(h->owner), blkno, magic, block);
 }
 
 static bool take_inodes(struct check *c, uint64_t blkno, uint8_t *block)

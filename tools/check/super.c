@@ -2,7 +2,7 @@
 /* Superblock, its copies, and the claim. */
 #include "csvfs/base/claim.h"
 #include "metadata/fields.h"
-#include "tools/check/internal.h"
+#include "tools/check/mend.h"
 
 /* True: the block is a superblock by itself, whatever it says. */
 bool ck_super_valid(const void *block, uint64_t blkno)
@@ -96,16 +96,21 @@ static int geometry(struct check *c)
 	return 0;
 }
 
+static void names_end(struct check *c, const struct disk_super *s, uint64_t blkno)
+{
+	if (!memchr(s->label, 0, sizeof(s->label)))
+		ck_report(c, PROBLEM_SUPER_STRING, blkno, 0, 0, 0, "label has no end");
+	if (!memchr(s->cluster_name, 0, sizeof(s->cluster_name)))
+		ck_report(c, PROBLEM_SUPER_STRING, blkno, 0, 0, 0, "cluster name has no end");
+	if (!memchr(s->lun_identity, 0, sizeof(s->lun_identity)))
+		ck_report(c, PROBLEM_SUPER_STRING, blkno, 0, 0, 0, "LUN identity has no end");
+}
+
 static void strings(struct check *c)
 {
 	const struct disk_super *s = &c->super;
 
-	if (!memchr(s->label, 0, sizeof(s->label)))
-		ck_report(c, PROBLEM_SUPER_STRING, c->super_at, 0, 0, 0, "label has no end");
-	if (!memchr(s->cluster_name, 0, sizeof(s->cluster_name)))
-		ck_report(c, PROBLEM_SUPER_STRING, c->super_at, 0, 0, 0, "cluster name has no end");
-	if (!memchr(s->lun_identity, 0, sizeof(s->lun_identity)))
-		ck_report(c, PROBLEM_SUPER_STRING, c->super_at, 0, 0, 0, "LUN identity has no end");
+	names_end(c, s, c->super_at);
 	if (le64_get(s->reserve_clusters) > c->cluster_count)
 		ck_report(c, PROBLEM_SUPER_RESERVE, c->super_at, 0, le64_get(s->reserve_clusters),
 			c->cluster_count, "reserve");
@@ -126,21 +131,53 @@ static bool same(const struct disk_super *a, const struct disk_super *b, size_t 
 	return !memcmp((const uint8_t *)a + from, (const uint8_t *)b + from, to - from);
 }
 
+/* What says whose volume it is, besides the uuid: nothing in a volume depends on it, but who may mount it does. */
+static bool same_names(const struct disk_super *a, const struct disk_super *b)
+{
+	return same(a, b, PART(label, reserved));
+}
+
+/* The first of these fields that is another one; NULL: none is. */
+static const char *other_name(const struct disk_super *a, const struct disk_super *b)
+{
+	if (!same(a, b, PART(label, cluster_name)))
+		return "label is not that of the superblock that counts";
+	if (!same(a, b, PART(cluster_name, lun_identity)))
+		return "cluster name is not that of the superblock that counts";
+	if (!same(a, b, PART(lun_identity, reserved)))
+		return "LUN identity is not that of the superblock that counts";
+	return NULL;
+}
+
+/* A transaction that the journal does not know cannot have written it, nor an epoch that nobody claimed. */
+static void not_newer(struct check *c, const struct disk_super *s, uint64_t blkno)
+{
+	if (le64_get(s->h.epoch) > c->epoch_max)
+		ck_report(c, PROBLEM_HEADER_EPOCH, blkno, 0, le64_get(s->h.epoch), c->epoch_max,
+			"epoch of the superblock");
+	if (le64_get(s->h.lsn) > c->lsn_max)
+		ck_report(c, PROBLEM_HEADER_LSN, blkno, 0, le64_get(s->h.lsn), c->lsn_max,
+			"transaction number of the superblock");
+}
+
 /* A copy must be valid, of this volume, and say the same; the last one: as far as it never changes. */
 static void copy(struct check *c, uint64_t blkno, enum problem code, const char *name)
 {
 	const struct disk_super *s;
 	const void *b;
 
-	if (blkno == c->super_at)
-		return;
 	b = ck_read(c, blkno, 0);
 	if (!b)
 		return;
 	s = b;
-	if (!ck_super_valid(b, blkno))
+	if (!ck_super_valid(b, blkno)) {
 		ck_report(c, code, blkno, 0, 0, 0, name);
-	else if (memcmp(s->h.uuid, c->super.h.uuid, 16))
+		return;
+	}
+	not_newer(c, s, blkno);
+	if (blkno == c->super_at)
+		return;
+	if (memcmp(s->h.uuid, c->super.h.uuid, 16))
 		ck_report(c, code, blkno, 0, 0, 0, "uuid of another volume");
 	else if (!same(s, &c->super, PART(version, root_ino)) ||
 		 !same(s, &c->super, PART(created_ns, label)) || le64_get(s->h.owner))
@@ -148,6 +185,12 @@ static void copy(struct check *c, uint64_t blkno, enum problem code, const char 
 	else if (blkno <= SUPER_COPY_BLOCK && c->super_at <= SUPER_COPY_BLOCK &&
 		 !same(s, &c->super, PART(root_ino, created_ns)))
 		ck_report(c, code, blkno, 0, 0, 0, "has other roots than the superblock");
+	else if (!same_names(s, &c->super)) {
+		ck_report(c, PROBLEM_SUPER_DIFFERS, blkno, 0, 0, 0, other_name(s, &c->super));
+		names_end(c, s, blkno);
+	} else if (!ck_zero(s->reserved, BLOCK_SIZE - offsetof(struct disk_super, reserved)) ||
+		   le64_get(s->h.reserved))
+		ck_report(c, PROBLEM_RESERVED, blkno, 0, 0, 0, "reserved field of a copy");
 }
 
 static int usable(struct check *c)
@@ -169,34 +212,61 @@ static bool same_volume(const struct disk_super *a, const struct disk_super *b)
 	       same(a, b, PART(created_ns, label));
 }
 
-/* How many others tell of the same volume; where it says that the volume ends there should be one, too. */
-static uint32_t backing(struct check *c, const struct disk_super *s, uint64_t at)
+/* Text up to its end, and zeros behind it. */
+static bool is_text(const char *s, size_t bytes)
+{
+	const char *end = memchr(s, 0, bytes);
+
+	for (const char *p = s; end && p < end; p++)
+		if ((unsigned char)*p < ' ' || *p == 127)
+			return false;
+	return end && ck_zero(end, bytes - (size_t)(end - s));
+}
+
+/* What is said for a superblock: others that tell of the same volume, and of these, that name it so. */
+struct backing {
+	uint32_t volume, names;
+};
+
+static bool better(const struct backing *a, const struct backing *b)
+{
+	return a->volume != b->volume ? a->volume > b->volume : a->names > b->names;
+}
+
+/* Where it says that the volume ends there should be a superblock, too. */
+static struct backing backing(struct check *c, const struct disk_super *s, uint64_t at)
 {
 	const uint64_t end = le64_get(s->block_count) - 1;
 	const uint64_t places[] = {SUPER_BLOCK, SUPER_COPY_BLOCK, end, last_block(c)};
-	uint32_t n = 0;
+	struct backing n = {0, 0};
 
 	for (uint32_t i = 0; i < (end == last_block(c) ? 3 : 4); i++) {
 		const void *b = places[i] == at ? NULL : ck_read_raw(c, places[i], 0);
 
-		n += b && ck_super_valid(b, places[i]) && same_volume(s, b);
+		if (!b || !ck_super_valid(b, places[i]) || !same_volume(s, b))
+			continue;
+		n.volume++;
+		n.names += 2u * same_names(s, b);
 	}
+	/* Of two that differ in it the one that can be right. */
+	n.names += is_text(s->label, sizeof(s->label)) &&
+		   is_text(s->cluster_name, sizeof(s->cluster_name)) &&
+		   is_text(s->lun_identity, sizeof(s->lun_identity));
 	return n;
 }
 
 /*
  * Which is believed: the one that most others agree with, and of equals the first. *tie: two or more that could be right
- * contradict each other, and each stands alone. To choose would be to bet the volume on it.
+ * contradict each other, and each stands alone. To choose would be to bet the volume on it. (By what it is called alone nothing is lost.)
  */
 static uint64_t elect(struct check *c, uint64_t *valid, bool *tie)
 {
 	const uint64_t places[] = {SUPER_BLOCK, SUPER_COPY_BLOCK, last_block(c)};
-	uint32_t usables = 0, most = 0;
+	struct backing n, most = {0, 0};
+	uint32_t usables = 0;
 	uint64_t best = NEVER;
 
 	for (uint32_t i = 0; i < 3; i++) {
-		uint32_t n;
-
 		if (c->o->super != CHECK_SUPER_VOTE && c->o->super != CHECK_SUPER_FIRST + i)
 			continue;
 		if (!take(c, places[i]))
@@ -207,12 +277,12 @@ static uint64_t elect(struct check *c, uint64_t *valid, bool *tie)
 			continue;
 		usables++;
 		n = backing(c, &c->super, places[i]);
-		if (best == NEVER || n > most) {
+		if (best == NEVER || better(&n, &most)) {
 			best = places[i];
 			most = n;
 		}
 	}
-	*tie = usables > 1 && !most;
+	*tie = usables > 1 && !most.volume;
 	return best;
 }
 
@@ -223,15 +293,21 @@ int ck_super(struct check *c)
 	bool tie;
 
 	c->say_fatal = true;
-	if (c->dev->bytes < CHUNK_SIZE)
+	if (c->dev->bytes < CHUNK_SIZE) {
+		/* So little is left of it that only the first superblock is. */
+		if (c->dev->bytes >= BLOCK_SIZE && take(c, SUPER_BLOCK))
+			return fatal(c, PROBLEM_SUPER_TRUNCATED, c->dev->bytes,
+				le64_get(c->super.volume_bytes), "size in bytes");
 		return fatal(c, PROBLEM_SUPER_NONE, c->dev->bytes, CHUNK_SIZE, "size in bytes");
+	}
 	c->say_fatal = false;
 	use = elect(c, &valid, &tie);
 	c->say_fatal = true;
 	if (valid == NEVER)
 		return fatal(c, PROBLEM_SUPER_NONE, 0, 0,
-			c->o->super == CHECK_SUPER_VOTE ? "no valid superblock"
-							: "the superblock that was asked for is not valid");
+			c->o->super == CHECK_SUPER_VOTE
+				? "no valid superblock"
+				: "the superblock that was asked for is not valid");
 	(void)take(c, use == NEVER ? valid : use);
 	memcpy(c->rep->uuid, c->super.h.uuid, 16);
 	if (tie)
@@ -282,6 +358,7 @@ void ck_claim(struct check *c)
 {
 	struct claim best = {.epoch = 0}, claim;
 	bool found = false;
+	uint64_t bad = 0;
 
 	for (uint64_t i = 0; i < 2; i++) {
 		const void *b = ck_read_raw(c, CLAIM_BLOCK + i, 0);
@@ -290,6 +367,13 @@ void ck_claim(struct check *c)
 		if (err == -ESTALE)
 			ck_report(c, PROBLEM_CLAIM_FOREIGN, CLAIM_BLOCK + i, 0, 0, 0,
 				"uuid of another volume");
+		else if (err)
+			bad = CLAIM_BLOCK + i;
+		if (!err && claim.epoch >= CK_NUMBER_MAX) {
+			ck_report(c, PROBLEM_CLAIM_EPOCH, CLAIM_BLOCK + i, 0, claim.epoch, 0,
+				"epoch is out of all reason:");
+			continue;
+		}
 		if (err)
 			continue;
 		if (!found || claim.epoch > best.epoch ||
@@ -302,6 +386,9 @@ void ck_claim(struct check *c)
 		c->epoch_max = NEVER;
 		return;
 	}
+	/* A crash leaves this, too: it does not make the volume a damaged one. */
+	if (bad)
+		ck_report(c, PROBLEM_CLAIM_BLOCK, bad, 0, 0, 0, "not a valid claim");
 	c->epoch_max = best.epoch;
 	c->rep->epoch = best.epoch;
 	if (best.state == CLAIM_HELD)

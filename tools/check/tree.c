@@ -49,7 +49,7 @@ static bool node_values_ok(
 				"length of a record");
 			return false;
 		}
-		if (len && (off < heap || off > s->bytes - len)) {
+		if (off < heap || off > s->bytes - len) {
 			tree_problem(c, w, s, PROBLEM_TREE_RECORD, off, heap, "place of a record");
 			return false;
 		}
