@@ -36,8 +36,10 @@ static const char usage[] =
 	"    nocluster       use the volume of a cluster alone; no other node may use it "
 	"meanwhile\n"
 	"    copied          accept that the LUN is a copy of the one the volume was made on\n"
-	"    and those of mount(8): ro, noatime, nosuid, nodev, noexec, _netdev, nofail, x-..., "
-	"...\n"
+	"    lease, commit, recall, reclaim, path_retry=SECONDS, threads=N  csvfs(8) explains them\n"
+	"    and those of mount(8): ro, sync, dirsync, noatime, nodiratime, strictatime, nosuid, "
+	"nodev,\n"
+	"    noexec, remount, _netdev, nofail, x-..., ...\n"
 	"  -V           print the version\n";
 
 static bool fail(char *text, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -137,8 +139,8 @@ static bool read_chap(struct config *c, const char *path, char *text)
 static bool is_generic(const char *name)
 {
 	static const char *const names[] = {"defaults", "auto", "noauto", "user", "nouser", "users",
-		"owner", "group", "_netdev", "nofail", "relatime", "norelatime", "strictatime",
-		"lazytime", "nolazytime", "sync", "async", "dirsync", "mand", "nomand", "iversion",
+		"owner", "group", "_netdev", "nofail", "relatime", "norelatime",
+		"lazytime", "nolazytime", "mand", "nomand", "iversion",
 		"noiversion", "silent", "loud", "context", "fscontext", "defcontext", "rootcontext",
 		"seclabel", "comment", "allow_other", "default_permissions", "uhelper", "helper",
 		"nosymfollow", "user_id", "group_id", "max_read",
@@ -162,6 +164,8 @@ static bool set_flag(struct config *c, const char *name)
 	} flags[] = {{"ro", "rw", &c->readonly}, {"noatime", "atime", &c->noatime},
 		{"nodiratime", "diratime", &c->nodiratime}, {"nosuid", "suid", &c->nosuid},
 		{"nodev", "dev", &c->nodev}, {"noexec", "exec", &c->noexec},
+		{"sync", "async", &c->sync}, {"dirsync", NULL, &c->dirsync},
+		{"strictatime", "nostrictatime", &c->strictatime},
 		{"remount", NULL, &c->remount}, {"nocluster", NULL, &c->nocluster},
 		{"copied", NULL, &c->copied}};
 
@@ -193,20 +197,48 @@ static bool set_string(struct config *c, const char *name, const char *value)
 	return false;
 }
 
-/* 1: it was one, 0: it was none, -1: a bad value. */
-static int set_time(struct config *c, const char *name, const char *value)
+/* 1: it was one, 0: it was none, -1: a bad value, and `text` says what would be a good one. */
+static int set_time(struct config *c, const char *name, const char *value, char *text)
 {
 	struct {
 		const char *name;
-		uint64_t *to;
-	} times[] = {{"hold", &c->hold_ns}, {"io_timeout", &c->io_timeout_ns},
-		{"lease", &c->lease_ns}, {"commit", &c->commit_ns}, {"recall", &c->recall_ns},
-		{"reclaim", &c->reclaim_ns}, {"path_retry", &c->path_retry_ns}};
+		uint64_t *to, min_ns, max_ns;
+		bool never; /* 0 is allowed, and means that */
+	} times[] = {{"hold", &c->hold_ns, NS_PER_SEC / 10, 1000000 * NS_PER_SEC, true},
+		{"io_timeout", &c->io_timeout_ns, NS_PER_SEC / 10, 3600 * NS_PER_SEC, false},
+		{"lease", &c->lease_ns, NS_PER_SEC / 10, 60 * NS_PER_SEC, false},
+		{"commit", &c->commit_ns, NS_PER_SEC / 100, 300 * NS_PER_SEC, false},
+		{"recall", &c->recall_ns, NS_PER_SEC / 10, 3600 * NS_PER_SEC, false},
+		{"reclaim", &c->reclaim_ns, NS_PER_SEC / 10, 3600 * NS_PER_SEC, false},
+		{"path_retry", &c->path_retry_ns, NS_PER_SEC / 100, 3600 * NS_PER_SEC, false}};
 
-	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
-		if (!strcmp(name, times[i].name))
-			return config_parse_time(value, times[i].to) ? 1 : -1;
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+		uint64_t ns;
+
+		if (strcmp(name, times[i].name))
+			continue;
+		if (!config_parse_time(value, &ns)) {
+			(void)fail(text, "option %s=%s: not a time in seconds", name, value);
+			return -1;
+		}
+		if ((ns || !times[i].never) && (ns < times[i].min_ns || ns > times[i].max_ns)) {
+			(void)fail(text, "option %s=%s: from %llums to %llu seconds%s", name, value,
+				(unsigned long long)(times[i].min_ns / NS_PER_MS),
+				(unsigned long long)(times[i].max_ns / NS_PER_SEC),
+				times[i].never ? ", or 0: never" : "");
+			return -1;
+		}
+		*times[i].to = ns;
+		return 1;
+	}
 	return 0;
+}
+
+static bool is_address(const char *s)
+{
+	struct in6_addr a;
+
+	return inet_pton(AF_INET, s, &a) == 1 || inet_pton(AF_INET6, s, &a) == 1;
 }
 
 static bool set_value(struct config *c, const char *name, const char *value, char *text)
@@ -218,13 +250,14 @@ static bool set_value(struct config *c, const char *name, const char *value, cha
 	if (*end)
 		n = 0; /* 12x is no number */
 
-	if (set_string(c, name, value))
+	if (set_string(c, name, value)) {
+		if (!strcmp(name, "addr") && *value && !is_address(value))
+			return fail(text, "option addr=%s: not an IP address", value);
 		return *value || fail(text, "option %s needs a value", name);
-	is_time = set_time(c, name, value);
-	if (is_time < 0)
-		return fail(text, "option %s=%s: not a time in seconds", name, value);
-	if (is_time > 0)
-		return true;
+	}
+	is_time = set_time(c, name, value, text);
+	if (is_time)
+		return is_time > 0;
 	if (!strcmp(name, "chap_file"))
 		return read_chap(c, value, text);
 	if (!strcmp(name, "port")) {

@@ -19,6 +19,9 @@ struct config {
 
 	/* generic mount options */
 	bool readonly, noatime, nodiratime, nosuid, nodev, noexec, remount;
+	bool sync;	  /* every write as if its file had been opened with O_SYNC */
+	bool dirsync;	  /* names are durable when a call returns anyway; for /proc/mounts */
+	bool strictatime; /* cannot be had */
 
 	/* csvfs's own */
 	char *pki;	 /* folder of ca.crt, node.crt, node.key */

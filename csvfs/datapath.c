@@ -58,7 +58,7 @@ static void start(struct io *io, const struct fuse_in_header *h, uint64_t fh, ui
 	op->off = off;
 	op->len = len;
 	op->append = op->write && (flags & O_APPEND);
-	op->sync = (flags & O_SYNC) == O_SYNC;
+	op->sync = d->cfg.sync || (flags & O_SYNC) == O_SYNC;
 	op->dsync = flags & O_DSYNC;
 	op->atime = !op->write && !(flags & O_NOATIME) && fuse_ops_atime(d->cfg.fuse);
 	io->start_ns = bdev_now_ns();

@@ -35,6 +35,7 @@ struct datapath_config {
 	unsigned threads; /* 1 .. DATAPATH_THREADS_MAX; one is right for iSCSI */
 	uint32_t cluster_bytes;
 	bool standalone; /* this node alone changes files */
+	bool sync; /* every write is durable when it is answered, with all attributes */
 	uint64_t answer_ns; /* a command without answer for so long: the path is lost [4 s] */
 	uint64_t hold_ns; /* an I/O that waits for longer ends with EIO; 0: never */
 	uint64_t layout_bytes; /* memory for layouts; touched as used [1 GiB] */

@@ -242,9 +242,10 @@ static void make_options(const struct fuse_ops_config *cfg, char *out, size_t ro
 	bool root = geteuid() == 0;
 
 	snprintf(out, room,
-		"max_read=%u,default_permissions,subtype=csvfs%s%s%s%s%s%s,fsname=", IO_BYTES_MAX,
+		"max_read=%u,default_permissions,subtype=csvfs%s%s%s%s%s%s%s%s,fsname=", IO_BYTES_MAX,
 		cfg->readonly ? ",ro" : "", cfg->noatime ? ",noatime" : "",
-		cfg->noexec ? ",noexec" : "", root ? ",allow_other" : "",
+		cfg->noexec ? ",noexec" : "", cfg->sync ? ",sync" : "",
+		cfg->dirsync ? ",dirsync" : "", root ? ",allow_other" : "",
 		root && !cfg->nodev ? ",dev" : "", root && !cfg->nosuid ? ",suid" : "");
 	add_escaped(out, room, cfg->fsname ? cfg->fsname : "csvfs");
 }

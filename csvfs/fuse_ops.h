@@ -27,7 +27,7 @@ struct fuse_ops_config {
 	uint64_t root_ino; /* the kernel calls it 1 */
 	bool readonly;
 	bool cache; /* attributes and names may be cached: this node alone changes them */
-	bool noatime, nodiratime, nosuid, nodev, noexec;
+	bool noatime, nodiratime, nosuid, nodev, noexec, sync, dirsync;
 	void (*post)(void *ctx, const struct event *ev);
 	/* The process of a request had a signal (dying.h). A lock of another process is different: EINTR for any. */
 	void (*signalled)(void *ctx, uint32_t tid, uint64_t tag);

@@ -568,6 +568,8 @@ static int start_kernel(struct loop *l, char *text, size_t text_bytes)
 		.nosuid = c->nosuid,
 		.nodev = c->nodev,
 		.noexec = c->noexec,
+		.sync = c->sync,
+		.dirsync = c->dirsync,
 		.post = post,
 		.signalled = signalled,
 		.ctx = l};
@@ -577,6 +579,7 @@ static int start_kernel(struct loop *l, char *text, size_t text_bytes)
 		.standalone = !l->lc->cluster,
 		.answer_ns = c->io_timeout_ns,
 		.hold_ns = c->hold_ns,
+		.sync = c->sync,
 		.post = post,
 		.turn = l->lc->cluster ? NULL : turn,
 		.signalled = signalled,

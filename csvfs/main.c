@@ -39,6 +39,8 @@ struct daemon {
 	char uuid[40], ctl_path[128];
 	int parent_fd; /* -1: in the foreground */
 	bool mounted;
+	int pid_fd; /* -1: no pidfile was asked for */
+	bool pid_made; /* it was not there before */
 };
 
 static int complain(int code, const char *text)
@@ -185,14 +187,44 @@ static bool prepare(struct daemon *d, char *text, size_t text_bytes)
 
 /* ------------------------------------------------------------------ running */
 
-static void write_pid(const char *path)
+/*
+ * Found out before anything is mounted: who asks for the file relies on it. The daemon leaves this folder, so from
+ * here on the file has its whole path.
+ */
+static bool pidfile_open(struct daemon *d, char *text, size_t text_bytes)
 {
-	int fd = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644) : -1;
+	const char *path = d->cfg.pidfile;
+	const int flags = O_WRONLY | O_CREAT | O_CLOEXEC;
+	char *whole;
 
-	if (path && (fd < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0))
-		log_line(TRACE_WARN, "pidfile %s: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
+	if (!path)
+		return true;
+	d->pid_fd = open(path, flags | O_EXCL, 0644);
+	d->pid_made = d->pid_fd >= 0;
+	if (d->pid_fd < 0 && errno == EEXIST)
+		d->pid_fd = open(path, flags, 0644);
+	whole = d->pid_fd < 0 ? NULL : realpath(path, NULL);
+	if (!whole) {
+		snprintf(text, text_bytes, "pidfile=%s: %s", path, strerror(errno));
+		return false;
+	}
+	free(d->cfg.pidfile);
+	d->cfg.pidfile = whole;
+	return true;
+}
+
+static void pidfile_write(struct daemon *d)
+{
+	if (d->pid_fd >= 0 &&
+		(ftruncate(d->pid_fd, 0) || dprintf(d->pid_fd, "%d\n", (int)getpid()) < 0))
+		log_line(TRACE_WARN, "pidfile %s: %s", d->cfg.pidfile, strerror(errno));
+}
+
+/* Of a daemon that has ended, or has never mounted anything: what it found there it leaves. */
+static void pidfile_end(struct daemon *d)
+{
+	if (d->pid_fd >= 0 && (d->mounted || d->pid_made))
+		(void)unlink(d->cfg.pidfile);
 }
 
 static void mounted(void *ctx)
@@ -202,7 +234,7 @@ static void mounted(void *ctx)
 	char ok = 0;
 
 	d->mounted = true;
-	write_pid(d->cfg.pidfile);
+	pidfile_write(d);
 	if (d->parent_fd < 0)
 		return;
 	log_leave_stderr();
@@ -241,8 +273,10 @@ static int serve(struct daemon *d)
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	log_catch_crashes();
 	protect_from_oom();
-	if (!prepare(d, text, sizeof(text)))
+	if (!prepare(d, text, sizeof(text))) {
+		pidfile_end(d);
 		return complain(EXIT_MOUNT, text);
+	}
 	d->loop.cfg = &d->cfg;
 	d->loop.volume = &d->volume;
 	d->loop.ready = mounted;
@@ -258,8 +292,7 @@ static int serve(struct daemon *d)
 			d->cfg.fsname);
 	err = loop_run(&d->loop, text, sizeof(text));
 	log_line(err ? TRACE_ERROR : TRACE_INFO, "end: %s", text);
-	if (d->cfg.pidfile && d->mounted)
-		(void)unlink(d->cfg.pidfile);
+	pidfile_end(d);
 	if ((err && d->parent_fd < 0) || !d->mounted) {
 		char whole[1024];
 
@@ -308,11 +341,24 @@ static int remount(const struct config *c)
 {
 	unsigned long flags = MS_REMOUNT | (c->readonly ? MS_RDONLY : 0) |
 			      (c->noatime ? MS_NOATIME : 0) | (c->nosuid ? MS_NOSUID : 0) |
-			      (c->nodev ? MS_NODEV : 0) | (c->noexec ? MS_NOEXEC : 0);
+			      (c->nodev ? MS_NODEV : 0) | (c->noexec ? MS_NOEXEC : 0) |
+			      (c->sync ? MS_SYNCHRONOUS : 0) | (c->dirsync ? MS_DIRSYNC : 0);
 
-	if (mount(NULL, c->mountpoint, NULL, flags, NULL))
-		return complain(EXIT_MOUNT, strerror(errno));
-	return 0;
+	char text[CONFIG_TEXT_MAX];
+
+	if (!mount(NULL, c->mountpoint, NULL, flags, NULL))
+		return 0;
+	if (errno == EINVAL)
+		snprintf(text, sizeof(text),
+			"%s: nothing is mounted there that could be mounted again with other "
+			"options; without -o remount it is mounted",
+			c->mountpoint);
+	else if (errno == EPERM)
+		snprintf(text, sizeof(text), "%s: only root can change how it is mounted",
+			c->mountpoint);
+	else
+		snprintf(text, sizeof(text), "%s: remount: %s", c->mountpoint, strerror(errno));
+	return complain(EXIT_MOUNT, text);
 }
 
 static int run(struct daemon *d, int argc, char **argv)
@@ -342,12 +388,18 @@ static int run(struct daemon *d, int argc, char **argv)
 		snprintf(text, sizeof(text), "log=%s: %s", d->cfg.log, strerror(-err));
 		return complain(EXIT_USAGE, text);
 	}
+	if (!pidfile_open(d, text, sizeof(text)))
+		return complain(EXIT_USAGE, text);
+	/* To refuse it would leave a machine without its volume for the sake of a few times. */
+	if (d->cfg.strictatime)
+		fputs("csvfs: strictatime: not for csvfs; access times are kept as with relatime\n",
+			stderr);
 	return d->cfg.foreground ? serve(d) : daemonize(d);
 }
 
 int main(int argc, char **argv)
 {
-	static struct daemon d = {.parent_fd = -1};
+	static struct daemon d = {.parent_fd = -1, .pid_fd = -1};
 	int rc = run(&d, argc, argv);
 
 	config_free(&d.cfg);

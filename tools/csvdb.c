@@ -31,17 +31,21 @@ struct command {
 	int (*run)(struct db *db, int argc, char **argv);
 };
 
-static bool number(const char *s, uint64_t *v)
+static bool to_number(const char *s, uint64_t *v)
 {
 	char *end;
 
 	errno = 0;
 	*v = strtoull(s, &end, 0);
-	if (errno || end == s || *end || *s == '-') {
-		tool_error("%s: no number", s);
-		return false;
-	}
-	return true;
+	return !errno && end != s && !*end && *s != '-';
+}
+
+static bool number(const char *s, uint64_t *v)
+{
+	if (to_number(s, v))
+		return true;
+	tool_error("%s: no number", s);
+	return false;
 }
 
 static bool read_block(struct db *db, uint64_t blkno, uint8_t block[BLOCK_SIZE])
@@ -430,12 +434,48 @@ static bool set_text(uint8_t *p, const struct field *f, const char *value)
 		memcpy(p, value, strlen(value));
 		return true;
 	}
+	/* All of it or nothing. */
+	if (!*value || strlen(value) % 2 || strlen(value) / 2 > f->len ||
+		strspn(value, "0123456789abcdefABCDEF") != strlen(value))
+		return false;
 	for (; value[2 * n]; n++) {
-		if (n >= f->len || !value[2 * n + 1] || sscanf(value + 2 * n, "%2x", &v) != 1)
+		if (sscanf(value + 2 * n, "%2x", &v) != 1)
 			return false;
 		p[n] = (uint8_t)v;
 	}
 	return true;
+}
+
+/* What the field would take. */
+static void say_value(const struct field *f, const char *name, const char *value)
+{
+	switch (f->type) {
+	case FIELD_UUID:
+		tool_error("%s: %s is a UUID: 32 hexadecimal digits", value, name);
+		return;
+	case FIELD_STRING:
+		tool_error("%s: %s is a text of at most %u bytes", value, name, f->len - 1);
+		return;
+	case FIELD_BYTES:
+		tool_error("%s: %s is bytes, two hexadecimal digits for each, at most %u bytes; those behind "
+			   "the last one stay",
+			value, name, f->len);
+		return;
+	case FIELD_BIT:
+		tool_error("%s: %s is a bit: 0 or 1", value, name);
+		return;
+	case FIELD_U8:
+	case FIELD_U16:
+	case FIELD_U32:
+	case FIELD_HEX32:
+	case FIELD_MODE:
+	case FIELD_U64:
+	case FIELD_HEX64:
+	case FIELD_TIME:
+		tool_error("%s: %s is a number of %u bits (0x... or 0... are understood)", value, name,
+			8 * field_bytes(f));
+		return;
+	}
 }
 
 static bool set_field(uint8_t *block, const char *name, const char *value)
@@ -462,8 +502,8 @@ static bool set_field(uint8_t *block, const char *name, const char *value)
 		return false;
 	}
 	if (!field_is_number(f) ? !set_text(block + field_offset(f, at), f, value) :
-				  !number(value, &v) || !field_set(block, f, at, v)) {
-		tool_error("%s: no value for %s", value, name);
+				  !to_number(value, &v) || !field_set(block, f, at, v)) {
+		say_value(f, name, value);
 		return false;
 	}
 	return true;
@@ -516,7 +556,8 @@ static void print_fields(void)
 static void usage(FILE *f)
 {
 	fprintf(f, "usage: csvdb [-f] [--no-seal] [--initiator IQN] VOLUME COMMAND...\n"
-		   "       csvdb --fields\n");
+		   "       csvdb --fields\n"
+		   "       csvdb -V | --version | -h | --help\n");
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		fprintf(f, "  %-8s %-18s %s\n", commands[i].name, commands[i].args, commands[i].help);
 	fprintf(f, "BLOCK: a number, or sb, sb2, last, claim, claim2, summary:N, group:N, journal:N, reply:N\n"

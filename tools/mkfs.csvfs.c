@@ -51,7 +51,7 @@ static void usage(FILE *f)
 		   "  -K                  do not discard what was on the LUN\n"
 		   "  -q                  quiet\n"
 		   "  --initiator IQN     iSCSI name to log in with\n"
-		   "  -V, -h              version, this help\n"
+		   "  -V, --version, -h, --help   version, this help\n"
 		   "SIZE: bytes, or with K, M, G, T\n");
 }
 
@@ -352,12 +352,20 @@ static bool size_option(char o, const char *s, uint64_t *bytes)
 
 static bool name_option(const char *what, const char *s, const char **out)
 {
-	if (strlen(s) < sizeof(((struct disk_super *)0)->label)) {
-		*out = s;
-		return true;
+	if (strlen(s) >= sizeof(((struct disk_super *)0)->label)) {
+		tool_error("%s is longer than %zu bytes", what,
+			sizeof(((struct disk_super *)0)->label) - 1);
+		return false;
 	}
-	tool_error("%s is longer than %zu bytes", what, sizeof(((struct disk_super *)0)->label) - 1);
-	return false;
+	/* It is shown on terminals, and stands in lines of /dev/disk and of logs. */
+	for (const char *p = s; *p; p++) {
+		if ((unsigned char)*p < ' ' || *p == 127) {
+			tool_error("%s has a control character (0x%02x) in it", what, (unsigned char)*p);
+			return false;
+		}
+	}
+	*out = s;
+	return true;
 }
 
 static bool option(struct mkfs *m, int o)
@@ -370,9 +378,14 @@ static bool option(struct mkfs *m, int o)
 	case 'L':
 		return name_option("the label", optarg, &m->p.label);
 	case 'U':
-		if (tool_parse_uuid(optarg, m->p.uuid))
-			return true;
-		tool_error("%s: no UUID", optarg);
+		if (!tool_parse_uuid(optarg, m->p.uuid)) {
+			tool_error("-U %s: no UUID (32 hexadecimal digits, as uuidgen makes it)", optarg);
+			return false;
+		}
+		for (size_t i = 0; i < sizeof(m->p.uuid); i++)
+			if (m->p.uuid[i])
+				return true;
+		tool_error("-U %s: the nil UUID is no volume's: each needs one of its own", optarg);
 		return false;
 	case 'c':
 		if (!size_option('c', optarg, &v))

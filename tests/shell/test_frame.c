@@ -40,9 +40,10 @@ static void every_option_arrives(void **state)
 	assert_int_equal(
 		parse(&c, "ro,pki=/a,port=7,addr=1.2.3.4,ctl=/c,log=/l,loglevel=debug,pidfile=/p,"
 			  "initiator=iqn.x,hold=90,cache=1G,io_timeout=2.5,lease=300ms,nocluster,"
-			  "copied,noatime"),
+			  "copied,noatime,sync,dirsync,strictatime"),
 		CONFIG_RUN);
 	assert_true(c.readonly && c.nocluster && c.copied && c.noatime);
+	assert_true(c.sync && c.dirsync && c.strictatime);
 	assert_string_equal(c.pki, "/a");
 	assert_string_equal(c.addr, "1.2.3.4");
 	assert_string_equal(c.initiator, "iqn.x");
@@ -62,17 +63,20 @@ static void what_mount_passes_is_accepted(void **state)
 	(void)state;
 	assert_int_equal(parse(&c, "rw,relatime,_netdev,nofail,x-systemd.requires=a.service,user,"
 				   "dev,suid,exec,acl,user_xattr,"
+				   "sync,async,hold=0,addr=fe80::1,"
 				   "context=\"system_u:object_r:t:s0:c1,c2\",nodiratime"),
 		CONFIG_RUN);
-	assert_false(c.readonly);
+	assert_false(c.readonly || c.sync);
 	config_free(&c);
 }
 
 static void a_bad_option_is_named(void **state)
 {
-	static const char *const bad[] = {"bogus", "bogus=1", "noacl", "nouser_xattr", "port=0",
-		"port=70000", "cache=1", "cache=x", "hold=x", "hold=-1",
-		"io_timeout=", "threads=17", "pki=", "chap_file=/nonexistent", "ro=1"};
+	static const char *const bad[] = {"bogus", "bogus=1", "noacl", "nouser_xattr", "port=0", "port=70000", "cache=1",
+		"cache=x", "hold=x", "hold=-1", "hold=0.01", "io_timeout=", "io_timeout=0", "io_timeout=1e6",
+		"lease=0", "lease=61", "commit=0", "recall=0", "reclaim=0", "path_retry=0", "addr=foo",
+		"addr=1.2.3", "addr=1.2.3.4:7660", "threads=17",
+		"pki=", "chap_file=/nonexistent", "ro=1"};
 	struct config c;
 
 	(void)state;

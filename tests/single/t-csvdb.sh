@@ -50,6 +50,13 @@ no v.img set sb version many
 no v.img set sb version 4294967296
 no v.img set sb 'version[1]' 1
 no v.img set group:0 'used[4096]' 1
+# and what would be right is said
+no v.img set sb dir_hash_key 123
+grep -q 'two hexadecimal digits for each, at most 16 bytes' out || fail "dir_hash_key: $(cat out)"
+no v.img set sb uuid 0
+grep -q '32 hexadecimal digits' out || fail "uuid: $(cat out)"
+no v.img set sb version 4294967296
+grep -q 'a number of 32 bits' out || fail "version: $(cat out)"
 no none.img sb
 
 # what is no csvfs volume is said to be none, whatever is asked for

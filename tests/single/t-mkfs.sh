@@ -90,6 +90,9 @@ refuses '-s 1: the volume must be from 16 MiB to 256 TiB' mkfs.csvfs -s 1 new.im
 refuses '-s 257T: the volume must be from 16 MiB to 256 TiB' mkfs.csvfs -s 257T new.img
 [ ! -e new.img ] || fail "a wrong size left a file"
 refuses 'no UUID' mkfs.csvfs -U 123 -s 64M new.img
+refuses 'nil UUID' mkfs.csvfs -U 00000000-0000-0000-0000-000000000000 -s 64M new.img
+refuses 'label has a control character (0x0a)' mkfs.csvfs -L "$(printf 'a\nb')" -s 64M new.img
+refuses 'name has a control character (0x1b)' mkfs.csvfs -C "$(printf 'a\033b')" -s 64M new.img
 refuses 'longer than 63' mkfs.csvfs -L "$(printf 'x%.0s' {1..64})" -s 64M new.img
 refuses 'usage' mkfs.csvfs
 refuses '' mkfs.csvfs -s 64M "$dir/no/such/dir.img"

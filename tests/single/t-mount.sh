@@ -66,9 +66,10 @@ refuses_second() {
 refuses_second
 later_counts() { # later_counts OPTIONS ro|rw
 	cp --sparse=always v.img w.img
-	timeout 30 csvfs w.img mnt2 -o "copied,$1,ctl=$dir/s2" || fail "cannot mount with $1"
+	timeout 30 csvfs w.img mnt2 -o "copied,$1,ctl=$dir/s2,pidfile=$dir/pid2" || fail "cannot mount with $1"
 	grep -q " $dir/mnt2 fuse.csvfs $2," /proc/mounts || fail "$1: $(grep mnt2 /proc/mounts)"
 	umount mnt2 || fail "cannot unmount"
+	within 30 test ! -e pid2
 	rm -f w.img
 }
 later_counts ro,rw rw
@@ -162,6 +163,34 @@ within 3 ended # it waits for no file that was closed with the mount
 mount_it
 [ "$(cat mnt/lazy)" = kept ] || fail "what was written before the last close is gone"
 unmount
+
+# ---- -o sync: what was written is there, though nobody has called fsync
+"$build/csvfs/csvfs" v.img mnt -o "sync,dirsync,strictatime,commit=300,$opts" 2>out || fail "cannot mount with sync: $(cat out)"
+grep -q 'strictatime: not for csvfs' out || fail "strictatime is taken without a word"
+grep " $dir/mnt " /proc/mounts | grep -q ',sync,dirsync,' || fail "sync is not in /proc/mounts"
+truncate -s 64K mnt/synced
+sync mnt/synced
+# Within the file, so that no new size commits it, and no close does.
+exec 9<>mnt/synced
+echo synced >&9
+power_off
+exec 9>&- 2>/dev/null || true
+mount_it
+[ "$(head -c 6 mnt/synced)" = synced ] || fail "-o sync: lost by a crash"
+unmount
+
+# ---- what cannot be done is said before anything is mounted
+says() { # TEXT OPTIONS
+	local rc=0
+	timeout 30 csvfs v.img mnt -o "$2" >out 2>&1 || rc=$?
+	[ $rc = 1 ] || [ $rc = 32 ] || fail "$2: exit status $rc: $(cat out)"
+	grep -qF -- "$1" out || fail "$2 does not say \"$1\": $(cat out)"
+	! grep -q " $dir/mnt " /proc/mounts || fail "$2: mounted"
+}
+says "pidfile=$dir/nofolder/pid: No such file" "pidfile=$dir/nofolder/pid,ctl=$dir/s"
+says "not an IP address" "addr=foo"
+says "from 100ms to 60 seconds" "lease=0"
+says "without -o remount it is mounted" remount,ro
 
 # ---- the mount helper
 "$build/csvfs/mount.csvfs" v.img mnt -o "rw,_netdev,x-systemd.after=a,$opts" || fail "mount.csvfs"
