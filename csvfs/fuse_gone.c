@@ -159,6 +159,15 @@ static int get(const struct gone *g, const char *name, struct fs_reply *rp)
 	return 0;
 }
 
+/*
+ * Of a symlink, from who removed it. If that was another node it is not known: on ESTALE the kernel walks the path
+ * again, and finds what has that name now.
+ */
+static int target(const struct gone *g, struct fs_reply *rp)
+{
+	return get(g, "", rp) ? -ESTALE : 0;
+}
+
 /* As the engine lists them: trusted.* for root alone. */
 static int list(const struct gone *g, uint32_t uid, struct fs_reply *rp)
 {
@@ -269,7 +278,7 @@ static int serve(struct gone *g, const struct frq *q, struct fs_reply *rp)
 	case FS_SETATTR:
 		return set_attr(g, rq);
 	case FS_READLINK:
-		return S_ISLNK(g->attr.mode) ? get(g, "", rp) : -EINVAL;
+		return S_ISLNK(g->attr.mode) ? target(g, rp) : -EINVAL;
 	case FS_GETXATTR:
 		return get(g, rq->name, rp);
 	case FS_LISTXATTR:

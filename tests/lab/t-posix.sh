@@ -69,6 +69,27 @@ if setcap cap_net_raw=ep "$a/f"; then
 fi
 exec {W[1]}>&-
 wait "$pid" || true
+echo "# a symlink that another host removes while it is held or followed"
+ln -s target "$a/s"
+# readlinkat(2) of a descriptor: Perl has no other way
+case $(uname -m) in
+x86_64) nr=267 ;;
+aarch64) nr=78 ;;
+*) nr= ;;
+esac
+[ -z "$nr" ] || got=$(perl -MFcntl -e 'sysopen(F, $ARGV[0], 0x200000 | O_NOFOLLOW) or die "$!"; system("rm", $ARGV[1]) && die;
+	my $buf = " " x 64; print syscall($ARGV[2], fileno(F), my $none = "", $buf, 64) < 0 ? $!{ESTALE} ? "ESTALE" : "$!" : "success"' \
+	"$a/s" "$b/s" "$nr")
+[ "${got:-ESTALE}" = ESTALE ] || fail "what is left of a symlink that another host removed is read: $got"
+: >"$a/target"
+(for ((i = 0; i < 300; i++)); do ln -s target "$b/s" && rm "$b/s"; done) &
+pid=$!
+while kill -0 $pid 2>/dev/null; do
+	# ESTALE: it was overtaken when the kernel had walked the path for the second time, which is the last
+	wrong=$(perl -e 'for (1 .. 200) { stat($ARGV[0]) || $!{ENOENT} || $!{ESTALE} || print "$!\n" }' "$a/s")
+	[ -z "$wrong" ] || fail "stat of a symlink that comes and goes on another host: $wrong"
+done
+wait $pid || fail "cannot make and remove a symlink"
 echo "# where data is, while another host writes"
 seek() { # seek FILE OFFSET 3 (SEEK_DATA) or 4 (SEEK_HOLE)
 	perl -e 'open(F, "<", $ARGV[0]) or die; print 0 + (sysseek(F, $ARGV[1], $ARGV[2]) || die "$!")' "$@"
