@@ -38,6 +38,11 @@ void node_size_look(struct node *n, struct sreq *s)
 {
 	const struct fs_request *rq = &s->vr.rq;
 
+	/* Invariant 11: it is asked again. What was written behind its end since is not to be zeroed. */
+	if (vol_replied(n->vol, &s->id)) {
+		node_server_engine(n, s);
+		return;
+	}
 	s->asked.op = rq->op;
 	s->asked.off = rq->off;
 	s->asked.len = rq->len;

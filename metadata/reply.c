@@ -88,6 +88,17 @@ int reply_find(struct vol *v, struct vol_req *r)
 	return 1;
 }
 
+bool vol_replied(const struct vol *v, const struct fs_reqid *id)
+{
+	const struct disk_reply_block *d;
+	int i = id->slot && id->slot <= SLOTS_MAX ? node_slot(v, id->node) : -1;
+
+	if (i < 0 || v->cfg.no_reply_cache || v->reply.life[i] != id->life)
+		return false;
+	d = (const struct disk_reply_block *)v->reply.b[i]->data;
+	return le64_get(d->e[id->slot - 1].seq) >= id->seq;
+}
+
 void reply_record(struct txn *t, struct vol_req *r)
 {
 	struct vol *v = t->v;

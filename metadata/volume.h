@@ -105,6 +105,8 @@ bool vol_needed_replay(const struct vol *v);
 
 /* Requests are executed in order of submission, except those that wait for a block. */
 void vol_submit(struct vol *v, struct vol_req *r);
+/* It has been executed, here or at an older coordinator: submitted again it is answered, and changes nothing. */
+bool vol_replied(const struct vol *v, const struct fs_reqid *id);
 /* Executed and durable, in order; NULL: none now. */
 struct vol_req *vol_next_done(struct vol *v);
 

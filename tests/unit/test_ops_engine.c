@@ -329,6 +329,32 @@ static void nameless_file_nobody_heard_of_is_made_anew(void **state)
 	engine_end();
 }
 
+/* What it does beside the engine (node_size.c) must not be done again either. */
+static void request_that_comes_again_is_known_before_it_is_submitted(void **state)
+{
+	uint64_t root = engine_mkfs(64ull << 20, 4ull << 20);
+	struct fs_reqid id;
+
+	rq(FS_MKDIR, root, "a")->mode = S_IFDIR | 0755;
+	assert_int_equal(run_request(), 0);
+	id = run.r.rq.id;
+	assert_true(id.slot && id.seq);
+	assert_true(vol_replied(run_sync_vol(engine.rs), &id));
+	id.seq++;
+	assert_false(vol_replied(run_sync_vol(engine.rs), &id));
+	/* Another life of the node, another node, and no slot: nothing of theirs. */
+	id.seq--;
+	id.life++;
+	assert_false(vol_replied(run_sync_vol(engine.rs), &id));
+	id.life--;
+	id.node++;
+	assert_false(vol_replied(run_sync_vol(engine.rs), &id));
+	id.node--;
+	id.slot = 0;
+	assert_false(vol_replied(run_sync_vol(engine.rs), &id));
+	engine_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -338,6 +364,7 @@ int main(void)
 		cmocka_unit_test(space_of_what_was_deleted_is_there_for_the_next_request),
 		cmocka_unit_test(many_extents_are_freed_in_the_background_through_crashes),
 		cmocka_unit_test(nameless_file_nobody_heard_of_is_made_anew),
+		cmocka_unit_test(request_that_comes_again_is_known_before_it_is_submitted),
 		cmocka_unit_test(hundred_thousand_files_in_one_directory),
 	};
 
