@@ -26,6 +26,7 @@
 #define FILES_MAX 6
 #define NAMES_MAX 8
 #define IO_SECTORS_MAX 72u
+#define DEAD_NS (5 * SEC)
 
 struct entry {
 	uint64_t id;
@@ -34,6 +35,7 @@ struct entry {
 	uint64_t over;	     /* reads that begin later do not see it */
 	uint64_t given_ns;   /* the limit of patience (hold=) ended the call then; it may land later. 0: no */
 	bool acked;
+	bool failed;	     /* it was told that it failed: what of it is there, is there by then */
 	bool weak;	     /* acked by a node that died before it was durable: may be gone */
 	bool durable;	     /* a sync write, or one before an fsync of its node */
 	uint32_t by;	     /* node */
@@ -71,6 +73,7 @@ struct client {
 	uint32_t file, first, count;
 	uint64_t id;
 	bool reading, dsync, redirected, zeroing;
+	bool quiet; /* a read: nobody was writing to that file when it began */
 	struct call call;
 	uint8_t buf[IO_SECTORS_MAX * SECTOR];
 	struct fs_request rq;
@@ -85,6 +88,10 @@ struct load {
 	struct name names[SIM_NODES_MAX + 1][CLIENTS_MAX][NAMES_MAX];
 	uint64_t next_id;
 	bool stopping;
+	struct {
+		uint32_t file, first, end; /* of the last write that failed, in every other run; end 0: none has */
+		bool cut; /* the file was truncated before it */
+	} failed;
 };
 
 static void next_op(struct sim *s, void *arg);
@@ -241,6 +248,38 @@ static void end_write(struct client *c)
 	}
 }
 
+/* Who makes the file longer ends later than who fails within it, and shows what that one left: no zeros are promised then. */
+static bool nobody_writes(const struct client *c)
+{
+	for (uint32_t n = 1; n <= c->s->plan.nodes; n++) {
+		for (uint32_t i = 0; i < c->s->plan.clients; i++) {
+			const struct client *w = &c->s->load->c[n][i];
+
+			if (w != c && w->alive && !w->idle && !w->reading && w->file == c->file)
+				return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * A write that failed, or whose node died, and that a read does not show though it is over: it has not reached that
+ * sector, and does not show later. Not behind an end of the file that moves either.
+ */
+static void missed(struct client *c, struct sector *x, uint64_t value)
+{
+	if (!c->quiet || c->s->plan.san_loss)
+		return;
+	for (uint32_t k = 0; k < x->count; k++) {
+		struct entry *e = &x->e[k];
+		/* What a node had asked for before it died may still be done. */
+		uint64_t over = e->failed ? e->end : e->node && e->end != NEVER ? e->end + DEAD_NS : NEVER;
+
+		if (!e->acked && e->value != value && over < c->start_ns && c->s->now_ns < e->over)
+			e->over = c->s->now_ns;
+	}
+}
+
 static void check_sector(struct client *c, uint32_t i, const uint8_t *bytes)
 {
 	struct sector *x = &c->s->load->sectors[c->file][i];
@@ -253,8 +292,10 @@ static void check_sector(struct client *c, uint32_t i, const uint8_t *bytes)
 		return;
 	}
 	for (uint32_t k = 0; k < x->count; k++) {
-		if (x->e[k].value == v && x->e[k].over >= c->start_ns)
+		if (x->e[k].value == v && x->e[k].over >= c->start_ns) {
+			missed(c, x, v);
 			return;
+		}
 	}
 	if (x->lost_ns)
 		return;
@@ -527,7 +568,7 @@ static void look_name(struct client *c)
 }
 
 /* It may show, in part too, until it is overwritten; it cannot land any more. */
-static void give_up_write(struct client *c)
+static void give_up_write(struct client *c, int32_t err)
 {
 	struct load *l = c->s->load;
 
@@ -535,8 +576,10 @@ static void give_up_write(struct client *c)
 		struct sector *x = &l->sectors[c->file][i];
 
 		for (uint32_t k = 0; k < x->count; k++) {
-			if (x->e[k].id == c->id)
-				x->e[k].end = c->s->now_ns;
+			if (x->e[k].id != c->id)
+				continue;
+			x->e[k].end = c->s->now_ns;
+			x->e[k].failed = err != -EINTR; /* killed, it may have been waiting for its commit */
 		}
 	}
 }
@@ -561,9 +604,15 @@ static void io_done(struct sim *s, void *arg, int32_t result)
 	if (result < 0) {
 		if (!bad_err(c, result))
 			return;
+		if (!c->reading && s->plan.media && result != -EINTR && s->seed % 2) {
+			s->load->failed.file = c->file;
+			s->load->failed.first = c->first;
+			s->load->failed.end = c->first + c->count;
+			s->load->failed.cut = false;
+		}
 		/* The limit ends the patience, not what was sent. */
 		if (!c->reading && (result != -EIO || !s->plan.hold_ns))
-			give_up_write(c);
+			give_up_write(c, result);
 		else if (!c->reading)
 			may_land_later(c);
 		finished(c);
@@ -593,8 +642,22 @@ static void zeroed(struct sim *s, void *arg, const struct fs_reply *rp)
 	if (!rp->err)
 		end_write(c);
 	else if (rp->err == -ENOSPC)
-		give_up_write(c);
+		give_up_write(c, -EINTR);
 	finished(c);
+}
+
+/* What a write that failed has left behind the end is cut off by the one, and must not come back with the other. */
+static void truncate_at_failed(struct client *c)
+{
+	struct sim *s = c->s;
+	uint32_t first = s->load->failed.first, end = s->load->failed.end;
+
+	c->file = s->load->failed.file;
+	c->first = s->load->failed.cut ? end + (uint32_t)draw(s, 8)
+				       : first - (uint32_t)draw(s, first + 1 < 4 ? first + 1 : 4);
+	s->load->failed.cut ^= true;
+	if (c->first >= FILE_SECTORS)
+		c->first = FILE_SECTORS - 1;
 }
 
 /* Takes space away: a shorter file, or a hole in it (whole clusters: the kernel's side sees to the ends). */
@@ -607,8 +670,10 @@ static void zero_one(struct client *c)
 	c->reading = false;
 	c->zeroing = c->dsync = true;
 	c->id = ++s->load->next_id << 8 | c->n->id << 4 | c->nr;
-	if (chance(s, 50)) {
+	if (s->load->failed.cut || chance(s, 50)) {
 		c->first = (uint32_t)draw(s, FILE_SECTORS);
+		if (s->load->failed.end && (s->load->failed.cut || chance(s, 50)))
+			truncate_at_failed(c);
 		c->count = FILE_SECTORS - c->first;
 		new_rq(c, FS_SETATTR, "truncate");
 		c->rq.valid = FS_SET_SIZE;
@@ -635,6 +700,7 @@ static void do_io(struct client *c)
 	c->start_ns = s->now_ns;
 	c->what = c->reading ? "read" : "write";
 	c->dsync = s->plan.san_loss || chance(s, 20);
+	c->quiet = c->reading && nobody_writes(c);
 	if (!c->reading) {
 		c->id = ++l->next_id << 8 | c->n->id << 4 | c->nr;
 		for (uint32_t i = 0; i < c->count * SECTOR; i += 8)
@@ -757,7 +823,8 @@ static void next_op(struct sim *s, void *arg)
 		c->idle = true;
 		return;
 	}
-	if (s->plan.zeroing && chance(s, s->plan.cut_off ? 15 : 3)) {
+	/* Where writes fail, ends of files that they may have passed. */
+	if (s->plan.zeroing && (s->load->failed.cut || chance(s, s->plan.cut_off || s->plan.media ? 15 : 3))) {
 		zero_one(c);
 		return;
 	}
