@@ -136,12 +136,35 @@ void member_victim_add(struct member *m, uint32_t node, uint32_t incarnation, bo
 	m->changes++;
 	if (v) {
 		v->dirty |= dirty;
+		v->decided = false;
 	} else if (m->victim_count < MEMBER_VICTIMS_MAX) {
 		m->victims[m->victim_count++] =
-			(struct member_victim){node, incarnation, dirty, m->view.number};
+			(struct member_victim){node, incarnation, dirty, false, m->view.number};
 	} else {
 		m->victims_overflow = true;
 	}
+}
+
+void member_victim_decide(struct member *m, uint32_t node, uint32_t incarnation)
+{
+	struct member_victim *v = victim_find(m, node, incarnation);
+	bool ours = !v || v->decided;
+
+	member_victim_add(m, node, incarnation, true);
+	v = victim_find(m, node, incarnation);
+	if (v)
+		v->decided = ours;
+}
+
+void member_victims_undecide(struct member *m)
+{
+	for (uint32_t i = 0; i < m->victim_count;) {
+		if (m->victims[i].decided)
+			m->victims[i] = m->victims[--m->victim_count];
+		else
+			i++;
+	}
+	m->changes++;
 }
 
 void member_victims_more(struct member *m)

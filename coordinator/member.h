@@ -111,6 +111,7 @@ struct member_node {
 struct member_victim {
 	uint32_t node, incarnation;
 	bool dirty; /* its writes may be in flight: the fence needs the drain barrier */
+	bool decided; /* by us as the coordinator, of a member that is there: ends with our office */
 	uint64_t view; /* in which it came onto the list */
 };
 
@@ -198,6 +199,12 @@ uint64_t member_epoch_seen(const struct member *m); /* highest in any STATE ever
 
 /* The fence list. Adding what is there already only makes it dirty. */
 void member_victim_add(struct member *m, uint32_t node, uint32_t incarnation, bool dirty);
+/*
+ * A member's present one, because it does not answer us, the coordinator. If we coordinate no longer, and it has not been
+ * fenced, then that was ours to say and is void: it says to the next one what it holds. _undecide() drops these.
+ */
+void member_victim_decide(struct member *m, uint32_t node, uint32_t incarnation);
+void member_victims_undecide(struct member *m);
 /* There is more to fence and to drain than the list says: told to all, until a fence of all but the members. */
 void member_victims_more(struct member *m);
 bool member_victim_pending(const struct member *m, uint32_t node);

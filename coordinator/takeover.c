@@ -210,6 +210,9 @@ void takeover_enter(struct takeover *t, enum takeover_state to)
 	t->deadline_ns = t->poll_ns = NEVER;
 	if (to != TK_FOLLOW)
 		t->following = 0;
+	/* Who did not answer us may be well: it says to the next one what it holds. */
+	if (!takeover_is_ours(t))
+		member_victims_undecide(t->m);
 	takeover_hang_forget(t);
 	tell_role(t);
 }
@@ -768,7 +771,13 @@ void takeover_fence_node(struct takeover *t, uint32_t node, const char *reason)
 		return;
 	trace(t->cfg.trace, TRACE_WARN, "node %u: %s -> fence %u/%x", node, reason, node,
 		n->state.incarnation);
-	member_victim_add(t->m, node, n->state.incarnation, true);
+	member_victim_decide(t->m, node, n->state.incarnation);
+}
+
+void takeover_be_patient(struct takeover *t, uint64_t now_ns)
+{
+	if (t->state == TK_RECLAIM)
+		t->deadline_ns = now_ns + TAKEOVER_RECLAIM_NS;
 }
 
 bool takeover_may_go(const struct takeover *t)

@@ -193,6 +193,9 @@ bool takeover_given_up(const struct takeover *t, uint32_t node, uint64_t life);
  */
 void takeover_fence_node(struct takeover *t, uint32_t node, const char *reason);
 
+/* We may have slept: what others have said meanwhile is yet to be read. Who reclaims has its time anew. */
+void takeover_be_patient(struct takeover *t, uint64_t now_ns);
+
 /*
  * Our key was taken away, and nobody of our view says that it did it: in half of a cluster that was the
  * other half, which coordinates now (TK_FROZEN).

@@ -178,7 +178,7 @@ static void reclaiming(struct takeover *t)
 			trace(t->cfg.trace, TRACE_WARN,
 				"node %u did not reclaim in time -> fence %u/%x", n->node, n->node,
 				n->state.incarnation);
-			member_victim_add(t->m, n->node, n->state.incarnation, true);
+			member_victim_decide(t->m, n->node, n->state.incarnation);
 		}
 		await_remove(t, t->await[i]);
 	}

@@ -648,6 +648,7 @@ static void woke(struct node *n)
 			n->cfg.lease_ns / NS_PER_MS);
 	n->unsure = true;
 	io_path_excuse(&n->path);
+	takeover_be_patient(n->tk, n->now_ns);
 }
 
 /* What is answered now was true when the LUN last showed us as one who may write. */

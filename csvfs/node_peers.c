@@ -334,6 +334,9 @@ void node_peers_timers(struct node *n, struct effects *fx)
 	if (n->now_ns < n->recall_deadline_ns)
 		return;
 	n->recall_deadline_ns = NEVER;
+	/* Its answer may be waiting to be read, or another node may coordinate: node_peers_awake() looks again. */
+	if (n->unsure)
+		return;
 	for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
 		list_for_each_entry (li, &n->leases.bucket[b], struct lease_ino, hash) {
 			if (n->now_ns < li->recall_deadline_ns) {
@@ -359,8 +362,24 @@ void node_peers_timers(struct node *n, struct effects *fx)
 	}
 }
 
+/* Who was asked has its time anew: what it said while we slept, and was not sure, was not heard. */
+static void recalls_start_anew(struct node *n)
+{
+	n->recall_deadline_ns = NEVER;
+	for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
+		list_for_each_entry (li, &n->leases.bucket[b], struct lease_ino, hash) {
+			if (li->recall_deadline_ns == NEVER)
+				continue;
+			li->recall_deadline_ns = n->now_ns + n->cfg.recall_ns;
+			n->recall_deadline_ns = li->recall_deadline_ns;
+		}
+	}
+}
+
 void node_peers_awake(struct node *n, struct effects *fx)
 {
+	recalls_start_anew(n);
+	takeover_be_patient(n->tk, n->now_ns);
 	for (unsigned i = 0; i < NODES_MAX; i++) {
 		struct peer *p = &n->peers[i];
 		struct session *s = p->missed ? session_from(n->sessions, p->node) : NULL;

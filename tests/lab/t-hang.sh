@@ -48,8 +48,21 @@ for ((round = 1; round <= ${ROUNDS:-1}; round++)); do
 		"$(lab mnt "$hit")/old" "$TMPDIR/go" >"$TMPDIR/keeper" 2>&1 &
 	keeper=$!
 	sleep 0.5
+	# One of the others is asked to give something back, and answers when the coordinator hears nothing any more: that it
+	# did not answer in time is not for the coordinator to say when it wakes.
+	owes=${others[1]} dir=$(lab mnt "${others[0]}")
+	echo owed >"$(lab mnt "$owes")/owed.$round"
+	perl -e '$| = 1; open F, "<", $ARGV[0] or die; sysread(F, my $got, 1); print "read\n"; sleep 100' \
+		"$(lab mnt "$owes")/owed.$round" >"$TMPDIR/reads" 2>&1 &
+	reads=$!
+	within 5 test -s "$TMPDIR/reads"
+	lab kill "$owes" STOP
+	truncate -s 0 "$dir/owed.$round" &
+	owed=$!
+	sleep 0.3
 	at=$EPOCHREALTIME
 	lab kill "$hit" STOP
+	lab kill "$owes" CONT
 	for n in "${others[@]}"; do
 		within 12 follows_other $n "$hit" || fail "$n follows $(asked $n .coordinator)"
 	done
@@ -84,6 +97,10 @@ for ((round = 1; round <= ${ROUNDS:-1}; round++)); do
 		[ "$(longest $n data)" -lt 1000 ] || fail "$n: data waited $(longest $n data) ms"
 		[ "$(longest $n meta)" -lt 10000 ] || fail "$n: metadata waited $(longest $n meta) ms"
 	done
+	kill $reads
+	wait $reads || true
+	wait $owed || fail "truncate saw an error"
+	! grep 'did not answer a recall' "$CSVLAB_DIR/$hit/csvfs.log" || fail "$hit slept, and blames $owes"
 	for pid in "${pids[@]}"; do
 		kill -0 "$pid" || fail "a writer saw an error, or other bytes than it wrote"
 		kill "$pid"

@@ -818,6 +818,25 @@ static void member_that_breaks_the_rules_is_fenced_on_demand(void **state)
 	CHECK(lab_settled(&L));
 }
 
+/* It may be well: the coordinator that says so may have slept, and be replaced. The next one hears what it holds. */
+static void who_did_not_answer_is_not_fenced_when_the_coordinator_has_lost_its_office(void **state)
+{
+	uint64_t old;
+
+	up(3);
+	old = L.reg[B];
+	takeover_fence_node(tk(C), B, "did not answer a recall");
+	takeover_fence_node(tk(C), B, "did not answer another");
+	CHECK(member_victim_pending(&L.node[C].m, B));
+	takeover_volume_lost(tk(C), "outcome of a write of block 7 is unknown");
+	CHECK(st(C) == TK_LOST && !member_victim_pending(&L.node[C].m, B));
+	lab_path_recycle(&L, &L.node[C], 100 * MS);
+	CHECK(lab_run(&L, 10 * SEC, lab_settled));
+	CHECK(takeover_move(tk(lab_serving(&L)), C, &lab_fx) == 0);
+	CHECK(run_to(C, TK_SERVE));
+	CHECK(L.reg[B] == old);
+}
+
 /*
  * ------------------------------------------------------------------ everything, drawn from a seed
  */
@@ -970,6 +989,7 @@ int main(void)
 		cmocka_unit_test(path_that_broke_under_the_engine_is_not_held_against_a_node),
 		cmocka_unit_test(move_to_a_node_that_could_not_take_over_is_refused),
 		cmocka_unit_test(member_that_breaks_the_rules_is_fenced_on_demand),
+		cmocka_unit_test(who_did_not_answer_is_not_fenced_when_the_coordinator_has_lost_its_office),
 		cmocka_unit_test(any_faults_are_safe_and_end_in_one_coordinator),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
