@@ -14,7 +14,7 @@ static bool is_victim(const struct member *m, const struct member_node *n)
 
 bool elect_able(const struct member *m, const struct member_node *n)
 {
-	return n->answered && n->state.path == MPATH_OK && !is_victim(m, n);
+	return n->answered && n->state.path == MPATH_OK && !n->silent && !is_victim(m, n);
 }
 
 bool elect_accused(const struct member *m, uint64_t epoch)
@@ -50,7 +50,7 @@ const struct member_node *elect_standing(const struct member *m)
 	for (uint32_t i = 0; i < m->node_count; i++) {
 		const struct member_node *n = &m->nodes[i];
 
-		if (!n->answered || n->state.role != ROLE_CANDIDATE || !n->stood)
+		if (!n->answered || n->state.role != ROLE_CANDIDATE || !n->stood || n->silent)
 			continue;
 		if (!first || n->stood < first->stood)
 			first = n;
@@ -79,7 +79,7 @@ uint32_t elect_others(const struct member *m, uint32_t node)
 		const struct member_state *s = &m->nodes[i].state;
 
 		/* Who hangs withdraws no more: it is fenced. */
-		if (s->role >= ROLE_RECOVERING && elect_accused(m, s->epoch))
+		if (m->nodes[i].silent || (s->role >= ROLE_RECOVERING && elect_accused(m, s->epoch)))
 			continue;
 		count += m->nodes[i].answered && m->nodes[i].node != node &&
 			 s->role >= ROLE_CANDIDATE;
@@ -144,7 +144,7 @@ bool elect_keeps(const void *ctx, uint64_t key)
 
 	if (!n || !n->member || !n->heard || n->state.incarnation != FENCE_KEY_INCARNATION(key))
 		return false;
-	if (is_victim(m, n) || n->state.role >= ROLE_RECOVERING)
+	if (is_victim(m, n) || n->silent || n->state.role >= ROLE_RECOVERING)
 		return false;
 	return n->state.path == MPATH_COMING || n->state.path == MPATH_OK;
 }

@@ -575,6 +575,8 @@ static void state_delivered(
 		m->path_news++;
 	if (s->role == ROLE_DRAINING && n->state.role != ROLE_DRAINING)
 		drain_begins(m, n);
+	n->told_ns = m->now_ns;
+	n->silent = false;
 	n->state = *s;
 	n->told_seq = told->told_seq;
 	n->told_node = told->told_node;
@@ -739,7 +741,7 @@ static void conf_event(struct member *m, const struct event *ev)
 		if (conf_has(&old, n->node))
 			node_forget_told(n);
 		if (conf_has(&old, n->node) && !conf_has(&m->cpg, n->node))
-			n->heard = false;
+			n->heard = n->silent = false;
 	}
 	view_form(m, ev->now_ns);
 }
@@ -773,6 +775,7 @@ static void standalone_start(struct member *m, uint64_t now_ns)
 
 void member_event(struct member *m, const struct event *ev)
 {
+	m->now_ns = ev->now_ns;
 	switch (ev->type) {
 	case EV_START:
 		if (m->cfg.standalone)
@@ -826,6 +829,20 @@ void member_set_load(struct member *m, uint32_t load)
 {
 	m->publish |= m->cfg.self.load != load;
 	m->cfg.self.load = load;
+}
+
+void member_tell_again(struct member *m)
+{
+	m->publish = true;
+}
+
+void member_set_silent(struct member *m, uint32_t node)
+{
+	struct member_node *n = node_find(m, node);
+
+	csv_assert(n && node != m->cfg.self.node);
+	n->silent = true;
+	m->changes++;
 }
 
 void member_set_leaving(struct member *m, enum member_leaving leaving)

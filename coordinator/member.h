@@ -99,6 +99,8 @@ struct member_node {
 	bool ended; /* when it left last, its corosync stayed and saw its daemon end: of that life nothing runs */
 	bool fenced; /* its present incarnation has been fenced; it may not know yet */
 	uint32_t fenced_incarnation; /* the last that was */
+	uint64_t told_ns; /* when its last STATE was delivered */
+	bool silent; /* a CANDIDATE that has told nothing for so long that it hangs; until it tells something */
 	bool excused; /* it was READY to leave when a coordinator began to drain: it is not counted on to take over */
 	uint64_t stood; /* order in which the CANDIDATEs were delivered; 0: it is none */
 	uint64_t told_seq; /* the view its last STATE answers: ring and view_sum */
@@ -145,6 +147,7 @@ struct member {
 	/* When a node was lost, or known to be fenced, last that may not know of it; a coordinator. 0: none was. */
 	uint64_t lost_ns, office_lost_ns;
 	/* private */
+	uint64_t now_ns;
 	struct cpg_conf cpg, quorum;
 	bool have_cpg, have_quorum, down, publish;
 	uint32_t quorate_count; /* nodes in the last quorate cluster; at first, of the nodelist */
@@ -185,6 +188,11 @@ void member_publish(struct member *m, uint64_t now_ns, struct effects *fx);
  * now.
  */
 bool member_announced(const struct member *m, uint32_t incarnation);
+
+/* Our STATE goes out once more, though nothing has changed: we are there. */
+void member_tell_again(struct member *m);
+/* A CANDIDATE hangs (takeover_hang.c). */
+void member_set_silent(struct member *m, uint32_t node);
 
 const struct member_view *member_view(const struct member *m);
 /* What we say of ourselves now, and what of it was delivered last. */

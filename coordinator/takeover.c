@@ -539,6 +539,7 @@ static void run(struct takeover *t, struct effects *fx)
 	}
 	if (t->stopping && !t->pathless_ns)
 		t->pathless_ns = t->now_ns + TAKEOVER_PATHLESS_NS;
+	takeover_hang_candidates(t);
 	fence_step(&t->fence, t->now_ns, fx);
 	takeover_fence_noted(t);
 	claim_io_step(&t->io, t->now_ns, fx);
@@ -619,6 +620,7 @@ uint64_t takeover_deadline(const struct takeover *t)
 	earlier(t, &at, fence_deadline(&t->fence));
 	earlier(t, &at, claim_io_deadline(&t->io));
 	earlier(t, &at, takeover_hang_deadline(t));
+	earlier(t, &at, t->tell_due_ns);
 	if (t->unfit)
 		earlier(t, &at, t->unfit_ns);
 	if (t->stopping)
@@ -650,7 +652,7 @@ struct takeover *takeover_create(const struct takeover_config *cfg)
 	t->cfg = *cfg;
 	t->m = cfg->member;
 	t->mem = cfg->mem;
-	t->deadline_ns = t->poll_ns = t->seen_ns = NEVER;
+	t->deadline_ns = t->poll_ns = t->seen_ns = t->tell_due_ns = NEVER;
 	t->hang.unheard_ns = NEVER;
 	takeover_hang_forget(t);
 	/* The fence's tags and the claim's never meet. */

@@ -54,6 +54,8 @@
 #define TAKEOVER_HUNG_NS (5 * NS_PER_SEC)
 #define TAKEOVER_STILL_NS (CLAIM_BEAT_NS * 7 / 4)
 #define TAKEOVER_LOOK_NS (500 * NS_PER_MS) /* from one look to the next; a slower one does not count */
+/* A candidate says so often that it is there. */
+#define TAKEOVER_TELL_NS NS_PER_SEC
 /*
  * Of whom the last coordinator had lost before, its successor need not think: by then all members have known of the loss
  * (MEMBER_AGREE_NS), and what was lost had a lease of 2 s.

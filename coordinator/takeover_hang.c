@@ -18,6 +18,10 @@
  *     either, and sees nobody stand for TAKEOVER_PATIENCE_NS, stands as well.
  *  5. Standing is not yet taking over: CANDIDATE *against* an epoch is told to all, and from its delivery on
  *     nobody follows that epoch (elect_coordinator()). The accused gives up when it hears of it.
+ *  6. A candidate has no session and no claim yet. It tells its STATE every TAKEOVER_TELL_NS, whatever it waits for. Who has heard
+ *     nothing for TAKEOVER_HUNG_NS, while a STATE of its own came back that it had sent long after the candidate's
+ *     last (so the group delivers, and it has not slept itself), takes it for one that hangs: passes over it, and fences it
+ *     like anybody who was lost. If it wakes all the same, the LUN decides between the two as between the halves of a split.
  */
 #include "coordinator/takeover.h"
 
@@ -133,6 +137,39 @@ uint64_t takeover_hang_deadline(const struct takeover *t)
 	if (!unheard_for(t, TAKEOVER_UNEASY_NS))
 		return h->unheard_ns + TAKEOVER_UNEASY_NS;
 	return h->reading ? NEVER : h->next_ns;
+}
+
+/* Rule 6. */
+void takeover_hang_candidates(struct takeover *t)
+{
+	const uint64_t quiet_ns = TAKEOVER_HUNG_NS - TAKEOVER_TELL_NS;
+	const struct member_node *me = member_self(t->m);
+	bool tell = takeover_is_candidate(t);
+	uint64_t due_ns = NEVER;
+
+	for (uint32_t i = 0; i < t->m->node_count && !t->cfg.no_reservations; i++) {
+		const struct member_node *n = &t->m->nodes[i];
+
+		if (n == me || !n->member || n->silent || n->state.role != ROLE_CANDIDATE || !n->state.incarnation)
+			continue;
+		if (t->now_ns < n->told_ns + quiet_ns) {
+			due_ns = n->told_ns + quiet_ns < due_ns ? n->told_ns + quiet_ns : due_ns;
+			continue;
+		}
+		tell = true;
+		if (t->now_ns < n->told_ns + TAKEOVER_HUNG_NS || me->told_ns < n->told_ns + quiet_ns)
+			continue;
+		trace(t->cfg.trace, TRACE_WARN, "node %u, a candidate: no word for %llu ms -> it hangs", n->node,
+			(unsigned long long)((t->now_ns - n->told_ns) / NS_PER_MS));
+		member_set_silent(t->m, n->node);
+	}
+	if (tell && t->now_ns >= t->tell_ns + TAKEOVER_TELL_NS) {
+		t->tell_ns = t->now_ns;
+		member_tell_again(t->m);
+	}
+	if (tell && t->tell_ns + TAKEOVER_TELL_NS < due_ns)
+		due_ns = t->tell_ns + TAKEOVER_TELL_NS;
+	t->tell_due_ns = due_ns;
 }
 
 uint32_t takeover_hung(const struct takeover *t)

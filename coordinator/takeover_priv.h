@@ -51,6 +51,7 @@ struct takeover {
 	bool restart; /* candidate: the view changed, stand again when nothing is in flight */
 	bool in_order; /* handover: no fence is needed */
 	bool lost_split, unfit, stopping;
+	uint64_t tell_ns, tell_due_ns; /* candidates: our STATE was told again last; when they are looked at again */
 	uint64_t pathless_ns; /* stopping: nobody waits longer for a path; 0: not set yet */
 	bool ready, closed; /* told by the node in OPEN, DRAIN */
 	bool swept; /* DRAIN, the last one: keys that nobody owns are gone */
@@ -114,6 +115,8 @@ void takeover_hang_step(struct takeover *t, struct effects *fx);
 /* True: the coordinator hangs, and we stand. */
 bool takeover_hang_stands(struct takeover *t);
 uint64_t takeover_hang_deadline(const struct takeover *t);
+/* Candidates tell that they are there; who does not hangs. */
+void takeover_hang_candidates(struct takeover *t);
 
 /* We leave, and do not coordinate: somebody else ends the claim, or we cannot (takeover_serve.c, who is last). */
 bool takeover_may_go(const struct takeover *t);

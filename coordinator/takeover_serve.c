@@ -142,7 +142,8 @@ static void begin_reclaim(struct takeover *t)
 
 	t->await_count = 0;
 	for (uint32_t i = 0; i < v->count; i++)
-		if (member_find(t->m, v->nodes[i])->heard && v->nodes[i] != takeover_hung(t))
+		if (member_find(t->m, v->nodes[i])->heard && !member_find(t->m, v->nodes[i])->silent &&
+			v->nodes[i] != takeover_hung(t))
 			t->await[t->await_count++] = v->nodes[i];
 	takeover_enter(t, TK_RECLAIM);
 	t->deadline_ns = t->now_ns + TAKEOVER_RECLAIM_NS;

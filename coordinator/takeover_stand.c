@@ -67,6 +67,10 @@ static void standing(struct takeover *t, struct effects *fx)
 	}
 	if (elect_others(t->m, takeover_self(t)))
 		return;
+	/* What one that hangs has sent may still be carried out: its claim, too. */
+	for (uint32_t i = 0; i < t->m->node_count; i++)
+		if (t->m->nodes[i].silent)
+			member_victim_add(t->m, t->m->nodes[i].node, t->m->nodes[i].state.incarnation, true);
 	if (released && !t->m->victim_count && !t->m->victims_overflow && elect_all_heard(t->m)) {
 		trace(t->cfg.trace, TRACE_INFO, "node %u gave up epoch %llu in order -> no fence",
 			released->node, (unsigned long long)released->state.epoch);

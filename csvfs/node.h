@@ -64,6 +64,7 @@ uint32_t node_evictions(const struct node *n);
 /* For tests and the simulator: the newest epoch that this node knows of, and whether it is its own. */
 uint64_t node_epoch(const struct node *n);
 bool node_coordinates(const struct node *n);
+bool node_is_candidate(const struct node *n);
 /* While it coordinates: that node has not reclaimed what it held from it, and others may be given that. */
 bool node_gave_up(const struct node *n, uint32_t node);
 /* What it holds is its own, as far as it knows: it would do I/O under it. */

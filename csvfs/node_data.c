@@ -530,6 +530,13 @@ bool node_coordinates(const struct node *n)
 	return takeover_state(n->tk) == TK_SERVE;
 }
 
+bool node_is_candidate(const struct node *n)
+{
+	struct takeover_coordinator c = takeover_coordinator(n->tk);
+
+	return c.node == n->cfg.node && c.role == ROLE_CANDIDATE;
+}
+
 bool node_stands(const struct node *n)
 {
 	return n->standing && n->mode != IO_PAUSED;

@@ -616,7 +616,7 @@ static void entitle_members(struct node *n)
 		struct peer *p;
 
 		/* One that is silent may have been given up long ago and not know it yet. */
-		if (!m || !m->answered || m->node == takeover_hung(n->tk))
+		if (!m || !m->answered || m->silent || m->node == takeover_hung(n->tk))
 			continue;
 		if (takeover_given_up(n->tk, m->node, m->state.life))
 			continue;

@@ -464,8 +464,34 @@ static void next_fault(struct sim *s, void *arg)
 		next_fault, NULL);
 }
 
+/* One that is stopped at any moment of its candidacy: that takes milliseconds, so it has to be waited for. */
+static void candidate_hangs(struct sim *s, void *arg)
+{
+	uint64_t t = 7 * SEC + prng_below(&s->candidate_rng, 12) * SEC;
+
+	(void)arg;
+	if (s->healing)
+		return;
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		struct snode *n = &s->n[i];
+		bool is = n->up && n->paused_until <= s->now_ns && node_is_candidate(n->core);
+
+		if (!is || prng_below(&s->candidate_rng, 100) >= 8 || s->candidate_hangs >= 3)
+			continue;
+		s->candidate_hangs++;
+		s->hangs++;
+		n->frozen = false;
+		sim_log(s, "node %u, a candidate, HANGS for %lu ms", n->id, t / MS);
+		n->paused_until = n->woke_ns = s->now_ns + t;
+	}
+	sim_at(s, s->now_ns + 500 * 1000, candidate_hangs, NULL);
+}
+
 void faults_start(struct sim *s)
 {
+	s->candidate_rng.s = s->seed * 0x9fb21c651e98df25ull + 3;
+	if (s->plan.hang && s->seed % 3 == 1 && !s->plan.only_hangs)
+		sim_at(s, s->now_ns + 3 * SEC, candidate_hangs, NULL);
 	sim_at(s, s->now_ns + 2 * SEC, next_fault, NULL);
 }
 

@@ -516,6 +516,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	totals->controls += s->controls;
 	totals->spoilt += s->spoilt;
 	totals->left_unclean += s->left_unclean;
+	totals->candidate_hangs += s->candidate_hangs;
 	totals->looks += s->looks;
 	if (s->stall_ns > totals->stall_ns)
 		totals->stall_ns = s->stall_ns;

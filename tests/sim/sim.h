@@ -214,6 +214,8 @@ struct sim {
 		struct list asked;
 		uint64_t count;
 	} admins;
+	struct prng candidate_rng;
+	uint32_t candidate_hangs;
 	struct prng leave_rng;
 	bool leave_clean; /* what the last one leaves has to be */
 	uint32_t left_unclean;

@@ -106,6 +106,72 @@ static void two_that_hang_are_replaced_by_the_third(void **state)
 	CHECK(lab_run(&L, 20 * SEC, lab_settled));
 }
 
+static bool other_serves(struct lab *l)
+{
+	return st(B + D - want_node) == TK_SERVE;
+}
+
+/* It has claimed nothing yet, or nobody knows: it has no session, and no claim that could stand still. */
+static void candidate_that_hangs_in_any_state_is_replaced(void **state)
+{
+	static const enum takeover_state at[] = {
+		TK_STAND, TK_FENCE, TK_CLAIM_READ, TK_CLAIM_WRITE, TK_CLAIM_VERIFY};
+
+	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
+		uint64_t from;
+
+		up_with(3, 300 + i, i & 1);
+		lab_run(&L, 6 * SEC, NULL);
+		lab_kill(&L, C);
+		CHECK(run_to(B, at[i]));
+		want_node = B;
+		L.node[B].paused = true;
+		from = L.now_ns;
+		CHECK(lab_run(&L, 30 * SEC, other_serves));
+		CHECK(L.now_ns - from < TAKEOVER_HUNG_NS + LAB_LEASE_OVER + 2 * SEC);
+		CHECK(!L.reg[B]);
+		lab_run(&L, 5 * SEC, NULL);
+		L.node[B].paused = false;
+		CHECK(lab_run(&L, 20 * SEC, lab_settled));
+		CHECK(lab_serving(&L) == D);
+	}
+}
+
+/* It waits for long, for a target that knows neither PREEMPT AND ABORT nor reset, and says that it is there. */
+static void candidate_that_takes_long_is_not_taken_for_one_that_hangs(void **state)
+{
+	lab_init(&L, 3, 11);
+	L.abort_ok = L.reset_ok = false;
+	for (uint32_t i = 1; i <= 3; i++)
+		lab_start(&L, i);
+	CHECK(lab_run(&L, 60 * SEC, lab_settled));
+	names();
+	L.log_used = 0;
+	lab_kill(&L, C);
+	CHECK(lab_run(&L, 120 * SEC, lab_settled));
+	CHECK(!lab_said(&L, "it hangs"));
+}
+
+/* Who watches may have slept itself: what it hears first is old, and says nothing. */
+static void who_wakes_does_not_accuse_a_candidate(void **state)
+{
+	lab_init(&L, 3, 12);
+	L.abort_ok = L.reset_ok = false;
+	for (uint32_t i = 1; i <= 3; i++)
+		lab_start(&L, i);
+	CHECK(lab_run(&L, 60 * SEC, lab_settled));
+	names();
+	lab_kill(&L, C);
+	CHECK(run_to(B, TK_FENCE));
+	lab_run(&L, SEC, NULL);
+	L.node[D].paused = true;
+	lab_run(&L, 10 * SEC, NULL);
+	L.log_used = 0;
+	L.node[D].paused = false;
+	CHECK(lab_run(&L, 120 * SEC, lab_settled));
+	CHECK(!lab_said(&L, "it hangs"));
+}
+
 static bool preempted_and_not_drained(struct lab *l)
 {
 	return !l->reg[C] && takeover_state(l->node[B].t) == TK_FENCE &&
@@ -147,6 +213,9 @@ int main(void)
 		cmocka_unit_test(slow_lun_costs_a_healthy_coordinator_nothing),
 		cmocka_unit_test(coordinator_that_wakes_before_it_is_fenced_gives_up_by_itself),
 		cmocka_unit_test(two_that_hang_are_replaced_by_the_third),
+		cmocka_unit_test(candidate_that_hangs_in_any_state_is_replaced),
+		cmocka_unit_test(candidate_that_takes_long_is_not_taken_for_one_that_hangs),
+		cmocka_unit_test(who_wakes_does_not_accuse_a_candidate),
 		cmocka_unit_test(a_fence_that_ends_before_its_barrier_is_remembered_by_the_next),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
