@@ -812,10 +812,40 @@ static uint32_t inode_place(const struct disk_chunk *h, uint32_t near)
 	return at < CHUNK_BLOCKS ? at : alloc_bits_next(h->used, 0, CHUNK_BLOCKS, false);
 }
 
+/*
+ * The free slot of that block that is to be used; 0: none. A node that was given up may have a file open that is gone, and has
+ * told so: a new file of that number would be closed with the old one.
+ */
+static uint32_t inode_slot(struct txn *t, const struct disk_chunk *h, uint64_t blkno)
+{
+	for (uint32_t slot = 1; slot < 8; slot++) {
+		if (!(h->slots[blkno % CHUNK_BLOCKS] >> slot & 1) &&
+			!txn_ino_is_open(t, blkno << 3 | slot))
+			return slot;
+	}
+	return 0;
+}
+
+/* Any block that has one, where `at` has none. */
+static uint32_t inode_place_else(
+	struct txn *t, const struct disk_chunk *h, uint64_t chunk, uint32_t at, uint32_t *slot)
+{
+	*slot = inode_slot(t, h, chunk * CHUNK_BLOCKS + at);
+	for (uint32_t i = 1; i < CHUNK_BLOCKS && !*slot; i++) {
+		if (h->slots[i] == SLOTS_ALL || (!h->slots[i] && alloc_bit(h->used, i)))
+			continue;
+		*slot = inode_slot(t, h, chunk * CHUNK_BLOCKS + i);
+		at = *slot ? i : at;
+	}
+	for (uint32_t i = 1; i < 8 && !*slot; i++)
+		*slot = h->slots[at] >> i & 1 ? 0 : i;
+	return at;
+}
+
 int alloc_inode(struct txn *t, uint64_t parent_ino, uint64_t *ino, bool *is_new)
 {
 	uint64_t near = parent_ino >> 3, chunk;
-	uint32_t at, slot = 1;
+	uint32_t at, slot;
 	struct disk_chunk *h;
 	struct block *b;
 	int err = chunk_find(t, near / CHUNK_BLOCKS, true, false, &chunk);
@@ -829,8 +859,7 @@ int alloc_inode(struct txn *t, uint64_t parent_ino, uint64_t *ino, bool *is_new)
 	at = inode_place(h, near / CHUNK_BLOCKS == chunk ? (uint32_t)(near % CHUNK_BLOCKS) : 0);
 	if (at == CHUNK_BLOCKS || !le32_get(h->is_inode))
 		return txn_damaged(t, PROBLEM_GROUP_META_FREE, b->blkno, 0, at, 0);
-	while (h->slots[at] >> slot & 1)
-		slot++;
+	at = inode_place_else(t, h, chunk, at, &slot);
 	txn_dirty(t, b);
 	*is_new = !h->slots[at];
 	h->slots[at] |= (uint8_t)(1u << slot);
