@@ -67,6 +67,8 @@ bool node_coordinates(const struct node *n);
 bool node_is_candidate(const struct node *n);
 /* While it coordinates: that node has not reclaimed what it held from it, and others may be given that. */
 bool node_gave_up(const struct node *n, uint32_t node);
+/* How often in this life it ended another node's rights: what only that one held is free for others. */
+uint32_t node_rights_ended(const struct node *n);
 /* What it holds is its own, as far as it knows: it would do I/O under it. */
 bool node_stands(const struct node *n);
 

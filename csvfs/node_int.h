@@ -258,6 +258,7 @@ struct node {
 	bool ever_served;
 	bool standing; /* a coordinator serves or served us, and nothing has put that in doubt since */
 	uint32_t evictions;
+	uint32_t rights_ended; /* of others, by us */
 
 	/* mode and gate */
 	uint32_t seen_incarnation; /* node_data.c, rule 7 */

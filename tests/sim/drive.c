@@ -641,6 +641,19 @@ static void term_begins(struct sim *s, struct snode *n)
 			continue;
 		load_node_evicted(s, &s->n[i]);
 		edges_node_evicted(s, &s->n[i]);
+		s->n[i].losses++;
+	}
+}
+
+/*
+ * In a term, too, the rights of a node that is away end. One that held nothing by then but open files is not told: what
+ * it has open stays, unless it was the only one that kept a file without a name.
+ */
+static void rights_ended(struct sim *s, struct snode *n)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		if (i != n->id && s->n[i].up && node_gave_up(n->core, i))
+			s->n[i].losses++;
 	}
 }
 
@@ -648,6 +661,7 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 {
 	uint64_t life = n->life_nr;
 	bool serves = node_coordinates(n->core);
+	uint32_t ended = node_rights_ended(n->core);
 
 	ev->now_ns = s->now_ns;
 	ev->wall_ns = (int64_t)s->now_ns + 1000000000000000000ll;
@@ -660,11 +674,16 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 		node_check(n->core);
 	if (!serves && node_coordinates(n->core))
 		term_begins(s, n);
-	n->lost_epoch |= serves && !node_coordinates(n->core);
+	/* Who coordinated has lost its opens with its epoch, if others served before it was back. */
+	if (serves && !node_coordinates(n->core))
+		n->losses++;
+	if (node_rights_ended(n->core) != ended)
+		rights_ended(s, n);
 	for (uint32_t i = 0; i < n->fx.count && n->up && n->life_nr == life; i++)
 		carry_out(s, n, &n->fx.fx[i]);
 	if (n->up && n->life_nr == life && node_evictions(n->core) != n->evictions) {
 		n->evictions = node_evictions(n->core);
+		n->losses++;
 		sim_log(s, "node %u was EVICTED", n->id);
 		load_node_evicted(s, n);
 		locks_node_evicted(s, n);
@@ -743,10 +762,10 @@ void node_start(struct sim *s, struct snode *n)
 	n->s = s;
 	n->life_nr++;
 	n->up = true;
-	n->ready = n->stopping = n->lost_epoch = false;
+	n->ready = n->stopping = false;
 	n->paused_until = 0;
 	n->timer_at = n->dp_timer_at = NEVER;
-	n->evictions = 0;
+	n->evictions = n->losses = 0;
 	n->frozen = false;
 	list_init(&n->ops);
 	list_init(&n->inbox);

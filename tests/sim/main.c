@@ -428,7 +428,6 @@ static void phases(struct sim *s)
 	if (!s->failed && !at_rest(s))
 		say_stuck(s, "an operation of an application");
 	locks_final_check(s);
-	more_final_check(s);
 	leave_all(s);
 	limit = s->now_ns + 120 * SEC;
 	while (!s->failed && s->now_ns < limit && !all_down(s))

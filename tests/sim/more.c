@@ -60,7 +60,7 @@ struct porter {
 	bool open;   /* the shared file */
 	uint32_t seen[RECORDS_MAX], torn;
 	bool nameless; /* its own file */
-	bool owed;     /* it is gone: the node must see that it was given up */
+	uint32_t losses; /* of the node, before it was made */
 	struct fs_request rq;
 	const char *what;
 	uint8_t buf[FILE_MAX];
@@ -124,9 +124,11 @@ static int outcome(struct porter *p, int32_t err)
 
 	if (err >= 0)
 		return 0;
-	/* A file without a name ends with the rights of its node, which may not know yet. */
+	/* A file without a name ends with the rights of its node, which may not know, or not yet. */
 	if (err == -ESTALE && p->nameless && (p->call.data || p->rq.ino == p->file)) {
-		p->owed = true;
+		if (p->n->losses == p->losses)
+			sim_fail(p->s, "%s: a file without a name is gone, though the node was never given up",
+				p->n->name);
 		return 1;
 	}
 	if ((err == -EINTR && p->call.killed) || (err == -EIO && pl->hold_ns) ||
@@ -824,6 +826,7 @@ static void set_up(struct porter *p)
 	new_rq(p, p->stage ? FS_CREATE : FS_MKDIR, p->stage ? "create" : "mkdir");
 	if (p->stage) {
 		p->nameless = chance(p->s, 30);
+		p->losses = p->n->losses;
 		p->rq.mode = S_IFREG | 0600;
 		p->rq.flags = O_RDWR;
 		strcpy(p->rq.name, "file");
@@ -937,18 +940,6 @@ bool more_idle(const struct sim *s)
 			return false;
 	}
 	return true;
-}
-
-void more_final_check(struct sim *s)
-{
-	for (uint32_t n = 1; n <= s->plan.nodes; n++) {
-		const struct porter *p = &s->more->p[n];
-
-		/* Who coordinated has lost its opens with its epoch, if others served before it was back. */
-		if (p->alive && p->owed && !p->n->evictions && !p->n->lost_epoch)
-			sim_fail(s, "n%u: a file without a name is gone, though the node was never given up",
-				n);
-	}
 }
 
 void more_say_stuck(struct sim *s)

@@ -153,7 +153,6 @@ struct snode {
 	uint64_t life_nr;     /* counts lives */
 	uint64_t paused_until;
 	uint64_t woke_ns; /* end of the last pause */
-	bool lost_epoch;  /* it has coordinated, and does no longer */
 	uint64_t hangs_until; /* only_hangs: and then some time to recover */
 	struct node *core;
 	struct mem mem, dp_mem;
@@ -176,6 +175,7 @@ struct snode {
 	uint64_t last_conf[2];
 	bool frozen; /* a pause is of the whole machine, corosync with it */
 	uint32_t evictions;
+	uint32_t losses; /* how often what it had open was not known for a while: also when it need not know */
 	uint32_t side;	      /* partition it is in: of corosync, and of our connections */
 	uint32_t net_side;
 	uint64_t late_until;  /* its corosync tells it nothing new before */
@@ -381,7 +381,6 @@ void more_node_up(struct sim *s, struct snode *n);
 void more_node_down(struct sim *s, struct snode *n);
 void more_stop(struct sim *s);
 bool more_idle(const struct sim *s);
-void more_final_check(struct sim *s);
 void more_say_stuck(struct sim *s);
 /* edge.c */
 void edges_create(struct sim *s);
