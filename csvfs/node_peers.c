@@ -412,6 +412,7 @@ static void forget(struct node *n, struct peer *p, bool back)
 	struct peer was = *p;
 
 	trace(n->trace, TRACE_INFO, "rights of node %u end", p->node);
+	n->rights_ended++;
 	drop_rights(n, peer_idx(n, p), back && !p->reclaim_new);
 	memset(p, 0, sizeof(*p));
 	if (!back)
@@ -493,4 +494,9 @@ bool node_gave_up(const struct node *n, uint32_t node)
 			return !n->peers[i].reclaimed;
 	}
 	return true;
+}
+
+uint32_t node_rights_ended(const struct node *n)
+{
+	return n->rights_ended;
 }
