@@ -84,7 +84,8 @@ char *loop_state(struct loop *l, const char *json, size_t len, size_t *out_len)
 	add_string(&t, "device", l->cfg->fsname);
 	add_string(&t, "mountpoint", l->cfg->mountpoint);
 	add_string(&t, "version", CSVFS_VERSION);
-	add(&t, ",\"pid\":%d,\"ready\":%s", (int)getpid(), l->ready ? "true" : "false");
+	add(&t, ",\"pid\":%d,\"ready\":%s,\"leaving\":%s", (int)getpid(), l->ready ? "true" : "false",
+		l->stopping ? "true" : "false");
 	add(&t, ",\"bytes\":{\"direct_read\":%llu,\"direct_written\":%llu",
 		(unsigned long long)d.direct_read_bytes, (unsigned long long)d.direct_write_bytes);
 	add_from_core(&t, core, "core_bytes");

@@ -77,7 +77,7 @@ done
 
 to=$(mktemp -d)
 DESTDIR=$to cmake --install "$build" --prefix /usr >"$to/log" || { cat "$to/log"; bad=1; }
-for name in csvfs mount.csvfs mkfs.csvfs fsck.csvfs csvctl csvdb; do
+for name in csvfs mount.csvfs umount.fuse.csvfs mkfs.csvfs fsck.csvfs csvctl csvdb; do
 	"$to/usr/sbin/$name" -V >/dev/null || { echo "$name is not installed"; bad=1; }
 	[ -s "$to/usr/share/man/man8/$name.8" ] || { echo "$name.8 is not installed"; bad=1; }
 done
