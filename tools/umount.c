@@ -190,8 +190,8 @@ int main(int argc, char **argv)
 		fputs("usage: umount.fuse.csvfs [-flnrv] MOUNTPOINT\n", stderr);
 		return EXIT_USAGE;
 	}
-	/* Who hangs is not waited for before it is unmounted. */
-	ask_seconds = 2;
+	/* Who hangs for longer is unmounted, and not waited for: which daemon it is only it can tell. */
+	ask_seconds = 15;
 	fd = j.flags & MNT_DETACH ? -1 : daemon_of(j.mountpoint, &g);
 	rc = take_away(&j, &gone);
 	if (gone && fd >= 0)
