@@ -142,8 +142,7 @@ static void begin_reclaim(struct takeover *t)
 
 	t->await_count = 0;
 	for (uint32_t i = 0; i < v->count; i++)
-		if (member_find(t->m, v->nodes[i])->heard && !member_find(t->m, v->nodes[i])->silent &&
-			v->nodes[i] != takeover_hung(t))
+		if (member_find(t->m, v->nodes[i])->heard && v->nodes[i] != takeover_hung(t))
 			t->await[t->await_count++] = v->nodes[i];
 	takeover_enter(t, TK_RECLAIM);
 	t->deadline_ns = t->now_ns + TAKEOVER_RECLAIM_NS;
@@ -169,15 +168,17 @@ static void reclaiming(struct takeover *t)
 	for (uint32_t i = 0; i < t->await_count;) {
 		const struct member_node *n = member_find(t->m, t->await[i]);
 		bool done = n && n->state.leaving == LEAVING_DONE; /* holds nothing, and follows nobody */
-		bool late = t->now_ns >= t->deadline_ns;
+		/* A candidate that hangs is not waited for. It may have been found after our fence, which spared it. */
+		bool late = t->now_ns >= t->deadline_ns || (n && n->silent);
 
 		if (n && n->member && !done && !late) {
 			i++;
 			continue;
 		}
-		if (!done && n && n->member && n->node != takeover_self(t) && n->state.incarnation) {
-			trace(t->cfg.trace, TRACE_WARN,
-				"node %u did not reclaim in time -> fence %u/%x", n->node, n->node,
+		if (!done && n && n->member && n->node != takeover_self(t) && n->state.incarnation &&
+			!(n->silent && n->fenced)) {
+			trace(t->cfg.trace, TRACE_WARN, "node %u %s -> fence %u/%x", n->node,
+				n->silent ? "hangs" : "did not reclaim in time", n->node,
 				n->state.incarnation);
 			member_victim_decide(t->m, n->node, n->state.incarnation);
 		}

@@ -45,7 +45,8 @@ struct lab_node {
 	uint32_t id;
 	bool up; /* the daemon runs */
 	bool path; /* its way to the LUN works */
-	bool paused; /* it gets nothing and says nothing */
+	bool paused; /* it gets nothing and says nothing, but the LUN's answers */
+	bool asleep; /* with paused: not these either, until it wakes */
 	bool port_cut; /* nobody hears it, nor it them, but over corosync */
 	uint32_t heard_node; /* whom it follows, and when it heard it last */
 	uint64_t heard_ns;
@@ -695,7 +696,7 @@ static uint64_t lab_next(const struct lab *l)
 	uint64_t at = NEVER;
 
 	for (uint32_t i = 0; i < LAB_OPS; i++)
-		if (l->op[i].used)
+		if (l->op[i].used && !(l->op[i].arrived && l->node[l->op[i].node].asleep))
 			lab_earliest(&at, l->op[i].at_ns);
 	for (uint32_t i = 1; i <= l->count; i++) {
 		const struct lab_node *n = &l->node[i];
@@ -782,7 +783,7 @@ static bool lab_run(struct lab *l, uint64_t for_ns, bool (*until)(struct lab *l)
 				continue;
 			if (!o->arrived)
 				lab_arrive(l, o);
-			else
+			else if (!l->node[o->node].asleep)
 				lab_complete(l, o);
 		}
 		for (uint32_t i = 1; i <= l->count; i++)

@@ -137,6 +137,47 @@ static void candidate_that_hangs_in_any_state_is_replaced(void **state)
 	}
 }
 
+static void sleeps(uint32_t node, bool does)
+{
+	L.node[node].paused = L.node[node].asleep = does;
+}
+
+static bool b_sees_d_stand(struct lab *l)
+{
+	return member_find(&l->node[B].m, D)->state.role == ROLE_CANDIDATE;
+}
+
+/*
+ * Two candidates sleep in turn. The one that wakes has its fence behind it, which spared the other, and finds only then that
+ * the other hangs (csvsim seed 2000845): it is fenced before anybody is served.
+ */
+static void candidate_found_to_hang_after_the_fence_is_fenced(void **state)
+{
+	for (uint64_t seed = 500; seed < 520; seed++) {
+		up_with(3, seed, seed & 1);
+		lab_run(&L, 6 * SEC, NULL);
+		L.node[C].paused = true;
+		CHECK(run_to(B, TK_STAND));
+		lab_run(&L, 5 * MS, NULL);
+		sleeps(B, true);
+		CHECK(run_to(D, TK_STAND));
+		sleeps(D, true);
+		lab_run(&L, 5 * MS, NULL);
+		sleeps(B, false);
+		CHECK(lab_run(&L, SEC, b_sees_d_stand));
+		CHECK(run_to(B, TK_FENCE));
+		sleeps(B, true);
+		lab_run(&L, 11 * SEC, NULL);
+		CHECK(L.reg[D]);
+		sleeps(B, false);
+		CHECK(run_to(B, TK_SERVE));
+		CHECK(!L.reg[D]);
+		L.node[C].paused = false;
+		sleeps(D, false);
+		CHECK(lab_run(&L, 30 * SEC, lab_settled));
+	}
+}
+
 /* It waits for long, for a target that knows neither PREEMPT AND ABORT nor reset, and says that it is there. */
 static void candidate_that_takes_long_is_not_taken_for_one_that_hangs(void **state)
 {
@@ -214,6 +255,7 @@ int main(void)
 		cmocka_unit_test(coordinator_that_wakes_before_it_is_fenced_gives_up_by_itself),
 		cmocka_unit_test(two_that_hang_are_replaced_by_the_third),
 		cmocka_unit_test(candidate_that_hangs_in_any_state_is_replaced),
+		cmocka_unit_test(candidate_found_to_hang_after_the_fence_is_fenced),
 		cmocka_unit_test(candidate_that_takes_long_is_not_taken_for_one_that_hangs),
 		cmocka_unit_test(who_wakes_does_not_accuse_a_candidate),
 		cmocka_unit_test(a_fence_that_ends_before_its_barrier_is_remembered_by_the_next),
