@@ -457,6 +457,7 @@ static void state_encode(const struct member *m, const struct member_state *s, s
 		cursor_put_u8(c, m->victims[i].dirty);
 	}
 	cursor_put_u64(c, s->against);
+	cursor_put_u64(c, s->before);
 }
 
 /* The list that follows the rest of a STATE. */
@@ -503,6 +504,7 @@ static bool state_decode(
 	get_text(c, s->addr, sizeof(s->addr));
 	list_decode(c, list);
 	s->against = cursor_u64(c);
+	s->before = cursor_u64(c);
 	if (!cursor_ok(c) || path > MPATH_CLEAN || role > ROLE_DRAINING || leaving > LEAVING_DONE)
 		return false;
 	if ((path == MPATH_NONE) != (s->incarnation == 0))
@@ -877,6 +879,15 @@ void member_set_against(struct member *m, uint64_t epoch)
 	if (m->cfg.self.against == epoch)
 		return;
 	m->cfg.self.against = epoch;
+	m->publish = true;
+	m->changes++;
+}
+
+void member_set_before(struct member *m, uint64_t epoch)
+{
+	if (m->cfg.self.before == epoch)
+		return;
+	m->cfg.self.before = epoch;
 	m->publish = true;
 	m->changes++;
 }

@@ -69,6 +69,7 @@ struct member_state {
 	uint64_t epoch; /* the highest it knows; of RECOVERING and more: the one it claimed */
 	uint32_t handover; /* of a coordinator that gave up in order: who shall follow; 0: anyone */
 	uint64_t against; /* of a CANDIDATE: the epoch whose coordinator it says to hang; 0: none */
+	uint64_t before; /* of RECOVERING and more: the newest epoch before its own in which somebody may have been served */
 	uint32_t load; /* volumes it coordinates */
 	bool unfit; /* tried to take over and could not: others first */
 	enum member_leaving leaving;
@@ -175,6 +176,8 @@ void member_set_role(
 	struct member *m, enum member_role role, uint64_t epoch, uint32_t handover, bool unfit);
 /* Goes with the role CANDIDATE: against the coordinator of that epoch, which hangs; 0: against nobody. */
 void member_set_against(struct member *m, uint64_t epoch);
+/* Goes with the role RECOVERING and more: the newest epoch before ours in which somebody may have been served; else 0. */
+void member_set_before(struct member *m, uint64_t epoch);
 
 /*
  * Emits FX_CPG_SEND of our STATE if a view waits for it or it changed, FX_CPG_JOIN when corosync

@@ -199,6 +199,7 @@ static void tell_role(struct takeover *t)
 
 	member_set_role(t->m, role, epoch, released ? t->handover : 0, is_unfit(t));
 	member_set_against(t->m, role == ROLE_CANDIDATE && t->hung_node ? t->hung_epoch : 0);
+	member_set_before(t->m, role >= ROLE_RECOVERING ? t->served_before : 0);
 }
 
 void takeover_enter(struct takeover *t, enum takeover_state to)
@@ -709,6 +710,7 @@ struct takeover_coordinator takeover_coordinator(const struct takeover *t)
 		.node = node,
 		.life = s->life,
 		.epoch = s->epoch,
+		.before = s->before,
 		.role = s->role,
 		.name = s->name,
 		.addr = s->addr,

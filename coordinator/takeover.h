@@ -109,6 +109,7 @@ struct takeover_coordinator {
 	uint32_t node; /* 0: none known */
 	uint64_t life;
 	uint64_t epoch;
+	uint64_t before; /* RECOVERING and later: the newest epoch before in which somebody may have been served */
 	enum member_role role;
 	const char *name, *addr; /* valid until the next step */
 	uint16_t port;
@@ -186,7 +187,7 @@ bool takeover_given_add(struct takeover *t, uint32_t node, uint64_t life);
 bool takeover_given_remove(struct takeover *t, uint32_t node);
 /* One of these has changed the list, and the next takeover_step() would say so to the LUN. */
 bool takeover_given_to_say(const struct takeover *t);
-/* From OPEN on: was it given up in the term before ours? */
+/* From OPEN on: was it given up in the last term before ours that served anybody? */
 bool takeover_given_up(const struct takeover *t, uint32_t node, uint64_t life);
 
 /*

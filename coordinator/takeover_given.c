@@ -13,10 +13,12 @@
  *     first and reads the claim then, so it sees each entry that we acted on.
  *  2. A node is served again after the claim without it is durable: else the next coordinator would void
  *     what it was given since.
- *  3. The list is of one term. Who was served last in the term before that one has lost its rights anyway,
- *     and knows it (node_reclaim_epoch()).
+ *  3. The list is of one term, of those in which anybody was served. Who was served last in one before that has lost its
+ *     rights anyway, and knows it (node_reclaim_epoch()).
  *  4. A node is on it once: a later life of a node means that the one before has ended.
  *  5. When it is full nothing more is given up: what those nodes had is waited for.
+ *  6. A term that ends before it serves takes nothing from anybody, and is not counted: its claim has the list of the one before
+ *     it, and says which that was. A list of our own, and that our term counts, is durable before anybody is served.
  */
 #include "coordinator/takeover.h"
 
@@ -33,11 +35,15 @@ static struct claim_given_up *find(struct claim *c, uint32_t node)
 	return NULL;
 }
 
-void takeover_given_begin(struct takeover *t, const struct claim *last)
+void takeover_given_begin(struct takeover *t, const struct claim *last, uint64_t seen)
 {
 	t->before_count = last->given_up_count;
 	memcpy(t->before, last->given_up, sizeof(t->before));
-	t->claim.given_up_count = 0;
+	/* Rule 6. Of a term that the LUN does not know nobody can tell. */
+	t->served_before = seen > last->epoch ? seen : last->served;
+	t->claim.served = t->served_before;
+	t->claim.given_up_count = last->given_up_count;
+	memcpy(t->claim.given_up, last->given_up, sizeof(t->claim.given_up));
 	t->list_durable = t->list_sent = t->list_changes;
 	t->taken_back_at = 0;
 	t->list_full = false;
@@ -45,6 +51,13 @@ void takeover_given_begin(struct takeover *t, const struct claim *last)
 		trace(t->cfg.trace, TRACE_INFO, "node %u, life %llx, was given up in epoch %llu",
 			t->before[i].node, (unsigned long long)t->before[i].life,
 			(unsigned long long)last->epoch);
+}
+
+void takeover_given_serve(struct takeover *t)
+{
+	t->claim.given_up_count = 0;
+	t->claim.served = t->epoch;
+	t->taken_back_at = ++t->list_changes;
 }
 
 void takeover_given_sent(struct takeover *t)

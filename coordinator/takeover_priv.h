@@ -35,7 +35,8 @@ struct takeover {
 	uint64_t list_changes, list_sent, list_durable; /* changes of that list: made, sent, taken by the LUN */
 	uint64_t listed_at[CLAIM_GIVEN_UP_MAX], taken_back_at; /* of each entry; of the last that went */
 	bool list_full; /* said once */
-	uint32_t before_count; /* given up in the term before ours */
+	uint64_t served_before; /* the last term before ours in which somebody may have been served */
+	uint32_t before_count; /* given up in that one */
 	struct claim_given_up before[CLAIM_GIVEN_UP_MAX];
 	struct claim watched; /* WATCH, FROZEN: a claim seen before */
 	uint64_t epoch; /* ours, OPEN and later */
@@ -102,8 +103,10 @@ void takeover_fence_succeeded(struct takeover *t, struct effects *fx);
 /* Behind a file lock nobody needs to be fenced: the list is emptied. */
 void takeover_victims_forget(struct takeover *t);
 
-/* takeover_given.c: our claim follows this one. */
-void takeover_given_begin(struct takeover *t, const struct claim *last);
+/* takeover_given.c: our claim follows this one; `seen`: the highest epoch that anybody told. */
+void takeover_given_begin(struct takeover *t, const struct claim *last, uint64_t seen);
+/* SERVE begins, and with it a list of our own. */
+void takeover_given_serve(struct takeover *t);
 void takeover_given_sent(struct takeover *t);
 void takeover_given_durable(struct takeover *t);
 /* The list has changed since a claim was sent. */

@@ -195,6 +195,7 @@ static void reclaiming(struct takeover *t)
 		return;
 	trace(t->cfg.trace, TRACE_INFO, "epoch %llu: serves", (unsigned long long)t->epoch);
 	takeover_enter(t, TK_SERVE);
+	takeover_given_serve(t);
 }
 
 /* A fenced node that came back into the view may not know: it is told once in each view. */

@@ -250,7 +250,7 @@ static void claim_read(struct takeover *t, struct effects *fx)
 	if (best->state == CLAIM_CLEAN)
 		t->m->lost_ns = t->m->office_lost_ns = 0;
 	memset(c, 0, sizeof(*c));
-	takeover_given_begin(t, best);
+	takeover_given_begin(t, best, seen);
 	memcpy(c->uuid, t->cfg.uuid, 16);
 	/* Invariant 2: above all that anybody may have used. */
 	c->epoch = (best->epoch > seen ? best->epoch : seen) + 1;

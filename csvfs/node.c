@@ -85,12 +85,13 @@ struct node *node_create(const struct node_config *cfg, struct mem *mem, const s
 /* ------------------------------------------------------------------ sessions */
 
 
-void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx)
+void node_reclaim_epoch(struct node *n, uint64_t epoch, uint64_t before, struct effects *fx)
 {
-	if (!n->served_epoch || epoch <= n->served_epoch + 1)
+	if (!n->served_epoch || n->served_epoch >= before)
 		return;
-	trace(n->trace, TRACE_ERROR, "epoch %lu, we were served in %lu last: our layouts are void",
-		epoch, n->served_epoch);
+	trace(n->trace, TRACE_ERROR,
+		"epoch %lu, others were served in %lu, and we in %lu last: our layouts are void", epoch,
+		before, n->served_epoch);
 	node_evicted(n, true, fx);
 	n->served_epoch = 0;
 }
@@ -223,7 +224,7 @@ void node_session_notes(struct node *n, struct effects *fx)
 									      : RECLAIM_SENDING;
 			n->reclaim_at = NULL;
 			n->reclaim_count = 0;
-			node_reclaim_epoch(n, n->coord_epoch, fx);
+			node_reclaim_epoch(n, n->coord_epoch, n->coord_before, fx);
 		} else if (note == SESSION_NOTE_UP && !s->outgoing) {
 			struct peer *p = node_peer(n, s->peer);
 
@@ -365,6 +366,7 @@ static void follow(struct node *n, struct effects *fx)
 		n->coord = session_open(n->sessions, c.node, c.name, c.addr, c.port);
 		n->coord_node = c.node;
 		n->coord_epoch = c.epoch;
+		n->coord_before = c.before;
 		n->coord_heard_ns = n->now_ns;
 		n->reclaim = RECLAIM_NONE;
 	}

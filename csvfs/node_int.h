@@ -249,7 +249,7 @@ struct node {
 	/* session to the coordinator */
 	uint32_t coord_node; /* outgoing session wanted to it; 0: none, or ourselves */
 	struct session *coord;
-	uint64_t coord_epoch;
+	uint64_t coord_epoch, coord_before; /* its epoch; the last before it in which somebody may have been served */
 	uint64_t coord_heard_ns; /* the last word from it, or when we began to follow it */
 	enum reclaim_st reclaim;
 	struct file *reclaim_at;
@@ -323,8 +323,8 @@ static inline uint64_t node_lease_over_ns(const struct node_config *c)
 /* node.c */
 /* Others may have what we hold: it is lost. in_session: and the coordinator knows. */
 void node_evicted(struct node *n, bool in_session, struct effects *fx);
-/* Before layouts are reclaimed in `epoch`: forgets them if others may have had two terms since. */
-void node_reclaim_epoch(struct node *n, uint64_t epoch, struct effects *fx);
+/* Before layouts are reclaimed in `epoch`: forgets them if somebody was served since we were (`before`: in which epoch). */
+void node_reclaim_epoch(struct node *n, uint64_t epoch, uint64_t before, struct effects *fx);
 /* Acts on what the sessions have noted: one is up, one is gone. */
 void node_session_notes(struct node *n, struct effects *fx);
 uint64_t node_lun(struct node *n, enum tag_owner owner, enum lun_op op, struct effects *fx,

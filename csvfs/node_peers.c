@@ -285,7 +285,7 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 	struct file *f = NULL;
 
 	csv_assert(p);
-	node_reclaim_epoch(n, takeover_epoch(n->tk), fx);
+	node_reclaim_epoch(n, takeover_epoch(n->tk), takeover_coordinator(n->tk).before, fx);
 	/* Rule 7, of ourselves. */
 	if (takeover_given_up(n->tk, n->cfg.node, n->cfg.life)) {
 		trace(n->trace, TRACE_ERROR, "the last coordinator gave us up: our layouts are void");

@@ -200,6 +200,7 @@ static const struct field claim_fields[] = {
 	{"name", FIELD_STRING, 64, 1, 0, 0, NODE_NAME_MAX},
 	{"given_up.life", FIELD_HEX64, 128, CLAIM_GIVEN_UP_MAX, 16, 0, 8},
 	{"given_up.node", FIELD_U32, 136, CLAIM_GIVEN_UP_MAX, 16, 0, 4},
+	{"served", FIELD_U64, 1152, 1, 0, 0, 8},
 };
 
 #define LAYOUT(magic, name, table) {magic, name, table, sizeof(table) / sizeof((table)[0])}

@@ -167,6 +167,7 @@ static int take_claim(struct run_sync *rs, char why[256])
 			rs->claim.name, (unsigned long long)rs->claim.epoch);
 	rs->claim.epoch++;
 	rs->claim.given_up_count = 0; /* of the term before: who was served in it knows by the epoch */
+	rs->claim.served = rs->claim.epoch;
 	rs->claim.heartbeat = 0;
 	rs->claim.node = 1;
 	rs->claim.incarnation = 1;

@@ -28,9 +28,11 @@ struct disk_claim {
 	le32 given_up_count;
 	char name[NODE_NAME_MAX];
 	struct disk_given_up given_up[CLAIM_GIVEN_UP_MAX];
+	le64 served;
 };
 _Static_assert(offsetof(struct disk_claim, name) == 64, "format");
 _Static_assert(offsetof(struct disk_claim, given_up) == 128, "format");
+_Static_assert(offsetof(struct disk_claim, served) == 1152, "format");
 _Static_assert(sizeof(struct disk_claim) <= BLOCK_SIZE, "format");
 
 void claim_encode(const struct claim *c, void *block)
@@ -54,6 +56,7 @@ void claim_encode(const struct claim *c, void *block)
 		d->given_up[i].life = le64_of(c->given_up[i].life);
 		d->given_up[i].node = le32_of(c->given_up[i].node);
 	}
+	d->served = le64_of(c->served);
 	d->crc = le32_of(crc32c(0, block, BLOCK_SIZE));
 }
 
@@ -107,5 +110,11 @@ int claim_decode(struct claim *c, const void *block, const uint8_t uuid[16])
 	c->incarnation = le32_get(d->incarnation);
 	memcpy(c->name, d->name, sizeof(c->name));
 	c->name[sizeof(c->name) - 1] = 0;
+	c->served = le64_get(d->served);
+	if (c->served > c->epoch)
+		return -EUCLEAN;
+	/* Of a version that did not say so. */
+	if (!c->served)
+		c->served = c->epoch;
 	return given_up_decode(c, d) ? 0 : -EUCLEAN;
 }

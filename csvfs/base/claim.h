@@ -10,6 +10,8 @@
  *    and a standalone mount, tell a live volume from one whose node died by watching the beat.
  *  - It names who was given up in this term: (node, life) whose layouts and locks others may have by now.
  *    The next coordinator reads it there, and says so to whoever comes back (coordinator/PROTOCOL.md, "Given up").
+ *  - It says in which term somebody may have been served last. A term that ended before it served anybody has taken
+ *    nothing from anybody.
  */
 #ifndef CSVFS_BASE_CLAIM_H
 #define CSVFS_BASE_CLAIM_H
@@ -48,6 +50,7 @@ struct claim {
 	char name[NODE_NAME_MAX]; /* node name or host name, for messages */
 	uint32_t given_up_count;
 	struct claim_given_up given_up[CLAIM_GIVEN_UP_MAX]; /* each node once */
+	uint64_t served; /* the newest epoch, up to this one, in which somebody may have been served; never 0 when read */
 };
 
 /* Fills a whole block (BLOCK_SIZE bytes), sealed with crc32c. */

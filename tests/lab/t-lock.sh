@@ -187,6 +187,36 @@ within 40 mode_is n3 direct || fail "n3 is $(state n3 .mode)"
 let_go cut
 let_go next
 
+echo "# a target that restarts twice: the second time during the takeover that the first one has caused. That one has served nobody, so nobody has lost a lock"
+coord=$(state n1 .coordinator)
+stopped=n2
+[ "$coord" != n2 ] || stopped=n3
+other=$(tr ' ' '\n' <<<"n1 n2 n3" | grep -vxe "$coord" -e "$stopped")
+hold here "$coord" ofd w a
+hold there "$other" ofd w b
+has here
+has there
+epoch=$(state "$coord" .epoch)
+lab kill "$stopped" STOP # it is waited for, and then its lease
+lab target restart
+recovers() { # whoever it is, it has claimed the next epoch, and waits
+	grep -qs "epoch $((epoch + 1)): the volume is open" "$CSVLAB_DIR"/n*/csvfs.log
+}
+within 20 recovers || fail "nobody takes over"
+lab target restart
+later() { grep -qsE "info: epoch ($((epoch + 2))|$((epoch + 3))): serves" "$CSVLAB_DIR"/n*/csvfs.log; }
+within 40 later || fail "nobody takes over the second time"
+! grep -s "epoch $((epoch + 1)): serves" "$CSVLAB_DIR"/n*/csvfs.log || fail "it had served: that shows nothing"
+lab kill "$stopped" CONT
+for n in n1 n2 n3; do within 40 mode_is $n direct || fail "$n is $(state $n .mode)"; done
+for h in here there; do
+	count=$(grep -c '^wrote$' "${OUT[$h]}")
+	writes() { [ "$(grep -c '^wrote$' "${OUT[$h]}")" -gt "$count" ]; }
+	within 10 writes || fail "$h does not go on: $(tail -n 3 "${OUT[$h]}")"
+	! grep '^E' "${OUT[$h]}" || fail "$h has lost its lock"
+	let_go $h
+done
+
 echo "# three nodes, one lock, one number"
 pids=()
 head -c 8 /dev/zero >"$mnt1/n"

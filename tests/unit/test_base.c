@@ -79,7 +79,8 @@ static void claim_survives_the_disk_and_no_flipped_bit(void **state)
 {
 	uint8_t block[BLOCK_SIZE];
 	struct claim in = {.uuid = {1, 2}, .epoch = 7, .heartbeat = 9, .state = CLAIM_HELD, .node = 3,
-			.incarnation = 4, .life = 5, .name = "n3", .given_up_count = CLAIM_GIVEN_UP_MAX},
+			.incarnation = 4, .life = 5, .name = "n3", .given_up_count = CLAIM_GIVEN_UP_MAX,
+			.served = 6},
 		     out;
 	uint8_t other[16] = {9};
 
@@ -91,6 +92,11 @@ static void claim_survives_the_disk_and_no_flipped_bit(void **state)
 	assert_int_equal(claim_decode(&out, block, in.uuid), 0);
 	assert_memory_equal(&in, &out, sizeof(in));
 	assert_int_equal(claim_decode(&out, block, other), -ESTALE);
+	/* One of a version that does not say in which epoch somebody was served. */
+	in.served = 0;
+	claim_encode(&in, block);
+	assert_int_equal(claim_decode(&out, block, NULL), 0);
+	assert_int_equal(out.served, in.epoch);
 	for (int i = 0; i < BLOCK_SIZE * 8; i += 37) {
 		block[i / 8] ^= (uint8_t)(1 << (i % 8));
 		assert_int_equal(claim_decode(&out, block, NULL), -EUCLEAN);
@@ -103,7 +109,7 @@ static void a_claim_with_an_impossible_list_is_none(void **state)
 {
 	static const struct {
 		uint32_t at, value;
-	} bad[] = {{60, CLAIM_GIVEN_UP_MAX + 1}, {60, UINT32_MAX}, {60, 4}, {136, 0}, {136, 12}};
+	} bad[] = {{60, CLAIM_GIVEN_UP_MAX + 1}, {60, UINT32_MAX}, {60, 4}, {136, 0}, {136, 12}, {1152, 8}};
 	struct claim in = {.epoch = 7, .state = CLAIM_HELD, .node = 3, .given_up_count = 3,
 			.given_up = {{11, 1}, {12, 2}, {13, 3}}}, out;
 	uint8_t block[BLOCK_SIZE];

@@ -75,6 +75,24 @@ static void nobody_is_given_up_before_the_lun_says_so(void **state)
 	CHECK(!takeover_given_up(tk(C), D, LIFE)); /* that is of the term before */
 }
 
+static bool b_reclaims(struct lab *l)
+{
+	return takeover_state(l->node[B].t) == TK_RECLAIM;
+}
+
+static bool b_may_serve(struct lab *l)
+{
+	(void)l;
+	return b_serves(l) && takeover_given_remove(tk(B), B);
+}
+
+static bool somebody_else_serves(struct lab *l)
+{
+	uint32_t s = lab_serving(l);
+
+	return s && s != B && s != C;
+}
+
 static void the_next_coordinator_knows_and_begins_anew(void **state)
 {
 	for (int in_order = 0; in_order < 2; in_order++) {
@@ -89,7 +107,46 @@ static void the_next_coordinator_knows_and_begins_anew(void **state)
 		CHECK(takeover_given_up(tk(B), D, LIFE));
 		CHECK(!takeover_given_up(tk(B), D, LIFE + 1));
 		CHECK(!takeover_given_up(tk(B), B, LIFE));
-		CHECK(!listed(D, LIFE));
+		/* Nobody is served before the list is one of this term. */
+		CHECK(lab_run(&L, SEC, b_may_serve));
+		CHECK(!listed(D, LIFE) && on_the_lun().served == takeover_epoch(tk(B)));
+	}
+}
+
+/*
+ * B has claimed the epoch behind that of C, and is lost while it waits for the lease of C: it has served nobody. Whoever is
+ * next tells that C's was the last term that counts, and knows whom C has given up.
+ */
+static void a_term_that_serves_nobody_does_not_count(void **state)
+{
+	uint64_t epoch;
+	uint32_t next;
+
+	for (int dies = 0; dies < 2; dies++) {
+		up(5);
+		lab_run(&L, TAKEOVER_LOST_NS, NULL);
+		CHECK(lab_run(&L, 5 * SEC, d_is_given_up));
+		epoch = takeover_epoch(tk(C));
+		CHECK(on_the_lun().served == epoch);
+		cut_off(C);
+		CHECK(lab_run(&L, 20 * SEC, b_reclaims));
+		CHECK(takeover_epoch(tk(B)) == epoch + 1 && takeover_coordinator(tk(B)).before == epoch);
+		CHECK(listed(D, LIFE) && on_the_lun().served == epoch && on_the_lun().epoch == epoch + 1);
+		if (dies)
+			lab_kill(&L, B);
+		else
+			lab_path_set(&L, B, false);
+		CHECK(lab_run(&L, 20 * SEC, somebody_else_serves));
+		next = lab_serving(&L);
+		CHECK(takeover_epoch(tk(next)) == epoch + 2);
+		CHECK(takeover_given_up(tk(next), D, LIFE));
+		CHECK(takeover_coordinator(tk(next)).before == epoch);
+		/* All are told. */
+		lab_run(&L, SEC, NULL);
+		for (uint32_t i = 1; i <= 5; i++)
+			if (i != B && i != C)
+				CHECK(takeover_coordinator(tk(i)).before == epoch);
+		CHECK(!listed(D, LIFE) && on_the_lun().served == epoch + 2);
 	}
 }
 
@@ -157,6 +214,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nobody_is_given_up_before_the_lun_says_so),
 		cmocka_unit_test(the_next_coordinator_knows_and_begins_anew),
+		cmocka_unit_test(a_term_that_serves_nobody_does_not_count),
 		cmocka_unit_test(who_holds_nothing_any_more_is_off_the_list_before_it_is_served),
 		cmocka_unit_test(a_claim_that_does_not_get_there_gives_nobody_up),
 		cmocka_unit_test(a_later_life_takes_the_place_of_the_one_before),
