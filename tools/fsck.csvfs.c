@@ -34,8 +34,9 @@ enum mode {
 	MODE_YES, /* -y: everything */
 };
 
-/* The check's memory: address space only, pages come as they are used. */
+/* The check's memory: address space only, pages come as they are used. Less where the system gives no more (ulimit, overcommit). */
 #define CHECK_MEM_BYTES (16ull << 30)
+#define CHECK_MEM_MIN (64ull << 20)
 #define SHOWN_PER_CODE 50u
 
 struct fsck {
@@ -48,6 +49,7 @@ struct fsck {
 	int progress_fd; /* -C: lines for a program; 0: none */
 	enum check_super super;
 	bool replayed;
+	bool not_read; /* -p believes the claim */
 	unsigned long long repaired; /* blocks */
 	uint64_t shown_ns, told_ns;
 	enum check_phase phase;
@@ -80,18 +82,47 @@ static void usage(FILE *f)
 
 /* ------------------------------------------------------------------ output */
 
+/* Bytes of the character of UTF-8 that s begins with; 0: it begins with none. */
+static unsigned utf8_bytes(const unsigned char *s)
+{
+	const unsigned n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+
+	/* Too long for what it says, a surrogate, behind the last one. */
+	if (s[0] > 0xf4 || (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+		(s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	for (unsigned i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	return n;
+}
+
+/* A file's name is any bytes, JSON is UTF-8: what is none becomes U+FFFD. */
 static void json_string(const char *s)
 {
+	const unsigned char *p = (const unsigned char *)s;
+	unsigned n;
+
 	putchar('"');
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			printf("\\%c", *s);
-		else if ((unsigned char)*s < 32)
-			printf("\\u%04x", *s);
+	for (; *p; p += n ? n : 1) {
+		n = utf8_bytes(p);
+		if (*p == '"' || *p == '\\')
+			printf("\\%c", *p);
+		else if (*p < 32)
+			printf("\\u%04x", *p);
+		else if (n)
+			printf("%.*s", (int)n, (const char *)p);
 		else
-			putchar(*s);
+			printf("\\ufffd");
 	}
 	putchar('"');
+}
+
+static void json_begin(const struct fsck *f)
+{
+	printf("{\n  \"volume\": ");
+	json_string(f->v.name);
+	printf(",\n  \"problems\": [");
 }
 
 /* Takes the line of progress away again. */
@@ -200,9 +231,10 @@ static void json_result(const struct fsck *f, int status)
 	printf("  \"left\": %llu,\n  \"found_again\": %llu,\n  \"cleared\": %llu,\n",
 		(unsigned long long)r->left, (unsigned long long)r->found_again,
 		(unsigned long long)r->cleared);
-	printf("  \"uuid\": \"%s\",\n  \"files\": %llu,\n  \"directories\": %llu,\n",
-		tool_uuid_text(r->uuid, uuid), (unsigned long long)r->files,
-		(unsigned long long)r->directories);
+	printf("  \"uuid\": \"%s\",\n", tool_uuid_text(r->uuid, uuid));
+	if (!f->not_read)
+		printf("  \"files\": %llu,\n  \"directories\": %llu,\n", (unsigned long long)r->files,
+			(unsigned long long)r->directories);
 	printf("  \"status\": %d\n}\n", status);
 }
 
@@ -247,6 +279,19 @@ static void text_result(const struct fsck *f)
 
 /* ------------------------------------------------------------------ work */
 
+static void *get_memory(uint64_t *bytes)
+{
+	void *base = MAP_FAILED;
+
+	for (*bytes = CHECK_MEM_BYTES; *bytes >= CHECK_MEM_MIN; *bytes /= 2) {
+		base = mmap(NULL, *bytes, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (base != MAP_FAILED)
+			return base;
+	}
+	return NULL;
+}
+
 /* One check of everything, and a repair if the mode says so; the report is in *rep. */
 static int check(struct fsck *f, bool repair, struct check_report *rep)
 {
@@ -257,20 +302,19 @@ static int check(struct fsck *f, bool repair, struct check_report *rep)
 		.super = f->super,
 		.ctx = f};
 	struct mem mem;
-	void *base;
+	uint64_t bytes;
+	void *base = get_memory(&bytes);
 	int err;
 
-	base = mmap(NULL, CHECK_MEM_BYTES, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (base == MAP_FAILED) {
+	if (!base) {
 		tool_error("no memory: %s", strerror(errno));
 		return EXIT_OPERATION;
 	}
-	mem_init(&mem, base, CHECK_MEM_BYTES);
+	mem_init(&mem, base, bytes);
 	o.mem = &mem;
 	err = repair ? check_repair(&dev, &o, f->mode == MODE_YES, rep)
 		     : check_volume(&dev, &o, rep);
-	munmap(base, CHECK_MEM_BYTES);
+	munmap(base, bytes);
 	progress_end(f);
 	if (err == -ENOMEM) {
 		tool_error("%s: out of memory; nothing can be said about the volume", f->v.name);
@@ -356,11 +400,13 @@ static int check_and_mend(struct fsck *f, enum tool_use use)
 static bool is_whole(struct fsck *f)
 {
 	struct verify_report rep;
-	void *block = malloc(BLOCK_SIZE);
-	bool whole = block && !tool_read(&f->v, SUPER_BLOCK * BLOCK_SIZE, block, BLOCK_SIZE) &&
-		     verify_super(block, SUPER_BLOCK, f->v.info->lun_bytes, &rep) == PROBLEM_NONE;
+	struct disk_super *s = malloc(BLOCK_SIZE);
+	bool whole = s && !tool_read(&f->v, SUPER_BLOCK * BLOCK_SIZE, s, BLOCK_SIZE) &&
+		     verify_super(s, SUPER_BLOCK, f->v.info->lun_bytes, &rep) == PROBLEM_NONE;
 
-	free(block);
+	if (whole)
+		memcpy(f->rep.uuid, s->h.uuid, sizeof(f->rep.uuid));
+	free(s);
 	return whole;
 }
 
@@ -373,19 +419,15 @@ static int run(struct fsck *f)
 
 	if (!may_check(f, use, text))
 		return EXIT_OPERATION;
-	if (f->mode == MODE_PREEN && use == TOOL_FREE && !f->force && tool_claim(&f->v, &c) &&
-		is_whole(f)) {
-		printf("%s: clean, unmounted in order\n", f->v.name);
-		return EXIT_CLEAN;
-	}
-	if (f->json) {
-		printf("{\n  \"volume\": ");
-		json_string(f->v.name);
-		printf(",\n  \"problems\": [");
-	}
-	status = check_and_mend(f, use);
+	f->not_read = f->mode == MODE_PREEN && use == TOOL_FREE && !f->force &&
+		      tool_claim(&f->v, &c) && is_whole(f);
+	if (f->json)
+		json_begin(f);
+	status = f->not_read ? EXIT_CLEAN : check_and_mend(f, use);
 	if (f->json)
 		json_result(f, status);
+	else if (f->not_read)
+		printf("%s: clean, unmounted in order\n", f->v.name);
 	else if (status != EXIT_OPERATION)
 		text_result(f);
 	if (status == EXIT_UNCORRECTED && f->mode == MODE_YES)

@@ -240,6 +240,31 @@ static void discard(struct mkfs *m)
 	}
 }
 
+/*
+ * The superblock of an older volume that was larger: fsck.csvfs would find it at the end of the device, if those at the
+ * start of the new one were lost.
+ */
+static bool wipe_end(struct mkfs *m)
+{
+	const uint64_t last = m->v.bytes - BLOCK_SIZE;
+	struct disk_super *s;
+	bool ok;
+
+	if (!m->size_bytes || m->size_bytes > last)
+		return true;
+	s = aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
+	ok = s && !tool_read(&m->v, last, s, BLOCK_SIZE);
+	if (ok && le32_get(s->h.magic) == MAGIC_SUPER) {
+		memset(s, 0, BLOCK_SIZE);
+		ok = !bdev_sync_write(m->v.dev, last, s, BLOCK_SIZE, true);
+	}
+	free(s);
+	if (!ok)
+		tool_error("%s: cannot look at its end, or write there: %s", m->v.name,
+			bdev_sync_text(m->v.dev));
+	return ok;
+}
+
 static bool show(const struct mkfs *m, const struct sync_dev *dev)
 {
 	struct disk_super *s = aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
@@ -315,6 +340,8 @@ static int format(struct mkfs *m)
 	}
 	m->p.lun_identity = m->v.info->identity;
 	discard(m);
+	if (!wipe_end(m))
+		return 1;
 	dev = tool_sync_dev(&m->v);
 	return make(m, &dev);
 }

@@ -166,6 +166,41 @@ mkfifo fifo
 gives 8 fsck.csvfs -n fifo
 says 'not an image file'
 
+# an older, larger volume was there before, and its superblock still is at the end of the device (mkfs takes it away;
+# a program that copies an image does not): it is not believed when those of this volume are lost
+mkfs.csvfs -q -s 128M big.img
+head -c 4096 /dev/zero | tr '\0' x | dd of=big.img bs=4096 seek=5000 conv=notrunc status=none
+tail -c 4096 big.img >end
+mkfs.csvfs -q -K -f -s 32M big.img
+[ "$(dd if=big.img bs=4096 skip=5000 count=1 status=none | tr -d x | wc -c)" = 0 ] || fail "-K discards"
+[ "$(tail -c 4096 big.img | tr -d '\0' | wc -c)" = 0 ] || fail "mkfs leaves the superblock of an older volume at the end"
+dd if=end of=big.img bs=4096 seek=32767 conv=notrunc status=none
+gives 0 fsck.csvfs -n big.img
+dd if=/dev/zero of=big.img bs=4096 count=1 conv=notrunc status=none
+gives 1 fsck.csvfs -y big.img
+for n in 0 3; do dd if=/dev/zero of=big.img bs=4096 seek=$n count=1 conv=notrunc status=none; done
+cp big.img damaged.img
+gives 4 fsck.csvfs -y big.img
+says 'superblock-tie: the only valid one is not of the volume that was claimed last'
+cmp -s big.img damaged.img || fail "-y repaired a volume for a superblock that is not its own"
+
+# JSON is JSON: of a volume that -p does not read, and of one whose name is no UTF-8
+if command -v python3 >/dev/null; then
+	cp good.img v.img
+	gives 0 fsck.csvfs -p --json v.img
+	python3 -m json.tool <out >/dev/null || fail "no JSON from -p: $(cat out)"
+	says '"status": 0'
+	name=$(printf 'a\xff\xc3\xa9\xed\xa0\x80"\\.img')
+	cp good.img "$name"
+	gives 0 fsck.csvfs --json "$name"
+	python3 -c 'import json, sys; sys.exit(json.load(sys.stdin)["volume"] != "a\ufffd\u00e9\ufffd\ufffd\ufffd\"\\.img")' <out ||
+		fail "no JSON: $(cat out)"
+	rm "$name"
+fi
+
+# less memory than it asks for first
+(ulimit -v 1000000 && fsck.csvfs -n good.img) >out 2>&1 || fail "with little address space: $(cat out)"
+
 # a mode that is no mode: the directory is one by its tree
 cp good.img v.img
 csvdb v.img set $block "inode.mode[$slot]" 0177777

@@ -286,6 +286,29 @@ static uint64_t elect(struct check *c, uint64_t *valid, bool *tie)
 	return best;
 }
 
+/*
+ * It stands alone, and whoever mounted this volume last claimed another one: it is what an older volume left at the end of
+ * the LUN. All that is sound here would be thrown away for it.
+ */
+static bool is_leftover(struct check *c)
+{
+	struct claim claim;
+	bool others = false;
+
+	if (c->o->super != CHECK_SUPER_VOTE || backing(c, &c->super, c->super_at).volume)
+		return false;
+	for (uint64_t i = 0; i < 2; i++) {
+		const void *b = ck_read_raw(c, CLAIM_BLOCK + i, 0);
+
+		if (!b || claim_decode(&claim, b, NULL))
+			continue;
+		if (!memcmp(claim.uuid, c->super.h.uuid, 16))
+			return false;
+		others = true;
+	}
+	return others;
+}
+
 /* Finds a valid superblock; what it says is believed as far as it does not contradict itself. */
 int ck_super(struct check *c)
 {
@@ -313,6 +336,9 @@ int ck_super(struct check *c)
 	if (tie)
 		return fatal(c, PROBLEM_SUPER_TIE, 0, 0,
 			"those in block 0, its copy, and at the end describe different volumes");
+	if (use != NEVER && is_leftover(c))
+		return fatal(c, PROBLEM_SUPER_TIE, 0, 0,
+			"the only valid one is not of the volume that was claimed last");
 	return usable(c);
 }
 
