@@ -454,6 +454,7 @@ static enum io_mode choose_mode(struct node *n, const char **why)
 	}
 	if (!quorate) {
 		*why = tk == TK_REFUSED || tk == TK_FROZEN ? takeover_reason(n->tk)
+		       : member_view(&n->member)->quorate  ? "waiting for a coordinator"
 							   : "the cluster is not quorate";
 		return IO_PAUSED;
 	}
