@@ -31,6 +31,7 @@ struct node_config {
 	uint64_t root_ino;
 	uint32_t expected_nodes;  /* of corosync's nodelist */
 	bool standalone;	  /* no cluster: one node that excludes all others */
+	bool image;		  /* an image file: there is no path that could be lost */
 	bool reservations;	  /* the LUN has persistent reservations (an image file has a lock) */
 	bool readonly;		  /* the volume has features of a newer csvfs that allow reading only */
 	uint64_t cache_bytes;	  /* block cache of the metadata engine */
