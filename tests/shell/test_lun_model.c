@@ -80,6 +80,13 @@ void load_node_drained(struct sim *s, uint32_t node)
 	(void)node;
 }
 
+bool weather_busy(struct sim *s, uint32_t node)
+{
+	(void)s;
+	(void)node;
+	return false;
+}
+
 void load_san_loss(struct sim *s)
 {
 	(void)s;

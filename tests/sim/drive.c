@@ -14,7 +14,7 @@
 
 #define REGION_BYTES (48u << 20)
 #define DP_REGION_BYTES (4u << 20)
-#define IMAGE_BYTES_MAX (128u << 10) /* more than the largest request and the clusters at both ends */
+#define IMAGE_BYTES_MAX (IO_BYTES_MAX + 2 * SIM_CLUSTER_BYTES) /* the largest request and the clusters at both ends */
 #define TAG_DATA (1ull << 63)
 #define TAG_CLIENT (1ull << 62)
 #define CHECK_EVERY 16
@@ -79,18 +79,21 @@ uint64_t node_request(
 	p->rq = *rq;
 	ev.tag = TAG_CLIENT | (uint64_t)(uintptr_t)p;
 	ev.rq = &p->rq;
+	shell_asks(s, n, rq);
 	node_feed(s, n, &ev);
 	return TAG_CLIENT | (uint64_t)(uintptr_t)p;
 }
 
-static void on_reply(struct sim *s, struct snode *n, const struct effect *e)
+static void on_reply(struct sim *s, struct snode *n, uint64_t tag, struct fs_reply *rp)
 {
-	struct pending *p = (struct pending *)(uintptr_t)(e->tag & ~TAG_CLIENT);
+	struct pending *p = (struct pending *)(uintptr_t)(tag & ~TAG_CLIENT);
 
 	if (p->done)
 		sim_fail(s, "node %u: a request was answered twice", n->id);
 	p->done = true;
-	p->fn(s, p->arg, e->reply);
+	if (!rp->err && rp->attr.ino)
+		shell_shows(n, &rp->attr);
+	p->fn(s, p->arg, rp);
 }
 
 /* ------------------------------------------------------------------ the data path */
@@ -449,7 +452,7 @@ static void late_reply(struct sim *s, void *arg)
 	if (l->e.tag & TAG_DATA)
 		data_reply(s, &l->e);
 	else
-		on_reply(s, l->n, &l->e);
+		on_reply(s, l->n, l->e.tag, &l->reply);
 	sim_free(l);
 }
 
@@ -732,6 +735,8 @@ void node_feed(struct sim *s, struct snode *n, struct event *ev)
 		more_node_up(s, n);
 		leases_node_up(s, n);
 		edges_node_up(s, n);
+		bulk_node_up(s, n);
+		crowds_node_up(s, n);
 	}
 }
 
@@ -749,11 +754,12 @@ static struct trace traces[SIM_NODES_MAX + 1];
 
 void node_start(struct sim *s, struct snode *n)
 {
-	struct node_config cfg = {.node = n->id, .port = 7660, .reservations = true,
+	struct node_config cfg = {.node = n->id, .port = 7660, .reservations = !s->plan.image,
+		.image = s->plan.image,
 		.cache_bytes = 8u << 20, .root_ino = s->root_ino, .expected_nodes = s->plan.nodes,
-		.hold_ns = s->plan.hold_ns};
+		.hold_ns = s->plan.hold_ns, .standalone = s->plan.alone};
 	struct dp_config dc = {.mem = &n->dp_mem, .cluster_bytes = SIM_CLUSTER_BYTES,
-		.block_bytes = s->lun.block_bytes, .hold_ns = s->plan.hold_ns};
+		.block_bytes = s->lun.block_bytes, .hold_ns = s->plan.hold_ns, .sole_node = s->plan.alone};
 	struct event ev = {.type = EV_START};
 
 	/* In some runs next to nothing may be known: layouts go back all the time. Not drawn: no other run changes. */
@@ -792,6 +798,8 @@ void node_start(struct sim *s, struct snode *n)
 	}
 	sim_log(s, "node %u starts", n->id);
 	node_feed(s, n, &ev);
+	if (s->plan.alone)
+		return;
 	cluster_start(s, n, false);
 	cluster_join(s, n);
 }
@@ -800,9 +808,9 @@ static void down(struct sim *s, struct snode *n, bool silently)
 {
 	if (!n->up)
 		return;
-	if (silently)
+	if (silently && !s->plan.alone)
 		cluster_stop(s, n);
-	else
+	else if (!s->plan.alone)
 		cluster_leave(s, n, n->life_nr);
 	/* What a peer is doing for it ends there, whenever that is. */
 	list_for_each_entry(o, &n->ops, struct sop, link) {
@@ -816,6 +824,8 @@ static void down(struct sim *s, struct snode *n, bool silently)
 	more_node_down(s, n);
 	leases_node_down(s, n);
 	edges_node_down(s, n);
+	bulk_node_down(s, n);
+	crowds_node_down(s, n);
 	admins_node_down(s, n);
 	n->up = false;
 	n->life_nr++;

@@ -273,7 +273,7 @@ static void common_fault(struct sim *s, struct snode *n, uint64_t which)
 {
 	switch (which) {
 	case 0:
-		if (s->plan.crash && n->up && up_count(s) > 1) {
+		if (s->plan.crash && n->up && (up_count(s) > 1 || s->plan.alone)) {
 			s->crashes++;
 			node_crash(s, n);
 			sim_at(s, s->now_ns + 2 * SEC + fdraw(s, 8000) * MS, restart, n);
@@ -499,6 +499,7 @@ void faults_heal(struct sim *s)
 {
 	s->healing = true;
 	s->slow_until_ns = s->slow_net_until = 0;
+	weather_heal(s);
 	sim_log(s, "---- everything heals");
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
 		struct snode *n = &s->n[i];
@@ -508,7 +509,8 @@ void faults_heal(struct sim *s)
 		n->late_until = 0;
 		n->port_cut = false;
 		sim_wake(s, n);
-		corosync_back(s, n);
+		if (!s->plan.alone)
+			corosync_back(s, n);
 		if (!n->up)
 			node_start(s, n);
 		else if (s->plan.ctl)

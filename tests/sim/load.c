@@ -2,11 +2,7 @@
 /*
  * load.c - what applications do on every node, and the oracle.
  *
- * Data: each sector of each file is a register. A write fills the sectors it covers with its own
- * number; a read of [start, end] may see write x unless another write w began after x had ended and
- * ended before the read began. Zero is the write that was there first (invariant 6); a truncation and a
- * punched hole write it again. The write of a node that died may show at any time until the LUN can no
- * longer be reached by it (invariant 9).
+ * Data: registers.c.
  *
  * Names: each name belongs to one client, which knows whether it exists; every create, unlink and
  * rename must say exactly what that client expects (invariant 11). Others look names up, and must see
@@ -17,104 +13,16 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "tests/sim/sim.h"
-
-#define SECTOR 512u
-#define FILE_SECTORS 256u /* 128 KiB: eight clusters */
-#define HISTORY 48
-#define CLIENTS_MAX 4
-#define FILES_MAX 6
-#define NAMES_MAX 8
-#define IO_SECTORS_MAX 72u
-#define DEAD_NS (5 * SEC)
-
-struct entry {
-	uint64_t id;
-	uint64_t value;	     /* what shows: the id, or 0 */
-	uint64_t start, end; /* end NEVER: under way */
-	uint64_t over;	     /* reads that begin later do not see it */
-	uint64_t given_ns;   /* the limit of patience (hold=) ended the call then; it may land later. 0: no */
-	bool acked;
-	bool failed;	     /* it was told that it failed: what of it is there, is there by then */
-	bool weak;	     /* acked by a node that died before it was durable: may be gone */
-	bool durable;	     /* a sync write, or one before an fsync of its node */
-	uint32_t by;	     /* node */
-	uint32_t node;	     /* of a client that died before the answer: 0 otherwise */
-};
-
-struct sector {
-	struct entry *e; /* of `count` are used, at most HISTORY */
-	uint32_t count, room;
-	uint32_t loose;	  /* nodes, a bit each, that may have written what is not durable yet */
-	uint64_t lost_ns; /* when something that may show had to be forgotten; 0: nothing had */
-};
-
-enum presence { ABSENT, PRESENT, UNSURE };
-
-struct name {
-	char text[32];
-	enum presence is;
-	bool busy;
-	uint64_t version;
-	uint64_t ino;
-	uint32_t renewed; /* so many texts it has had before this */
-};
-
-struct client {
-	struct sim *s;
-	struct snode *n;
-	uint32_t nr;
-	bool alive, idle, ending;
-	uint64_t life;
-	uint64_t opened[FILES_MAX]; /* life in which it has the file open; 0: no */
-	uint64_t start_ns;
-	struct name *name, *name2;
-	uint64_t version;
-	uint32_t file, first, count;
-	uint64_t id;
-	bool reading, dsync, redirected, zeroing;
-	bool quiet; /* a read: nobody was writing to that file when it began */
-	struct call call;
-	uint8_t buf[IO_SECTORS_MAX * SECTOR];
-	struct fs_request rq;
-	const char *what;
-};
-
-struct load {
-	uint64_t ino[FILES_MAX];
-	struct sector sectors[FILES_MAX][FILE_SECTORS];
-	bool orphans[SIM_NODES_MAX + 1]; /* it died with writes under way (entry.node) */
-	struct client c[SIM_NODES_MAX + 1][CLIENTS_MAX];
-	struct name names[SIM_NODES_MAX + 1][CLIENTS_MAX][NAMES_MAX];
-	uint64_t next_id;
-	bool stopping;
-	struct {
-		uint32_t file, first, end; /* of the last write that failed, in every other run; end 0: none has */
-		bool cut; /* the file was truncated before it */
-	} failed;
-};
+#include "tests/sim/load_int.h"
 
 static void next_op(struct sim *s, void *arg);
-
-static struct entry *entry_add(struct sector *x)
-{
-	if (x->count == x->room) {
-		x->room = x->room ? 2 * x->room : 3;
-		x->e = realloc(x->e, x->room * sizeof(*x->e));
-	}
-	return &x->e[x->count++];
-}
 
 void load_create(struct sim *s)
 {
 	struct load *l = calloc(1, sizeof(*l));
 
 	s->load = l;
-	for (uint32_t f = 0; f < s->plan.files; f++) {
-		for (uint32_t i = 0; i < FILE_SECTORS; i++)
-			*entry_add(&l->sectors[f][i]) =
-				(struct entry){.over = NEVER, .acked = true, .durable = true};
-	}
+	registers_create(s);
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++) {
 		for (uint32_t c = 0; c < CLIENTS_MAX; c++) {
 			for (uint32_t k = 0; k < NAMES_MAX; k++)
@@ -125,229 +33,13 @@ void load_create(struct sim *s)
 
 void load_destroy(struct sim *s)
 {
-	for (uint32_t f = 0; f < FILES_MAX; f++) {
-		for (uint32_t i = 0; i < FILE_SECTORS; i++)
-			free(s->load->sectors[f][i].e);
-	}
+	registers_destroy(s);
 	free(s->load);
 }
 
 void load_set_file(struct sim *s, uint32_t f, uint64_t ino)
 {
 	s->load->ino[f] = ino;
-}
-
-/* ------------------------------------------------------------------ the registers */
-
-/* No read under way began before. */
-static uint64_t oldest_start(struct sim *s)
-{
-	uint64_t t = s->now_ns;
-
-	for (uint32_t n = 1; n <= s->plan.nodes; n++) {
-		for (uint32_t i = 0; i < s->plan.clients; i++) {
-			const struct client *c = &s->load->c[n][i];
-
-			if (c->alive && !c->idle && c->start_ns < t)
-				t = c->start_ns;
-		}
-	}
-	return t;
-}
-
-/* Nothing brings e back: it was overwritten, for good, before the oldest read under way began. */
-static bool is_past(const struct sector *x, const struct entry *e, uint64_t oldest)
-{
-	for (uint32_t k = 0; k < x->count; k++) {
-		const struct entry *w = &x->e[k];
-
-		if (w != e && w->acked && w->durable && !w->weak && e->end < w->start && w->end < oldest)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Where writes fail again and again (no space), each may show, and there may be more of them than room: then nothing
- * is known of the sector until one is durable that began later.
- */
-static void make_room(struct sim *s, struct sector *x, uint64_t oldest)
-{
-	uint32_t worst = 0;
-
-	for (uint32_t k = 0; k < x->count;) {
-		if (is_past(x, &x->e[k], oldest))
-			x->e[k] = x->e[--x->count];
-		else
-			k++;
-	}
-	if (x->count < HISTORY)
-		return;
-	for (uint32_t k = 1; k < x->count; k++) {
-		if (x->e[k].over < x->e[worst].over)
-			worst = k;
-	}
-	if (x->e[worst].over >= oldest)
-		x->lost_ns = s->now_ns;
-	x->e[worst] = x->e[--x->count];
-}
-
-static void begin_write(struct client *c)
-{
-	struct load *l = c->s->load;
-	uint64_t oldest = oldest_start(c->s);
-
-	for (uint32_t i = c->first; i < c->first + c->count; i++) {
-		struct sector *x = &l->sectors[c->file][i];
-
-		if (x->count >= HISTORY / 4)
-			make_room(c->s, x, oldest);
-		if (!c->dsync)
-			x->loose |= 1u << c->n->id;
-		*entry_add(x) = (struct entry){.id = c->id, .start = c->s->now_ns, .end = NEVER,
-			.over = NEVER, .by = c->n->id, .durable = c->dsync,
-			.value = c->zeroing ? 0 : c->id};
-	}
-}
-
-/*
- * What was told to have failed may show until it is overwritten: a later write of its own node does not overtake it, and
- * neither does a truncation or a punch of anybody.
- */
-static bool cannot_follow(const struct entry *e, const struct entry *w)
-{
-	return e->given_ns && e->given_ns < w->start && (w->by == e->by || !w->value);
-}
-
-static void settle(struct sector *x, const struct entry *w)
-{
-	for (uint32_t k = 0; k < x->count; k++) {
-		struct entry *e = &x->e[k];
-
-		if (e != w && (e->end < w->start || cannot_follow(e, w)) && w->end < e->over)
-			e->over = w->end;
-	}
-}
-
-static void end_write(struct client *c)
-{
-	struct load *l = c->s->load;
-
-	for (uint32_t i = c->first; i < c->first + c->count; i++) {
-		struct sector *x = &l->sectors[c->file][i];
-
-		for (uint32_t k = 0; k < x->count; k++) {
-			if (x->e[k].id == c->id) {
-				x->e[k].end = c->s->now_ns;
-				x->e[k].acked = true;
-				settle(x, &x->e[k]);
-				if (x->e[k].durable && x->e[k].start > x->lost_ns)
-					x->lost_ns = 0;
-			}
-		}
-	}
-}
-
-/* Who makes the file longer ends later than who fails within it, and shows what that one left: no zeros are promised then. */
-static bool nobody_writes(const struct client *c)
-{
-	for (uint32_t n = 1; n <= c->s->plan.nodes; n++) {
-		for (uint32_t i = 0; i < c->s->plan.clients; i++) {
-			const struct client *w = &c->s->load->c[n][i];
-
-			if (w != c && w->alive && !w->idle && !w->reading && w->file == c->file)
-				return false;
-		}
-	}
-	return true;
-}
-
-/*
- * A write that failed, or whose node died, and that a read does not show though it is over: it has not reached that
- * sector, and does not show later. Not behind an end of the file that moves either.
- */
-static void missed(struct client *c, struct sector *x, uint64_t value)
-{
-	if (!c->quiet || c->s->plan.san_loss)
-		return;
-	for (uint32_t k = 0; k < x->count; k++) {
-		struct entry *e = &x->e[k];
-		/* What a node had asked for before it died may still be done. */
-		uint64_t over = e->failed ? e->end : e->node && e->end != NEVER ? e->end + DEAD_NS : NEVER;
-
-		if (!e->acked && e->value != value && over < c->start_ns && c->s->now_ns < e->over)
-			e->over = c->s->now_ns;
-	}
-}
-
-static void check_sector(struct client *c, uint32_t i, const uint8_t *bytes)
-{
-	struct sector *x = &c->s->load->sectors[c->file][i];
-	uint64_t v, w;
-
-	memcpy(&v, bytes, 8);
-	memcpy(&w, bytes + SECTOR - 8, 8);
-	if (memcmp(bytes, bytes + 8, SECTOR - 8)) {
-		sim_fail(c->s, "%s: file %u sector %u is torn: %lx .. %lx", c->n->name, c->file, i, v, w);
-		return;
-	}
-	for (uint32_t k = 0; k < x->count; k++) {
-		if (x->e[k].value == v && x->e[k].over >= c->start_ns) {
-			missed(c, x, v);
-			return;
-		}
-	}
-	if (x->lost_ns)
-		return;
-	sim_fail(c->s, "%s: file %u sector %u reads as %lx, which is %s", c->n->name, c->file, i, v,
-		v ? "not what was written last" : "zero, though it was written");
-	for (uint32_t k = 0; k < x->count; k++)
-		sim_log(c->s, "   may be %lx (%lx): written %lu .. %lu us, until %lu", x->e[k].value,
-			x->e[k].id, x->e[k].start / 1000, x->e[k].end / 1000, x->e[k].over / 1000);
-}
-
-/*
- * What its node had not made durable may be gone with it, as with every file system: then what was
- * there before shows again.
- */
-static void forget_volatile(struct sim *s, uint32_t node)
-{
-	for (uint32_t i = 0; i < s->plan.files * FILE_SECTORS; i++) {
-		struct sector *x = &s->load->sectors[i / FILE_SECTORS][i % FILE_SECTORS];
-		bool any = false;
-
-		if (!(x->loose & 1u << node))
-			continue;
-		for (uint32_t k = 0; k < x->count; k++) {
-			struct entry *w = &x->e[k];
-
-			if (w->acked && !w->durable && !w->weak && w->by == node)
-				any = w->weak = true;
-		}
-		for (uint32_t k = 0; k < x->count && any; k++)
-			x->e[k].over = NEVER;
-		for (uint32_t k = 0; k < x->count && any; k++) {
-			if (x->e[k].acked && !x->e[k].weak)
-				settle(x, &x->e[k]);
-		}
-	}
-}
-
-void load_node_drained(struct sim *s, uint32_t node)
-{
-	struct load *l = s->load;
-
-	if (!l->orphans[node])
-		return;
-	l->orphans[node] = false;
-	for (uint32_t i = 0; i < s->plan.files * FILE_SECTORS; i++) {
-		struct sector *x = &l->sectors[i / FILE_SECTORS][i % FILE_SECTORS];
-
-		for (uint32_t k = 0; k < x->count; k++) {
-			if (x->e[k].node == node && x->e[k].end == NEVER)
-				x->e[k].end = s->now_ns;
-		}
-	}
 }
 
 void load_san_loss(struct sim *s)
@@ -378,7 +70,7 @@ static void finished(struct client *c)
 	c->idle = true;
 	call_ends(&c->call);
 	s->ops_done++;
-	sim_at_node(s, c->n, s->now_ns + sim_delay(s, 100 * 1000, 300 * MS), next_op, c);
+	sim_at_node(s, c->n, s->now_ns + (c->probe ? MS / 10 : sim_delay(s, 100 * 1000, 300 * MS)), next_op, c);
 }
 
 /* True: it was not done, or nobody knows, and that may be. */
@@ -386,7 +78,7 @@ static bool bad_err(struct client *c, int32_t err)
 {
 	if ((err == -EINTR && c->call.killed) || (err == -ENOSPC && c->s->plan.tight) ||
 		(err == -EIO && c->s->plan.hold_ns) ||
-		((err == -EIO || err == -ENOSPC) && c->s->plan.media && c->call.data))
+		((err == -EIO || err == -ENOSPC || err == -EROFS) && c->s->plan.media && c->call.data))
 		return true;
 	sim_fail(c->s, "%s client %u: %s gave error %d", c->n->name, c->nr, c->what, err);
 	return false;
@@ -567,35 +259,6 @@ static void look_name(struct client *c)
 	ask(c, looked_up);
 }
 
-/* It may show, in part too, until it is overwritten; it cannot land any more. */
-static void give_up_write(struct client *c, int32_t err)
-{
-	struct load *l = c->s->load;
-
-	for (uint32_t i = c->first; i < c->first + c->count; i++) {
-		struct sector *x = &l->sectors[c->file][i];
-
-		for (uint32_t k = 0; k < x->count; k++) {
-			if (x->e[k].id != c->id)
-				continue;
-			x->e[k].end = c->s->now_ns;
-			x->e[k].failed = err != -EINTR; /* killed, it may have been waiting for its commit */
-		}
-	}
-}
-
-static void may_land_later(struct client *c)
-{
-	for (uint32_t i = c->first; i < c->first + c->count; i++) {
-		struct sector *x = &c->s->load->sectors[c->file][i];
-
-		for (uint32_t k = 0; k < x->count; k++) {
-			if (x->e[k].id == c->id)
-				x->e[k].given_ns = c->s->now_ns;
-		}
-	}
-}
-
 static void io_done(struct sim *s, void *arg, int32_t result)
 {
 	struct client *c = arg;
@@ -612,21 +275,21 @@ static void io_done(struct sim *s, void *arg, int32_t result)
 		}
 		/* The limit ends the patience, not what was sent. */
 		if (!c->reading && (result != -EIO || !s->plan.hold_ns))
-			give_up_write(c, result);
+			registers_give_up(c, result);
 		else if (!c->reading)
-			may_land_later(c);
+			registers_may_land(c);
 		finished(c);
 		return;
 	}
 	if (!c->reading) {
 		if (got != c->count)
 			sim_fail(s, "%s: a write was cut short", c->n->name);
-		end_write(c);
+		registers_end(c);
 	} else {
 		/* Behind the end of the file: reads as nothing, which stands for zero. */
 		memset(c->buf + got * SECTOR, 0, (c->count - got) * SECTOR);
 		for (uint32_t i = 0; i < c->count && !s->failed; i++)
-			check_sector(c, c->first + i, c->buf + i * SECTOR);
+			registers_check(c, c->first + i, c->buf + i * SECTOR);
 	}
 	finished(c);
 }
@@ -640,9 +303,9 @@ static void zeroed(struct sim *s, void *arg, const struct fs_reply *rp)
 		return;
 	/* Nobody waits for it any more, and it may still be carried out. */
 	if (!rp->err)
-		end_write(c);
+		registers_end(c);
 	else if (rp->err == -ENOSPC)
-		give_up_write(c, -EINTR);
+		registers_give_up(c, -EINTR);
 	finished(c);
 }
 
@@ -660,35 +323,52 @@ static void truncate_at_failed(struct client *c)
 		c->first = FILE_SECTORS - 1;
 }
 
+static void zeroes(struct client *c, uint32_t file)
+{
+	c->file = file;
+	c->reading = false;
+	c->zeroing = c->dsync = true;
+	c->id = ++c->s->load->next_id << 8 | c->n->id << 4 | c->nr;
+}
+
+static void ask_zeroes(struct client *c)
+{
+	c->rq.ino = c->s->load->ino[c->file];
+	registers_begin(c);
+	ask(c, zeroed);
+}
+
+static void truncate_to(struct client *c, uint32_t first)
+{
+	c->first = first;
+	c->count = FILE_SECTORS - first;
+	new_rq(c, FS_SETATTR, "truncate");
+	c->rq.valid = FS_SET_SIZE;
+	c->rq.attr.size = (uint64_t)first * SECTOR;
+	ask_zeroes(c);
+}
+
 /* Takes space away: a shorter file, or a hole in it (whole clusters: the kernel's side sees to the ends). */
 static void zero_one(struct client *c)
 {
 	struct sim *s = c->s;
 	uint32_t per = SIM_CLUSTER_BYTES / SECTOR;
 
-	c->file = (uint32_t)draw(s, s->plan.files);
-	c->reading = false;
-	c->zeroing = c->dsync = true;
-	c->id = ++s->load->next_id << 8 | c->n->id << 4 | c->nr;
+	zeroes(c, (uint32_t)draw(s, s->plan.files));
 	if (s->load->failed.cut || chance(s, 50)) {
 		c->first = (uint32_t)draw(s, FILE_SECTORS);
 		if (s->load->failed.end && (s->load->failed.cut || chance(s, 50)))
 			truncate_at_failed(c);
-		c->count = FILE_SECTORS - c->first;
-		new_rq(c, FS_SETATTR, "truncate");
-		c->rq.valid = FS_SET_SIZE;
-		c->rq.attr.size = (uint64_t)c->first * SECTOR;
-	} else {
-		c->first = per * (uint32_t)draw(s, FILE_SECTORS / per);
-		c->count = per * (1 + (uint32_t)draw(s, (FILE_SECTORS - c->first) / per));
-		new_rq(c, FS_FALLOCATE, "punch");
-		c->rq.flags = 3; /* FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE */
-		c->rq.off = (uint64_t)c->first * SECTOR;
-		c->rq.len = (uint64_t)c->count * SECTOR;
+		truncate_to(c, c->first);
+		return;
 	}
-	c->rq.ino = s->load->ino[c->file];
-	begin_write(c);
-	ask(c, zeroed);
+	c->first = per * (uint32_t)draw(s, FILE_SECTORS / per);
+	c->count = per * (1 + (uint32_t)draw(s, (FILE_SECTORS - c->first) / per));
+	new_rq(c, FS_FALLOCATE, "punch");
+	c->rq.flags = 3; /* FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE */
+	c->rq.off = (uint64_t)c->first * SECTOR;
+	c->rq.len = (uint64_t)c->count * SECTOR;
+	ask_zeroes(c);
 }
 
 static void do_io(struct client *c)
@@ -700,12 +380,15 @@ static void do_io(struct client *c)
 	c->start_ns = s->now_ns;
 	c->what = c->reading ? "read" : "write";
 	c->dsync = s->plan.san_loss || chance(s, 20);
-	c->quiet = c->reading && nobody_writes(c);
+	c->quiet = c->reading && registers_quiet(c);
 	if (!c->reading) {
 		c->id = ++l->next_id << 8 | c->n->id << 4 | c->nr;
 		for (uint32_t i = 0; i < c->count * SECTOR; i += 8)
 			memcpy(c->buf + i, &c->id, 8);
-		begin_write(c);
+		registers_begin(c);
+		if (c->spoilt)
+			s->spoil_id = c->id;
+		c->spoilt = false;
 	}
 	begins(c, true, true);
 	node_io(s, c->n, l->ino[c->file], 0, !c->reading, c->dsync,
@@ -726,6 +409,17 @@ static void opened(struct sim *s, void *arg, const struct fs_reply *rp)
 	do_io(c);
 }
 
+static void io_or_open(struct client *c)
+{
+	if (c->opened[c->file] == c->life) {
+		do_io(c);
+		return;
+	}
+	new_rq(c, FS_OPEN, "open");
+	c->rq.ino = c->s->load->ino[c->file];
+	ask(c, opened);
+}
+
 static void data_io(struct client *c)
 {
 	struct sim *s = c->s;
@@ -734,13 +428,53 @@ static void data_io(struct client *c)
 	c->reading = chance(s, 50);
 	c->count = 1 + (uint32_t)draw(s, chance(s, 30) ? IO_SECTORS_MAX : 8);
 	c->first = (uint32_t)draw(s, FILE_SECTORS - c->count);
-	if (c->opened[c->file] == c->life) {
-		do_io(c);
-		return;
+	io_or_open(c);
+}
+
+static bool probe_io(struct client *c, bool reading, uint32_t first, uint32_t count)
+{
+	c->reading = reading;
+	c->first = first;
+	c->count = count;
+	io_or_open(c);
+	return true;
+}
+
+/*
+ * Rule 4 of the data path, one step after the other, and at once, since others write there, too: a file ends within a
+ * cluster; a write behind its end fails, and leaves something there; that is not shown; a write leaves a gap over
+ * it, which must read as zeros.
+ */
+static bool probe_tail(struct client *c)
+{
+	struct sim *s = c->s;
+	uint32_t per = SIM_CLUSTER_BYTES / SECTOR, was = c->probe;
+
+	if (!was && (s->seed % 2 == 0 || !s->plan.media || !s->plan.zeroing || prng_below(&s->media_rng, 100) >= 3))
+		return false;
+	if (was && c->opened[c->file] == c->life)
+		c->probe = was % 6 + 1;
+	switch (was) {
+	case 0:
+		c->probe = 1;
+		c->tail = per * (uint32_t)prng_below(&s->media_rng, FILE_SECTORS / per) + 4;
+		zeroes(c, (uint32_t)prng_below(&s->media_rng, s->plan.files));
+		truncate_to(c, c->tail);
+		return true;
+	case 1: /* there is a cluster, and it is not new */
+		return probe_io(c, false, c->tail - 2, 2);
+	case 2:
+		c->spoilt = true;
+		return probe_io(c, false, c->tail + 1, 4);
+	case 3:
+		return probe_io(c, true, c->tail, 8);
+	case 4:
+		return probe_io(c, false, c->tail + 8 + (uint32_t)prng_below(&s->media_rng, 16), 1);
+	case 5:
+		return probe_io(c, true, c->tail, 8);
 	}
-	new_rq(c, FS_OPEN, "open");
-	c->rq.ino = s->load->ino[c->file];
-	ask(c, opened);
+	c->probe = 0;
+	return false;
 }
 
 static void plain_done(struct sim *s, void *arg, const struct fs_reply *rp)
@@ -828,6 +562,8 @@ static void next_op(struct sim *s, void *arg)
 		zero_one(c);
 		return;
 	}
+	if (probe_tail(c))
+		return;
 	switch (draw(s, 10)) {
 	case 0:
 	case 1:
@@ -868,14 +604,14 @@ void load_node_up(struct sim *s, struct snode *n)
 
 void load_node_evicted(struct sim *s, struct snode *n)
 {
-	forget_volatile(s, n->id);
+	registers_forget(s, n->id);
 }
 
 void load_node_down(struct sim *s, struct snode *n)
 {
 	struct load *l = s->load;
 
-	forget_volatile(s, n->id);
+	registers_forget(s, n->id);
 	for (uint32_t i = 0; i < s->plan.clients; i++) {
 		struct client *c = &l->c[n->id][i];
 

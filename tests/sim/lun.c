@@ -355,24 +355,51 @@ static void fail_write(struct sim *s, struct lun_cmd_state *c)
 {
 	uint32_t bs = s->lun.block_bytes, len = (uint32_t)c->cmd.len;
 
-	c->cmd.len = c->fails == LUN_NOSPACE ? 0 : prng_below(&s->media_rng, len / bs) * bs;
+	c->cmd.len = c->fails != LUN_MEDIUM ? 0 : prng_below(&s->media_rng, len / bs) * bs;
 	if (c->cmd.len)
 		do_write(s, c);
 	c->cmd.len = len;
 }
 
+/* The write that load.c wants to see fail. */
+static bool is_spoilt(struct sim *s, const struct lun_cmd_state *c)
+{
+	uint64_t id;
+
+	if (!s->spoil_id || c->cmd.op != LUN_WRITE)
+		return false;
+	for (uint64_t at = 0; at + 8 <= c->cmd.len; at += 512) {
+		memcpy(&id, c->copy + at, 8);
+		if (id == s->spoil_id) {
+			s->spoil_id = 0;
+			return true;
+		}
+	}
+	return false;
+}
+
 /* In file data alone: an engine that cannot read or write its own blocks stops, and that is all there would be to see. */
 static void maybe_bad(struct sim *s, struct lun_cmd_state *c)
 {
-	bool write = c->cmd.op == LUN_WRITE;
+	bool write = c->cmd.op == LUN_WRITE, spoilt;
 
 	if (!s->plan.media || s->healing || (!write && c->cmd.op != LUN_READ) ||
-		(!c->data_path && !c->cmd.data && c->cmd.buf) || prng_below(&s->media_rng, 100))
+		(!c->data_path && !c->cmd.data && c->cmd.buf))
+		return;
+	spoilt = is_spoilt(s, c);
+	if (!spoilt && prng_below(&s->media_rng, 100))
 		return;
 	s->media_errors++;
-	c->fails = write && prng_below(&s->media_rng, 2) ? LUN_NOSPACE : LUN_MEDIUM;
+	c->fails = write && !spoilt && prng_below(&s->media_rng, 2) ? LUN_NOSPACE : LUN_MEDIUM;
+	/* What the target will have nothing to do with for now: a part of it is write protected, a firmware that errs. */
+	if (!spoilt && c->cmd.off % 3 == 0)
+		c->fails = write && c->cmd.off % 2 == 0 ? LUN_PROTECTED : LUN_UNSUPPORTED;
 	sim_log(s, "node %u: %s at %lu+%lu %s", c->node, write ? "write" : "read", c->cmd.off,
-		(uint64_t)c->cmd.len, c->fails == LUN_NOSPACE ? "finds NO SPACE" : "meets a BAD PLACE");
+		(uint64_t)c->cmd.len,
+		c->fails == LUN_NOSPACE	      ? "finds NO SPACE"
+		: c->fails == LUN_PROTECTED   ? "is write PROTECTED"
+		: c->fails == LUN_UNSUPPORTED ? "is REFUSED"
+					      : "meets a BAD PLACE");
 }
 
 static void carry_out(struct sim *s, void *arg)
@@ -451,6 +478,11 @@ static void arrive(struct sim *s, void *arg)
 	}
 	if (c->nexus->attention && !c->orphan && c->cmd.op != LUN_PR_REGISTER) {
 		c->nexus->attention = false;
+		answer(s, c, LUN_RETRY);
+		drop(c);
+		return;
+	}
+	if (!c->orphan && weather_busy(s, c->node)) {
 		answer(s, c, LUN_RETRY);
 		drop(c);
 		return;
@@ -597,7 +629,7 @@ static void path_up(struct sim *s, void *arg)
 		ev.path.block_bytes = s->lun.block_bytes;
 		ev.path.lun_bytes = SIM_VOLUME_BYTES;
 		ev.path.write_cache = s->plan.write_cache;
-		ev.path.reservations = true;
+		ev.path.reservations = !s->plan.image;
 	}
 	node_feed(s, n, &ev);
 }

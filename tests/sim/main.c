@@ -216,6 +216,15 @@ static void make_volume(struct sim *s)
 			edges_set_file(s, f, rp.attr.ino);
 		}
 	}
+	if (s->plan.bulk && !s->failed) {
+		struct fs_request rq = {.op = FS_MKNOD, .ino = s->root_ino, .mode = S_IFREG | 0644,
+			.name = "bulk"};
+		struct fs_reply rp = {0};
+
+		if (run_sync_request(rs, &rq, &rp))
+			sim_fail(s, "making the file of the bulk: error %d", rp.err);
+		bulk_set_file(s, rp.attr.ino);
+	}
 	if (s->plan.tight)
 		fill_volume(s, rs);
 	leases_make(s, rs);
@@ -264,7 +273,7 @@ static void directed(const struct sim *s, struct sim_plan *p)
 {
 	if (given_up) {
 		p->given_up = true;
-		p->media = p->ring_cut = false;
+		p->media = p->ring_cut = p->busy = p->fabric = p->bulk = p->crowd = p->alone = false;
 		p->only_harmless = p->only_hangs = false;
 		p->lockers = 2;
 		p->hold_ns = 0;
@@ -272,7 +281,7 @@ static void directed(const struct sim *s, struct sim_plan *p)
 	}
 	if (cut_off) {
 		p->cut_off = p->zeroing = true;
-		p->media = p->ring_cut = false;
+		p->media = p->ring_cut = p->busy = p->fabric = p->bulk = p->crowd = p->alone = false;
 		p->only_harmless = p->only_hangs = p->tight = false;
 		p->lockers = p->clients = 2;
 		p->files = p->watchers = 2;
@@ -295,6 +304,29 @@ static void draw_more(struct sim *s)
 	/* Who locks, or watches, knows of no error. */
 	if (p->media)
 		p->lockers = p->watchers = 0;
+	s->weather.rng.s = s->seed * 0xc2b2ae3d27d4eb4full + 13;
+	p->busy = prng_below(&s->weather.rng, 100) < 12 && !(forbidden & 1u << 22);
+	p->fabric = prng_below(&s->weather.rng, 100) < 12 && !(forbidden & 1u << 23);
+	p->bulk = prng_below(&s->weather.rng, 100) < 3 && !p->tight;
+	p->crowd = prng_below(&s->weather.rng, 100) < 8 && !p->media;
+	/* Much of it goes through another node. */
+	p->fabric |= p->bulk && !(forbidden & 1u << 23);
+	p->alone = prng_below(&s->weather.rng, 100) < 3;
+	p->image = p->alone && prng_below(&s->weather.rng, 100) < 40;
+	/* What is sent through another node is to be waited for longer than that. */
+	if (p->hold_ns && prng_below(&s->weather.rng, 2)) {
+		p->path_loss = p->slow_lun = true;
+		p->hold_ns = 300 * MS + prng_below(&s->weather.rng, 1500) * MS;
+	}
+}
+
+static void leave_alone(struct sim_plan *p)
+{
+	p->nodes = 1;
+	p->two_node = p->partition = p->flap = p->coro_restart = p->port_cut = p->net_break = p->slow_net = false;
+	p->hostile = p->ring_cut = p->only_harmless = p->only_hangs = false;
+	if (p->image)
+		p->path_loss = p->late_writes = p->san_loss = p->slow_lun = p->fabric = p->busy = false;
 }
 
 static void draw_plan(struct sim *s)
@@ -344,10 +376,13 @@ static void draw_plan(struct sim *s)
 	p->only_hangs = !p->only_harmless && chance(s, 6) && p->hang;
 	draw_more(s);
 	directed(s, p);
+	if (p->alone)
+		p->only_harmless = p->only_hangs = false;
 	if (!p->only_harmless && !p->only_hangs)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes =
 		p->san_loss = p->flap = p->coro_restart = p->ctl = p->tight = p->ring_cut = p->media = false;
+	p->busy = p->fabric = p->bulk = false;
 	p->hostile &= p->only_harmless;
 	p->slow_net &= p->only_harmless;
 	p->hold_ns = 0;
@@ -385,6 +420,8 @@ static void say_stuck(struct sim *s, const char *what)
 	more_say_stuck(s);
 	leases_say_stuck(s);
 	edges_say_stuck(s);
+	bulk_say_stuck(s);
+	crowds_say_stuck(s);
 	admins_say_stuck(s);
 	nodes_say_stuck(s);
 	lun_say_stuck(s);
@@ -393,7 +430,7 @@ static void say_stuck(struct sim *s, const char *what)
 
 static bool at_rest(const struct sim *s)
 {
-	return admins_idle(s) && edges_idle(s) && leases_idle(s) && load_idle(s) && locks_idle(s) && more_idle(s);
+	return admins_idle(s) && bulk_idle(s) && crowds_idle(s) && edges_idle(s) && leases_idle(s) && load_idle(s) && locks_idle(s) && more_idle(s);
 }
 
 static void phases(struct sim *s)
@@ -403,6 +440,7 @@ static void phases(struct sim *s)
 	for (uint32_t i = 1; i <= s->plan.nodes; i++)
 		node_start(s, &s->n[i]);
 	faults_start(s);
+	weather_start(s);
 	admins_start(s);
 	if (s->plan.only_harmless || s->plan.only_hangs) {
 		run_until(s, 2 * SEC);
@@ -421,6 +459,8 @@ static void phases(struct sim *s)
 	more_stop(s);
 	leases_stop(s);
 	edges_stop(s);
+	bulk_stop(s);
+	crowds_stop(s);
 	/* Liveness: a quorate set that heals ends everything within its own time-outs. */
 	limit = s->now_ns + 180 * SEC;
 	while (!s->failed && s->now_ns < limit && !at_rest(s))
@@ -448,6 +488,8 @@ static void workload_create(struct sim *s)
 	more_create(s);
 	leases_create(s);
 	edges_create(s);
+	bulk_create(s);
+	crowds_create(s);
 	admins_create(s);
 }
 
@@ -458,6 +500,7 @@ static void workload_destroy(struct sim *s)
 	more_destroy(s);
 	leases_destroy(s);
 	edges_destroy(s);
+	crowds_destroy(s);
 }
 
 static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *totals)
@@ -473,6 +516,8 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	current = s;
 	draw_plan(s);
 	plan_cut(s);
+	if (s->plan.alone)
+		leave_alone(&s->plan);
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++) {
 		s->n[i].id = i;
 		s->n[i].s = s;

@@ -132,7 +132,7 @@ static int outcome(struct porter *p, int32_t err)
 		return 1;
 	}
 	if ((err == -EINTR && p->call.killed) || (err == -EIO && pl->hold_ns) ||
-		((err == -EIO || err == -ENOSPC) && pl->media && p->call.data)) {
+		((err == -EIO || err == -ENOSPC || err == -EROFS) && pl->media && p->call.data)) {
 		begin_anew(p);
 		finished(p);
 		return 2;
@@ -883,7 +883,8 @@ static void next_call(struct sim *s, void *arg)
 	}
 	switch (draw(s, 10)) {
 	case 0:
-		if (s->more->records < RECORDS_MAX) {
+		/* Alone the kernel knows the end, and appends by itself. */
+		if (s->more->records < RECORDS_MAX && !s->plan.alone) {
 			append(p);
 			return;
 		}

@@ -48,6 +48,7 @@ static bool reachable(struct sim *s, const struct sim_conn *c)
 #define DATA_LEN_AT 12u
 #define HELLO 1
 #define HELLO_OK 2
+#define BLOCK_REPLY 33
 
 static void put32(uint8_t *at, uint32_t v)
 {
@@ -150,6 +151,17 @@ static void spoilt_deliver(struct sim *s, struct frame *f, struct event *ev)
 	sim_free(b);
 }
 
+/* A peer that answers with less than it was asked for: in the protocol, and of no use. */
+static void lie(struct sim *s, struct frame *f, struct event *ev)
+{
+	if (!s->plan.hostile || s->healing || f->bytes[TYPE_AT] != BLOCK_REPLY || f->data_len < 1024 || draw(s, 8))
+		return;
+	s->spoilt++;
+	sim_log(s, "%s: an answer of %u bytes is cut SHORT", f->to->name, f->data_len);
+	ev->net.data_len = f->data_len / 1024 * 512;
+	put32(f->bytes + DATA_LEN_AT, ev->net.data_len);
+}
+
 static void frame_deliver(struct sim *s, void *arg)
 {
 	struct frame *f = arg;
@@ -169,6 +181,7 @@ static void frame_deliver(struct sim *s, void *arg)
 		ev.net.data = f->data;
 		ev.net.data_len = f->data_len;
 		f->data = 0;
+		lie(s, f, &ev);
 		if (bad)
 			spoilt_deliver(s, f, &ev);
 		else

@@ -13,13 +13,16 @@
  *   cluster.c corosync: views, quorum, messages in total order; partitions
  *   net.c     connections between nodes
  *   drive.c   a node: carries out the effects of its core; the data path
- *   load.c    the workload on every node, and the oracle that knows what may be read
+ *   load.c    the workload on every node; registers.c: the oracle that knows what may be read
  *   call.c    one call of a process of the workload
  *   locks.c   processes that lock files, and the oracle that knows who may hold what
  *   more.c    all other calls, of one process per node that knows exactly what it must find
  *   edge.c    writes of parts of blocks, by all nodes into two files
+ *   bulk.c    a process with much under way at once; crowd.c: many processes that begin at once
  *   admin.c   administrators
  *   minimise.c  a failing seed's faults and workload made as small as can be
+ *   shell.c   what the FUSE side does around a request
+ *   weather.c what the SAN does to several nodes at once
  *   faults.c  crashes, pauses, path losses, partitions; then everything heals
  *
  * A run has a safety phase with faults, then a liveness phase: all heals, and every operation that is
@@ -80,6 +83,11 @@ struct sim_plan {
 	bool slow_net;	   /* one node's connections are slow for a while */
 	bool ctl;	   /* administrators */
 	bool media;	   /* file data in bad places of the LUN, or none left behind a thin one */
+	bool busy, fabric; /* weather.c */
+	bool bulk;	   /* bulk.c */
+	bool crowd;	   /* crowd.c */
+	bool alone;	   /* one node, without a cluster */
+	bool image;	   /* ... and what it has is no LUN: nothing of an earlier life or path lands late, and no reservations */
 	bool ring_cut;	   /* corosync's network is not the one of our connections, and is cut alone */
 	uint64_t hold_ns;  /* held requests end with EIO after this; 0: never */
 };
@@ -220,6 +228,14 @@ struct sim {
 	bool leave_clean; /* what the last one leaves has to be */
 	uint32_t left_unclean;
 	struct prng media_rng;
+	struct {
+		struct prng rng; /* bulk.c and crowd.c draw from it, too */
+		uint64_t busy_until;
+		uint32_t busy_percent, busy_node; /* 0: all */
+	} weather;
+	struct bulk *bulk;
+	struct crowds *crowds;
+	uint64_t spoil_id; /* the write of this number (load.c) is to fail; 0: none */
 	uint32_t media_errors, ring_cuts;
 	struct edges *edges;
 	uint8_t uuid[16];
@@ -392,6 +408,35 @@ void edges_node_evicted(struct sim *s, struct snode *n);
 void edges_stop(struct sim *s);
 bool edges_idle(const struct sim *s);
 void edges_say_stuck(struct sim *s);
+
+/* bulk.c */
+#define BULK_BYTES (4u << 20)
+void bulk_create(struct sim *s);
+void bulk_set_file(struct sim *s, uint64_t ino);
+void bulk_node_up(struct sim *s, struct snode *n);
+void bulk_node_down(struct sim *s, struct snode *n);
+void bulk_stop(struct sim *s);
+bool bulk_idle(const struct sim *s);
+void bulk_say_stuck(struct sim *s);
+
+/* crowd.c */
+void crowds_create(struct sim *s);
+void crowds_destroy(struct sim *s);
+void crowds_node_up(struct sim *s, struct snode *n);
+void crowds_node_down(struct sim *s, struct snode *n);
+void crowds_stop(struct sim *s);
+bool crowds_idle(const struct sim *s);
+void crowds_say_stuck(struct sim *s);
+
+/* shell.c */
+void shell_asks(struct sim *s, struct snode *n, const struct fs_request *rq);
+void shell_shows(struct snode *n, struct fs_attr *attr);
+
+/* weather.c */
+void weather_start(struct sim *s);
+void weather_heal(struct sim *s);
+/* A command of that node that arrives now is not carried out. */
+bool weather_busy(struct sim *s, uint32_t node);
 
 /* admin.c */
 void admins_create(struct sim *s);

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* load_int.h - what load.c and registers.c share. Nobody else includes it. */
+#ifndef CSVFS_TESTS_SIM_LOAD_INT_H
+#define CSVFS_TESTS_SIM_LOAD_INT_H
+
+#include "tests/sim/sim.h"
+
+#define SECTOR 512u
+#define FILE_SECTORS 256u /* 128 KiB: eight clusters */
+#define HISTORY 48
+#define CLIENTS_MAX 4
+#define FILES_MAX 6
+#define NAMES_MAX 8
+#define IO_SECTORS_MAX 72u
+#define DEAD_NS (5 * SEC)
+
+struct entry {
+	uint64_t id;
+	uint64_t value;	     /* what shows: the id, or 0 */
+	uint64_t start, end; /* end NEVER: under way */
+	uint64_t over;	     /* reads that begin later do not see it */
+	uint64_t given_ns;   /* the limit of patience (hold=) ended the call then; it may land later. 0: no */
+	bool acked;
+	bool failed;	     /* it was told that it failed: what of it is there, is there by then */
+	bool weak;	     /* acked by a node that died before it was durable: may be gone */
+	bool durable;	     /* a sync write, or one before an fsync of its node */
+	uint32_t by;	     /* node */
+	uint32_t node;	     /* of a client that died before the answer: 0 otherwise */
+};
+
+struct sector {
+	struct entry *e; /* of `count` are used, at most HISTORY */
+	uint32_t count, room;
+	uint32_t loose;	  /* nodes, a bit each, that may have written what is not durable yet */
+	uint64_t lost_ns; /* when something that may show had to be forgotten; 0: nothing had */
+};
+
+enum presence { ABSENT, PRESENT, UNSURE };
+
+struct name {
+	char text[32];
+	enum presence is;
+	bool busy;
+	uint64_t version;
+	uint64_t ino;
+	uint32_t renewed; /* so many texts it has had before this */
+};
+
+struct client {
+	struct sim *s;
+	struct snode *n;
+	uint32_t nr;
+	bool alive, idle, ending;
+	uint64_t life;
+	uint64_t opened[FILES_MAX]; /* life in which it has the file open; 0: no */
+	uint64_t start_ns;
+	struct name *name, *name2;
+	uint64_t version;
+	uint32_t file, first, count;
+	uint64_t id;
+	bool reading, dsync, redirected, zeroing;
+	bool quiet; /* a read: nobody was writing to that file when it began */
+	uint32_t probe; /* probe_tail(): its next step; 0: it is at none */
+	bool spoilt;	/* ... its next write is to fail */
+	uint32_t tail;	/* ... the sector where the file was made to end */
+	struct call call;
+	uint8_t buf[IO_SECTORS_MAX * SECTOR];
+	struct fs_request rq;
+	const char *what;
+};
+
+struct load {
+	uint64_t ino[FILES_MAX];
+	struct sector sectors[FILES_MAX][FILE_SECTORS];
+	bool orphans[SIM_NODES_MAX + 1]; /* it died with writes under way (entry.node) */
+	struct client c[SIM_NODES_MAX + 1][CLIENTS_MAX];
+	struct name names[SIM_NODES_MAX + 1][CLIENTS_MAX][NAMES_MAX];
+	uint64_t next_id;
+	bool stopping;
+	struct {
+		uint32_t file, first, end; /* of the last write that failed, in every other run; end 0: none has */
+		bool cut; /* the file was truncated before it */
+	} failed;
+};
+
+/* registers.c: what each sector of each file may read as. */
+void registers_create(struct sim *s);
+void registers_destroy(struct sim *s);
+void registers_begin(struct client *c);
+void registers_end(struct client *c);
+/* Nobody else is writing to the client's file. */
+bool registers_quiet(const struct client *c);
+void registers_check(struct client *c, uint32_t i, const uint8_t *bytes);
+void registers_forget(struct sim *s, uint32_t node);
+void registers_give_up(struct client *c, int32_t err);
+void registers_may_land(struct client *c);
+
+#endif

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * registers.c - the oracle of load.c's data.
+ *
+ * Data: each sector of each file is a register. A write fills the sectors it covers with its own
+ * number; a read of [start, end] may see write x unless another write w began after x had ended and
+ * ended before the read began. Zero is the write that was there first (invariant 6); a truncation and a
+ * punched hole write it again. The write of a node that died may show at any time until the LUN can no
+ * longer be reached by it (invariant 9).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/load_int.h"
+
+static struct entry *entry_add(struct sector *x)
+{
+	if (x->count == x->room) {
+		x->room = x->room ? 2 * x->room : 3;
+		x->e = realloc(x->e, x->room * sizeof(*x->e));
+	}
+	return &x->e[x->count++];
+}
+
+void registers_create(struct sim *s)
+{
+	for (uint32_t f = 0; f < s->plan.files; f++) {
+		for (uint32_t i = 0; i < FILE_SECTORS; i++)
+			*entry_add(&s->load->sectors[f][i]) =
+				(struct entry){.over = NEVER, .acked = true, .durable = true};
+	}
+}
+
+void registers_destroy(struct sim *s)
+{
+	for (uint32_t f = 0; f < FILES_MAX; f++) {
+		for (uint32_t i = 0; i < FILE_SECTORS; i++)
+			free(s->load->sectors[f][i].e);
+	}
+}
+
+/* No read under way began before. */
+static uint64_t oldest_start(struct sim *s)
+{
+	uint64_t t = s->now_ns;
+
+	for (uint32_t n = 1; n <= s->plan.nodes; n++) {
+		for (uint32_t i = 0; i < s->plan.clients; i++) {
+			const struct client *c = &s->load->c[n][i];
+
+			if (c->alive && !c->idle && c->start_ns < t)
+				t = c->start_ns;
+		}
+	}
+	return t;
+}
+
+/* Nothing brings e back: it was overwritten, for good, before the oldest read under way began. */
+static bool is_past(const struct sector *x, const struct entry *e, uint64_t oldest)
+{
+	for (uint32_t k = 0; k < x->count; k++) {
+		const struct entry *w = &x->e[k];
+
+		if (w != e && w->acked && w->durable && !w->weak && e->end < w->start && w->end < oldest)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Where writes fail again and again (no space), each may show, and there may be more of them than room: then nothing
+ * is known of the sector until one is durable that began later.
+ */
+static void make_room(struct sim *s, struct sector *x, uint64_t oldest)
+{
+	uint32_t worst = 0;
+
+	for (uint32_t k = 0; k < x->count;) {
+		if (is_past(x, &x->e[k], oldest))
+			x->e[k] = x->e[--x->count];
+		else
+			k++;
+	}
+	if (x->count < HISTORY)
+		return;
+	for (uint32_t k = 1; k < x->count; k++) {
+		if (x->e[k].over < x->e[worst].over)
+			worst = k;
+	}
+	if (x->e[worst].over >= oldest)
+		x->lost_ns = s->now_ns;
+	x->e[worst] = x->e[--x->count];
+}
+
+void registers_begin(struct client *c)
+{
+	struct load *l = c->s->load;
+	uint64_t oldest = oldest_start(c->s);
+
+	for (uint32_t i = c->first; i < c->first + c->count; i++) {
+		struct sector *x = &l->sectors[c->file][i];
+
+		if (x->count >= HISTORY / 4)
+			make_room(c->s, x, oldest);
+		if (!c->dsync)
+			x->loose |= 1u << c->n->id;
+		*entry_add(x) = (struct entry){.id = c->id, .start = c->s->now_ns, .end = NEVER,
+			.over = NEVER, .by = c->n->id, .durable = c->dsync,
+			.value = c->zeroing ? 0 : c->id};
+	}
+}
+
+/*
+ * What was told to have failed may show until it is overwritten: a later write of its own node does not overtake it, and
+ * neither does a truncation or a punch of anybody.
+ */
+static bool cannot_follow(const struct entry *e, const struct entry *w)
+{
+	return e->given_ns && e->given_ns < w->start && (w->by == e->by || !w->value);
+}
+
+static void settle(struct sector *x, const struct entry *w)
+{
+	for (uint32_t k = 0; k < x->count; k++) {
+		struct entry *e = &x->e[k];
+
+		if (e != w && (e->end < w->start || cannot_follow(e, w)) && w->end < e->over)
+			e->over = w->end;
+	}
+}
+
+void registers_end(struct client *c)
+{
+	struct load *l = c->s->load;
+
+	for (uint32_t i = c->first; i < c->first + c->count; i++) {
+		struct sector *x = &l->sectors[c->file][i];
+
+		for (uint32_t k = 0; k < x->count; k++) {
+			if (x->e[k].id == c->id) {
+				x->e[k].end = c->s->now_ns;
+				x->e[k].acked = true;
+				settle(x, &x->e[k]);
+				if (x->e[k].durable && x->e[k].start > x->lost_ns)
+					x->lost_ns = 0;
+			}
+		}
+	}
+}
+
+/* Who makes the file longer ends later than who fails within it, and shows what that one left: no zeros are promised then. */
+bool registers_quiet(const struct client *c)
+{
+	for (uint32_t n = 1; n <= c->s->plan.nodes; n++) {
+		for (uint32_t i = 0; i < c->s->plan.clients; i++) {
+			const struct client *w = &c->s->load->c[n][i];
+
+			if (w != c && w->alive && !w->idle && !w->reading && w->file == c->file)
+				return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * A write that failed, or whose node died, and that a read does not show though it is over: it has not reached that
+ * sector, and does not show later. Not behind an end of the file that moves either.
+ */
+static void missed(struct client *c, struct sector *x, uint64_t value)
+{
+	if (!c->quiet || c->s->plan.san_loss)
+		return;
+	for (uint32_t k = 0; k < x->count; k++) {
+		struct entry *e = &x->e[k];
+		/* What a node had asked for before it died may still be done. */
+		uint64_t over = e->failed ? e->end : e->node && e->end != NEVER ? e->end + DEAD_NS : NEVER;
+
+		if (!e->acked && e->value != value && over < c->start_ns && c->s->now_ns < e->over)
+			e->over = c->s->now_ns;
+	}
+}
+
+void registers_check(struct client *c, uint32_t i, const uint8_t *bytes)
+{
+	struct sector *x = &c->s->load->sectors[c->file][i];
+	uint64_t v, w;
+
+	memcpy(&v, bytes, 8);
+	memcpy(&w, bytes + SECTOR - 8, 8);
+	if (memcmp(bytes, bytes + 8, SECTOR - 8)) {
+		sim_fail(c->s, "%s: file %u sector %u is torn: %lx .. %lx", c->n->name, c->file, i, v, w);
+		return;
+	}
+	for (uint32_t k = 0; k < x->count; k++) {
+		if (x->e[k].value == v && x->e[k].over >= c->start_ns) {
+			missed(c, x, v);
+			return;
+		}
+	}
+	if (x->lost_ns)
+		return;
+	sim_fail(c->s, "%s: file %u sector %u reads as %lx, which is %s", c->n->name, c->file, i, v,
+		v ? "not what was written last" : "zero, though it was written");
+	for (uint32_t k = 0; k < x->count; k++)
+		sim_log(c->s, "   may be %lx (%lx): written %lu .. %lu us, until %lu", x->e[k].value,
+			x->e[k].id, x->e[k].start / 1000, x->e[k].end / 1000, x->e[k].over / 1000);
+}
+
+/*
+ * What its node had not made durable may be gone with it, as with every file system: then what was
+ * there before shows again.
+ */
+void registers_forget(struct sim *s, uint32_t node)
+{
+	for (uint32_t i = 0; i < s->plan.files * FILE_SECTORS; i++) {
+		struct sector *x = &s->load->sectors[i / FILE_SECTORS][i % FILE_SECTORS];
+		bool any = false;
+
+		if (!(x->loose & 1u << node))
+			continue;
+		for (uint32_t k = 0; k < x->count; k++) {
+			struct entry *w = &x->e[k];
+
+			if (w->acked && !w->durable && !w->weak && w->by == node)
+				any = w->weak = true;
+		}
+		for (uint32_t k = 0; k < x->count && any; k++)
+			x->e[k].over = NEVER;
+		for (uint32_t k = 0; k < x->count && any; k++) {
+			if (x->e[k].acked && !x->e[k].weak)
+				settle(x, &x->e[k]);
+		}
+	}
+}
+
+void load_node_drained(struct sim *s, uint32_t node)
+{
+	struct load *l = s->load;
+
+	if (!l->orphans[node])
+		return;
+	l->orphans[node] = false;
+	for (uint32_t i = 0; i < s->plan.files * FILE_SECTORS; i++) {
+		struct sector *x = &l->sectors[i / FILE_SECTORS][i % FILE_SECTORS];
+
+		for (uint32_t k = 0; k < x->count; k++) {
+			if (x->e[k].node == node && x->e[k].end == NEVER)
+				x->e[k].end = s->now_ns;
+		}
+	}
+}
+
+/* It may show, in part too, until it is overwritten; it cannot land any more. */
+void registers_give_up(struct client *c, int32_t err)
+{
+	struct load *l = c->s->load;
+
+	for (uint32_t i = c->first; i < c->first + c->count; i++) {
+		struct sector *x = &l->sectors[c->file][i];
+
+		for (uint32_t k = 0; k < x->count; k++) {
+			if (x->e[k].id != c->id)
+				continue;
+			x->e[k].end = c->s->now_ns;
+			x->e[k].failed = err != -EINTR; /* killed, it may have been waiting for its commit */
+		}
+	}
+}
+
+void registers_may_land(struct client *c)
+{
+	for (uint32_t i = c->first; i < c->first + c->count; i++) {
+		struct sector *x = &c->s->load->sectors[c->file][i];
+
+		for (uint32_t k = 0; k < x->count; k++) {
+			if (x->e[k].id == c->id)
+				x->e[k].given_ns = c->s->now_ns;
+		}
+	}
+}
