@@ -376,6 +376,7 @@ static void draw_plan(struct sim *s)
 	p->only_hangs = !p->only_harmless && chance(s, 6) && p->hang;
 	draw_more(s);
 	directed(s, p);
+	p->image &= p->alone;
 	if (p->alone)
 		p->only_harmless = p->only_hangs = false;
 	if (!p->only_harmless && !p->only_hangs)
