@@ -130,6 +130,7 @@ static void on_write(struct dthread *t, const struct fuse_in_header *h,
 		return;
 	}
 	io->op.write = true;
+	io->op.partly = !cached;
 	io->writer = (struct fuse_ops_writer){
 		in->write_flags & FUSE_WRITE_KILL_SUIDGID, h->pid, h->gid};
 	/* The page cache writes pages where they belong, whatever the file was opened for. */

@@ -600,6 +600,8 @@ enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct 
 	if (!err && f->put_failed)
 		err = -ENOMEM;
 	f->put_failed = false;
+	if (err == -ENOSPC && dp_plan_shorten(dp, op))
+		err = 0;
 	op->asked = true;
 	op->answered = false;
 	f->op_count++; /* it stays until here */

@@ -134,6 +134,7 @@ struct dp_op {
 	uint32_t len;	/* 0 .. IO_BYTES_MAX */
 	uint64_t handle; /* of the open file; 0: none */
 	bool write;
+	bool partly;	/* a write may end where the space does */
 	bool append;	/* O_APPEND: off is found by FS_APPEND */
 	bool sync;	/* O_SYNC: data and all attributes durable when answered */
 	bool dsync;	/* O_DSYNC: data, and what is needed to read it again */

@@ -103,6 +103,8 @@ void dp_plan_map_write(struct dp_op *op);
 void dp_plan_wrote(struct dp *dp, const struct dp_op *op);
 void dp_plan_zeroed(struct dp *dp, const struct dp_op *op);
 void dp_plan_failed(const struct dp_op *op);
+/* There is no more space: true: what lies before has some, and is written. */
+bool dp_plan_shorten(const struct dp *dp, struct dp_op *op);
 
 /* The locks of two writes exclude each other. */
 bool dp_plan_conflict(const struct dp_op *a, const struct dp_op *b);

@@ -265,6 +265,16 @@ static enum plan plan_tail(struct dp *dp, struct dp_file *f, struct dp_op *op)
 	return PLAN_IO;
 }
 
+/* write(2): as many bytes as there is room for. (What FS_APPEND made room for in the file is all of it.) */
+bool dp_plan_shorten(const struct dp *dp, struct dp_op *op)
+{
+	if (!op->partly || (op->append && !dp->cfg.sole_node) || op->need_off <= op->off)
+		return false;
+	csv_assert(op->need_off < op->off + op->len);
+	op->len = (uint32_t)(op->need_off - op->off);
+	return true;
+}
+
 /*
  * The image: the write in whole blocks, and at an end that lies in an unwritten cluster the whole
  * cluster. What it has around the data is zeros there (rule 1), and is read from the LUN where

@@ -126,6 +126,8 @@ static bool free_again(uint64_t bytes, uint64_t slack)
 
 static char block[1 << 20];
 
+static off_t by_less; /* what fill_with() got by writes of less than a block */
+
 /* Writes to the end of the space; how much there was. */
 static off_t fill_with(int fd)
 {
@@ -134,10 +136,12 @@ static off_t fill_with(int fd)
 	ssize_t n;
 
 	memset(block, 'b', sizeof(block));
+	by_less = 0;
 	while (len >= 4096) {
 		n = pwrite(fd, block, len, got);
 		if (n > 0) {
 			got += n;
+			by_less += len < sizeof(block) ? n : 0;
 			continue;
 		}
 		must(errno == ENOSPC, "nothing but ENOSPC");
@@ -158,6 +162,8 @@ static void full_of_data(void)
 	MUST(ftruncate(fd2, 1 << 30));
 	fd = open("f", O_CREAT | O_RDWR, 0644);
 	got = fill_with(fd);
+	doing("the write that does not fit ends where the space does");
+	EQ(by_less, 0);
 	TRUE((uint64_t)got > before - before / 8 && (uint64_t)got <= before);
 	EQ(st_of("f").st_size, got);
 	TRUE(free_bytes() < 1 << 20);

@@ -121,6 +121,43 @@ static void question_that_fails_is_the_answer(void **state)
 	assert_int_equal(op.result, -ENOSPC);
 }
 
+/* write(2): as many bytes as there is room for; of the page cache's and of an append that has its place all or none. */
+static void write_ends_where_the_space_does(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op op;
+
+	put(x, 0, 1, EXT_UNWRITTEN, 0);
+	for (int partly = 0; partly < 2; partly++) {
+		dp_op_init(&op);
+		op.ino = INO;
+		op.write = true;
+		op.partly = partly;
+		op.off = 4096;
+		op.len = CS;
+		assert_int_equal(dp_begin(x->dp, &op, x->now), DP_NEED_LAYOUT);
+		assert_true(op.need_off == CS);
+		if (!partly) {
+			assert_int_equal(dp_layout_done(x->dp, &op, -ENOSPC, x->now), DP_DONE);
+			assert_int_equal(op.result, -ENOSPC);
+			continue;
+		}
+		assert_int_equal(dp_layout_done(x->dp, &op, -ENOSPC, x->now), DP_SUBMIT);
+		assert_int_equal(op.img_len, CS);
+		assert_int_equal(done(x, &op, LUN_OK), DP_COMMIT);
+		assert_int_equal(op.range.size, CS);
+		assert_int_equal(block_done(x, &op, 0), DP_DONE);
+		assert_int_equal(op.result, CS - 4096);
+	}
+	/* Nothing of it has space. */
+	op.state = DP_ST_NEW;
+	op.off = CS;
+	assert_int_equal(dp_begin(x->dp, &op, x->now), DP_NEED_LAYOUT);
+	assert_int_equal(dp_layout_done(x->dp, &op, -ENOSPC, x->now), DP_DONE);
+	assert_int_equal(op.result, -ENOSPC);
+	forget(x);
+}
+
 static void answer_that_never_brings_the_byte_ends(void **state)
 {
 	struct fixture *x = *state;
@@ -880,6 +917,7 @@ int main(void)
 		T(hole_that_was_known_before_is_asked_for_again),
 		T(read_behind_the_end_asks_once_then_is_short),
 		T(question_that_fails_is_the_answer),
+		T(write_ends_where_the_space_does),
 		T(answer_that_never_brings_the_byte_ends),
 		T(first_write_writes_whole_clusters),
 		T(second_first_write_of_a_cluster_waits_and_overwrites),
