@@ -199,7 +199,7 @@ int op_make(struct txn *t, struct vol_req *r)
 		return rq->op == FS_CREATE && !(rq->flags & O_EXCL) ? -ESTALE : -EEXIST;
 	if (err != -ENOENT)
 		return err;
-	if (S_ISDIR(mode) && le32_get(dir.d->nlink) >= LINKS_MAX)
+	if (S_ISDIR(mode) && le32_get(dir.d->nlink) >= DIR_LINKS_MAX)
 		return -EMLINK;
 	err = inode_new(t, dir.ino, mode, &in);
 	if (err)

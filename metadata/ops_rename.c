@@ -183,7 +183,7 @@ static int move(
 	if (err)
 		return err;
 	if (a->is_dir && !b->there && a->dir.ino != b->dir.ino &&
-		le32_get(b->dir.d->nlink) >= LINKS_MAX)
+		le32_get(b->dir.d->nlink) >= DIR_LINKS_MAX)
 		return -EMLINK;
 	if (b->there)
 		err = dir_replace(&b->dir, &b->e, a->in.ino, type);

@@ -18,6 +18,7 @@
 #define SYMLINK_BYTES_MAX 4095
 #define XATTR_BYTES_MAX 65536
 #define LINKS_MAX 65000
+#define DIR_LINKS_MAX 0x7fffffffu /* subdirectories: more than there is room for, but the field has an end */
 
 #define NODES_MAX 64		/* nodes of one cluster that mount one volume at once */
 #define NODE_NAME_MAX 64	/* with the ending zero */

@@ -517,7 +517,7 @@ static void link_max(void)
 	unsigned n = 1;
 	char name[32];
 
-	/* the limits of the kernel's file systems: ext4 65000; csvfs 65535 or more; tmpfs none */
+	/* the limits of the kernel's file systems: ext4 65000; csvfs the same, of a file; tmpfs none */
 	put("f", "");
 	MUST(mkdir("d", 0755));
 	for (; n < 3000; n++) {

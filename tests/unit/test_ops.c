@@ -276,6 +276,23 @@ static void links_are_counted_to_their_limit(void **state)
 	assert_int_equal(do_rename(root, "d", root, "dd", 0), 0);
 }
 
+/* As on ext4 and XFS: a directory may have a million of them, too. */
+static void subdirectories_are_as_many_as_there_is_room_for(void **state)
+{
+	uint64_t a = mkdir_(root, "a"), b = mkdir_(root, "b");
+	char name[16];
+
+	run.faults = false;
+	for (uint32_t i = 1; i <= LINKS_MAX; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		mkdir_(a, name);
+	}
+	assert_int_equal(attr_of(a).nlink, LINKS_MAX + 2);
+	assert_int_equal(do_rename(root, "b", a, "b", 0), 0);
+	assert_int_equal(attr_of(a).nlink, LINKS_MAX + 3);
+	assert_int_equal(lookup(b, ".."), a);
+}
+
 static void directory_links_follow_subdirectories(void **state)
 {
 	uint64_t a = mkdir_(root, "a"), b = mkdir_(root, "b");
@@ -886,6 +903,7 @@ int main(void)
 		T(handle_is_found_by_dot),
 		T(setgid_directory_passes_on_its_group),
 		T(links_are_counted_to_their_limit),
+		T(subdirectories_are_as_many_as_there_is_room_for),
 		T(directory_links_follow_subdirectories),
 		T(removing_sets_times),
 		T(rename_replaces_what_may_be_replaced),
