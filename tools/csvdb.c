@@ -168,9 +168,10 @@ static bool print_entry(void *ctx, uint64_t key, const uint8_t *value, uint32_t 
 	if (len < sizeof(d))
 		return true;
 	memcpy(&d, value, sizeof(d));
-	printf("%12" PRIu64 "  %-12s %20" PRIu64 "  %.*s\n", le64_get(d.ino),
-		dump_type_name((uint32_t)d.type << 12), key, (int)(len - sizeof(d)),
-		(const char *)value + sizeof(d));
+	printf("%12" PRIu64 "  %-12s %20" PRIu64 "  ", le64_get(d.ino),
+		dump_type_name((uint32_t)d.type << 12), key);
+	dump_name(value + sizeof(d), (uint32_t)(len - sizeof(d)));
+	putchar('\n');
 	return true;
 }
 

@@ -29,6 +29,18 @@ static void print_string(const uint8_t *p, uint32_t n)
 	putchar('"');
 }
 
+void dump_name(const void *name, uint32_t n)
+{
+	const uint8_t *p = name;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (p[i] < ' ' || p[i] == 127 || p[i] == '\\')
+			printf("\\x%02x", p[i]);
+		else
+			putchar(p[i]);
+	}
+}
+
 static void print_time(uint64_t v)
 {
 	const int64_t ns = (int64_t)v;

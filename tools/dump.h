@@ -13,6 +13,8 @@ void dump_node(const uint8_t *node, uint32_t bytes);
 void dump_inode(const struct disk_inode *d);
 /* Value of one element, as dump_block prints it; without a line end. */
 void dump_value(const void *block, const struct field *f, uint32_t at);
+/* A name as people wrote it, but for what a terminal would obey. */
+void dump_name(const void *name, uint32_t n);
 const char *dump_type_name(uint32_t mode);
 
 #endif

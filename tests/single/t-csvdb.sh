@@ -2,13 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # csvdb: shows what is there, sets what it is told to, survives damage.
 # usage: t-csvdb.sh [BUILD]
-set -eu
-build=$(cd "${1:-${CSVFS_BUILD:-build}}" && pwd)
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-PATH=$build:$PATH
-fail() { echo "FAILED: $*"; exit 1; }
+. "${0%/*}/lib.sh"
 mkfs.csvfs -q -L one -s 64M v.img
 root=$(csvdb v.img sb | awk '$1 == "root_ino" {print $2}')
 
@@ -74,6 +68,15 @@ grep -q 'the superblock is damaged' out || fail "csvdb says nothing of a lost su
 csvdb cut.img set sb2 version 0 2>/dev/null
 csvdb --no-seal cut.img set sb2 crc 1 2>/dev/null
 csvdb cut.img ls >out 2>&1 || fail "csvdb with the last copy only: $(cat out)"
+
+# names are shown as people wrote them, but for what a terminal would obey
+mkfs.csvfs -q -s 64M n.img
+mount_it n.img
+touch "mnt/$(printf 'a\033]0;b\007\\c')" "$(printf 'mnt/gr\303\274n')"
+unmount
+csvdb n.img ls >out
+grep -qF 'a\x1b]0;b\x07\x5cc' out && grep -qF "$(printf 'gr\303\274n')" out || fail "csvdb ls: $(cat out)"
+! grep -q "$(printf '\033')" out || fail "csvdb ls: an escape sequence"
 
 # whatever is on it, nothing crashes
 for i in $(seq 60); do
