@@ -629,8 +629,10 @@ uint64_t takeover_deadline(const struct takeover *t)
 	if (takeover_is_ours(t)) {
 		earlier(t, &at, t->beat_ns);
 		earlier(t, &at, t->refence_ns);
-		if (t->state == TK_RECLAIM)
+		if (t->state == TK_RECLAIM) {
 			earlier(t, &at, takeover_quiet_ns(t));
+			earlier(t, &at, t->deadline_ns + TAKEOVER_RECLAIM_MORE_NS);
+		}
 	}
 	return at;
 }

@@ -41,6 +41,11 @@
 /* In a split where both sides may be quorate, who did not coordinate waits before it preempts. */
 #define TAKEOVER_HEADSTART_NS (2 * NS_PER_SEC)
 #define TAKEOVER_RECLAIM_NS (3 * NS_PER_SEC)
+/*
+ * More for one whose session stands: it looks for its registration first, and if its path is lost just then it knows after 4 s
+ * (the answer's limit), and reclaims without.
+ */
+#define TAKEOVER_RECLAIM_MORE_NS (5 * NS_PER_SEC)
 /* The coordinator's lease runs from its beats: it beats more often than it has to. */
 #define TAKEOVER_BEAT_NS (CLAIM_BEAT_NS / 4)
 /* A claim that stood still so long has nobody behind it: 2.5 beats. */
@@ -156,6 +161,8 @@ void takeover_volume_ready(struct takeover *t); /* in TK_OPEN */
 void takeover_volume_failed(struct takeover *t, const char *reason);
 void takeover_volume_lost(struct takeover *t, const char *reason);
 void takeover_volume_closed(struct takeover *t); /* in TK_DRAIN */
+/* In TK_RECLAIM, in each step: does its session stand? */
+void takeover_connected(struct takeover *t, uint32_t node, bool yes);
 /* In TK_RECLAIM: the node has reclaimed all it had (or has nothing). Elsewhere it does nothing. */
 void takeover_reclaimed(struct takeover *t, uint32_t node);
 

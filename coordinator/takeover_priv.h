@@ -60,6 +60,7 @@ struct takeover {
 	uint32_t moving_to; /* asked for */
 	uint32_t await_count; /* RECLAIM: who has not reclaimed yet */
 	uint32_t await[NODES_MAX];
+	uint32_t connected[NODES_MAX]; /* RECLAIM: nodes whose sessions stand; 0: a free place */
 	struct hang hang;
 	uint32_t hung_node; /* we stand, or stood, against its epoch; 0: against nobody */
 	uint64_t hung_epoch;

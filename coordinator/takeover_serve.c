@@ -136,10 +136,31 @@ void takeover_reclaimed(struct takeover *t, uint32_t node)
 		await_remove(t, node);
 }
 
+static bool is_connected(const struct takeover *t, uint32_t node)
+{
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+		if (t->connected[i] == node)
+			return true;
+	return false;
+}
+
+void takeover_connected(struct takeover *t, uint32_t node, bool yes)
+{
+	if (is_connected(t, node) == yes)
+		return;
+	for (uint32_t i = 0; i < NODES_MAX; i++) {
+		if (t->connected[i] != (yes ? 0 : node))
+			continue;
+		t->connected[i] = yes ? node : 0;
+		return;
+	}
+}
+
 static void begin_reclaim(struct takeover *t)
 {
 	const struct member_view *v = member_view(t->m);
 
+	memset(t->connected, 0, sizeof(t->connected));
 	t->await_count = 0;
 	for (uint32_t i = 0; i < v->count; i++)
 		if (member_find(t->m, v->nodes[i])->heard && v->nodes[i] != takeover_hung(t))
@@ -168,8 +189,9 @@ static void reclaiming(struct takeover *t)
 	for (uint32_t i = 0; i < t->await_count;) {
 		const struct member_node *n = member_find(t->m, t->await[i]);
 		bool done = n && n->state.leaving == LEAVING_DONE; /* holds nothing, and follows nobody */
+		uint64_t more = is_connected(t, t->await[i]) ? TAKEOVER_RECLAIM_MORE_NS : 0;
 		/* A candidate that hangs is not waited for. It may have been found after our fence, which spared it. */
-		bool late = t->now_ns >= t->deadline_ns || (n && n->silent);
+		bool late = t->now_ns >= t->deadline_ns + more || (n && n->silent);
 
 		if (n && n->member && !done && !late) {
 			i++;

@@ -746,6 +746,11 @@ bool node_ready(const struct node *n)
 	return n->ever_served;
 }
 
+uint64_t node_served_epoch(const struct node *n)
+{
+	return n->served_epoch;
+}
+
 uint32_t node_evictions(const struct node *n)
 {
 	return n->evictions;

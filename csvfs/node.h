@@ -59,6 +59,8 @@ uint64_t node_deadline(const struct node *n);
  */
 bool node_ready(const struct node *n);
 
+/* In which epoch it was served last; 0: never, or its rights have ended since. */
+uint64_t node_served_epoch(const struct node *n);
 /* How often in this life others took this node's rights away: what it had not synced may be lost. */
 uint32_t node_evictions(const struct node *n);
 

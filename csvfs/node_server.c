@@ -803,6 +803,11 @@ void node_server_step(struct node *n, struct effects *fx)
 		vol_unheld(n->vol);
 	run_engine(n, fx);
 	st = takeover_state(n->tk);
+	for (uint32_t i = 0; st == TK_RECLAIM && i < member_view(&n->member)->count; i++) {
+		uint32_t node = member_view(&n->member)->nodes[i];
+
+		takeover_connected(n->tk, node, session_from(n->sessions, node) != NULL);
+	}
 	if (st == TK_RECLAIM || st == TK_SERVE) {
 		struct peer *self = node_peer(n, n->cfg.node);
 

@@ -217,6 +217,25 @@ for h in here there; do
 	let_go $h
 done
 
+echo "# a node's path is lost and the coordinator's daemon dies at one moment: the node has to find out about its path before it can say what it holds, and is waited for"
+coord=$(state n1 .coordinator)
+cut=n2
+[ "$coord" != n2 ] || cut=n3
+hold there "$cut" ofd w b
+has there
+lab san "$cut" drop
+lab kill "$coord" KILL
+within 20 coordinator_is_other "$cut" "$coord" || fail "$cut follows $(state "$cut" .coordinator)"
+within 20 mode_is "$cut" '*redirected' || fail "$cut is $(state "$cut" .mode)"
+count=$(grep -c '^wrote$' "${OUT[there]}")
+writes() { [ "$(grep -c '^wrote$' "${OUT[there]}")" -gt "$count" ]; }
+within 10 writes || fail "there does not go on: $(tail -n 3 "${OUT[there]}")"
+! grep '^E' "${OUT[there]}" || fail "$cut has lost its lock"
+let_go there
+lab san "$cut" up
+lab start "$coord"
+for n in n1 n2 n3; do within 60 mode_is $n direct || fail "$n is $(state $n .mode)"; done
+
 echo "# three nodes, one lock, one number"
 pids=()
 head -c 8 /dev/zero >"$mnt1/n"

@@ -677,6 +677,10 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 		node_check(n->core);
 	if (!serves && node_coordinates(n->core))
 		term_begins(s, n);
+	if (node_served_epoch(n->core) > s->served_epoch)
+		s->served_epoch = node_served_epoch(n->core);
+	if (node_coordinates(n->core) && node_epoch(n->core) > s->office_epoch)
+		s->office_epoch = node_epoch(n->core);
 	/* Who coordinated has lost its opens with its epoch, if others served before it was back. */
 	if (serves && !node_coordinates(n->core))
 		n->losses++;
@@ -688,6 +692,9 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 		n->evictions = node_evictions(n->core);
 		n->losses++;
 		sim_log(s, "node %u was EVICTED", n->id);
+		/* One that was lost before anybody was served, and had said so in its claim: a known gap (PROTOCOL.md). */
+		if (s->plan.well && !s->healing && s->served_epoch == s->office_epoch)
+			sim_fail(s, "n%u was up and well, and has lost its rights", n->id);
 		load_node_evicted(s, n);
 		locks_node_evicted(s, n);
 		edges_node_evicted(s, n);

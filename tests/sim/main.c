@@ -36,7 +36,12 @@ struct share {
 	struct sim totals;
 };
 
-static bool given_up, cut_off; /* --given-up, --cut-off */
+static bool given_up, cut_off, well; /* --given-up, --cut-off, --well */
+
+static const char *direction(void)
+{
+	return given_up ? " --given-up" : cut_off ? " --cut-off" : well ? " --well" : "";
+}
 static struct sim *current;
 static struct share *shares, *my_share;
 static uint32_t share_count;
@@ -62,7 +67,7 @@ void csv_assert_fail(const char *expr, const char *file, int line)
 	if (current)
 		fprintf(stderr, "FAILED seed %lu at %lu us: replay with: csvsim --seed %lu -v%s\n",
 			current->seed, current->now_ns / 1000, current->seed,
-			given_up ? " --given-up" : cut_off ? " --cut-off" : "");
+			direction());
 	abort();
 }
 
@@ -268,7 +273,7 @@ static void fsck(struct sim *s, const char *when)
 static uint64_t dump_at_ns; /* --dump-at: what everybody waits for then */
 static uint32_t forbidden; /* bits of faults that the command line excludes */
 
-/* --given-up, --cut-off: one thing in each seed, as often as it can be. */
+/* --given-up, --cut-off, --well: one thing in each seed, as often as it can be. */
 static void directed(const struct sim *s, struct sim_plan *p)
 {
 	if (given_up) {
@@ -278,6 +283,17 @@ static void directed(const struct sim *s, struct sim_plan *p)
 		p->lockers = 2;
 		p->hold_ns = 0;
 		p->safety_ns = 70 * SEC;
+	}
+	if (well) {
+		bool two_node = p->two_node;
+
+		p->well = p->crash = p->daemon_kill = p->path_loss = p->fabric = true;
+		p->pause = p->partition = p->san_loss = p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = false;
+		p->coro_restart = p->ring_cut = p->hostile = p->slow_net = p->media = p->busy = p->bulk = p->alone = false;
+		p->image = p->only_harmless = p->only_hangs = p->tight = false;
+		p->nodes = two_node ? 2 : s->seed % 2 ? 3 : 5;
+		p->lockers = 2;
+		p->hold_ns = 0;
 	}
 	if (cut_off) {
 		p->cut_off = p->zeroing = true;
@@ -536,7 +552,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	*hash = s->hash;
 	if (!ok)
 		fprintf(stderr, "FAILED seed %lu: %s\n   replay with: csvsim --seed %lu -v%s\n", seed,
-			s->why, seed, given_up ? " --given-up" : cut_off ? " --cut-off" : "");
+			s->why, seed, direction());
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++) {
 		totals->n[i].region = s->n[i].region;
 		totals->n[i].dp_region = s->n[i].dp_region;
@@ -704,6 +720,8 @@ static bool options(struct options *o, int argc, char **argv)
 			given_up = true;
 		else if (!strcmp(argv[i], "--cut-off"))
 			cut_off = true;
+		else if (!strcmp(argv[i], "--well"))
+			well = true;
 		else if (i + 1 == argc || !option(o, argv[i], argv[i + 1]))
 			return false;
 		else

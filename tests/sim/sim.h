@@ -67,6 +67,7 @@ struct sim_plan {
 	bool only_harmless, only_hangs;
 	bool given_up; /* csvsim --given-up: those three faults at once, and no others */
 	bool cut_off; /* csvsim --cut-off: one node after the other is cut off and learns of it late; no other faults */
+	bool well; /* csvsim --well: nodes crash and paths are lost, and nothing else: who is up loses no rights */
 	uint64_t safety_ns;
 	uint32_t clients;	/* per node */
 	uint32_t files, names;
@@ -245,6 +246,7 @@ struct sim {
 	uint64_t looks;
 	uint64_t ops_done, data_ops, takeovers;
 	uint64_t slow_until_ns; /* the LUN */
+	uint64_t office_epoch, served_epoch; /* the newest in which somebody coordinated, and anybody was served */
 	uint64_t settled_epoch; /* only_harmless: when all were served first; 0: not yet */
 	uint64_t stall_ns;	/* the longest that a request took on a node that did not hang */
 };
