@@ -32,7 +32,7 @@ static void range_free(struct lease_table *t, struct lease_range *r)
 
 static void ino_free(struct lease_table *t, struct lease_ino *li)
 {
-	csv_assert(list_empty(&li->waiting));
+	csv_assert(list_empty(&li->waiting) && list_empty(&li->appends.waiting));
 	list_for_each_entry_safe(r, tmp, &li->ranges, struct lease_range, link)
 		range_free(t, r);
 	list_for_each_entry_safe(r, tmp, &li->edges, struct lease_range, link)
@@ -73,6 +73,7 @@ struct lease_ino *lease_get(struct lease_table *t, uint64_t ino)
 	list_init(&li->ranges);
 	list_init(&li->edges);
 	list_init(&li->waiting);
+	list_init(&li->appends.waiting);
 	list_add(&li->hash, bucket_of(t, ino));
 	t->count++;
 	return li;
@@ -80,8 +81,8 @@ struct lease_ino *lease_get(struct lease_table *t, uint64_t ino)
 
 void lease_put(struct lease_table *t, struct lease_ino *li)
 {
-	if (li->open_mask || li->holder_mask || li->granting || li->exclusive ||
-		!list_empty(&li->waiting))
+	if (li->open_mask || li->holder_mask || li->granting || li->exclusive || li->appends.placing ||
+		!list_empty(&li->waiting) || !list_empty(&li->appends.waiting))
 		return;
 	ino_free(t, li);
 }
@@ -477,6 +478,7 @@ static void check_ino(const struct lease_ino *li)
 	csv_assert(!li->exclusive || !li->holder_mask); /* L3 */
 	csv_assert(!(li->recall_mask & ~li->holder_mask)); /* L4 */
 	csv_assert(!(li->blank_mask & ~li->holder_mask));
+	csv_assert(!li->appends.count || (li->open_mask & BIT(li->appends.idx))); /* L7 */
 }
 
 void lease_check(const struct lease_table *t)

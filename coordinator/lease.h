@@ -13,7 +13,8 @@
  *  L4 a recall is outstanding only from a holder;
  *  L5 an edge range has one owner, a holder;
  *  L6 who was told that it may write anywhere but in edge ranges of its own is a *writer*. A range becomes an edge range
- *     only when there is no other writer, and nobody else is told then that it may write there.
+ *     only when there is no other writer, and nobody else is told then that it may write there;
+ *  L7 who appends to an inode has it open.
  *
  * Words: a holder was told any extent; a *blank* holder was told that some range reads as zero, so it
  * must be asked to forget before anybody first-writes there. In an *edge* range one node alone writes, so it may
@@ -43,6 +44,21 @@ struct lease_range {
 	uint32_t idx;
 };
 
+#define LEASE_APPENDS_MAX 4u
+
+/* Appends that are under way, all of one node, and the caller's requests that wait for their end (csvfs/node_append.c). */
+struct lease_appends {
+	uint32_t idx;
+	uint32_t placing; /* in the engine */
+	uint32_t count;
+	struct {
+		uint64_t off; /* where it begins */
+		struct fs_reqid id;
+	} told[LEASE_APPENDS_MAX];
+	uint64_t deadline_ns;
+	struct list waiting;
+};
+
 struct lease_ino {
 	struct list hash;
 	uint64_t ino;
@@ -59,6 +75,7 @@ struct lease_ino {
 	struct list waiting;
 	uint32_t granting; /* LAYOUT_GETs in the engine */
 	bool exclusive;	   /* a destructive operation is in the engine */
+	struct lease_appends appends;
 };
 
 struct lease_table {

@@ -564,6 +564,7 @@ static void put_layout(struct datapath *d, const struct effect *e)
 	/* An error reaches whoever asked: dp_layout_done() says so. */
 	(void)dp_layout_put(d->dp, e->layout.ino, e->layout.off, e->layout.len, e->layout.size,
 		e->layout.extents, e->layout.extent_count);
+	dp_layout_shown(d->dp, e->layout.ino, e->layout.shown);
 }
 
 /* Bytes read on another way, for a part of the image. */
@@ -664,6 +665,7 @@ bool datapath_apply(struct datapath *d, const struct effect *e)
 		break;
 	case FX_LAYOUT_SIZE:
 		dp_layout_size(d->dp, e->layout.ino, e->layout.size);
+		dp_layout_shown(d->dp, e->layout.ino, e->layout.shown);
 		break;
 	case FX_LAYOUT_CLOSE:
 		dp_layout_close(d->dp, e->layout.ino);
@@ -725,13 +727,15 @@ bool datapath_waits(struct datapath *d, uint64_t tag)
 
 void datapath_cancel(struct datapath *d, uint64_t tag)
 {
-	struct event ev = {.type = EV_CANCEL, .tag = tag};
+	struct event ev = {.type = EV_CANCEL, .tag = tag}, told;
 	struct io *io;
 
 	pthread_mutex_lock(&d->lock);
 	io = io_of(d, tag);
 	if (io && dp_cancel(d->dp, &io->op)) {
 		list_del(&io->link); /* it may have been on its way back as ready */
+		while (dp_op_event(&io->op, &told))
+			d->cfg.post(d->cfg.ctx, &told);
 		news(io, NEWS_ENDED, 0, 0);
 		post_events(d);
 		return_ready(d, bdev_now_ns());

@@ -69,6 +69,7 @@ static struct dp_file *file_get(struct dp *dp, uint64_t ino)
 		list_init(&f->inside);
 		list_init(&f->waiting);
 		list_init(&f->asking);
+		list_init(&f->appends);
 		list_init(&f->drained);
 		list_init(&f->tlink);
 		list_init(&f->ulink);
@@ -157,8 +158,19 @@ static void leave(struct dp *dp, struct dp_op *op)
 	owe_drained(dp, f);
 }
 
+/* Rule 13. */
+static void append_ends(struct dp *dp, struct dp_op *op)
+{
+	if (list_empty(&op->alink))
+		return;
+	list_del(&op->alink);
+	op->note_appended = op->placed;
+	wake(dp, op->file, DP_BY_APPEND);
+}
+
 static enum dp_verdict end(struct dp *dp, struct dp_op *op, int32_t result)
 {
+	append_ends(dp, op);
 	if (op->inside && op->io_write && result < 0)
 		dp_plan_failed(op);
 	leave(dp, op);
@@ -291,6 +303,9 @@ static enum dp_verdict plan_as(struct dp *dp, struct dp_op *op, bool answered, s
 		return f->lf.closed ? park(dp, op, DP_BY_GATE) : ask(dp, op);
 	case PLAN_LOCKED:
 		return park(dp, op, f->lf.closed ? DP_BY_GATE : DP_BY_LOCK);
+	case PLAN_APPEND:
+		op->waited = true;
+		return park(dp, op, DP_BY_APPEND);
 	case PLAN_NOMEM:
 		return end(dp, op, -ENOMEM);
 	}
@@ -335,6 +350,7 @@ static enum dp_verdict begin_new(struct dp *dp, struct dp_op *op, struct dp_now 
 	list_init(&op->link);
 	list_init(&op->ilink);
 	list_init(&op->hlink);
+	list_init(&op->alink);
 	if (err || !op->len) {
 		op->state = DP_ST_ENDED;
 		op->result = err;
@@ -350,6 +366,8 @@ static enum dp_verdict begin_new(struct dp *dp, struct dp_op *op, struct dp_now 
 	/* With one node the kernel holds the file's lock and knows its end. */
 	if (op->write && op->append && !dp->cfg.sole_node) {
 		set_state(dp, op, DP_ST_APPEND);
+		list_add_tail(&op->alink, &op->file->appends);
+		op->append_from = op->file->lf.size_known ? op->file->lf.size : 0;
 		op->drops = op->file->lf.size_known ? op->file->lf.drops : UINT64_MAX;
 		return DP_NEED_APPEND;
 	}
@@ -542,8 +560,11 @@ static enum dp_verdict committed(struct dp *dp, struct dp_op *op, int err, struc
 
 	if (!err && is_void(dp, op))
 		return replan(dp, op, now);
-	if (!err && lf->size_known && lf->size < op->range.size)
+	if (!err && lf->size_known && lf->size < op->range.size) {
+		if (op->file->shown == lf->size)
+			op->file->shown = op->range.size;
 		lf->size = op->range.size;
+	}
 	return end(dp, op, err ? err : (int32_t)op->len);
 }
 
@@ -619,6 +640,9 @@ enum dp_verdict dp_append_done(
 {
 	csv_assert(op->state == DP_ST_APPEND);
 	op->off = off;
+	op->placed = !err;
+	if (op->placed)
+		wake(dp, op->file, DP_BY_APPEND);
 	if (!err)
 		err = check_op(op);
 	/* While we have had a layout nobody has made the file shorter: this is behind no gap. */
@@ -709,7 +733,7 @@ int dp_layout_put(struct dp *dp, uint64_t ino, uint64_t off, uint64_t len, uint6
 		file_put(dp, f);
 		return err;
 	}
-	f->lf.size = size;
+	f->lf.size = f->shown = size;
 	f->lf.size_known = true;
 	dp_shed_put(dp, f);
 	return 0;
@@ -720,7 +744,15 @@ void dp_layout_size(struct dp *dp, uint64_t ino, uint64_t size)
 	struct dp_file *f = dp_file_find(dp, ino);
 
 	if (f && f->lf.size_known)
-		f->lf.size = size;
+		f->lf.size = f->shown = size;
+}
+
+void dp_layout_shown(struct dp *dp, uint64_t ino, uint64_t shown)
+{
+	struct dp_file *f = dp_file_find(dp, ino);
+
+	if (f && f->lf.size_known && shown < f->shown)
+		f->shown = shown;
 }
 
 void dp_layout_close(struct dp *dp, uint64_t ino)
@@ -785,14 +817,27 @@ static void event_touched(struct event *ev, uint64_t ino, int64_t mtime_ns, int6
 	ev->range.atime_ns = atime_ns;
 }
 
+static void event_appended(struct event *ev, const struct dp_op *op)
+{
+	memset(ev, 0, sizeof(*ev));
+	ev->type = EV_APPENDED;
+	ev->range.ino = op->ino;
+	ev->range.off = op->off;
+}
+
 bool dp_op_event(struct dp_op *op, struct event *ev)
 {
-	if (op->note_written)
+	if (op->note_written) {
 		event_range(ev, EV_WRITTEN, op);
-	else if (op->note_touched)
+	} else if (op->note_touched) {
 		event_touched(ev, op->ino, op->note_mtime_ns, op->note_atime_ns);
-	else
+	} else if (op->note_appended) {
+		event_appended(ev, op);
+		op->note_appended = false;
+		return true;
+	} else {
 		return false;
+	}
 	op->note_written = op->note_touched = false;
 	return true;
 }
@@ -919,82 +964,4 @@ bool dp_busy(const struct dp *dp, uint64_t ino)
 	struct dp_file *f = dp_file_find((struct dp *)(uintptr_t)dp, ino);
 
 	return f && f->op_count;
-}
-
-static void check_inside(const struct dp_file *f, uint32_t *direct)
-{
-	uint32_t inside = 0, exclusive = 0, given_up = 0;
-
-	list_for_each_entry(op, &f->inside, struct dp_op, ilink) {
-		csv_assert(op->inside);
-		csv_assert(op->file == f);
-		csv_assert(op->state == DP_ST_IO || op->state == DP_ST_CORE ||
-			   op->state == DP_ST_LATER || op->state == DP_ST_COMMIT ||
-			   op->state == DP_ST_READY);
-		csv_assert(!op->promised || (op->locked && op->exclusive));
-		*direct += op->state == DP_ST_IO;
-		inside++;
-		exclusive += op->locked && op->exclusive;
-		given_up += op->given_up;
-		if (!op->locked || !op->exclusive)
-			continue;
-		list_for_each_entry(o, &f->inside, struct dp_op, ilink)
-			csv_assert(o == op || !o->locked || !dp_plan_conflict(op, o));
-	}
-	csv_assert(inside == f->inside_count);
-	csv_assert(exclusive == f->exclusive_count);
-	csv_assert(given_up == f->given_up_count);
-	csv_assert(list_empty(&f->drained) || (f->lf.closed && !inside));
-	csv_assert(f->touched == !list_empty(&f->tlink));
-}
-
-static void check_waiting(const struct dp_file *f)
-{
-	uint32_t lock_waiters = 0, asks = 0, answered = 0;
-	uint64_t seq = 0;
-
-	list_for_each_entry(op, &f->waiting, struct dp_op, link) {
-		csv_assert(op->state == DP_ST_PARKED);
-		csv_assert(op->seq > seq);
-		seq = op->seq;
-		switch (op->cause) {
-		case DP_BY_GATE:
-			csv_assert(f->lf.closed);
-			break;
-		case DP_BY_LOCK:
-			csv_assert(dp_plan_must_wait(f, op));
-			lock_waiters++;
-			break;
-		case DP_BY_ASK:
-			csv_assert(f->ask_count > 0);
-			break;
-		}
-	}
-	list_for_each_entry(op, &f->asking, struct dp_op, link) {
-		csv_assert(op->state == DP_ST_ASK);
-		asks++;
-		answered += op->answered;
-	}
-	csv_assert(answered == f->answered_count);
-	csv_assert(!answered || list_empty(&f->drained));
-	csv_assert(lock_waiters == f->lock_waiters);
-	csv_assert(asks == f->ask_count);
-}
-
-void dp_check(struct dp *dp)
-{
-	uint32_t direct = 0;
-
-	layout_check(&dp->layout);
-	dp_shed_check(dp);
-	for (struct layout_file *lf = layout_next(&dp->layout, NULL); lf;
-		lf = layout_next(&dp->layout, lf)) {
-		check_inside(file_of(lf), &direct);
-		check_waiting(file_of(lf));
-	}
-	csv_assert(direct == dp->direct_count);
-	list_for_each_entry(op, &dp->ready, struct dp_op, link)
-		csv_assert(op->state == DP_ST_READY);
-	list_for_each_entry(op, &dp->later, struct dp_op, link)
-		csv_assert(op->state == DP_ST_LATER);
 }

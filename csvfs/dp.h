@@ -58,6 +58,10 @@
  * 12. A limit of patience (hold_ns) ends the wait of an application, not what was sent: a write whose older attempt may still land
  *     is answered with EIO and stays inside (dp_given_up), until the core says that it is over. No write of one of its
  *     bytes begins before that, and no layout goes back. Whoever waits here for so long ends with EIO.
+ * 13. Nobody here sees the place of an append without its data: from when it asks for its place until it has ended, a read that
+ *     may reach into it waits for it. A read that has waited, and meets the next, ends where that begins, once it has its place.
+ *     Other nodes' readers wait at the coordinator, which hears of the end (EV_APPENDED; csvfs/node_append.c), and says
+ *     with the size from where on it is to be asked (dp_layout_shown).
  *
  * Events: after each call that gave a verdict or applied an effect, before any other thread calls dp (so
  * under the lock that guards it), post in this order: what dp_op_event() gives until it says false;
@@ -114,7 +118,7 @@ enum dp_state {
 	DP_ST_ENDED,
 };
 
-enum dp_cause { DP_BY_GATE, DP_BY_LOCK, DP_BY_ASK };
+enum dp_cause { DP_BY_GATE, DP_BY_LOCK, DP_BY_ASK, DP_BY_APPEND };
 
 struct dp_zero {
 	uint32_t buf_off, len;
@@ -172,7 +176,9 @@ struct dp_op {
 	bool first;	 /* writes into unwritten clusters */
 	bool promised;	 /* holds a promise of layout.h */
 	bool inside, locked, exclusive;
-	bool note_written, note_touched;
+	bool placed;	 /* an append that was told its place */
+	bool waited;	 /* a read, for an append: rule 13 */
+	bool note_written, note_touched, note_appended;
 	bool given_up;	 /* answered with EIO, and may still land (rule 12) */
 	bool overdue;	 /* has waited for hold_ns */
 	uint64_t begun_ns;
@@ -187,6 +193,8 @@ struct dp_op {
 	uint64_t last_need_off, last_drops, answer_drops;
 	uint32_t asks;
 	struct dp_file *file;
+	uint64_t append_from; /* of an append without a place: not before that */
+	struct list alink; /* appends of the file */
 	struct list link;  /* waiting, asking, later, ready */
 	struct list ilink; /* inside the file */
 	struct list hlink; /* parked */
@@ -264,6 +272,8 @@ uint64_t dp_deadline(const struct dp *dp);
 int dp_layout_put(struct dp *dp, uint64_t ino, uint64_t off, uint64_t len, uint64_t size,
 	const struct fs_extent *e, uint32_t count);
 void dp_layout_size(struct dp *dp, uint64_t ino, uint64_t size);
+/* After each of the two: behind `shown` other nodes append. What is there is asked for before it is read. */
+void dp_layout_shown(struct dp *dp, uint64_t ino, uint64_t shown);
 void dp_layout_close(struct dp *dp, uint64_t ino);
 void dp_layout_drop(struct dp *dp, uint64_t ino);
 void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns);
@@ -274,7 +284,7 @@ void dp_handles_lost(struct dp *dp, const uint64_t *handles, uint32_t count);
 /* It is closed, and its number is not used again. */
 void dp_handle_closed(struct dp *dp, uint64_t handle);
 
-/* EV_WRITTEN, EV_TOUCHED of op, type and payload only. False: no more. */
+/* EV_WRITTEN, EV_TOUCHED, EV_APPENDED of op, type and payload only. False: no more. */
 bool dp_op_event(struct dp_op *op, struct event *ev);
 /* EV_TOUCHED that is due; EV_DRAINED, and before it EV_TOUCHED of that file; EV_SHED. False: no more. */
 bool dp_next_event(struct dp *dp, struct event *ev);

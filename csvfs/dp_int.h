@@ -15,8 +15,10 @@ struct dp_file {
 	uint32_t inside_count, exclusive_count, lock_waiters, ask_count;
 	uint32_t given_up_count; /* inside, and answered: rule 12 */
 	uint32_t answered_count; /* ops in ASK: they may go inside though the gate is closed */
+	struct list appends;	/* ops, by alink: under way, from the question for their place on */
 	bool put_failed;	/* an answer could not be recorded */
 	bool gaps;		/* we have left a gap behind its end: rule 4 */
+	uint64_t shown;		/* what lies behind, before lf.size, is asked for before it is read: rule 13 */
 	uint64_t end;		/* of what we wrote there, committed or not; counts when it is behind lf.size */
 	uint64_t clean;		/* in this cluster all bytes behind the end are zero; NO_CLUSTER: nobody knows */
 	bool attr_seen;		/* dp_attr_holds() */
@@ -77,6 +79,7 @@ enum plan {
 	PLAN_NOTHING,	/* no I/O: answered at once */
 	PLAN_ASK,	/* need_* are filled in */
 	PLAN_LOCKED,	/* the range is locked by another op */
+	PLAN_APPEND,	/* an append there is under way */
 	PLAN_NOMEM,
 };
 

@@ -103,18 +103,45 @@ static void map_segs(const struct dp_file *f, struct dp_op *op, uint64_t off, ui
 
 /* ------------------------------------------------------------------ plan: reads */
 
+/* Rule 13. False: the read waits. *end: as far as it goes. */
+static bool before_appends(const struct dp_file *f, const struct dp_op *op, uint64_t *end)
+{
+	uint64_t first = UINT64_MAX;
+	bool behind = false;
+
+	list_for_each_entry(a, &f->appends, struct dp_op, alink) {
+		behind |= *end > (a->placed ? a->off : a->append_from);
+		if (a->placed && a->off < first)
+			first = a->off;
+	}
+	if (!behind)
+		return true;
+	/* Those without a place yet come behind those that have one. */
+	if (!op->waited || first == UINT64_MAX)
+		return false;
+	if (*end > first)
+		*end = first > op->off ? first : op->off;
+	return true;
+}
+
 static enum plan plan_read(struct dp *dp, struct dp_file *f, struct dp_op *op)
 {
 	uint64_t bs = dp->cfg.block_bytes, end = op->off + op->len, stop;
 	struct fs_extent e;
 
+	if (!before_appends(f, op, &end))
+		return PLAN_APPEND;
+	if (end == op->off) {
+		op->result = 0;
+		return PLAN_NOTHING;
+	}
 	if (!f->lf.size_known)
 		return need(op, op->off, end, false);
-	if (end > f->lf.size) {
+	if (end > f->shown) {
 		/* The file may have grown meanwhile. */
 		if (!op->asked)
 			return need(op, op->off, end, false);
-		end = f->lf.size;
+		end = f->shown;
 	}
 	op->result = end > op->off ? (int32_t)(end - op->off) : 0;
 	if (!op->result)

@@ -292,14 +292,10 @@ void fuse_answer(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
 		answer_create(f, q, rp);
 		return;
 	case FS_READLINK:
-		if (!rp->err)
-			was_read(f, q);
-		answer_readlink(q, rp);
-		return;
 	case FS_READDIR:
 		if (!rp->err)
 			was_read(f, q);
-		answer_readdir(q, rp);
+		(q->rq.op == FS_READLINK ? answer_readlink : answer_readdir)(q, rp);
 		return;
 	case FS_GETXATTR:
 	case FS_LISTXATTR:
@@ -335,6 +331,7 @@ void fuse_answer(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
 	case FS_LAYOUT_GET:
 	case FS_LAYOUT_COMMIT:
 	case FS_LAYOUT_RETURN:
+	case FS_APPENDED:
 	case FS_APPEND:
 	case FS_LOCK_CANCEL:
 	case FS_FREE_ORPHAN:

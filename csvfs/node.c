@@ -591,6 +591,9 @@ static void dispatch(struct node *n, const struct event *ev, struct effects *fx)
 	case EV_COMMIT:
 		node_file_commit(n, ev, fx);
 		break;
+	case EV_APPENDED:
+		node_append_tell(n, ev->range.ino, ev->range.off, fx);
+		break;
 	case EV_TOUCHED:
 		node_file_touched(n, ev, fx);
 		break;

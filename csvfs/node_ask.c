@@ -116,6 +116,8 @@ static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struc
 	case CQ_KERNEL:
 		if (!rp->err && rp->attr.ino)
 			node_file_overlay(n, &rp->attr);
+		if (q->op == FS_APPEND && !rp->err && !q->tag)
+			node_append_tell(n, q->ino, rp->off, fx);
 		reply_kernel(n, q->tag, rp, fx);
 		break;
 	case CQ_LAYOUT:
@@ -191,6 +193,7 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 		return;
 	case FS_LAYOUT_COMMIT:
 	case FS_LAYOUT_RETURN:
+	case FS_APPENDED:
 	case FS_FREE_ORPHAN:
 	case FS_LOCK_CANCEL:
 	case FS_NONE:

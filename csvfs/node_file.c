@@ -307,6 +307,7 @@ void node_file_commit_reply(
 
 		e->layout.ino = ino;
 		e->layout.size = rp->attr.size;
+		e->layout.shown = rp->off;
 	}
 	list_for_each_entry_safe (w, tmp, &f->flying_waits, struct fwait, link) {
 		if (rp->err)
@@ -832,6 +833,7 @@ static void layout_take(struct node *n, struct file *f, const struct fs_request 
 	e->layout.off = start;
 	e->layout.len = end - start;
 	e->layout.size = rp->attr.size;
+	e->layout.shown = rp->off;
 	e->layout.extent_count = rp->extent_count;
 	e->layout.extents = rp->extents;
 }

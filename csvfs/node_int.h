@@ -294,6 +294,7 @@ struct node {
 	uint64_t entitled_epoch; /* in which who was silent has lost its rights */
 	bool orphans_left; /* to be swept in this term */
 	uint64_t orphan_off;
+	uint64_t append_deadline_ns; /* the earliest of those in the leases, or earlier */
 	struct list short_of_space; /* sreq, by `waiting`: node_space.c */
 	uint64_t press_after_ns;
 
@@ -404,6 +405,18 @@ bool node_size_set_by(const struct fs_request *rq);
 void node_size_look(struct node *n, struct sreq *s);
 void node_size_looked(struct node *n, struct sreq *s, struct effects *fx);
 bool node_size_lun_done(struct node *n, const struct event *ev, struct effects *fx);
+
+/* node_append.c */
+bool node_append_waits(struct lease_ino *li, struct sreq *s);
+void node_append_placing(struct lease_ino *li, const struct sreq *s);
+void node_append_placed(struct node *n, const struct sreq *s);
+/* Fills in what of the file may be shown without asking: reply.off. */
+void node_append_show(const struct lease_ino *li, struct sreq *s);
+void node_append_over(struct node *n, struct lease_ino *li, const struct sreq *s);
+/* None of that node's is under way any more. */
+void node_append_drop(struct node *n, struct lease_ino *li, uint32_t idx);
+void node_append_timers(struct node *n);
+void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects *fx);
 
 /* node_space.c */
 /* The engine had no space for it. True: it waits, until what is allocated ahead of writers has been taken back. */

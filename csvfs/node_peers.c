@@ -68,6 +68,7 @@ static void drop_rights(struct node *n, uint32_t idx, bool named)
 	for (; li; li = next) {
 		next = lease_next_of(&n->leases, idx, li->ino);
 		lease_return(&n->leases, li, idx);
+		node_append_drop(n, li, idx);
 		if (!named || !(li->reclaim_mask & BIT(idx)))
 			li->open_mask &= ~BIT(idx);
 		lease_put(&n->leases, li);
@@ -104,8 +105,10 @@ static void end_reclaim(struct node *n, struct peer *p)
 		next = lease_next_of(&n->leases, idx, li->ino);
 		if (!(li->reclaim_mask & li->reclaim_held & BIT(idx)))
 			lease_return(&n->leases, li, idx);
-		if (!(li->reclaim_mask & BIT(idx)))
+		if (!(li->reclaim_mask & BIT(idx))) {
+			node_append_drop(n, li, idx);
 			li->open_mask &= ~BIT(idx);
+		}
 		lease_put(&n->leases, li);
 	}
 	n->leases_changed = true;

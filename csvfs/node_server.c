@@ -46,7 +46,7 @@ void node_server_init(struct node *n)
 	list_init(&n->served);
 	lease_init(&n->leases, n->mem);
 	node_lock_init(n);
-	n->recall_deadline_ns = NEVER;
+	n->recall_deadline_ns = n->append_deadline_ns = NEVER;
 }
 
 struct peer *node_peer(struct node *n, uint32_t node)
@@ -213,7 +213,7 @@ static bool wants_exclusive(const struct fs_request *rq)
 
 static bool wants_lease(const struct fs_request *rq)
 {
-	return rq->op == FS_LAYOUT_GET || rq->op == FS_OPEN || wants_exclusive(rq);
+	return rq->op == FS_LAYOUT_GET || rq->op == FS_OPEN || rq->op == FS_APPEND || wants_exclusive(rq);
 }
 
 void node_server_engine(struct node *n, struct sreq *s)
@@ -247,6 +247,8 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 {
 	uint64_t mask;
 
+	if (node_append_waits(li, s))
+		return true;
 	if (s->vr.rq.op == FS_LSEEK) {
 		/* Who first-wrote elsewhere commits before it gives back (rule 2 for a read of all of it). */
 		mask = lease_conflicts(li, s->idx, false, 0, FILE_BYTES_MAX);
@@ -266,6 +268,14 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 	}
 	if (li->exclusive)
 		return false;
+	if (s->vr.rq.op == FS_APPEND) {
+		if (li->granting)
+			return false;
+		node_append_placing(li, s);
+		list_del(&s->waiting);
+		node_server_engine(n, s);
+		return true;
+	}
 	if (s->exclusive) {
 		if (li->granting)
 			return false;
@@ -298,9 +308,11 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 	return true;
 }
 
-/* In order of arrival (rule 4). */
+/* In order of arrival (rule 4). Who waited for an append came before those who wait now. */
 void node_server_pump(struct node *n, struct lease_ino *li, struct effects *fx)
 {
+	list_splice_tail(&li->waiting, &li->appends.waiting);
+	list_splice_tail(&li->appends.waiting, &li->waiting);
 	while (!list_empty(&li->waiting)) {
 		struct sreq *s = list_first_entry(&li->waiting, struct sreq, waiting);
 
@@ -332,6 +344,7 @@ static void serve_close(struct node *n, struct sreq *s, struct effects *fx)
 
 	if (li) {
 		lease_return(&n->leases, li, s->idx);
+		node_append_drop(n, li, s->idx);
 		li->open_mask &= ~BIT(s->idx);
 		pump_and_put(n, ino, fx);
 	}
@@ -343,6 +356,17 @@ static void serve_close(struct node *n, struct sreq *s, struct effects *fx)
 	s->vr.rq.op = FS_FREE_ORPHAN;
 	s->vr.rq.flags = 0;
 	node_server_engine(n, s);
+}
+
+static void serve_appended(struct node *n, struct sreq *s, struct effects *fx)
+{
+	uint64_t ino = s->vr.rq.ino;
+	struct lease_ino *li = lease_find(&n->leases, ino);
+
+	if (li)
+		node_append_over(n, li, s);
+	node_server_finish(n, s, 0, fx);
+	pump_and_put(n, ino, fx);
 }
 
 static void serve_return(struct node *n, struct sreq *s, struct effects *fx)
@@ -368,7 +392,7 @@ void node_server_serve(struct node *n, struct sreq *s, struct effects *fx)
 			node_server_finish(n, s, -ENOMEM, fx);
 			return;
 		}
-		if (rq->op == FS_LAYOUT_GET && !(li->open_mask & BIT(s->idx))) {
+		if ((rq->op == FS_LAYOUT_GET || rq->op == FS_APPEND) && !(li->open_mask & BIT(s->idx))) {
 			lease_put(&n->leases, li);
 			node_server_finish(n, s, -ESTALE, fx);
 			return;
@@ -386,6 +410,9 @@ void node_server_serve(struct node *n, struct sreq *s, struct effects *fx)
 			break;
 		list_add_tail(&s->waiting, &li->waiting);
 		node_server_pump(n, li, fx);
+		return;
+	case FS_APPENDED:
+		serve_appended(n, s, fx);
 		return;
 	case FS_CLOSE:
 		serve_close(n, s, fx);
@@ -482,6 +509,7 @@ static bool granted(struct node *n, struct sreq *s, struct effects *fx)
 		if (err)
 			rp->err = err;
 	}
+	node_append_show(li, s);
 	send_reply(n, s, fx);
 	pump_and_put(n, s->vr.rq.ino, fx);
 	return true;
@@ -494,6 +522,7 @@ static void committed(struct node *n, struct sreq *s)
 	for (uint32_t i = 0; li && i < s->vr.rq.extent_count; i++)
 		(void)lease_commit(
 			&n->leases, li, s->idx, s->vr.rq.extents[i].off, s->vr.rq.extents[i].len);
+	node_append_show(li, s);
 }
 
 /* False: there was no space, and it waits. */
@@ -547,6 +576,8 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 		node_size_looked(n, s, fx);
 		return;
 	}
+	if (s->vr.rq.op == FS_APPEND)
+		node_append_placed(n, s);
 	if (s->exclusive) {
 		if (!unexclusive(n, s, fx))
 			return;
@@ -569,6 +600,8 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 		if (s->vr.rq.op == FS_LAYOUT_COMMIT && !rp->err)
 			committed(n, s);
 		send_reply(n, s, fx);
+		if (s->vr.rq.op == FS_APPEND)
+			pump_and_put(n, s->vr.rq.ino, fx);
 	}
 	sreq_free(n, s);
 }
@@ -687,7 +720,7 @@ static void close_down(struct node *n, bool abandon)
 	cache_lease_reset(&n->cache_leases);
 	node_lock_close_down(n);
 	memset(n->peers, 0, sizeof(n->peers));
-	n->recall_deadline_ns = NEVER;
+	n->recall_deadline_ns = n->append_deadline_ns = NEVER;
 	csv_assert(!n->old_vol);
 	n->old_vol = n->vol;
 	n->vol = NULL;
@@ -833,6 +866,7 @@ void node_server_step(struct node *n, struct effects *fx)
 		node_space_step(n, fx);
 		node_peers_departed(n, fx);
 		node_peers_timers(n, fx);
+		node_append_timers(n);
 		if (!n->unsure)
 			node_lock_step(n, fx);
 	}
@@ -856,6 +890,8 @@ uint64_t node_server_deadline(const struct node *n)
 {
 	uint64_t d = n->recall_deadline_ns;
 
+	if (n->append_deadline_ns < d)
+		d = n->append_deadline_ns;
 	if (n->vol && cache_lease_deadline(&n->cache_leases) < d)
 		d = cache_lease_deadline(&n->cache_leases);
 	if (n->vol && vol_deadline(n->vol) < d)

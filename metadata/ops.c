@@ -63,6 +63,7 @@ static int execute(struct txn *t, struct vol_req *r)
 	case FS_GETLK:
 	case FS_LOCK_CANCEL:
 	case FS_LAYOUT_RETURN:
+	case FS_APPENDED:
 		return 0; /* locks and layouts are the node core's; nothing of them is on disk */
 	case FS_APPEND:
 		return op_append(t, r);

@@ -168,7 +168,7 @@ bool client_cancel(struct client *c, uint64_t tag)
 static bool gives_back(enum fs_op op)
 {
 	return op == FS_UNLOCK || op == FS_LOCK_CANCEL || op == FS_LAYOUT_COMMIT ||
-	       op == FS_LAYOUT_RETURN || op == FS_CLOSE;
+	       op == FS_LAYOUT_RETURN || op == FS_CLOSE || op == FS_APPENDED;
 }
 
 bool client_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag)

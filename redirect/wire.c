@@ -485,9 +485,9 @@ static uint32_t op_fields(enum fs_op op)
 	case FS_CLOSE:
 		return F_INO | F_TIME;
 	case FS_LAYOUT_GET:
-		return F_INO | F_OFF | F_LEN | F_FLAGS | F_TIME | R_EXTENTS | R_ATTR;
+		return F_INO | F_OFF | F_LEN | F_FLAGS | F_TIME | R_EXTENTS | R_OFF | R_ATTR;
 	case FS_LAYOUT_COMMIT:
-		return F_INO | F_EXTENTS | F_VALID | F_ATTR | F_FLAGS | F_TIME | R_ATTR;
+		return F_INO | F_EXTENTS | F_VALID | F_ATTR | F_FLAGS | F_TIME | R_OFF | R_ATTR;
 	case FS_LAYOUT_RETURN:
 		return F_INO | F_TIME;
 	case FS_APPEND:
@@ -498,6 +498,8 @@ static uint32_t op_fields(enum fs_op op)
 		return F_INO | F_LOCK;
 	case FS_GETLK:
 		return F_INO | F_LOCK | R_LOCK;
+	case FS_APPENDED:
+		return F_INO | F_OFF | F_TIME;
 	case FS_FREE_ORPHAN:
 		return 0;
 	case FS_FSYNC:

@@ -23,7 +23,7 @@
 #include "csvfs/base/platform.h"
 
 #define WIRE_MAGIC 0x77565343u /* "CSVw" */
-#define WIRE_VERSION 7
+#define WIRE_VERSION 8
 #define WIRE_NO_LEASE UINT64_MAX
 #define WIRE_HEADER_BYTES 32u
 #define WIRE_TEXT_MAX 256 /* of HELLO_NO and GOODBYE, with the ending zero */

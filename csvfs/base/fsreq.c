@@ -46,6 +46,7 @@ const char *fs_op_name(enum fs_op op)
 		return "getlk";
 	case FS_LOCK_CANCEL:
 		return "lock_cancel";
+	case FS_APPENDED: return "appended";
 	case FS_FREE_ORPHAN: return "free_orphan";
 	case FS_FSYNC: return "fsync";
 	}

@@ -49,8 +49,9 @@ enum fs_op {
 	/* Opens and layouts. Idempotent: the state after two is the state after one. */
 	FS_OPEN = 40,	       /* ino: this node has it open (not a count) -> attr */
 	FS_CLOSE = 41,	       /* ino: this node has it open no longer; its layout is returned */
-	FS_LAYOUT_GET = 42,    /* ino, off, len, flags = FS_LAYOUT_* -> extents, attr */
-	FS_LAYOUT_COMMIT = 43, /* ino, extents = ranges first-written; attr.size = at least, mtime, atime */
+	/* ino, off, len, flags = FS_LAYOUT_* -> extents, attr, off: behind it, appends of others are under way; ask before it is read */
+	FS_LAYOUT_GET = 42,
+	FS_LAYOUT_COMMIT = 43, /* ino, extents = ranges first-written; attr.size = at least, mtime, atime -> attr, off */
 	FS_LAYOUT_RETURN = 44, /* ino: the layout is given back, all of it (answer to a recall) */
 	/* ino, len -> off: room of len at the end of the file. Twice would leave a gap: takes a slot. */
 	FS_APPEND = 45,
@@ -63,6 +64,8 @@ enum fs_op {
 	FS_UNLOCK = 47,	     /* ino, lock: at most READ, or NONE; FS_LK_HANDLE: all of that handle */
 	FS_GETLK = 48,	     /* ino, lock -> lock: what stands against it, or NONE */
 	FS_LOCK_CANCEL = 49, /* ino, lock.seq: the LOCK of that number ends with -EINTR if it waits */
+
+	FS_APPENDED = 50, /* ino, off: the APPEND that was told this place is written, or never will be */
 
 	/* Not from a kernel: the coordinator asks its own metadata engine. */
 	FS_FREE_ORPHAN = 60, /* ino: nobody has it open any more; free it if it has no link */

@@ -113,6 +113,7 @@ enum ev_type {
 	EV_COMMIT,   /* tag, range: answer FX_BLOCK_DONE when size/state of the range are durable */
 	EV_DRAINED,  /* ino (0: the whole volume): nothing is in flight behind the closed gate */
 	EV_SHED,     /* ino: the data path knows too much: this file's layout shall go back */
+	EV_APPENDED, /* range.ino, range.off: the append that was told this place is over */
 	EV_TOUCHED,  /* ino: written in place since the last commit; range.mtime_ns; or read: atime_ns */
 
 	EV_CTL,	     /* tag, ctl: an administrator's request */
@@ -232,7 +233,7 @@ enum fx_type {
 	FX_BLOCK_DATA,	 /* tag, blockdata: bytes read for a piece of EV_BLOCK; copy them to its buffer */
 
 	FX_LAYOUT_PUT,	 /* layout: what is known of a range of a file; replaces what was known there */
-	FX_LAYOUT_SIZE,	 /* layout.ino, layout.size */
+	FX_LAYOUT_SIZE,	 /* layout.ino, size, shown */
 	FX_LAYOUT_CLOSE, /* layout.ino: gate of the file closed -> EV_DRAINED(ino) when nothing is inside */
 	FX_LAYOUT_DROP,	 /* layout.ino: nothing is known any more; the file's gate is open again */
 	FX_GATE,	 /* gate, lease_ns: of the volume. Closed: -> EV_DRAINED(0) when nothing is in flight */
@@ -281,7 +282,7 @@ struct effect {
 			uint32_t buf_off, len;
 		} blockdata;
 		struct {
-			uint64_t ino, off, len, size;
+			uint64_t ino, off, len, size, shown; /* shown: rule 13 of dp.h */
 			uint32_t extent_count;
 			const struct fs_extent *extents;
 		} layout;

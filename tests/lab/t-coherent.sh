@@ -26,6 +26,9 @@ for n in n1 n2 n3; do
 		fail "50 times stat on $n cost $(($(state $n .core_ops.metadata) - first)) requests"
 done
 
+echo "# who follows a file to which all append sees lines, never the zeros of one that is not there yet"
+timeout 60 "$CSVFS_BUILD/lab/follow" 3 "${dirs[@]}" || fail "what was appended is not seen as it should"
+
 echo "# while the coordinator moves, and is killed"
 rm -f "$(mnt n1)"/d/*
 coherent 7 2 "${dirs[@]}" &

@@ -133,7 +133,7 @@ static void layout_fx(struct fakecore *c, enum fx_type type)
 	struct effect e = {.type = type};
 
 	e.layout.ino = FAKE_FILE;
-	e.layout.size = c->size;
+	e.layout.size = e.layout.shown = c->size;
 	apply(c, &e);
 }
 
@@ -163,7 +163,7 @@ static void layout_get(struct fakecore *c, const struct event *ev)
 	if (first > last) {
 		rp.err = rq->flags & FS_LAYOUT_WRITE ? -ENOSPC : 0;
 		e.layout.ino = FAKE_FILE;
-		e.layout.size = c->size;
+		e.layout.size = e.layout.shown = c->size;
 		apply(c, &e);
 		reply(c, ev->tag, &rp);
 		return;
@@ -178,7 +178,7 @@ static void layout_get(struct fakecore *c, const struct event *ev)
 	e.layout.ino = FAKE_FILE;
 	e.layout.off = first * cs;
 	e.layout.len = n * cs;
-	e.layout.size = c->size;
+	e.layout.size = e.layout.shown = c->size;
 	e.layout.extents = x;
 	e.layout.extent_count = n;
 	apply(c, &e);

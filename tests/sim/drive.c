@@ -386,6 +386,7 @@ void node_io_cancel(struct sim *s, struct snode *n, const void *arg)
 	if (!o)
 		return;
 	if (dp_cancel(n->dp, &o->op)) {
+		op_events(s, n, &o->op);
 		sop_end(s, o);
 		return;
 	}
@@ -526,6 +527,13 @@ static void put_layout(struct sim *s, struct snode *n, const struct effect *e)
 	}
 	(void)dp_layout_put(n->dp, e->layout.ino, e->layout.off, e->layout.len, e->layout.size,
 		e->layout.extents, e->layout.extent_count);
+	dp_layout_shown(n->dp, e->layout.ino, e->layout.shown);
+}
+
+static void put_size(struct snode *n, const struct effect *e)
+{
+	dp_layout_size(n->dp, e->layout.ino, e->layout.size);
+	dp_layout_shown(n->dp, e->layout.ino, e->layout.shown);
 }
 
 static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
@@ -571,7 +579,7 @@ static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 		put_layout(s, n, e);
 		return;
 	case FX_LAYOUT_SIZE:
-		dp_layout_size(n->dp, e->layout.ino, e->layout.size);
+		put_size(n, e);
 		return;
 	case FX_LAYOUT_CLOSE:
 		dp_layout_close(n->dp, e->layout.ino);

@@ -688,6 +688,7 @@ static void appended(struct sim *s, void *arg, int32_t result)
 	struct porter *p = arg;
 	int o = outcome(p, result);
 
+	s->append_failed |= result < 0;
 	if (o == 2)
 		return;
 	if (!o && result != (int32_t)RECORD)
@@ -724,6 +725,8 @@ static void opened(struct sim *s, void *arg, const struct fs_reply *rp)
 	if (o == 2)
 		return;
 	p->open = !o;
+	if (p->open)
+		tail_follow(s, p->n, s->more->shared, RECORD);
 	finished(p);
 }
 

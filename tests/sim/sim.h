@@ -216,6 +216,8 @@ struct sim {
 	uint64_t slow_net_until;
 	uint32_t slow_net_node;
 	uint32_t controls, spoilt;
+	uint64_t tailed;    /* records that tail.c looked at */
+	bool append_failed; /* one of more.c */
 	uint32_t faults; /* drawn so far: their numbers */
 	struct leases *leases;
 	struct {
@@ -390,6 +392,9 @@ void locks_stop(struct sim *s);
 bool locks_idle(const struct sim *s);
 void locks_final_check(struct sim *s);
 void locks_say_stuck(struct sim *s);
+
+/* tail.c: from now on, until everything heals. */
+void tail_follow(struct sim *s, struct snode *n, uint64_t ino, uint32_t record);
 
 /* more.c */
 void more_create(struct sim *s);

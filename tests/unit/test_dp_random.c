@@ -47,6 +47,8 @@ struct mop {
 	uint64_t value;
 	uint64_t begun;		/* the op's number */
 	bool placed; /* known where it writes: an append is not at first */
+	bool granted;
+	uint64_t place; /* the coordinator knows, from `granted` on */
 	/* at the LUN: pieces of the segments not applied yet */
 	uint32_t applied;
 	/* zombies of a direct attempt whose outcome is unknown */
@@ -57,7 +59,7 @@ struct mop {
 	/* the oracle's */
 	struct seen seen[2048];
 	uint32_t seen_count;
-	uint64_t min_size, max_size;
+	uint64_t min_size, max_size, was_seen; /* was_seen: the end of the file when it began */
 	uint64_t before[FILE_BYTES];
 };
 
@@ -122,6 +124,15 @@ static void oracle_begin(struct sim *s, struct mop *m)
 {
 	m->seen_count = 0;
 	m->min_size = m->max_size = s->size;
+	/* The place of an append that is under way need not be seen yet. */
+	for (int i = 0; i < OPS; i++) {
+		struct mop *o = &s->ops[i];
+
+		if (o != m && o->at != AT_NOBODY && o->granted && o->place < m->min_size)
+			m->min_size = o->place;
+	}
+	m->granted = false;
+	m->was_seen = m->min_size;
 	m->placed = !m->op.append;
 	memcpy(m->before + m->op.off, s->poss + m->op.off, m->op.len * sizeof(s->poss[0]));
 	for (int i = 0; i < OPS; i++) {
@@ -177,6 +188,15 @@ static void oracle_read(struct sim *s, struct mop *m)
 	hi = hi > m->op.off ? hi - m->op.off : 0;
 	assert_true((uint64_t)m->op.result >= lo);
 	assert_true((uint64_t)m->op.result <= hi);
+	/* Of an append that is under way nothing is seen. (One before the end that it began with came after a truncation.) */
+	for (int i = 0; i < OPS; i++) {
+		const struct mop *o = &s->ops[i];
+
+		if (o->at != AT_NOBODY && o->op.append && o->placed && m->op.result && o->op.off >= m->was_seen &&
+			o->op.off < m->op.off + (uint64_t)m->op.result)
+			fail_msg("a read of %lu bytes at %lu looks into an append at %lu", (uint64_t)m->op.result,
+				m->op.off, o->op.off);
+	}
 	for (uint32_t i = 0; i < (uint32_t)m->op.result; i++) {
 		uint64_t b = m->op.off + i, v = m->img[m->op.skip + i];
 
@@ -452,6 +472,8 @@ static void grant(struct sim *s, struct mop *m)
 	if (x->type == M_APPEND) {
 		x->off = s->size;
 		x->size = s->size;
+		m->granted = true;
+		m->place = s->size;
 		size_is(s, s->size + m->op.len);
 		return;
 	}

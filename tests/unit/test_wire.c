@@ -83,6 +83,7 @@ static const enum fs_op ops[] = {
 	FS_UNLOCK,
 	FS_GETLK,
 	FS_LOCK_CANCEL,
+	FS_APPENDED,
 	FS_FSYNC,
 };
 #define OPS (sizeof(ops) / sizeof(ops[0]))

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node_append.c - the coordinator's side of O_APPEND: nobody sees the place of an append without its data.
+ *
+ *   FS_APPEND -> the file is longer, durable -> its node writes -> FS_APPENDED
+ *
+ * In between the place reads as zeros, or as what a write that failed has left there.
+ *
+ * Rules
+ *  1. Who asks for a layout to read behind where another node's append begins that is under way, waits for its end. Whoever
+ *     is told the size with a layout meanwhile is told that place with it (*shown*), and asks before it reads behind that.
+ *     The node that appends sees to its own readers (rule 13 of dp.h).
+ *  2. Appends of different nodes take turns, in order of arrival: so none waits for one that waits for it.
+ *  3. Where it begins is known when the engine has answered. Until then no other node is granted a layout, and
+ *     it does not go to the engine while one is being granted.
+ *  4. It is over by FS_APPENDED, with the rights of its node, or after recall_ns: then the place is what a failed append
+ *     leaves, a hole or zeros.
+ *
+ * What waits is looked at again with the queue of the inode, before it (node_server_pump).
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "csvfs/node_int.h"
+
+static bool under_way(const struct lease_ino *li)
+{
+	return li->appends.placing || li->appends.count;
+}
+
+static bool others(const struct lease_ino *li, const struct sreq *s)
+{
+	return under_way(li) && li->appends.idx != s->idx;
+}
+
+static uint64_t first_at(const struct lease_ino *li)
+{
+	uint64_t first = UINT64_MAX;
+
+	for (uint32_t i = 0; i < li->appends.count; i++) {
+		if (li->appends.told[i].off < first)
+			first = li->appends.told[i].off;
+	}
+	return first;
+}
+
+/* It was told, and did not hear of it: those who wait for its end would wait for ever. */
+static bool told_before(const struct lease_ino *li, const struct sreq *s)
+{
+	for (uint32_t i = 0; i < li->appends.count; i++) {
+		const struct fs_reqid *id = &li->appends.told[i].id;
+
+		if (id->node == s->id.node && id->life == s->id.life && id->slot == s->id.slot && id->seq == s->id.seq)
+			return true;
+	}
+	return false;
+}
+
+static bool must_wait(const struct lease_ino *li, const struct sreq *s)
+{
+	const struct fs_request *rq = &s->vr.rq;
+
+	switch (rq->op) {
+	case FS_APPEND:
+		if (told_before(li, s))
+			return false;
+		list_for_each_entry (w, &li->appends.waiting, struct sreq, waiting) {
+			if (w->vr.rq.op == FS_APPEND)
+				return true;
+		}
+		return others(li, s) || li->appends.placing + li->appends.count >= LEASE_APPENDS_MAX;
+	case FS_LSEEK:
+		return others(li, s);
+	case FS_LAYOUT_GET:
+		if (!others(li, s))
+			return false;
+		if (li->appends.placing)
+			return true;
+		return !(rq->flags & FS_LAYOUT_WRITE) && rq->off + rq->len > first_at(li);
+	default:
+		return false;
+	}
+}
+
+/* True: the request has left the queue of its inode, and waits. */
+bool node_append_waits(struct lease_ino *li, struct sreq *s)
+{
+	if (!must_wait(li, s))
+		return false;
+	list_del(&s->waiting);
+	list_add_tail(&s->waiting, &li->appends.waiting);
+	return true;
+}
+
+void node_append_placing(struct lease_ino *li, const struct sreq *s)
+{
+	csv_assert(!others(li, s));
+	li->appends.idx = s->idx;
+	li->appends.placing++;
+}
+
+void node_append_placed(struct node *n, const struct sreq *s)
+{
+	struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
+	struct lease_appends *a;
+
+	csv_assert(li && li->appends.placing);
+	a = &li->appends;
+	a->placing--;
+	if (s->vr.reply.err || !(li->open_mask & 1ull << s->idx))
+		return;
+	if (told_before(li, s))
+		return;
+	trace(n->trace, TRACE_DEBUG, "node %u appends to ino %lx at %lu", s->node, li->ino, s->vr.reply.off);
+	a->told[a->count].off = s->vr.reply.off;
+	a->told[a->count++].id = s->id;
+	a->deadline_ns = n->now_ns + n->cfg.recall_ns;
+	if (a->deadline_ns < n->append_deadline_ns)
+		n->append_deadline_ns = a->deadline_ns;
+}
+
+void node_append_show(const struct lease_ino *li, struct sreq *s)
+{
+	s->vr.reply.off = s->vr.reply.attr.size;
+	if (li && others(li, s) && s->vr.reply.off > first_at(li))
+		s->vr.reply.off = first_at(li);
+}
+
+void node_append_over(struct node *n, struct lease_ino *li, const struct sreq *s)
+{
+	struct lease_appends *a = &li->appends;
+
+	for (uint32_t i = 0; a->idx == s->idx && i < a->count; i++) {
+		if (a->told[i].off != s->vr.rq.off)
+			continue;
+		trace(n->trace, TRACE_DEBUG, "node %u has appended to ino %lx at %lu", s->node, li->ino, a->told[i].off);
+		a->told[i] = a->told[--a->count];
+		return;
+	}
+}
+
+void node_append_drop(struct node *n, struct lease_ino *li, uint32_t idx)
+{
+	if (li->appends.idx != idx || !li->appends.count)
+		return;
+	li->appends.count = 0;
+	n->leases_changed = true;
+}
+
+void node_append_timers(struct node *n)
+{
+	if (n->now_ns < n->append_deadline_ns)
+		return;
+	n->append_deadline_ns = NEVER;
+	for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
+		list_for_each_entry (li, &n->leases.bucket[b], struct lease_ino, hash) {
+			struct lease_appends *a = &li->appends;
+
+			if (!a->count)
+				continue;
+			if (n->now_ns >= a->deadline_ns) {
+				trace(n->trace, TRACE_WARN,
+					"ino %lx: node %u has not told the end of an append in %lu s -> readers go on",
+					li->ino, n->peers[a->idx].node, n->cfg.recall_ns / NS_PER_SEC);
+				node_append_drop(n, li, a->idx);
+			} else if (a->deadline_ns < n->append_deadline_ns) {
+				n->append_deadline_ns = a->deadline_ns;
+			}
+		}
+	}
+}
+
+/* ------------------------------------------------------------------ the node that appends */
+
+void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects *fx)
+{
+	struct fs_request *rq = &n->scratch_rq;
+
+	memset(rq, 0, sizeof(*rq));
+	rq->op = FS_APPENDED;
+	rq->ino = ino;
+	rq->generation = node_file_life(n, ino);
+	rq->off = off;
+	rq->time_ns = n->wall_ns;
+	node_ask(n, CQ_KERNEL, 0, rq, fx);
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Rule 13 of dp.h: nobody sees the place of an append without its data. */
+#include "tests/unit/dp_fixture.h"
+
+static enum dp_verdict append(struct fixture *x, struct dp_op *op)
+{
+	dp_op_init(op);
+	op->ino = INO;
+	op->write = op->append = true;
+	op->len = 4096;
+	return dp_begin(x->dp, op, x->now);
+}
+
+static void a_read_that_may_reach_into_an_append_waits_for_its_end(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op a, before, into;
+	struct event ev;
+
+	put(x, 0, 1, EXT_WRITTEN, 4096);
+	assert_int_equal(append(x, &a), DP_NEED_APPEND);
+	assert_int_equal(go(x, &before, false, 0, 4096), DP_SUBMIT);
+	assert_int_equal(go(x, &into, false, 0, 8192), DP_WAIT);
+	/* With its answer the file may be known to be longer already. */
+	put(x, 0, 1, EXT_WRITTEN, 8192);
+	assert_int_equal(dp_append_done(x->dp, &a, 0, 4096, x->now), DP_SUBMIT);
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &into);
+	assert_int_equal(dp_begin(x->dp, &into, x->now), DP_SUBMIT);
+	assert_int_equal(into.result, 4096); /* it has waited once: up to where the append begins */
+	assert_int_equal(done(x, &into, LUN_OK), DP_DONE);
+	assert_int_equal(go(x, &into, false, 4096, 4096), DP_WAIT);
+	assert_int_equal(done(x, &a, LUN_OK), DP_DONE);
+	assert_true(dp_op_event(&a, &ev) && ev.type == EV_TOUCHED);
+	assert_true(dp_op_event(&a, &ev) && ev.type == EV_APPENDED);
+	assert_true(ev.range.ino == INO && ev.range.off == 4096);
+	assert_false(dp_op_event(&a, &ev));
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &into);
+	assert_int_equal(dp_begin(x->dp, &into, x->now), DP_SUBMIT);
+	assert_int_equal(into.result, 4096);
+	assert_int_equal(done(x, &into, LUN_OK), DP_DONE);
+	assert_int_equal(done(x, &before, LUN_OK), DP_DONE);
+	forget(x);
+}
+
+static void an_append_that_was_refused_has_no_end_to_be_told(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op a, r;
+	struct event ev;
+
+	put(x, 0, 1, EXT_WRITTEN, 4096);
+	assert_int_equal(append(x, &a), DP_NEED_APPEND);
+	assert_int_equal(go(x, &r, false, 4096, 100), DP_WAIT);
+	assert_int_equal(dp_append_done(x->dp, &a, -ENOSPC, 0, x->now), DP_DONE);
+	assert_false(dp_op_event(&a, &ev));
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &r);
+	assert_int_equal(dp_begin(x->dp, &r, x->now), DP_NEED_LAYOUT);
+	assert_int_equal(dp_layout_done(x->dp, &r, 0, x->now), DP_DONE);
+	assert_int_equal(r.result, 0);
+	forget(x);
+}
+
+static void what_others_append_is_asked_for_before_it_is_read_and_is_no_gap(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op r, w;
+
+	put(x, 0, 1, EXT_WRITTEN, 12288);
+	dp_layout_shown(x->dp, INO, 8192);
+	assert_int_equal(go(x, &r, false, 0, 8192), DP_SUBMIT);
+	assert_int_equal(done(x, &r, LUN_OK), DP_DONE);
+	assert_int_equal(go(x, &r, false, 8192, 4096), DP_NEED_LAYOUT);
+	assert_int_equal(dp_layout_done(x->dp, &r, 0, x->now), DP_DONE);
+	assert_int_equal(r.result, 0);
+	/* A write behind it zeroes nothing of it. */
+	assert_int_equal(go(x, &w, true, 12288, 4096), DP_SUBMIT);
+	assert_true(w.io_write && w.img_off == 12288);
+	assert_int_equal(done(x, &w, LUN_OK), DP_COMMIT);
+	assert_int_equal(block_done(x, &w, 0), DP_DONE);
+	assert_int_equal(go(x, &r, false, 8192, 4096), DP_NEED_LAYOUT);
+	put(x, 0, 1, EXT_WRITTEN, 16384);
+	assert_int_equal(dp_layout_done(x->dp, &r, 0, x->now), DP_SUBMIT);
+	assert_int_equal(done(x, &r, LUN_OK), DP_DONE);
+	forget(x);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_read_that_may_reach_into_an_append_waits_for_its_end),
+		T(an_append_that_was_refused_has_no_end_to_be_told),
+		T(what_others_append_is_asked_for_before_it_is_read_and_is_no_gap),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
