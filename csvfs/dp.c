@@ -106,7 +106,7 @@ void dp_unpark(struct dp *dp, struct dp_op *op)
 	list_add_tail(&op->link, &dp->ready);
 }
 
-static void wake_lock_waiters(struct dp *dp, struct dp_file *f)
+void dp_wake_lock_waiters(struct dp *dp, struct dp_file *f)
 {
 	if (!f->lock_waiters)
 		return;
@@ -133,7 +133,7 @@ static void unlock(struct dp *dp, struct dp_op *op)
 	op->locked = false;
 	if (op->exclusive)
 		f->exclusive_count--;
-	wake_lock_waiters(dp, f);
+	dp_wake_lock_waiters(dp, f);
 }
 
 /* ------------------------------------------------------------------ ends */
@@ -661,7 +661,7 @@ bool dp_cancel(struct dp *dp, struct dp_op *op)
 	list_del(&op->hlink);
 	if (op->state == DP_ST_PARKED && op->cause == DP_BY_LOCK) {
 		op->file->lock_waiters--;
-		wake_lock_waiters(dp, op->file);
+		dp_wake_lock_waiters(dp, op->file);
 	}
 	(void)end(dp, op, -EINTR);
 	return true;

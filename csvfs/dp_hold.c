@@ -25,17 +25,27 @@ void dp_hold_parked(struct dp *dp, struct dp_op *op)
 	list_add_tail(&op->hlink, &dp->parked);
 }
 
+static struct dp_op *overdue(const struct dp *dp, uint64_t now_ns)
+{
+	list_for_each_entry(op, &dp->parked, struct dp_op, hlink) {
+		if (now_ns - op->begun_ns >= dp->cfg.hold_ns)
+			return op;
+	}
+	return NULL;
+}
+
 /* Whoever was never sent simply ends. */
 void dp_hold_expire(struct dp *dp, uint64_t now_ns)
 {
+	struct dp_op *op;
+
 	if (!dp->cfg.hold_ns || list_empty(&dp->parked) || now_ns < dp->look_ns)
 		return;
 	dp->look_ns = now_ns + LOOK_NS;
-	list_for_each_entry_safe(op, tmp, &dp->parked, struct dp_op, hlink) {
-		if (now_ns - op->begun_ns < dp->cfg.hold_ns)
-			continue;
+	while ((op = overdue(dp, now_ns))) {
 		op->overdue = true;
 		dp_unpark(dp, op);
+		dp_wake_lock_waiters(dp, op->file);
 	}
 }
 

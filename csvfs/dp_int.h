@@ -116,6 +116,8 @@ bool dp_plan_conflict(const struct dp_op *a, const struct dp_op *b);
 bool dp_plan_must_wait(const struct dp_file *f, const struct dp_op *op);
 
 void dp_unpark(struct dp *dp, struct dp_op *op);
+/* After somebody who waited for a lock has left the queue: those behind. */
+void dp_wake_lock_waiters(struct dp *dp, struct dp_file *f);
 
 /* dp_hold.c */
 void dp_hold_parked(struct dp *dp, struct dp_op *op);

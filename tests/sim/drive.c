@@ -657,14 +657,17 @@ static void term_begins(struct sim *s, struct snode *n)
 }
 
 /*
- * In a term, too, the rights of a node that is away end. One that held nothing by then but open files is not told: what
- * it has open stays, unless it was the only one that kept a file without a name.
+ * In a term, too, the rights of a node that is away end, with what it had not synced. It hears of it when it is back. One that held nothing by
+ * then but open files is not told: what it has open stays, unless it was the only one that kept a file without a name.
  */
 static void rights_ended(struct sim *s, struct snode *n)
 {
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
-		if (i != n->id && s->n[i].up && node_gave_up(n->core, i))
-			s->n[i].losses++;
+		if (i == n->id || !s->n[i].up || !node_gave_up(n->core, i))
+			continue;
+		load_node_evicted(s, &s->n[i]);
+		edges_node_evicted(s, &s->n[i]);
+		s->n[i].losses++;
 	}
 }
 

@@ -101,6 +101,28 @@ static void who_waits_behind_it_has_a_limit_of_its_own(void **state)
 	forget(x);
 }
 
+static void who_waits_behind_one_that_gives_up_goes_on(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op a, b, c;
+
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	assert_int_equal(go(x, &a, true, 0, 4096), DP_HANDOVER);
+	assert_int_equal(go(x, &b, true, 100, 4100), DP_WAIT); /* parts of blocks: alone */
+	x->now.now_ns += HOLD - 1;
+	assert_int_equal(go(x, &c, true, 4096, 4096), DP_WAIT); /* not overtaken */
+	x->now.now_ns += 1;
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &b);
+	assert_int_equal(dp_begin(x->dp, &b, x->now), DP_DONE);
+	assert_int_equal(b.result, -EIO);
+	dp_check(x->dp);
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &c);
+	assert_int_equal(dp_begin(x->dp, &c, x->now), DP_HANDOVER);
+	assert_int_equal(block_done(x, &c, 0), DP_DONE);
+	assert_int_equal(block_done(x, &a, 0), DP_DONE);
+	forget(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -109,6 +131,7 @@ int main(void)
 		T(no_layout_goes_back_under_a_write_that_was_given_up),
 		T(a_first_write_that_was_given_up_counts_as_never_written),
 		T(who_waits_behind_it_has_a_limit_of_its_own),
+		T(who_waits_behind_one_that_gives_up_goes_on),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
