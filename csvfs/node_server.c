@@ -242,6 +242,22 @@ static void submit_open(struct node *n, struct lease_ino *li, struct sreq *s)
 	node_server_engine(n, s);
 }
 
+/*
+ * A node whose rights have ended meanwhile, and that is back, has another place among the peers, and the one it had may be
+ * another's. False: it has none, and asks again when it has.
+ */
+static bool has_place(struct node *n, struct sreq *s)
+{
+	const struct peer *p = node_peer(n, s->node);
+
+	if (s->trim || s->sweep)
+		return true;
+	if (!p || p->life != s->id.life)
+		return false;
+	s->idx = peer_idx(n, p);
+	return true;
+}
+
 /* True: the request has left the queue of its inode. */
 static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, struct effects *fx)
 {
@@ -319,6 +335,10 @@ void node_server_pump(struct node *n, struct lease_ino *li, struct effects *fx)
 		if (!effects_room(fx, 80, 16384)) {
 			n->leases_changed = true;
 			return;
+		}
+		if (!has_place(n, s)) {
+			sreq_free(n, s);
+			continue;
 		}
 		if (!try_grant(n, li, s, fx))
 			return;
@@ -572,6 +592,7 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 		return;
 	}
 
+	s->drop |= !has_place(n, s);
 	if (s->stage == SREQ_LOOK) {
 		node_size_looked(n, s, fx);
 		return;
@@ -591,13 +612,13 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 			rp->err = 0; /* of a CLOSE: the node has nothing to do with it */
 		if (s->vr.rq.op == FS_FREE_ORPHAN)
 			s->vr.rq.op = FS_CLOSE;
-		if (s->vr.rq.op == FS_OPEN && rp->err && !s->was_open)
+		if (s->vr.rq.op == FS_OPEN && rp->err && !s->was_open && !s->drop)
 			(void)lease_set_open(&n->leases, s->vr.rq.ino, s->idx, false);
 		/* Again: the session may have broken and its rights been reclaimed without this one. */
-		if ((s->vr.rq.op == FS_OPEN || s->vr.rq.op == FS_CREATE) && !rp->err &&
+		if ((s->vr.rq.op == FS_OPEN || s->vr.rq.op == FS_CREATE) && !rp->err && !s->drop &&
 			lease_set_open(&n->leases, rp->attr.ino, s->idx, true))
 			rp->err = -ENOMEM;
-		if (s->vr.rq.op == FS_LAYOUT_COMMIT && !rp->err)
+		if (s->vr.rq.op == FS_LAYOUT_COMMIT && !rp->err && !s->drop)
 			committed(n, s);
 		send_reply(n, s, fx);
 		if (s->vr.rq.op == FS_APPEND)
@@ -738,22 +759,40 @@ static void bury_old_vol(struct node *n)
 	}
 }
 
+/* It waits at its inode, or for space. Others may have waited for it. */
+static void forget_waiting(struct node *n, struct sreq *s)
+{
+	sreq_free(n, s);
+	n->leases_changed = true;
+}
+
+static void pump_all(struct node *n, struct effects *fx)
+{
+	if (!n->leases_changed)
+		return;
+	n->leases_changed = false;
+	for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
+		list_for_each_entry_safe (li, tmp, &n->leases.bucket[b], struct lease_ino, hash) {
+			node_server_pump(n, li, fx);
+			lease_put(&n->leases, li);
+		}
+	}
+}
+
 bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct effects *fx)
 {
 	bool asks = false;
 
 	list_for_each_entry_safe (s, tmp, &n->sreqs, struct sreq, link) {
-		uint64_t ino = s->vr.rq.ino;
-
 		if (s->node != node || s->id.life == life || s->drop)
 			continue;
 		if (s->stage != SREQ_LEASE) {
 			asks = true;
 			continue;
 		}
-		sreq_free(n, s);
-		pump_and_put(n, ino, fx);
+		forget_waiting(n, s);
 	}
+	pump_all(n, fx);
 	return asks;
 }
 
@@ -762,13 +801,10 @@ static void drain_step(struct node *n, struct effects *fx)
 {
 	node_lock_forget_waiters(n, 0);
 	list_for_each_entry_safe (s, tmp, &n->sreqs, struct sreq, link) {
-		if (s->stage == SREQ_LEASE) {
-			uint64_t ino = s->vr.rq.ino;
-
-			sreq_free(n, s);
-			pump_and_put(n, ino, fx);
-		}
+		if (s->stage == SREQ_LEASE)
+			forget_waiting(n, s);
 	}
+	pump_all(n, fx);
 	/* Who has left has its rights until its lease is over, and the next coordinator knows nothing of them. */
 	if (!list_empty(&n->sreqs) || node_data_serving(n) || node_peers_linger(n))
 		return;
@@ -870,16 +906,7 @@ void node_server_step(struct node *n, struct effects *fx)
 		if (!n->unsure)
 			node_lock_step(n, fx);
 	}
-	if (n->leases_changed) {
-		n->leases_changed = false;
-		for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
-			list_for_each_entry_safe (
-				li, tmp, &n->leases.bucket[b], struct lease_ino, hash) {
-				node_server_pump(n, li, fx);
-				lease_put(&n->leases, li);
-			}
-		}
-	}
+	pump_all(n, fx);
 	if (st == TK_DRAIN)
 		drain_step(n, fx);
 	else
