@@ -94,6 +94,16 @@ void node_reclaim_epoch(struct node *n, uint64_t epoch, uint64_t before, struct 
 		before, n->served_epoch);
 	node_evicted(n, true, fx);
 	n->served_epoch = 0;
+	/*
+	 * Nobody has fenced us for that. What is in flight on our path was planned under rights that others are given
+	 * now: it must have ended before we say what we hold, as after a path that was lost.
+	 */
+	if (n->path.st != PST_UP || !n->cfg.reservations || n->path.incarnation != n->direct_incarnation)
+		return;
+	n->fence_first = true;
+	io_path_excuse(&n->path);
+	io_path_lose(&n->path, "what we held is void, and what is in flight must end", n->now_ns, fx);
+	n->again = true;
 }
 
 /*
@@ -323,7 +333,8 @@ static void reclaim_send(struct node *n, struct effects *fx)
 	if (n->reclaim == RECLAIM_LOOKING &&
 		(n->path.st != PST_UP || n->path.looks > n->reclaim_look) && !n->path.key_gone)
 		n->reclaim = RECLAIM_SENDING;
-	if (n->reclaim != RECLAIM_SENDING || n->coord->state != SESSION_UP)
+	n->fence_first &= n->path.unfenced != 0;
+	if (n->reclaim != RECLAIM_SENDING || n->coord->state != SESSION_UP || n->fence_first)
 		return;
 	for (f = node_file_next(n, f); f; f = node_file_next(n, f)) {
 		if (!effects_room(fx, 8 + messages_for(f), (messages_for(f) + 2) * (32u << 10)))

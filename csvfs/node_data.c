@@ -501,6 +501,8 @@ static void set_gate(struct node *n, enum gate g, struct effects *fx)
 	if (g == n->gate && n->gate_rights == n->evictions &&
 		(g == GATE_CLOSED || lease == n->gate_lease_ns))
 		return;
+	if (g == GATE_DIRECT)
+		n->direct_incarnation = n->path.incarnation;
 	n->gate_rights = n->evictions;
 	n->gate = g;
 	n->gate_lease_ns = lease;

@@ -268,6 +268,8 @@ struct node {
 	enum gate gate;
 	uint64_t gate_lease_ns, lease_ns;
 	uint32_t gate_rights;
+	uint32_t direct_incarnation; /* the last under which the gate was open */
+	bool fence_first; /* before we reclaim: node_reclaim_epoch() */
 	bool voiding; /* block I/O that was planned before we lost our rights goes back to the data path */
 	/* A node that slept knows nothing of what happened meanwhile (node.c, woke()). */
 	uint64_t stepped_ns,

@@ -289,6 +289,9 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 
 	csv_assert(p);
 	node_reclaim_epoch(n, takeover_epoch(n->tk), takeover_coordinator(n->tk).before, fx);
+	/* Who coordinates next, us maybe, fences what we have just given up. */
+	if (n->fence_first && n->path.unfenced)
+		return;
 	/* Rule 7, of ourselves. */
 	if (takeover_given_up(n->tk, n->cfg.node, n->cfg.life)) {
 		trace(n->trace, TRACE_ERROR, "the last coordinator gave us up: our layouts are void");
