@@ -198,8 +198,10 @@ if command -v python3 >/dev/null; then
 	rm "$name"
 fi
 
-# less memory than it asks for first
-(ulimit -v 1000000 && fsck.csvfs -n good.img) >out 2>&1 || fail "with little address space: $(cat out)"
+# less memory than it asks for first (AddressSanitizer asks for terabytes itself)
+if ! grep -q __asan_init "$(command -v fsck.csvfs)"; then
+	(ulimit -v 1000000 && fsck.csvfs -n good.img) >out 2>&1 || fail "with little address space: $(cat out)"
+fi
 
 # a mode that is no mode: the directory is one by its tree
 cp good.img v.img
