@@ -335,6 +335,16 @@ static void evict(struct node *n, struct peer *p, struct effects *fx)
 		session_drop(s, "you did not answer a recall: you are fenced", fx);
 }
 
+/* It gives back what is committed, and it is we who have not answered its commit yet (rule 6 of node_server.c). */
+static bool waits_for_us(const struct node *n, const struct peer *p, uint64_t ino)
+{
+	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
+		if (s->node == p->node && s->vr.rq.op == FS_LAYOUT_COMMIT && s->vr.rq.ino == ino && !s->drop)
+			return true;
+	}
+	return false;
+}
+
 void node_peers_timers(struct node *n, struct effects *fx)
 {
 	if (n->now_ns < n->recall_deadline_ns)
@@ -359,6 +369,8 @@ void node_peers_timers(struct node *n, struct effects *fx)
 				/* Without a path it writes nothing: it waits for one, and so do we. */
 				m = member_find(&n->member, n->peers[i].node);
 				if (m && m->member && m->state.path != MPATH_OK)
+					continue;
+				if (waits_for_us(n, &n->peers[i], li->ino))
 					continue;
 				evict(n, &n->peers[i], fx);
 			}
