@@ -108,7 +108,7 @@ void node_append_placed(struct node *n, const struct sreq *s)
 	csv_assert(li && li->appends.placing);
 	a = &li->appends;
 	a->placing--;
-	if (s->vr.reply.err || s->drop || !(li->open_mask & 1ull << s->idx))
+	if (s->vr.reply.err || s->placeless || !(li->open_mask & 1ull << s->idx))
 		return;
 	if (told_before(li, s))
 		return;

@@ -77,6 +77,7 @@ struct sreq {
 	enum sreq_stage stage;
 	uint32_t node, idx;
 	bool local, exclusive, was_open, drop;
+	bool placeless; /* its node has no place among the peers now: nothing is recorded for it */
 	bool sweep; /* our own: frees an orphan */
 	bool trim; /* our own: node_space.c */
 	bool pressed; /* there was no space for it once */

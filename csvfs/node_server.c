@@ -519,7 +519,7 @@ static bool granted(struct node *n, struct sreq *s, struct effects *fx)
 		return false;
 	}
 	/* A session that is gone does not learn of it: then it was not told, and holds nothing. */
-	if (!rp->err && (s->local || session_from(n->sessions, s->node)) && !s->drop) {
+	if (!rp->err && (s->local || session_from(n->sessions, s->node)) && !s->drop && !s->placeless) {
 		uint64_t mask = le32_get(vol_super(n->vol)->cluster_bytes) - 1;
 		uint64_t off = s->vr.rq.off & ~mask;
 
@@ -592,7 +592,7 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 		return;
 	}
 
-	s->drop |= !has_place(n, s);
+	s->placeless = !has_place(n, s);
 	if (s->stage == SREQ_LOOK) {
 		node_size_looked(n, s, fx);
 		return;
@@ -612,13 +612,13 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 			rp->err = 0; /* of a CLOSE: the node has nothing to do with it */
 		if (s->vr.rq.op == FS_FREE_ORPHAN)
 			s->vr.rq.op = FS_CLOSE;
-		if (s->vr.rq.op == FS_OPEN && rp->err && !s->was_open && !s->drop)
+		if (s->vr.rq.op == FS_OPEN && rp->err && !s->was_open && !s->placeless)
 			(void)lease_set_open(&n->leases, s->vr.rq.ino, s->idx, false);
 		/* Again: the session may have broken and its rights been reclaimed without this one. */
-		if ((s->vr.rq.op == FS_OPEN || s->vr.rq.op == FS_CREATE) && !rp->err && !s->drop &&
+		if ((s->vr.rq.op == FS_OPEN || s->vr.rq.op == FS_CREATE) && !rp->err && !s->placeless &&
 			lease_set_open(&n->leases, rp->attr.ino, s->idx, true))
 			rp->err = -ENOMEM;
-		if (s->vr.rq.op == FS_LAYOUT_COMMIT && !rp->err && !s->drop)
+		if (s->vr.rq.op == FS_LAYOUT_COMMIT && !rp->err && !s->placeless)
 			committed(n, s);
 		send_reply(n, s, fx);
 		if (s->vr.rq.op == FS_APPEND)
