@@ -17,8 +17,9 @@
  *     So is what makes a file one of which a write takes something away (setuid, setgid, capabilities): a node
  *     that has a layout looks at these no more.
  *  4. A request waits in the order of arrival at its inode: nobody starves.
- *  5. A node that does not answer a recall is fenced, unless it is us who has not answered its commit; its rights end when it is fenced and its lease is
- *     over (reads need no registration), or when it has told that it forgot them (rule 7).
+ *  5. A node that does not answer a recall is fenced, unless it is us who has not answered its commit; its rights
+ *     end when it is fenced and its lease is over (reads need no registration), or when it has told that it
+ *     forgot them (rule 7).
  *  7. Layouts can be reclaimed by who was a member when we took over and has not been given up since, nor in
  *     the term before. Others were out of sight when what they held may have been given away: theirs are
  *     void. Who is given up is named in the claim before others are served (takeover_given.c).

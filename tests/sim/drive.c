@@ -643,22 +643,9 @@ struct held_event {
 
 /*
  * A term begins: whoever has not reclaimed by now is given up, be it that it was fenced, or that it has no path and
- * no way to the new coordinator. What it had not synced may go.
- */
-static void term_begins(struct sim *s, struct snode *n)
-{
-	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
-		if (i == n->id || !s->n[i].up || !node_gave_up(n->core, i))
-			continue;
-		load_node_evicted(s, &s->n[i]);
-		edges_node_evicted(s, &s->n[i]);
-		s->n[i].losses++;
-	}
-}
-
-/*
- * In a term, too, the rights of a node that is away end, with what it had not synced. It hears of it when it is back. One that held nothing by
- * then but open files is not told: what it has open stays, unless it was the only one that kept a file without a name.
+ * no way to the new coordinator. In a term, too, the rights of a node that is away end. What it had not synced may go. It
+ * hears of it when it is back, unless it held nothing by then but open files: what it has open stays, but for a file
+ * without a name that it alone kept.
  */
 static void rights_ended(struct sim *s, struct snode *n)
 {
@@ -687,7 +674,7 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 	if (s->verbose || s->steps % CHECK_EVERY == 0)
 		node_check(n->core);
 	if (!serves && node_coordinates(n->core))
-		term_begins(s, n);
+		rights_ended(s, n);
 	if (node_served_epoch(n->core) > s->served_epoch)
 		s->served_epoch = node_served_epoch(n->core);
 	if (node_coordinates(n->core) && node_epoch(n->core) > s->office_epoch)
