@@ -293,21 +293,28 @@ void node_kernel_cancel(struct node *n, uint64_t tag, struct effects *fx)
 void node_expire_held(struct node *n, struct effects *fx)
 {
 	uint64_t id, before;
-	bool lands;
+	bool lands, sent;
 
 	if (!n->cfg.hold_ns || n->now_ns < n->cfg.hold_ns)
 		return;
 	before = n->now_ns - n->cfg.hold_ns;
 	node_held_expire(n, before, fx);
 	node_file_expire(n, before, fx);
-	while (effects_room(fx, 4, 4096) && client_next_expired(n->client, before, &id)) {
+	while (effects_room(fx, 4, 4096) && client_next_expired(n->client, before, &id, &sent)) {
 		struct creq *q = creq_find(n, id);
 		struct fs_reply rp = {.err = -EIO};
 
 		if (!q)
 			continue;
-		node_cache_given_up(n, q);
-		creq_done(n, q, &rp, fx);
+		if (!sent) {
+			node_cache_unasked(n, q);
+			creq_done(n, q, &rp, fx);
+			continue;
+		}
+		/* As when it is killed: what it opens is closed, what it appends is told to be over. */
+		if (q->tag)
+			node_reply_err(n, q->tag, -EIO, fx);
+		q->tag = 0;
 	}
 	while (effects_room(fx, 4, 4096) && client_block_next_expired(n->client, before, &id, &lands))
 		node_data_expired(n, id, lands, fx);

@@ -366,14 +366,6 @@ void node_cache_unasked(struct node *n, struct creq *q)
 	q->note = NULL;
 }
 
-/* It may be executed yet: what it changes is never kept again. */
-void node_cache_given_up(struct node *n, struct creq *q)
-{
-	mem_free(n->mem, q->note, sizeof(*q->note));
-	q->note = NULL;
-	q->changes = false;
-}
-
 /* ------------------------------------------------------------------ answers */
 
 static bool live(const struct node *n)

@@ -558,6 +558,7 @@ void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, s
 	q->kind = CQ_KERNEL;
 	q->tag = tag;
 	q->generation = rq->generation;
+	q->since_ns = n->now_ns;
 	list_add_tail(&q->link, &f->open_waiters);
 }
 
@@ -903,9 +904,22 @@ static void expire(struct node *n, struct list *waits, uint64_t before_ns, struc
 	}
 }
 
+/* The OPEN goes on, as if they had been killed. */
+static void expire_opens(struct node *n, struct file *f, uint64_t before_ns, struct effects *fx)
+{
+	list_for_each_entry_safe (q, tmp, &f->open_waiters, struct creq, link) {
+		if (q->since_ns >= before_ns || !effects_room(fx, 4, 4096))
+			return;
+		list_del(&q->link);
+		node_reply_err(n, q->tag, -EIO, fx);
+		mem_free(n->mem, q, sizeof(*q));
+	}
+}
+
 void node_file_expire(struct node *n, uint64_t before_ns, struct effects *fx)
 {
 	for (struct file *f = node_file_next(n, NULL); f; f = node_file_next(n, f)) {
+		expire_opens(n, f, before_ns, fx);
 		expire(n, &f->waits, before_ns, fx);
 		expire(n, &f->flying_waits, before_ns, fx);
 	}

@@ -199,6 +199,8 @@ void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp,
 			node_reply_err(n, q->tag, rp->err, fx);
 		return;
 	case LKS_TEST:
+		if (!q->tag)
+			return; /* given up */
 		out = effects_alloc(fx, sizeof(*out));
 		*out = *rp;
 		effects_add(fx, FX_REPLY, q->tag)->reply = out;

@@ -502,9 +502,8 @@ const struct fs_request *node_cache_asks(
 bool node_cache_changes(const struct fs_request *rq);
 /* q was answered. */
 void node_cache_learns(struct node *n, struct creq *q, const struct fs_reply *rp);
-/* q was never sent; nobody waits for its answer, but it may be executed. */
+/* q was never sent. */
 void node_cache_unasked(struct node *n, struct creq *q);
-void node_cache_given_up(struct node *n, struct creq *q);
 /* MSG_CACHE_RECALL of our coordinator; MSG_CACHE_GONE. */
 void node_cache_message(
 	struct node *n, struct session *s, const struct msg *m, struct effects *fx);

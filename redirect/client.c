@@ -165,26 +165,25 @@ bool client_cancel(struct client *c, uint64_t tag)
 	return false;
 }
 
-static bool gives_back(enum fs_op op)
+/* No process's: what gives back or commits the coordinator must come to know, and who waits for an OPEN has a limit itself. */
+static bool of_no_process(enum fs_op op)
 {
-	return op == FS_UNLOCK || op == FS_LOCK_CANCEL || op == FS_LAYOUT_COMMIT ||
-	       op == FS_LAYOUT_RETURN || op == FS_CLOSE || op == FS_APPENDED;
+	return op == FS_UNLOCK || op == FS_LOCK_CANCEL || op == FS_LAYOUT_COMMIT || op == FS_LAYOUT_RETURN ||
+	       op == FS_OPEN || op == FS_CLOSE || op == FS_APPENDED;
 }
 
-bool client_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag)
+bool client_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag, bool *sent)
 {
 	list_for_each_entry (e, &c->all, struct client_rq, link_all) {
 		if (e->submitted_ns >= before_ns)
 			return false;
-		/*
-		 * A LOCK that is out waits for another process. What gives back or commits is never given up: it
-		 * is no process's, and the coordinator must come to know it.
-		 */
-		if (e->expired || gives_back(e->rq.op) || (e->rq.op == FS_LOCK && !forgettable(e)))
+		/* A LOCK that is out waits for another process. */
+		if (e->expired || of_no_process(e->rq.op) || (e->rq.op == FS_LOCK && !forgettable(e)))
 			continue;
 		*tag = e->tag;
 		/* R1: what may have been executed keeps its slot until that is known. */
-		if (e->times_sent && !forgettable(e))
+		*sent = e->times_sent && !forgettable(e);
+		if (*sent)
 			e->expired = true;
 		else
 			entry_free(c, e);
@@ -273,7 +272,6 @@ bool client_answered(struct client *c, uint64_t wire_tag, const struct fs_reqid 
 	uint64_t now_ns, uint64_t *tag)
 {
 	list_for_each_entry (e, bucket_of(c, wire_tag), struct client_rq, hash) {
-		bool wanted = !e->expired;
 		uint64_t stall_ns;
 
 		if (e->wire_tag != wire_tag)
@@ -287,7 +285,7 @@ bool client_answered(struct client *c, uint64_t wire_tag, const struct fs_reqid 
 			c->longest_stall_ns = stall_ns;
 		*tag = e->tag;
 		entry_free(c, e);
-		return wanted;
+		return true;
 	}
 	c->late_replies++;
 	return false;

@@ -104,10 +104,11 @@ bool client_answered(struct client *c, uint64_t wire_tag, const struct fs_reqid 
 	uint64_t now_ns, uint64_t *tag);
 
 /*
- * Requests that have waited since before `before_ns` (a limit the user set), one per call: they are to be
- * answered with an error. One that was sent keeps its slot until its real reply has come.
+ * Requests that have waited since before `before_ns` (a limit the user set), one per call: their processes are to be
+ * answered with an error. *sent: it may have been executed; it keeps its slot and is sent again until its real
+ * reply has come, which client_answered() tells as any other. Not sent: it is forgotten.
  */
-bool client_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag);
+bool client_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag, bool *sent);
 
 /* ------------------------------------------------------------------ block I/O through a peer */
 

@@ -104,6 +104,7 @@ static void a_lock_can_be_given_up_while_nobody_serves(void **state)
 	struct fs_request un = {.op = FS_UNLOCK, .ino = 5, .lock = {.end = FS_LK_END}};
 	struct client_stats st;
 	uint64_t tag;
+	bool sent;
 
 	assert_int_equal(client_submit(w->c, 1, &rq, 0), 0);
 	assert_int_equal(client_submit(w->c, 2, &rq, 0), 0);
@@ -113,13 +114,13 @@ static void a_lock_can_be_given_up_while_nobody_serves(void **state)
 	assert_int_equal(w->frame_count, 3);
 	/* Out, it waits for another process, however long. */
 	assert_false(client_cancel(w->c, 1));
-	assert_false(client_next_expired(w->c, NEVER, &tag));
+	assert_false(client_next_expired(w->c, NEVER, &tag, &sent));
 	client_down(w->c);
 	assert_true(client_cancel(w->c, 1));
-	assert_true(client_next_expired(w->c, NEVER, &tag));
+	assert_true(client_next_expired(w->c, NEVER, &tag, &sent));
 	assert_int_equal(tag, 2);
 	/* To unlock is never given up. */
-	assert_false(client_next_expired(w->c, NEVER, &tag));
+	assert_false(client_next_expired(w->c, NEVER, &tag, &sent));
 	client_get_stats(w->c, &st);
 	assert_int_equal(st.ready, 1);
 	client_check(w->c);
@@ -196,6 +197,7 @@ static void an_expired_request_keeps_its_slot_until_its_reply(void **state)
 	struct client_stats st;
 	struct fs_reqid id;
 	uint64_t tag, wire_tag;
+	bool sent;
 
 	client_serve_remote(w->c, session_make(w, 2));
 	assert_int_equal(client_submit(w->c, 1, &rq, 100), 0);
@@ -203,11 +205,13 @@ static void an_expired_request_keeps_its_slot_until_its_reply(void **state)
 	client_down(w->c);
 	assert_int_equal(client_submit(w->c, 2, &rq, 200), 0);
 	assert_int_equal(client_submit(w->c, 3, &rq, 300), 0);
-	assert_true(client_next_expired(w->c, 250, &tag));
+	assert_true(client_next_expired(w->c, 250, &tag, &sent));
 	assert_int_equal(tag, 1);
-	assert_true(client_next_expired(w->c, 250, &tag));
+	assert_true(sent);
+	assert_true(client_next_expired(w->c, 250, &tag, &sent));
 	assert_int_equal(tag, 2);
-	assert_false(client_next_expired(w->c, 250, &tag));
+	assert_false(sent);
+	assert_false(client_next_expired(w->c, 250, &tag, &sent));
 	client_check(w->c);
 	client_get_stats(w->c, &st);
 	assert_int_equal(st.slots_used, 2);
@@ -216,7 +220,9 @@ static void an_expired_request_keeps_its_slot_until_its_reply(void **state)
 	id = frame_msg(w, 1)->request.id;
 	wire_tag = frame_msg(w, 1)->tag;
 	assert_int_equal(frame_msg(w, 0)->tag, wire_tag); /* it was sent again */
-	assert_false(client_answered(w->c, wire_tag, &id, 400, &tag));
+	/* What it made must be known: a file that is open, the place of an append. */
+	assert_true(client_answered(w->c, wire_tag, &id, 400, &tag));
+	assert_int_equal(tag, 1);
 	client_get_stats(w->c, &st);
 	assert_int_equal(st.slots_used, 1);
 	world_free(w);
@@ -225,21 +231,22 @@ static void an_expired_request_keeps_its_slot_until_its_reply(void **state)
 /* The coordinator would never learn of it, and the node believe that it is done. */
 static void what_commits_or_gives_back_never_expires(void **state)
 {
-	const enum fs_op ops[] = {FS_LAYOUT_COMMIT, FS_LAYOUT_RETURN, FS_CLOSE};
+	const enum fs_op ops[] = {FS_LAYOUT_COMMIT, FS_LAYOUT_RETURN, FS_CLOSE, FS_OPEN};
 	struct world *w = world_new(1);
 	uint64_t tag;
+	bool sent;
 
-	for (uint32_t i = 0; i < 3; i++) {
+	for (uint32_t i = 0; i < 4; i++) {
 		struct fs_request rq = request(ops[i]);
 
 		rq.name[0] = 0;
 		assert_int_equal(client_submit(w->c, i, &rq, 100), 0);
 	}
-	assert_false(client_next_expired(w->c, NEVER, &tag));
+	assert_false(client_next_expired(w->c, NEVER, &tag, &sent));
 	client_serve_remote(w->c, session_make(w, 2));
 	step(w);
-	assert_int_equal(w->frame_count, 3);
-	assert_false(client_next_expired(w->c, NEVER, &tag));
+	assert_int_equal(w->frame_count, 4);
+	assert_false(client_next_expired(w->c, NEVER, &tag, &sent));
 	world_free(w);
 }
 
