@@ -553,11 +553,12 @@ static void state_delivered(
 	struct member *m, const struct member_state *s, const struct member_node *told)
 {
 	struct member_node *n = node_get(m, s->node);
-	bool same_told;
+	bool same_told, has_answered;
 
 	if (!n || !state_is_timely(m, n, s, told))
 		return;
 	state_trace(m, n, s);
+	has_answered = n->answered && n->heard && n->state.life == s->life;
 	if (n->state.life != s->life) {
 		incarnation_ended(m, n, "came back with another life");
 		n->stood = 0;
@@ -587,7 +588,8 @@ static void state_delivered(
 	n->fenced = s->incarnation && s->incarnation == n->fenced_incarnation;
 	if (s->path == MPATH_LOST && !n->fenced)
 		member_victim_add(m, n->node, s->incarnation, true);
-	n->answered = n->member && told_this_view(m, n);
+	/* Who is ahead of us, in the view that comes, has answered in this one: else nobody would coordinate until it does. */
+	n->answered = n->member && (has_answered || told_this_view(m, n));
 	m->changes++;
 	if (s->node == m->cfg.self.node)
 		m->announced = FENCE_KEY(s->node, s->incarnation);

@@ -268,6 +268,34 @@ static void state_of_an_earlier_view_does_not_answer_this_one(void **state)
 	assert_false(member_view(&m[1])->agreed);
 }
 
+static void who_is_ahead_of_us_in_the_next_view_has_still_answered_in_this_one(void **state)
+{
+	const uint32_t all = N(1) | N(2) | N(3);
+
+	view_all(5, all);
+	member_set_role(&m[2], ROLE_SERVING, 7, 0, false);
+	publish(2, all);
+	assert_int_equal(elect_coordinator(&m[1])->node, 2);
+	/* Our quorum callback is late. Nothing of this is a reason to stand, or to follow nobody. */
+	cpg(1, 6, all);
+	cpg(2, 6, all);
+	quorum(2, 6, all, true);
+	publish(2, all);
+	assert_true(member_view(&m[1])->agreed);
+	assert_non_null(elect_coordinator(&m[1]));
+	/* Another life of it has not. */
+	cpg(1, 6, N(1) | N(3));
+	cpg(1, 6, all);
+	init(2, 202);
+	cpg(2, 6, all);
+	quorum(2, 6, all, true);
+	publish(2, all);
+	assert_true(member_view(&m[1])->agreed);
+	assert_false(member_find(&m[1], 2)->answered);
+	quorum(1, 6, all, true);
+	assert_true(member_find(&m[1], 2)->answered);
+}
+
 static void half_of_the_last_cluster_is_marked(void **state)
 {
 	view_all(5, N(1) | N(2));
@@ -615,6 +643,7 @@ int main(void)
 		TEST(state_that_comes_before_the_configuration_counts),
 		TEST(last_words_of_one_that_left_do_not_make_it_heard),
 		TEST(state_of_an_earlier_view_does_not_answer_this_one),
+		TEST(who_is_ahead_of_us_in_the_next_view_has_still_answered_in_this_one),
 		TEST(half_of_the_last_cluster_is_marked),
 		TEST(without_corosync_no_view_counts_and_it_is_joined_again),
 		TEST(who_leaves_uncleanly_is_to_be_fenced),
