@@ -402,6 +402,10 @@ void node_server_pump(struct node *n, struct lease_ino *li, struct effects *fx);
 /* It is done; it ends with that error, or 0. */
 void node_server_engine(struct node *n, struct sreq *s);
 void node_server_finish(struct node *n, struct sreq *s, int32_t err, struct effects *fx);
+/* It waited, and nobody answers it; others may have waited for it. */
+void node_server_forget(struct node *n, struct sreq *s);
+/* Whose node's place among the peers is looked up anew. False: it has none now, and asks again when it has. */
+bool node_server_has_place(struct node *n, struct sreq *s);
 
 /* node_size.c: what sets the size of a file, when it is its turn. */
 bool node_size_set_by(const struct fs_request *rq);

@@ -161,6 +161,12 @@ static void send_reply(struct node *n, struct sreq *s, struct effects *fx)
 			fs_op_name(s->vr.rq.op), s->node);
 }
 
+void node_server_forget(struct node *n, struct sreq *s)
+{
+	sreq_free(n, s);
+	n->leases_changed = true;
+}
+
 void node_server_finish(struct node *n, struct sreq *s, int32_t err, struct effects *fx)
 {
 	s->vr.reply.err = err;
@@ -247,7 +253,7 @@ static void submit_open(struct node *n, struct lease_ino *li, struct sreq *s)
  * A node whose rights have ended meanwhile, and that is back, has another place among the peers, and the one it had may be
  * another's. False: it has none, and asks again when it has.
  */
-static bool has_place(struct node *n, struct sreq *s)
+bool node_server_has_place(struct node *n, struct sreq *s)
 {
 	const struct peer *p = node_peer(n, s->node);
 
@@ -337,8 +343,8 @@ void node_server_pump(struct node *n, struct lease_ino *li, struct effects *fx)
 			n->leases_changed = true;
 			return;
 		}
-		if (!has_place(n, s)) {
-			sreq_free(n, s);
+		if (!node_server_has_place(n, s)) {
+			node_server_forget(n, s);
 			continue;
 		}
 		if (!try_grant(n, li, s, fx))
@@ -593,7 +599,7 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 		return;
 	}
 
-	s->placeless = !has_place(n, s);
+	s->placeless = !node_server_has_place(n, s);
 	if (s->stage == SREQ_LOOK) {
 		node_size_looked(n, s, fx);
 		return;
@@ -760,13 +766,6 @@ static void bury_old_vol(struct node *n)
 	}
 }
 
-/* It waits at its inode, or for space. Others may have waited for it. */
-static void forget_waiting(struct node *n, struct sreq *s)
-{
-	sreq_free(n, s);
-	n->leases_changed = true;
-}
-
 static void pump_all(struct node *n, struct effects *fx)
 {
 	if (!n->leases_changed)
@@ -791,7 +790,7 @@ bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct
 			asks = true;
 			continue;
 		}
-		forget_waiting(n, s);
+		node_server_forget(n, s);
 	}
 	pump_all(n, fx);
 	return asks;
@@ -803,7 +802,7 @@ static void drain_step(struct node *n, struct effects *fx)
 	node_lock_forget_waiters(n, 0);
 	list_for_each_entry_safe (s, tmp, &n->sreqs, struct sreq, link) {
 		if (s->stage == SREQ_LEASE)
-			forget_waiting(n, s);
+			node_server_forget(n, s);
 	}
 	pump_all(n, fx);
 	/* Who has left has its rights until its lease is over, and the next coordinator knows nothing of them. */

@@ -90,6 +90,9 @@ void node_space_step(struct node *n, struct effects *fx)
 		struct sreq *s = list_first_entry(&again, struct sreq, waiting);
 
 		list_del(&s->waiting);
-		node_server_serve(n, s, fx);
+		if (node_server_has_place(n, s))
+			node_server_serve(n, s, fx);
+		else
+			node_server_forget(n, s);
 	}
 }
