@@ -71,6 +71,7 @@ struct node *node_create(const struct node_config *cfg, struct mem *mem, const s
 	n->file_deadline_ns = NEVER;
 	n->stop_at_ns = NEVER;
 	list_init(&n->creqs);
+	list_init(&n->own_appends);
 	node_file_init(n);
 	node_held_init(n);
 	node_server_init(n);
@@ -176,6 +177,9 @@ static void on_message(
 		return;
 	case MSG_RECLAIM_LOCKS:
 		node_peers_reclaim_locks(n, s, m, fx);
+		return;
+	case MSG_RECLAIM_APPENDS:
+		node_peers_reclaim_appends(n, s, m);
 		return;
 	case MSG_RECLAIM_END:
 		node_server_reclaim_end(n, s, fx);
@@ -347,6 +351,7 @@ static void reclaim_send(struct node *n, struct effects *fx)
 	if (!effects_room(fx, 80, 2u << 20))
 		return;
 	node_held_reclaim(n, fx);
+	node_append_reclaim(n, fx);
 	memset(&m, 0, sizeof(m));
 	m.type = MSG_RECLAIM_END;
 	m.reclaim_end.count = n->reclaim_count;

@@ -13,7 +13,9 @@
  *  2. Appends of different nodes take turns, in order of arrival: so none waits for one that waits for it.
  *  3. Where it begins is known when the engine has answered. Until then no other node is granted a layout, and
  *     it does not go to the engine while one is being granted.
- *  4. It is over by FS_APPENDED, with the rights of its node, or after recall_ns: then the place is what a failed append
+ *  4. A new coordinator hears of those under way before it serves: from the nodes that were told their places (RECLAIM_APPENDS);
+ *     and what was executed, and not answered, stands in the reply cache.
+ *  5. It is over by FS_APPENDED, with the rights of its node, or after recall_ns: then the place is what a failed append
  *     leaves, a hole or zeros.
  *
  * What waits is looked at again with the queue of the inode, before it (node_server_pump).
@@ -100,24 +102,30 @@ void node_append_placing(struct lease_ino *li, const struct sreq *s)
 	li->appends.placing++;
 }
 
+static void add(struct node *n, struct lease_ino *li, uint32_t idx, uint64_t off, const struct fs_reqid *id)
+{
+	struct lease_appends *a = &li->appends;
+
+	trace(n->trace, TRACE_DEBUG, "node %u appends to ino %lx at %lu", n->peers[idx].node, li->ino, off);
+	a->idx = idx;
+	a->told[a->count].off = off;
+	a->told[a->count++].id = *id;
+	a->deadline_ns = n->now_ns + n->cfg.recall_ns;
+	if (a->deadline_ns < n->append_deadline_ns)
+		n->append_deadline_ns = a->deadline_ns;
+}
+
 void node_append_placed(struct node *n, const struct sreq *s)
 {
 	struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
-	struct lease_appends *a;
 
 	csv_assert(li && li->appends.placing);
-	a = &li->appends;
-	a->placing--;
+	li->appends.placing--;
 	if (s->vr.reply.err || s->placeless || !(li->open_mask & 1ull << s->idx))
 		return;
 	if (told_before(li, s))
 		return;
-	trace(n->trace, TRACE_DEBUG, "node %u appends to ino %lx at %lu", s->node, li->ino, s->vr.reply.off);
-	a->told[a->count].off = s->vr.reply.off;
-	a->told[a->count++].id = s->id;
-	a->deadline_ns = n->now_ns + n->cfg.recall_ns;
-	if (a->deadline_ns < n->append_deadline_ns)
-		n->append_deadline_ns = a->deadline_ns;
+	add(n, li, s->idx, s->vr.reply.off, &s->id);
 }
 
 void node_append_show(const struct lease_ino *li, struct sreq *s)
@@ -171,12 +179,131 @@ void node_append_timers(struct node *n)
 	}
 }
 
+/* ------------------------------------------------------------------ a new coordinator */
+
+static void found(struct node *n, uint64_t ino, uint32_t idx, uint64_t off, const struct fs_reqid *id)
+{
+	struct lease_ino *li = lease_find(&n->leases, ino);
+
+	/* By rule 2 there are none of two nodes, but for one that took longer than others wait (rule 5). */
+	if (!li || !(li->open_mask & 1ull << idx) || li->appends.count == LEASE_APPENDS_MAX ||
+		(li->appends.count && li->appends.idx != idx))
+		return;
+	add(n, li, idx, off, id);
+}
+
+/* In a session that comes after one that broke it says them again. */
+static bool known(const struct node *n, uint64_t ino, uint32_t idx, uint64_t off)
+{
+	const struct lease_ino *li = lease_find(&n->leases, ino);
+
+	for (uint32_t i = 0; li && li->appends.idx == idx && i < li->appends.count; i++) {
+		if (li->appends.told[i].off == off)
+			return true;
+	}
+	return false;
+}
+
+void node_append_reclaimed(struct node *n, const struct peer *p, const struct msg_append *a)
+{
+	static const struct fs_reqid none;
+	uint32_t idx = (uint32_t)(p - n->peers);
+
+	if (a->slot)
+		n->asked[idx][a->slot] = a->seq;
+	else if (!known(n, a->ino, idx, a->off))
+		found(n, a->ino, idx, a->off, &none);
+}
+
+void node_append_find(struct node *n)
+{
+	for (uint32_t i = 0; i < NODES_MAX; i++) {
+		const struct peer *p = &n->peers[i];
+
+		for (uint32_t slot = 1; slot <= SLOTS_MAX; slot++) {
+			struct fs_reqid id = {.node = p->node, .life = p->life, .slot = slot, .seq = n->asked[i][slot]};
+			uint64_t ino, off;
+
+			if (p->node && id.seq && vol_appended(n->vol, &id, &ino, &off))
+				found(n, ino, i, off, &id);
+			n->asked[i][slot] = 0;
+		}
+	}
+}
+
 /* ------------------------------------------------------------------ the node that appends */
+
+/* Without memory a coordinator that comes next does not hear of it. */
+void node_append_begun(struct node *n, uint64_t ino, uint64_t off)
+{
+	struct own_append *a = mem_alloc(n->mem, sizeof(*a));
+
+	if (!a)
+		return;
+	a->ino = ino;
+	a->off = off;
+	list_add_tail(&a->link, &n->own_appends);
+}
+
+static void own_over(struct node *n, uint64_t ino, uint64_t off)
+{
+	list_for_each_entry (a, &n->own_appends, struct own_append, link) {
+		if (a->ino != ino || a->off != off)
+			continue;
+		list_del(&a->link);
+		mem_free(n->mem, a, sizeof(*a));
+		return;
+	}
+}
+
+static uint32_t own_unanswered(const struct node *n, uint32_t from, struct msg_append *out)
+{
+	for (uint32_t slot = from; slot <= SLOTS_MAX; slot++) {
+		*out = (struct msg_append){.slot = slot};
+		if (client_unanswered(n->client, slot, FS_APPEND, &out->ino, &out->seq))
+			return slot;
+	}
+	return 0;
+}
+
+void node_append_reclaim(struct node *n, struct effects *fx)
+{
+	struct msg_append appends[WIRE_APPENDS_MAX];
+	struct msg m = {.type = MSG_RECLAIM_APPENDS, .reclaim_appends.appends = appends};
+	uint32_t slot = 0;
+
+	list_for_each_entry (a, &n->own_appends, struct own_append, link) {
+		appends[m.reclaim_appends.count++] = (struct msg_append){.ino = a->ino, .off = a->off};
+		if (m.reclaim_appends.count < WIRE_APPENDS_MAX - SLOTS_MAX)
+			continue;
+		(void)session_send(n->coord, &m, 0, 0, fx);
+		m.reclaim_appends.count = 0;
+	}
+	while ((slot = own_unanswered(n, slot + 1, &appends[m.reclaim_appends.count])))
+		m.reclaim_appends.count++;
+	if (m.reclaim_appends.count)
+		(void)session_send(n->coord, &m, 0, 0, fx);
+}
+
+void node_append_reclaim_self(struct node *n, const struct peer *p)
+{
+	uint32_t idx = (uint32_t)(p - n->peers), slot = 0;
+	struct msg_append m;
+
+	memset(n->asked[idx], 0, sizeof(n->asked[idx]));
+	list_for_each_entry (a, &n->own_appends, struct own_append, link) {
+		m = (struct msg_append){.ino = a->ino, .off = a->off};
+		node_append_reclaimed(n, p, &m);
+	}
+	while ((slot = own_unanswered(n, slot + 1, &m)))
+		node_append_reclaimed(n, p, &m);
+}
 
 void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects *fx)
 {
 	struct fs_request *rq = &n->scratch_rq;
 
+	own_over(n, ino, off);
 	memset(rq, 0, sizeof(*rq));
 	rq->op = FS_APPENDED;
 	rq->ino = ino;

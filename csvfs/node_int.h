@@ -56,6 +56,12 @@ struct creq {
 	struct fs_lock lock; /* what the kernel wants */
 };
 
+/* An append of ours that was told its place, and has not ended. */
+struct own_append {
+	struct list link;
+	uint64_t ino, off;
+};
+
 /* ------------------------------------------------------------------ the coordinator's side */
 
 enum sreq_stage {
@@ -237,6 +243,7 @@ struct node {
 	struct file_table files;
 	uint64_t file_deadline_ns;
 	struct list creqs;
+	struct list own_appends; /* told their place, not over */
 	uint64_t creq_count, lock_seq;
 	struct fs_request scratch_rq;
 	struct lock_table held; /* locks of ours, as far as we may rely on them */
@@ -291,6 +298,8 @@ struct node {
 	struct cache_lease_table cache_leases;
 	struct list lreqs; /* LOCKs that wait */
 	struct peer peers[NODES_MAX];
+	/* Requests (seq, by slot) for appends that a peer sent, and heard nothing of: until we serve. */
+	uint64_t asked[NODES_MAX][SLOTS_MAX + 1];
 	struct list sreqs, served;
 	uint64_t recall_deadline_ns;
 	bool leases_changed;
@@ -393,6 +402,7 @@ void node_peers_awake(struct node *n, struct effects *fx);
 void node_peers_departed(struct node *n, struct effects *fx);
 /* Somebody was given up a moment ago, and may not know it. */
 bool node_peers_linger(const struct node *n);
+void node_peers_reclaim_appends(struct node *n, struct session *s, const struct msg *m);
 void node_peers_reclaim_locks(
 	struct node *n, struct session *s, const struct msg *m, struct effects *fx);
 void node_server_check(const struct node *n);
@@ -423,7 +433,15 @@ void node_append_over(struct node *n, struct lease_ino *li, const struct sreq *s
 /* None of that node's is under way any more. */
 void node_append_drop(struct node *n, struct lease_ino *li, uint32_t idx);
 void node_append_timers(struct node *n);
+/* A node reclaims one. */
+void node_append_reclaimed(struct node *n, const struct peer *p, const struct msg_append *a);
+/* All have reclaimed, and nobody is served yet: those that were asked for, and executed by who coordinated before. */
+void node_append_find(struct node *n);
+/* Our own: told to be under way, to be over; what we have of them, to a new coordinator, to ourselves. */
+void node_append_begun(struct node *n, uint64_t ino, uint64_t off);
 void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects *fx);
+void node_append_reclaim(struct node *n, struct effects *fx);
+void node_append_reclaim_self(struct node *n, const struct peer *p);
 
 /* node_space.c */
 /* The engine had no space for it. True: it waits, until what is allocated ahead of writers has been taken back. */

@@ -87,6 +87,7 @@ static void begin_reclaim(struct node *n, struct peer *p)
 
 	if (p->reclaim_new) {
 		p->claims = false;
+		memset(n->asked[idx], 0, sizeof(n->asked[idx]));
 		lock_stage_clear(&n->locks, idx);
 	}
 	p->reclaim_new = false;
@@ -128,6 +129,21 @@ void node_peers_reclaim_locks(
 	p->claims = true;
 	if (node_lock_stage(n, peer_idx(n, p), m))
 		session_drop(s, "more locks than a node can have", fx);
+}
+
+/* Who serves already has heard of them all. */
+void node_peers_reclaim_appends(struct node *n, struct session *s, const struct msg *m)
+{
+	struct peer *p;
+
+	if (!takeover_mine(n->tk) || s->outgoing || n->entitled_epoch == takeover_epoch(n->tk))
+		return;
+	p = node_peer_get(n, s->peer, s->peer_life);
+	if (!p)
+		return;
+	begin_reclaim(n, p);
+	for (uint32_t i = 0; i < m->reclaim_appends.count; i++)
+		node_append_reclaimed(n, p, &m->reclaim_appends.appends[i]);
 }
 
 /*
@@ -310,6 +326,7 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 		list_for_each_entry (r, &f->edges, struct frange, link)
 			(void)lease_own(&n->leases, li, peer_idx(n, p), r->off, r->len, true);
 	}
+	node_append_reclaim_self(n, p);
 	node_lock_stage_held(n, peer_idx(n, p));
 	(void)lock_stage_apply(&n->locks, peer_idx(n, p));
 	p->reclaimed = p->entitled = true;

@@ -842,8 +842,8 @@ static void run_engine(struct node *n, struct effects *fx)
 	}
 }
 
-/* Rule 7. Who was silent until we served has been given up, also when it had no path to be fenced. */
-static void disentitle_silent(struct node *n)
+/* Once in each office. Rule 7: who was silent until we served has been given up, also when it had no path to be fenced. */
+static void serve_begins(struct node *n)
 {
 	if (n->entitled_epoch == takeover_epoch(n->tk))
 		return;
@@ -853,6 +853,7 @@ static void disentitle_silent(struct node *n)
 		if (n->peers[i].node && !n->peers[i].told && !n->peers[i].reclaimed)
 			n->peers[i].entitled = false;
 	}
+	node_append_find(n);
 }
 
 void node_server_step(struct node *n, struct effects *fx)
@@ -896,7 +897,7 @@ void node_server_step(struct node *n, struct effects *fx)
 	if (st == TK_DRAIN)
 		node_peers_departed(n, fx);
 	if (st == TK_SERVE) {
-		disentitle_silent(n);
+		serve_begins(n);
 		if (n->orphans_left)
 			sweep_orphans(n);
 		node_space_step(n, fx);

@@ -88,15 +88,31 @@ int reply_find(struct vol *v, struct vol_req *r)
 	return 1;
 }
 
-bool vol_replied(const struct vol *v, const struct fs_reqid *id)
+static const struct disk_reply_entry *entry_of(const struct vol *v, const struct fs_reqid *id)
 {
-	const struct disk_reply_block *d;
 	int i = id->slot && id->slot <= SLOTS_MAX ? node_slot(v, id->node) : -1;
 
 	if (i < 0 || v->cfg.no_reply_cache || v->reply.life[i] != id->life)
+		return NULL;
+	return &((const struct disk_reply_block *)v->reply.b[i]->data)->e[id->slot - 1];
+}
+
+bool vol_replied(const struct vol *v, const struct fs_reqid *id)
+{
+	const struct disk_reply_entry *e = entry_of(v, id);
+
+	return e && le64_get(e->seq) >= id->seq;
+}
+
+bool vol_appended(const struct vol *v, const struct fs_reqid *id, uint64_t *ino, uint64_t *off)
+{
+	const struct disk_reply_entry *e = entry_of(v, id);
+
+	if (!e || le64_get(e->seq) != id->seq || le32_get(e->op) != FS_APPEND || le32_get(e->err))
 		return false;
-	d = (const struct disk_reply_block *)v->reply.b[i]->data;
-	return le64_get(d->e[id->slot - 1].seq) >= id->seq;
+	*ino = le64_get(e->ino);
+	*off = le64_get(e->off);
+	return true;
 }
 
 void reply_record(struct txn *t, struct vol_req *r)

@@ -291,6 +291,17 @@ bool client_answered(struct client *c, uint64_t wire_tag, const struct fs_reqid 
 	return false;
 }
 
+bool client_unanswered(const struct client *c, uint32_t slot, enum fs_op op, uint64_t *ino, uint64_t *seq)
+{
+	const struct client_rq *e = c->slot_user[slot];
+
+	if (!e || !e->times_sent || e->rq.op != op)
+		return false;
+	*ino = e->rq.ino;
+	*seq = e->rq.id.seq;
+	return true;
+}
+
 static void requests_step(struct client *c, struct effects *fx)
 {
 	struct msg *m = &c->out;

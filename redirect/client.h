@@ -110,6 +110,9 @@ bool client_answered(struct client *c, uint64_t wire_tag, const struct fs_reqid 
  */
 bool client_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag, bool *sent);
 
+/* Does a request of this kind use the slot (1 to SLOTS_MAX) that was sent, and has no answer yet? */
+bool client_unanswered(const struct client *c, uint32_t slot, enum fs_op op, uint64_t *ino, uint64_t *seq);
+
 /* ------------------------------------------------------------------ block I/O through a peer */
 
 /*

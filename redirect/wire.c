@@ -300,6 +300,31 @@ static void code_locks(struct coder *x, const struct msg_lock **locks, uint32_t 
 	}
 }
 
+static void code_appends(struct coder *x, const struct msg_append **appends, uint32_t *count)
+{
+	struct msg_append *a = (struct msg_append *)(uintptr_t)*appends;
+
+	code_u32(x, count);
+	need(x, *count > 0 && *count <= WIRE_APPENDS_MAX);
+	if (x->bad)
+		return;
+	if (x->mode == READ) {
+		a = room_take(x, *count * (uint32_t)sizeof(*a));
+		if (!a)
+			return;
+		memset(a, 0, *count * sizeof(*a));
+		*appends = a;
+	}
+	for (uint32_t i = 0; i < *count && !x->bad; i++) {
+		code_u64(x, &a[i].ino);
+		code_u64(x, &a[i].off);
+		code_u32(x, &a[i].slot);
+		code_u64(x, &a[i].seq);
+		need(x, a[i].ino != 0 && a[i].off <= FILE_BYTES_MAX && a[i].slot <= SLOTS_MAX);
+		need(x, a[i].slot ? a[i].seq != 0 && a[i].off == 0 : a[i].seq == 0);
+	}
+}
+
 static void code_inos(struct coder *x, const uint64_t **inos, uint32_t *count)
 {
 	uint64_t *p = (uint64_t *)(uintptr_t)*inos;
@@ -759,6 +784,9 @@ static void code_body(struct coder *x, struct msg *m)
 	case MSG_RECLAIM_LOCKS:
 		code_locks(x, &m->reclaim_locks.locks, &m->reclaim_locks.count);
 		return;
+	case MSG_RECLAIM_APPENDS:
+		code_appends(x, &m->reclaim_appends.appends, &m->reclaim_appends.count);
+		return;
 	case MSG_CACHE_RECALL:
 	case MSG_CACHE_GONE:
 		code_inos(x, &m->cache.inos, &m->cache.count);
@@ -905,6 +933,8 @@ const char *msg_type_name(enum msg_type type)
 		return "RECLAIM_END";
 	case MSG_RECLAIM_LOCKS:
 		return "RECLAIM_LOCKS";
+	case MSG_RECLAIM_APPENDS:
+		return "RECLAIM_APPENDS";
 	case MSG_CACHE_RECALL:
 		return "CACHE_RECALL";
 	case MSG_CACHE_GONE:

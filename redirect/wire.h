@@ -23,12 +23,13 @@
 #include "csvfs/base/platform.h"
 
 #define WIRE_MAGIC 0x77565343u /* "CSVw" */
-#define WIRE_VERSION 8
+#define WIRE_VERSION 9
 #define WIRE_NO_LEASE UINT64_MAX
 #define WIRE_HEADER_BYTES 32u
 #define WIRE_TEXT_MAX 256 /* of HELLO_NO and GOODBYE, with the ending zero */
 #define WIRE_RANGES_MAX 512 /* of one RECLAIM; a file with more is reclaimed with several */
 #define WIRE_LOCKS_MAX 512 /* of one RECLAIM_LOCKS */
+#define WIRE_APPENDS_MAX 512 /* of one RECLAIM_APPENDS */
 #define WIRE_INOS_MAX 512 /* of one CACHE_RECALL */
 
 /* Values go over the wire: only ever add. */
@@ -51,6 +52,7 @@ enum msg_type {
 		24, /* from the coordinator: layouts you reclaimed are void; forget them, reclaim again */
 	MSG_CACHE_RECALL = 26, /* from the coordinator: forget what you know of these inodes */
 	MSG_CACHE_GONE = 27, /* to it: forgotten */
+	MSG_RECLAIM_APPENDS = 28, /* to a new coordinator: appends of the sender that are under way */
 
 	MSG_BLOCK = 32, /* read, write or flush the LUN for the sender; write: with data */
 	MSG_BLOCK_REPLY = 33, /* same tag; read: with data */
@@ -89,6 +91,12 @@ struct msg_range {
 struct msg_lock {
 	uint64_t ino;
 	struct fs_lock lock;
+};
+
+/* Told its place, `off` (slot and seq are 0); or asked for, as request `seq` in `slot`, and not answered (off is 0). */
+struct msg_append {
+	uint64_t ino, off, seq;
+	uint32_t slot;
 };
 
 struct msg {
@@ -136,6 +144,10 @@ struct msg {
 			uint32_t count;
 			const struct msg_lock *locks;
 		} reclaim_locks;
+		struct {
+			uint32_t count; /* not 0 */
+			const struct msg_append *appends;
+		} reclaim_appends;
 		struct {
 			uint32_t count; /* not 0 */
 			const uint64_t *inos;

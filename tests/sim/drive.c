@@ -655,6 +655,7 @@ static void rights_ended(struct sim *s, struct snode *n)
 		load_node_evicted(s, &s->n[i]);
 		edges_node_evicted(s, &s->n[i]);
 		s->n[i].losses++;
+		s->append_failed = true;
 	}
 }
 
@@ -689,6 +690,7 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 	if (n->up && n->life_nr == life && node_evictions(n->core) != n->evictions) {
 		n->evictions = node_evictions(n->core);
 		n->losses++;
+		s->append_failed = true;
 		sim_log(s, "node %u was EVICTED", n->id);
 		/* One that was lost before anybody was served, and had said so in its claim: a known gap (PROTOCOL.md). */
 		if (s->plan.well && !s->healing && s->served_epoch == s->office_epoch)

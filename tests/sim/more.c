@@ -57,6 +57,7 @@ struct porter {
 	uint64_t size;
 	bool size_unknown;
 	uint64_t at; /* of the last look at the shared file */
+	uint64_t append_ns; /* when the append under way was asked for */
 	bool open;   /* the shared file */
 	uint32_t seen[RECORDS_MAX], torn;
 	bool nameless; /* its own file */
@@ -688,7 +689,8 @@ static void appended(struct sim *s, void *arg, int32_t result)
 	struct porter *p = arg;
 	int o = outcome(p, result);
 
-	s->append_failed |= result < 0;
+	s->append_failed |= result < 0 || s->now_ns - p->append_ns > APPEND_NS;
+	p->append_ns = 0;
 	if (o == 2)
 		return;
 	if (!o && result != (int32_t)RECORD)
@@ -714,7 +716,19 @@ static void append(struct porter *p)
 	m->record[p->value] = id;
 	make_record(p->buf, id);
 	p->what = "append";
+	p->append_ns = p->s->now_ns;
 	data_call(p, &op, appended);
+}
+
+bool more_append_is_old(const struct sim *s, uint64_t ns)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		const struct porter *p = &s->more->p[i];
+
+		if (p->append_ns && s->now_ns - p->append_ns > ns)
+			return true;
+	}
+	return false;
 }
 
 static void opened(struct sim *s, void *arg, const struct fs_reply *rp)
@@ -925,7 +939,11 @@ void more_node_up(struct sim *s, struct snode *n)
 
 void more_node_down(struct sim *s, struct snode *n)
 {
-	s->more->p[n->id].alive = false;
+	struct porter *p = &s->more->p[n->id];
+
+	p->alive = false;
+	s->append_failed |= p->append_ns != 0;
+	p->append_ns = 0;
 }
 
 void more_stop(struct sim *s)

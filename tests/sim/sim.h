@@ -217,7 +217,7 @@ struct sim {
 	uint32_t slow_net_node;
 	uint32_t controls, spoilt;
 	uint64_t tailed;    /* records that tail.c looked at */
-	bool append_failed; /* one of more.c */
+	bool append_failed; /* one of more.c; or its node was lost meanwhile, or given up at any time */
 	uint32_t faults; /* drawn so far: their numbers */
 	struct leases *leases;
 	struct {
@@ -405,6 +405,10 @@ void more_node_down(struct sim *s, struct snode *n);
 void more_stop(struct sim *s);
 bool more_idle(const struct sim *s);
 void more_say_stuck(struct sim *s);
+/* Shorter than others wait for an append: a coordinator's time of a recall, and it may have been told late. */
+#define APPEND_NS (5 * SEC)
+/* Is an append to the shared file under way that was asked for longer ago than this? */
+bool more_append_is_old(const struct sim *s, uint64_t ns);
 /* edge.c */
 void edges_create(struct sim *s);
 void edges_destroy(struct sim *s);

@@ -2,9 +2,10 @@
 /*
  * tail.c - on each node somebody follows the file to which all porters append, as tail -f does.
  *
- * In between it reads the beginning of the file again: with the answer it learns how long the file is. What it reads is records, never the zeros of a place whose data is not there yet. An append that ends in an error leaves
- * such a place, and so may one during which its node, its path or the coordinator is lost: from the first
- * fault on that is not looked at any more.
+ * In between it reads the beginning of the file again: with the answer it learns how long the file is. What it reads is
+ * records, never the zeros of a place whose data is not there yet, whatever is lost meanwhile. An append that ends in an error
+ * leaves such a place, and one whose node is lost or given up, or that takes longer than others wait for it: from the
+ * first such on that is not looked at any more.
  */
 #include <string.h>
 
@@ -22,17 +23,11 @@ struct tail {
 	uint8_t buf[BYTES];
 };
 
-static bool rough(const struct sim *s)
+static bool may_be_zeros(const struct sim *s)
 {
 	const struct sim_plan *pl = &s->plan;
 
-	for (uint32_t i = 1; i <= pl->nodes; i++) {
-		if (s->n[i].losses)
-			return true;
-	}
-	return s->crashes || s->path_losses || s->partitions || s->pauses || s->moves || s->san_losses || s->hangs ||
-	       s->port_cuts || s->slow_luns || s->slow_net_node || s->flaps || s->coro_restarts || s->ring_cuts || s->media_errors ||
-	       s->spoilt || pl->hold_ns || pl->tight || s->append_failed;
+	return s->append_failed || s->media_errors || pl->hold_ns || pl->tight || more_append_is_old(s, APPEND_NS);
 }
 
 static void look(struct sim *s, void *arg);
@@ -42,7 +37,7 @@ static void got(struct sim *s, void *arg, int32_t result)
 	struct tail *t = arg;
 	uint32_t at;
 
-	if (result < 0 || rough(s))
+	if (result < 0 || may_be_zeros(s))
 		return;
 	for (at = 0; at + t->record <= (uint32_t)result; at += t->record) {
 		bool zero = true;
@@ -62,7 +57,7 @@ static void look(struct sim *s, void *arg)
 {
 	struct tail *t = arg;
 
-	if (!t->n->up || t->n->life_nr != t->life || s->healing || s->failed || rough(s))
+	if (!t->n->up || t->n->life_nr != t->life || s->healing || s->failed || may_be_zeros(s))
 		return;
 	t->again = !t->again && t->at;
 	node_io(s, t->n, t->ino, 0, false, false, t->again ? 0 : t->at,

@@ -355,6 +355,39 @@ static void request_that_comes_again_is_known_before_it_is_submitted(void **stat
 	engine_end();
 }
 
+/* A coordinator that takes over asks so for the place of an append that its node was never told. */
+static void append_that_was_not_answered_is_found(void **state)
+{
+	uint64_t root = engine_mkfs(64ull << 20, 4ull << 20), f, ino = 0, off = 0;
+	struct fs_reqid id;
+
+	rq(FS_MKNOD, root, "f")->mode = S_IFREG | 0644;
+	assert_int_equal(run_request(), 0);
+	f = run.r.reply.attr.ino;
+	id = run.r.rq.id;
+	assert_false(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off));
+	for (uint32_t i = 0; i < 2; i++) {
+		rq(FS_APPEND, f, NULL)->len = 1000;
+		assert_int_equal(run_request(), 0);
+	}
+	id = run.r.rq.id;
+	assert_true(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off));
+	assert_int_equal(ino, f);
+	assert_int_equal(off, 1000);
+	/* Not sent yet; of another life. */
+	id.seq++;
+	assert_false(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off));
+	id.seq--;
+	id.life++;
+	assert_false(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off));
+	/* One that failed has no place. */
+	rq(FS_APPEND, f, NULL)->len = FILE_BYTES_MAX;
+	assert_int_equal(run_request(), -EFBIG);
+	id = run.r.rq.id;
+	assert_false(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off));
+	engine_end();
+}
+
 /*
  * A node that was given up has told what it has open, the file is gone, and its CLOSE is on its way (csvsim seed 630): it would
  * close a new file of that number. Of two whole blocks of inodes nothing is taken, too.
@@ -403,6 +436,7 @@ int main(void)
 		cmocka_unit_test(many_extents_are_freed_in_the_background_through_crashes),
 		cmocka_unit_test(nameless_file_nobody_heard_of_is_made_anew),
 		cmocka_unit_test(request_that_comes_again_is_known_before_it_is_submitted),
+		cmocka_unit_test(append_that_was_not_answered_is_found),
 		cmocka_unit_test(number_that_a_node_has_open_is_not_used_again),
 		cmocka_unit_test(hundred_thousand_files_in_one_directory),
 	};

@@ -22,6 +22,7 @@ static union {
 	struct fs_extent extents[EXTENTS_PER_REPLY];
 	struct msg_range ranges[WIRE_RANGES_MAX], edges[WIRE_RANGES_MAX];
 	struct msg_lock locks[WIRE_LOCKS_MAX];
+	struct msg_append appends[WIRE_APPENDS_MAX];
 	uint64_t inos[WIRE_INOS_MAX];
 	_Alignas(16) uint8_t bytes[FRAME_BODY_MAX];
 } blob;
@@ -43,6 +44,7 @@ static const enum msg_type types[] = {
 	MSG_SERVE,
 	MSG_VOID,
 	MSG_RECLAIM_LOCKS,
+	MSG_RECLAIM_APPENDS,
 	MSG_CACHE_RECALL,
 	MSG_CACHE_GONE,
 	MSG_BLOCK,
@@ -325,6 +327,19 @@ static void random_other(struct prng *r, struct msg *m)
 			random_lock(r, &blob.locks[i].lock);
 		}
 		break;
+	case MSG_RECLAIM_APPENDS:
+		m->reclaim_appends.count = 1 + (uint32_t)prng_below(r, WIRE_APPENDS_MAX);
+		m->reclaim_appends.appends = blob.appends;
+		memset(blob.appends, 0, sizeof(blob.appends));
+		for (uint32_t i = 0; i < m->reclaim_appends.count; i++) {
+			blob.appends[i].ino = prng_u64(r) | 1;
+			blob.appends[i].slot = (uint32_t)prng_below(r, SLOTS_MAX + 1);
+			if (blob.appends[i].slot)
+				blob.appends[i].seq = prng_u64(r) | 1;
+			else
+				blob.appends[i].off = prng_below(r, FILE_BYTES_MAX);
+		}
+		break;
 	case MSG_CACHE_RECALL:
 	case MSG_CACHE_GONE:
 		m->cache.count = 1 + (uint32_t)prng_below(r, WIRE_INOS_MAX);
@@ -443,6 +458,10 @@ static void assert_same(struct msg *a, const struct msg *b)
 		same_blob(&p, b->reclaim_locks.locks,
 			a->reclaim_locks.count * sizeof(struct msg_lock));
 		a->reclaim_locks.locks = p;
+	} else if (a->type == MSG_RECLAIM_APPENDS) {
+		p = a->reclaim_appends.appends;
+		same_blob(&p, b->reclaim_appends.appends, a->reclaim_appends.count * sizeof(struct msg_append));
+		a->reclaim_appends.appends = p;
 	} else if (a->type == MSG_CACHE_RECALL || a->type == MSG_CACHE_GONE) {
 		p = a->cache.inos;
 		same_blob(&p, b->cache.inos, a->cache.count * sizeof(uint64_t));
@@ -689,7 +708,7 @@ static void the_header_tells_version_and_length_from_noise(void **state)
 	uint32_t body, data;
 
 	assert_int_not_equal(wire_encode(&m, frame, sizeof(frame)), 0);
-	frame[4] = 9;
+	frame[4] = WIRE_VERSION + 1;
 	assert_int_equal(wire_frame(frame, &body, &data), -EPROTONOSUPPORT);
 	frame[4] = WIRE_VERSION;
 	frame[11] = 1;
