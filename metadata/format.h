@@ -49,7 +49,7 @@ struct disk_header {
 	uint8_t uuid[16];
 	le64 blkno; /* where this block belongs: catches a misplaced write */
 	le64 owner; /* ino it belongs to; 0: the volume */
-	le64 lsn;   /* transaction that wrote it; replay applies an image only over an older lsn */
+	le64 lsn;   /* transaction that wrote it; 0: mkfs. None is newer than the journal's end */
 	le64 epoch; /* of the coordinator that wrote it */
 	le64 reserved;
 };

@@ -10,8 +10,10 @@
  *  R2. Only whole transactions count. Behind the first gap there can be nothing that was acknowledged
  *      (journal.c, J1). If a record that was durable is missing, or a later transaction stands
  *      behind the gap, then the journal is damaged: nothing is guessed.
- *  R3. Of several images of a block only the newest is applied, and only over an older block (lsn). A
- *      block in its place that is newer than the journal's end says that records were lost.
+ *  R3. Of several images of a block only the newest is applied, over whatever else stands in its place. The
+ *      run holds all that its transactions wrote, and each image has two checksums: so no other
+ *      block of its time can be right, whatever lsn it tells. A block in its place that is newer than
+ *      the journal's end says that records were lost: nothing is guessed.
  *  R4. When everything is durable in its place, a journal head of our epoch makes the journal empty:
  *      a record of an earlier epoch that lands late is refused from then on.
  */
@@ -389,13 +391,11 @@ static void start_batch(struct vol *v)
 /* R3. */
 static bool must_apply(struct vol *v, uint64_t blkno, const uint8_t *image, const uint8_t *place)
 {
-	const struct disk_header *is = (const struct disk_header *)image;
 	const struct disk_header *was = (const struct disk_header *)place;
 	struct verify_report rep;
 
-	if (verify_block(place, 0, blkno, v->geo, &rep) != PROBLEM_NONE)
-		return true;
-	if (le64_get(was->lsn) >= v->replay.end.lsn) {
+	if (verify_block(place, 0, blkno, v->geo, &rep) == PROBLEM_NONE &&
+		le64_get(was->lsn) >= v->replay.end.lsn) {
 		vol_freeze(v, VOL_DAMAGED,
 			"%s: block %llu is of transaction %llu, but the journal ends before %llu",
 			problem_name(PROBLEM_HEADER_LSN), (unsigned long long)blkno,
@@ -403,7 +403,7 @@ static bool must_apply(struct vol *v, uint64_t blkno, const uint8_t *image, cons
 			(unsigned long long)v->replay.end.lsn);
 		return false;
 	}
-	return le64_get(was->lsn) < le64_get(is->lsn);
+	return memcmp(image, place, BLOCK_SIZE) != 0;
 }
 
 static void write_done(struct vol *v, struct vio *io, enum lun_status st)

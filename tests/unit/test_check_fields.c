@@ -6,7 +6,8 @@
  * it was: each file's name, type, attributes and content.
  *
  *   CSVFS_FIELDS=all      every case; else a part of them, another one for each CSVFS_SEED
- *   CSVFS_PAIRS=N         how many pairs of wrong fields, at random from CSVFS_SEED on; 1: told in full
+ *   CSVFS_PAIRS=N         how many pairs of wrong fields, and of one with a lost head of the journal, at random from
+ *                         CSVFS_SEED on; 1: told in full
  *   CSVFS_FIELDS=TEXT     those whose name has TEXT in it, told in full
  */
 #include "metadata/verify.h"
@@ -537,47 +538,87 @@ static const char *pair_outcome(const struct set *a, const struct set *b)
 	return bad ? bad : opens();
 }
 
-static void two_fields_can_be_wrong(void **state)
+/* The newer head of the journal is lost: replay begins at the older one's tail, where all has been in place for long. */
+static void lose_head(struct set *s, char *what, size_t room)
 {
-	const char *seed = getenv("CSVFS_SEED"), *pairs = getenv("CSVFS_PAIRS");
-	const uint64_t n = pairs ? strtoull(pairs, NULL, 0) : PAIRS;
+	const uint64_t first = le64_get(((struct disk_super *)sound)->journal_start);
+	const struct disk_jhead *h = (const struct disk_jhead *)(sound + first * BLOCK_SIZE);
+	const struct disk_jhead *h2 = (const struct disk_jhead *)(sound + (first + 1) * BLOCK_SIZE);
+
+	memset(s, 0, sizeof(*s));
+	s->blkno = first + (le64_get(h2->count) > le64_get(h->count));
+	s->l = layout_at(s->blkno);
+	disk[s->blkno * BLOCK_SIZE + 4] ^= 1;
+	snprintf(what, room, "head in block %u lost", (unsigned)s->blkno);
+}
+
+/* 1: it failed. */
+static uint32_t one_pair(uint64_t seed, bool head_lost)
+{
+	struct prng r = {seed * 7919 + 5};
+	char what[2][160] = {"", ""};
+	struct set s[2];
+	const char *bad;
+
+	for (uint32_t k = 0; k < 2; k++) {
+		if (k && head_lost)
+			lose_head(&s[k], what[k], sizeof(what[k]));
+		else
+			while (!set_some(&r, &s[k], what[k], sizeof(what[k])))
+				;
+	}
+	if (verbose)
+		print_message("%s; %s\n", what[0], what[1]);
+	bad = pair_outcome(&s[0], &s[1]);
+	if (bad)
+		print_message("FAILED CSVFS_SEED=%llu CSVFS_PAIRS=1: %s; %s: %s\n",
+			(unsigned long long)seed, what[0], what[1], bad);
+	for (uint32_t k = 0; k < 2; k++) {
+		damaged[s[k].blkno] = false;
+		touched[s[k].blkno] = true;
+	}
+	restore_touched();
+	return bad != NULL;
+}
+
+static void pairs(uint64_t n, bool head_lost)
+{
+	const char *seed = getenv("CSVFS_SEED");
 	const uint64_t first = seed ? strtoull(seed, NULL, 0) : 0;
 	uint64_t wrong = 0;
 
-	for (uint64_t i = first; i < first + n; i++) {
-		struct prng r = {i * 7919 + 5};
-		char what[2][160] = {"", ""};
-		struct set s[2];
-		const char *bad = NULL;
-
-		verbose = n == 1;
-		for (uint32_t k = 0; k < 2; k++)
-			while (!set_some(&r, &s[k], what[k], sizeof(what[k])))
-				;
-		if (verbose)
-			print_message("%s; %s\n", what[0], what[1]);
-		bad = pair_outcome(&s[0], &s[1]);
-		verbose = false;
-		if (bad) {
-			wrong++;
-			print_message("FAILED CSVFS_SEED=%llu CSVFS_PAIRS=1: %s; %s: %s\n",
-				(unsigned long long)i, what[0], what[1], bad);
-		}
-		for (uint32_t k = 0; k < 2; k++) {
-			damaged[s[k].blkno] = false;
-			touched[s[k].blkno] = true;
-		}
-		restore_touched();
-	}
+	verbose = n == 1;
+	for (uint64_t i = first; i < first + n; i++)
+		wrong += one_pair(i, head_lost);
+	verbose = false;
 	print_message(
 		"%llu pairs, %llu failed\n", (unsigned long long)n, (unsigned long long)wrong);
 	assert_int_equal(wrong, 0);
 }
 
+static void two_fields_can_be_wrong(void **state)
+{
+	const char *n = getenv("CSVFS_PAIRS");
+	/* Each of them failed once: replay left in its place what a check took from the journal. */
+	static const uint64_t known_bad[] = {5146, 5513, 5743, 6131, 7268, 8258};
+
+	for (size_t i = 0; i < sizeof(known_bad) / sizeof(known_bad[0]); i++)
+		assert_int_equal(one_pair(known_bad[i], false), 0);
+	pairs(n ? strtoull(n, NULL, 0) : PAIRS, false);
+}
+
+static void a_field_and_the_newer_head_can_be_wrong(void **state)
+{
+	const char *n = getenv("CSVFS_PAIRS");
+
+	pairs(n ? strtoull(n, NULL, 0) : PAIRS, true);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(any_field_can_be_wrong),
-		cmocka_unit_test(two_fields_can_be_wrong)};
+		cmocka_unit_test(two_fields_can_be_wrong),
+		cmocka_unit_test(a_field_and_the_newer_head_can_be_wrong)};
 
 	return cmocka_run_group_tests(tests, setup_varied, teardown);
 }

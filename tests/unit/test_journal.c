@@ -488,6 +488,28 @@ static void a_damaged_block_in_its_place_is_overwritten(void **state)
 	lun_free(l);
 }
 
+/* R3: it says that it is of the transaction of its newest image, or of a later one, and is sound by itself. */
+static void a_wrong_block_of_the_journals_time_is_overwritten(void **state)
+{
+	for (uint64_t later_by = 0; later_by < 2; later_by++) {
+		struct help_put p, other = {0, 5, 0};
+		uint64_t at[4];
+		struct lun *l = three(&p, at);
+		struct disk_header *h = (struct disk_header *)lun_peek(l, ring_block(l, at[1] + 1));
+
+		/* A transaction more, that does not change the block. */
+		assert_int_equal(lun_op(l, help_put, &other), 0);
+		h->lsn = le64_of(le64_get(h->lsn) + 1 + later_by);
+		assert_true(le64_get(h->lsn) < l->v->run.lsn);
+		verify_seal(h);
+		lun_poke(l, p.blkno, h);
+		h->lsn = le64_of(le64_get(h->lsn) - 1 - later_by);
+		verify_seal(h);
+		opens_with(l, &p, 12);
+		lun_free(l);
+	}
+}
+
 static void a_block_in_its_place_that_cannot_be_read_is_overwritten(void **state)
 {
 	struct help_put p;
@@ -585,6 +607,7 @@ int main(void)
 		cmocka_unit_test(a_record_of_a_later_epoch_means_we_are_fenced),
 		cmocka_unit_test(a_block_newer_than_the_journal_freezes),
 		cmocka_unit_test(a_damaged_block_in_its_place_is_overwritten),
+		cmocka_unit_test(a_wrong_block_of_the_journals_time_is_overwritten),
 		cmocka_unit_test(a_block_in_its_place_that_cannot_be_read_is_overwritten),
 		cmocka_unit_test(replay_twice_is_replay_once),
 		cmocka_unit_test(a_replay_that_finds_all_in_place_flushes_before_it_empties_the_journal),

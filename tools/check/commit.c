@@ -82,7 +82,7 @@ static void journal_start(struct check *c, struct journal *j)
 		const struct disk_jhead *h = ck_read_disk(c, j->start + i);
 		enum problem p;
 
-		p = h ? ck_header(c, h, j->start + i, MAGIC_JHEAD, 0, &found, &want)
+		p = h ? ck_header(c, h, j->start + i, MAGIC_JHEAD, CK_ANY_OWNER, &found, &want)
 		      : PROBLEM_MEDIUM;
 		if (p && p != PROBLEM_HEADER_LSN && p != PROBLEM_HEADER_EPOCH)
 			continue;

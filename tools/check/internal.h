@@ -171,7 +171,6 @@ int ck_super_after_replay(struct check *c); /* also -EUCLEAN */
 int ck_journal(struct check *c);
 /* Metadata of the fixed areas, or a place where a chunk may be; never claim or journal. */
 bool ck_journal_target(const struct check *c, uint64_t blkno);
-void ck_journal_drop_older(struct check *c);
 
 /* ---- space.c */
 int ck_space_load(struct check *c);

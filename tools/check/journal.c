@@ -23,8 +23,8 @@ struct record {
 	uint32_t flags, count;
 };
 
-/* What replay takes for a head; the better one is in *r. */
-static bool head_take(struct check *c, struct ring *r, uint64_t blkno, uint64_t *best)
+/* What replay takes for a head; the better one, of equals the first, is in *r. */
+static bool head_take(struct check *c, struct ring *r, uint64_t blkno, bool *any, uint64_t *best)
 {
 	const struct disk_jhead *h = ck_read_raw(c, blkno, 0);
 	uint64_t found, want;
@@ -32,7 +32,7 @@ static bool head_take(struct check *c, struct ring *r, uint64_t blkno, uint64_t 
 
 	if (!h)
 		return false;
-	p = ck_header(c, h, blkno, MAGIC_JHEAD, 0, &found, &want);
+	p = ck_header(c, h, blkno, MAGIC_JHEAD, CK_ANY_OWNER, &found, &want);
 	if (p == PROBLEM_HEADER_EPOCH)
 		ck_report(c, PROBLEM_JOURNAL_ORDER, blkno, 0, found, want,
 			"epoch of the journal's head");
@@ -41,12 +41,15 @@ static bool head_take(struct check *c, struct ring *r, uint64_t blkno, uint64_t 
 	if (le64_get(h->head_seq) < le64_get(h->tail_seq) ||
 		le64_get(h->head_lsn) < le64_get(h->tail_lsn) || !le64_get(h->tail_lsn))
 		return false;
-	/* A repair writes both anew. */
+	/* Replay believes them all the same. A repair writes both anew. */
+	if (!c->m && le64_get(h->h.owner))
+		ck_report(c, PROBLEM_HEADER_OWNER, blkno, 0, le64_get(h->h.owner), 0, "owner");
 	if (!c->m && !ck_zero(h->reserved, BLOCK_SIZE - offsetof(struct disk_jhead, reserved)))
 		ck_report(c, PROBLEM_RESERVED, blkno, 0, 0, 0,
 			"reserved field of the journal's head");
-	if (le64_get(h->count) < *best)
+	if (*any && le64_get(h->count) <= *best)
 		return true;
+	*any = true;
 	*best = le64_get(h->count);
 	r->tail_seq = le64_get(h->tail_seq);
 	r->tail_pos = le64_get(h->tail_pos);
@@ -166,26 +169,24 @@ static int transaction(struct check *c, struct ring *r, struct record *rec, uint
 	return 1;
 }
 
-/* An image counts only over an older block: what stands in place may be newer, never wrongly so. */
-void ck_journal_drop_older(struct check *c)
+/*
+ * The newest image in the run is what its block is, whatever stands in its place. But a block there that no
+ * transaction up to the end of the run can have written says that records are lost: replay guesses nothing.
+ */
+static void places_not_beyond(struct check *c)
 {
 	for (uint32_t i = 0; i < c->image_room; i++) {
-		struct ck_image *im = &c->images[i];
-		const struct disk_header *h;
-		uint64_t lsn, found, want;
+		const struct ck_image *im = &c->images[i];
+		const struct disk_header *h = im->pos ? ck_read_raw(c, im->blkno, 0) : NULL;
+		uint64_t found, want;
+		enum problem p;
 
-		if (!im->pos)
+		if (!h || le64_get(h->lsn) <= c->lsn_max)
 			continue;
-		h = ck_read_raw(c, im->pos, 0);
-		if (!h)
-			continue;
-		lsn = le64_get(h->lsn);
-		h = ck_read_raw(c, im->blkno, 0);
-		if (h &&
-			ck_header(c, h, im->blkno, le32_get(h->magic), CK_ANY_OWNER, &found,
-				&want) == PROBLEM_NONE &&
-			le64_get(h->lsn) > lsn)
-			im->pos = im->blkno;
+		p = ck_header(c, h, im->blkno, le32_get(h->magic), CK_ANY_OWNER, &found, &want);
+		if (p == PROBLEM_HEADER_LSN || p == PROBLEM_HEADER_EPOCH)
+			ck_report(c, PROBLEM_HEADER_LSN, im->blkno, 0, le64_get(h->lsn), c->lsn_max,
+				"transaction number in its place");
 	}
 }
 
@@ -245,7 +246,9 @@ static int scan(struct check *c, struct ring *r)
 		c->rep->replayed = true;
 		ck_report(c, PROBLEM_JOURNAL_NEEDED, ring_block(r, r->tail_pos), 0, c->image_count,
 			c->image_count, "replayed in memory for this check");
-		ck_journal_drop_older(c);
+		/* A repair puts the image there. */
+		if (!c->m)
+			places_not_beyond(c);
 	}
 	return 0;
 }
@@ -256,6 +259,7 @@ int ck_journal(struct check *c)
 		.blocks = le64_get(c->super.journal_blocks) - JOURNAL_HEADS};
 	uint64_t best = 0, bad = 0;
 	uint32_t heads = 0;
+	bool any = false;
 
 	c->lsn_max = NEVER;
 	if (c->m) {
@@ -265,7 +269,7 @@ int ck_journal(struct check *c)
 			return err ? err : ck_ring_apply(c);
 	}
 	for (uint64_t i = 0; i < JOURNAL_HEADS; i++) {
-		if (head_take(c, &r, r.start - JOURNAL_HEADS + i, &best))
+		if (head_take(c, &r, r.start - JOURNAL_HEADS + i, &any, &best))
 			heads++;
 		else
 			bad = r.start - JOURNAL_HEADS + i;

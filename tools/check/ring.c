@@ -186,6 +186,26 @@ static bool place_is_metadata(struct check *c, uint64_t blkno)
 	return bit_get(g->meta, blkno % per_group / CHUNK_BLOCKS);
 }
 
+/* Records may be lost, so an image counts only over a block that is not newer. */
+static void drop_older(struct check *c)
+{
+	for (uint32_t i = 0; i < c->image_room; i++) {
+		struct ck_image *im = &c->images[i];
+		const struct disk_header *h;
+		uint64_t lsn, found, want;
+
+		if (!im->pos)
+			continue;
+		lsn = lsn_at(c, im->pos);
+		h = ck_read_raw(c, im->blkno, 0);
+		if (h &&
+			ck_header(c, h, im->blkno, le32_get(h->magic), CK_ANY_OWNER, &found,
+				&want) == PROBLEM_NONE &&
+			le64_get(h->lsn) > lsn)
+			im->pos = im->blkno;
+	}
+}
+
 int ck_ring_apply(struct check *c)
 {
 	int err = 0;
@@ -195,7 +215,7 @@ int ck_ring_apply(struct check *c)
 			err = ck_overlay_add(c, c->ring[i].blkno, c->ring[i].pos);
 	if (err)
 		return err;
-	ck_journal_drop_older(c);
+	drop_older(c);
 	for (uint32_t i = 0; i < c->image_room; i++)
 		if (c->images[i].pos && !place_is_metadata(c, c->images[i].blkno))
 			c->images[i].pos = c->images[i].blkno;
