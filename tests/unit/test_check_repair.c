@@ -403,6 +403,83 @@ static void a_flipped_bit_is_flipped_back(void **state)
 	}
 }
 
+static const uint64_t supers[] = {SUPER_BLOCK, SUPER_COPY_BLOCK, BLOCKS - 1};
+
+static void same_supers_as_before(void)
+{
+	const size_t from = offsetof(struct disk_super, version);
+
+	for (uint32_t i = 0; i < 3; i++)
+		assert_memory_equal(disk + supers[i] * BLOCK_SIZE + from,
+			sound + supers[i] * BLOCK_SIZE + from, BLOCK_SIZE - from);
+}
+
+/* Some bits of each of them; of the checksums only two are hit. */
+static void spoil_supers(struct prng *r, uint32_t bits)
+{
+	bool hit[BLOCK_SIZE * 8] = {false};
+
+	for (uint32_t i = 0; i < 3; i++) {
+		for (uint32_t k = 0; k < bits; k++) {
+			const uint64_t bit = prng_below(r, 2) ? prng_below(r, 8 * 512) :
+								prng_below(r, 8 * BLOCK_SIZE);
+
+			if (hit[bit] || (i == 2 && bit / 32 == 1))
+				continue;
+			hit[bit] = true;
+			disk[supers[i] * BLOCK_SIZE + bit / 8] ^= (uint8_t)(1u << bit % 8);
+		}
+		disk[supers[i] * BLOCK_SIZE + 600 + i] ^= 0x10;
+	}
+}
+
+static void superblocks_that_all_have_wrong_bits_are_put_together(void **state)
+{
+	for (uint64_t seed = 0; seed < 40; seed++) {
+		struct prng r = {seed * 7919 + 3};
+
+		start();
+		spoil_supers(&r, (uint32_t)(seed % 8));
+		assert_true(check() > 0);
+		assert_int_equal(rep.count[PROBLEM_SUPER_NONE], 1);
+		/* Not without being asked. */
+		repair = SAFE_REPAIR;
+		(void)check();
+		assert_int_equal(rep.count[PROBLEM_SUPER_NONE], 1);
+		fully();
+		assert_mended(seed, "bits of each superblock");
+		same_supers_as_before();
+	}
+	/* Power fails at each sector that is written: the next repair finds as much. */
+	for (uint64_t at = 0, all = 1; at < all; at++) {
+		struct prng r = {3};
+
+		start();
+		spoil_supers(&r, 4);
+		sectors = 0;
+		sectors_left = at ? at - 1 : NEVER;
+		fully();
+		sectors_left = NEVER;
+		all = at ? all : sectors;
+		fully();
+		assert_mended(at, "bits of each superblock, and no power");
+		same_supers_as_before();
+	}
+}
+
+/* Two of three have the same wrong bit: no checksum agrees with that, and nothing is written. */
+static void superblocks_without_a_majority_stay(void **state)
+{
+	start();
+	for (uint32_t i = 0; i < 3; i++)
+		disk[supers[i] * BLOCK_SIZE + 300 + i / 2] ^= 4;
+	memset(touched, 0, sizeof(touched));
+	fully();
+	assert_int_equal(rep.count[PROBLEM_SUPER_NONE], 1);
+	for (uint64_t b = 0; b < BLOCKS; b++)
+		assert_false(touched[b]);
+}
+
 static void blocks_that_changed_places_go_back(void **state)
 {
 	const uint64_t a = INO_BLOCK(root()), b = INO_BLOCK(find("many extents")->ino);
@@ -599,6 +676,8 @@ int main(void)
 		cmocka_unit_test(leaves_that_were_cut_off_fill_the_gap),
 		cmocka_unit_test(of_two_files_with_one_cluster_each_reads_what_it_read),
 		cmocka_unit_test(a_flipped_bit_is_flipped_back),
+		cmocka_unit_test(superblocks_that_all_have_wrong_bits_are_put_together),
+		cmocka_unit_test(superblocks_without_a_majority_stay),
 		cmocka_unit_test(blocks_that_changed_places_go_back),
 		cmocka_unit_test(a_lost_root_is_made_anew_and_all_is_in_lost_found),
 		cmocka_unit_test(a_block_that_cannot_be_read_is_written_anew),

@@ -542,7 +542,7 @@ static bool journal_broken(const struct check_report *rep)
 	       rep->count[PROBLEM_JOURNAL_HEAD] || rep->count[PROBLEM_HEADER_LSN];
 }
 
-int check_repair(const struct check_dev *dev, const struct check_options *o, bool all,
+static int repair(const struct check_dev *dev, const struct check_options *o, bool all,
 	struct check_report *rep)
 {
 	const struct mem fresh = *o->mem;
@@ -573,6 +573,20 @@ int check_repair(const struct check_dev *dev, const struct check_options *o, boo
 	rep->repaired = m.written;
 	rep->found_again = m.found_again;
 	rep->cleared = m.cleared;
+	*o->mem = fresh;
+	return err;
+}
+
+int check_repair(const struct check_dev *dev, const struct check_options *o, bool all,
+	struct check_report *rep)
+{
+	const struct mem fresh = *o->mem;
+	int err;
+
+	/* To put one together is more than to mend what follows from the rest. */
+	if (all && dev->write && o->super == CHECK_SUPER_VOTE)
+		dev = ck_vote(dev, o->mem);
+	err = repair(dev, o, all, rep);
 	*o->mem = fresh;
 	return err;
 }

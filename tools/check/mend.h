@@ -20,6 +20,7 @@
  *  M5. What was reachable and sound stays so. Clusters that two files have are copied; who has lost
  *      its name goes to lost+found.
  *
+ * vote.c      three superblocks with wrong checksums: what most of them say
  * skeleton.c  groups, chunks and their headers, superblock, claim: so that everything can be found
  * kind.c      what an inode is, when its mode or its size does not say it
  * restore.c   a single block: a flipped bit, a block in another's place, an inode block's sound inodes
@@ -125,6 +126,10 @@ bool ck_try(struct check *c, uint64_t blkno, uint32_t magic, uint64_t owner, voi
 /* A copy of the inode. False: its block cannot be read. */
 bool ck_inode_get(struct check *c, uint64_t ino, struct disk_inode *out);
 void ck_inode_put(struct check *c, uint64_t ino, const struct disk_inode *d);
+
+/* ---- vote.c */
+/* The volume as it is to be repaired: with a superblock, if those that are there can be put together. */
+const struct check_dev *ck_vote(const struct check_dev *dev, struct mem *mem);
 
 /* ---- kind.c */
 /* The type that the inode has by what it holds, if its mode cannot be right. False: it is not in use. */
