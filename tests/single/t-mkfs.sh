@@ -70,6 +70,18 @@ printf '\x80\x00\x02\x00\x83\x00\x03\x00\x00\x08\x00\x00\x00\xe8\x01\x00' | dd o
 printf '\x55\xaa' | dd of=mbr.img bs=1 seek=510 conv=notrunc status=none
 refuses 'contains dos' mkfs.csvfs mbr.img
 
+# what was there is given back to a thin volume, unless -K keeps it
+used_kib() { du -k full.img | cut -f1; }
+head -c 32M /dev/urandom >full.img
+mkfs.csvfs -q -K full.img || fail "-K"
+[ "$(used_kib)" -ge 30000 ] || fail "-K: only $(used_kib) KiB are left of 32 MiB"
+fsck.csvfs -n full.img >out || fail "over what was there: $(cat out)"
+mkfs.csvfs -q -f full.img || fail "discarding"
+if fallocate -p -o 0 -l 4096 v.img 2>out; then
+	[ "$(used_kib)" -le 8192 ] || fail "not discarded: $(used_kib) KiB of 32 MiB are in use"
+fi
+mkfs.csvfs -q -f v.img
+
 # a dry run makes nothing, and finds the same faults
 rm -f new.img
 mkfs.csvfs -N -s 1T new.img >out || fail "dry run, as mkfs.xfs has it"
