@@ -3,12 +3,14 @@
  * fence.c - the fence as a state machine over persistent reservations (SPC-4, 5.13; type 5: write
  * exclusive, registrants only).
  *
- *	READ -> HOLDER -> [RESERVE] -> PREEMPT.. -> [RESET | WAIT] -> VERIFY -> VERIFY_HOLDER -> ENDED
- *	  ^                                  |                               |             |
- *	  +---------- a key came or went in between: another round ----------+-------------+
+ *	READ -> HOLDER -> [RESERVE] -> [HEAR] -> PREEMPT.. -> [RESET | WAIT] -> VERIFY -> VERIFY_HOLDER -> ENDED
+ *	  ^                                           |                               |             |
+ *	  +---------- a key came or went in between: another round -------------------+-------------+
  *
  * Why each step:
  *  - The reservation comes first. Without one, a node that is not registered may write.
+ *  - A key that nobody has told us of may be of one who has just come: it announced it before it registered, and that word
+ *    may still be on its way to us. So what had been said when the keys were read is heard first.
  *  - PREEMPT AND ABORT ends the victim's commands in the target. Some targets refuse it (tgt).
  *    Then PREEMPT, and once for all victims a LOGICAL UNIT RESET: a command that passed the
  *    reservation check before the PREEMPT may be held in the target, and land on top of what we
@@ -39,10 +41,11 @@
 static const uint32_t fence_moves[FENCE_STATES] = {
 	[FENCE_IDLE] = TO(FENCE_READ),
 	[FENCE_READ] = TO(FENCE_HOLDER) | TO(FENCE_ENDED),
-	[FENCE_HOLDER] = TO(FENCE_RESERVE) | TO(FENCE_PREEMPT) | TO(FENCE_RESET) |
+	[FENCE_HOLDER] = TO(FENCE_RESERVE) | TO(FENCE_HEAR) | TO(FENCE_PREEMPT) | TO(FENCE_RESET) |
 			 TO(FENCE_VERIFY) | TO(FENCE_READ) | TO(FENCE_ENDED),
-	[FENCE_RESERVE] = TO(FENCE_PREEMPT) | TO(FENCE_RESET) | TO(FENCE_VERIFY) | TO(FENCE_READ) |
-			  TO(FENCE_ENDED),
+	[FENCE_RESERVE] = TO(FENCE_HEAR) | TO(FENCE_PREEMPT) | TO(FENCE_RESET) | TO(FENCE_VERIFY) |
+			  TO(FENCE_READ) | TO(FENCE_ENDED),
+	[FENCE_HEAR] = TO(FENCE_PREEMPT) | TO(FENCE_RESET) | TO(FENCE_VERIFY) | TO(FENCE_ENDED),
 	[FENCE_PREEMPT] = TO(FENCE_RESET) | TO(FENCE_VERIFY) | TO(FENCE_READ) | TO(FENCE_ENDED),
 	[FENCE_RESET] = TO(FENCE_WAIT) | TO(FENCE_VERIFY) | TO(FENCE_READ) | TO(FENCE_ENDED),
 	[FENCE_WAIT] = TO(FENCE_VERIFY) | TO(FENCE_ENDED),
@@ -58,6 +61,7 @@ const char *fence_state_name(enum fence_state s)
 		"read",
 		"holder",
 		"reserve",
+		"hear",
 		"preempt",
 		"reset",
 		"wait",
@@ -146,6 +150,7 @@ static void fence_send(struct fence *f, struct effects *fx)
 		e->lun.op = LUN_RESET;
 		break;
 	case FENCE_IDLE:
+	case FENCE_HEAR:
 	case FENCE_WAIT:
 	case FENCE_ENDED:
 	case FENCE_STATES:
@@ -310,12 +315,36 @@ static bool target_next(struct fence *f)
 	return false;
 }
 
-static void after_holder(struct fence *f, struct effects *fx)
+static void preempt(struct fence *f, struct effects *fx)
 {
 	if (target_next(f))
 		fence_go(f, FENCE_PREEMPT, fx);
 	else
 		after_preempt(f, fx);
+}
+
+static bool targets_unknown(const struct fence *f)
+{
+	for (uint32_t i = 0; i < f->target_count; i++)
+		if (victim_index(f, FENCE_KEY(f->targets[i].node, f->targets[i].incarnation)) < 0)
+			return true;
+	return false;
+}
+
+static void after_holder(struct fence *f, uint64_t now_ns, struct effects *fx)
+{
+	if (!targets_unknown(f)) {
+		preempt(f, fx);
+		return;
+	}
+	fence_move(f, FENCE_HEAR);
+	f->retry_ns = now_ns + FENCE_HEAR_NS;
+}
+
+void fence_heard(struct fence *f, struct effects *fx)
+{
+	csv_assert(f->state == FENCE_HEAR);
+	preempt(f, fx);
 }
 
 static void read_done(struct fence *f, const struct event *ev, struct effects *fx)
@@ -382,13 +411,13 @@ static void command_ok(struct fence *f, const struct event *ev, struct effects *
 		break;
 	case FENCE_HOLDER:
 		if (ev->lun.key_count)
-			after_holder(f, fx);
+			after_holder(f, ev->now_ns, fx);
 		else
 			fence_go(f, FENCE_RESERVE, fx);
 		break;
 	case FENCE_RESERVE:
 		trace(f->trace, TRACE_INFO, "fence: the LUN had no reservation -> reserved");
-		after_holder(f, fx);
+		after_holder(f, ev->now_ns, fx);
 		break;
 	case FENCE_PREEMPT:
 		preempt_done(f, fx);
@@ -407,6 +436,7 @@ static void command_ok(struct fence *f, const struct event *ev, struct effects *
 			fence_again(f, "the reservation is gone", fx);
 		break;
 	case FENCE_IDLE:
+	case FENCE_HEAR:
 	case FENCE_WAIT:
 	case FENCE_ENDED:
 	case FENCE_STATES:
@@ -496,6 +526,8 @@ void fence_step(struct fence *f, uint64_t now_ns, struct effects *fx)
 		return;
 	if (f->state == FENCE_WAIT)
 		barrier_done(f, fx);
+	else if (f->state == FENCE_HEAR)
+		preempt(f, fx);
 	else
 		fence_send(f, fx);
 }

@@ -24,11 +24,15 @@
 /* The longest a target may hold a command, when it knows neither PREEMPT AND ABORT nor reset. */
 #define FENCE_WAIT_NS (30 * NS_PER_SEC)
 
+/* Nobody hears longer than that: without a word that comes back the view is about to change. */
+#define FENCE_HEAR_NS (2 * NS_PER_SEC)
+
 enum fence_state {
 	FENCE_IDLE,
 	FENCE_READ, /* READ KEYS: who is registered? */
 	FENCE_HOLDER, /* READ RESERVATION: is there one? Without, an unregistered node may write */
 	FENCE_RESERVE,
+	FENCE_HEAR, /* there are keys that nobody has told us of: what had been said by now is heard first */
 	FENCE_PREEMPT, /* one victim after the other */
 	FENCE_RESET, /* LOGICAL UNIT RESET: the drain barrier */
 	FENCE_WAIT, /* the target knows no reset either: the longest I/O is waited out */
@@ -91,6 +95,8 @@ struct fence_order {
 void fence_start(
 	struct fence *f, const struct fence_order *order, uint64_t now_ns, struct effects *fx);
 
+/* In FENCE_HEAR: all has been delivered to us that had been to anybody when it was entered. keep() decides now. */
+void fence_heard(struct fence *f, struct effects *fx);
 /* Sends no further command; ends as FENCE_FAILED once the outstanding one is in. */
 void fence_cancel(struct fence *f);
 /*

@@ -591,8 +591,10 @@ static void state_delivered(
 	/* Who is ahead of us, in the view that comes, has answered in this one: else nobody would coordinate until it does. */
 	n->answered = n->member && (has_answered || told_this_view(m, n));
 	m->changes++;
-	if (s->node == m->cfg.self.node)
+	if (s->node == m->cfg.self.node) {
 		m->announced = FENCE_KEY(s->node, s->incarnation);
+		m->back_count += m->back_count < m->told_count;
+	}
 }
 
 /*
@@ -763,6 +765,7 @@ static void down_event(struct member *m, const struct event *ev)
 		m->nodes[i].heard = false;
 	}
 	m->announced = 0;
+	m->back_count = m->told_count;
 	m->join_ns = ev->now_ns + MEMBER_REJOIN_NS;
 	view_form(m, ev->now_ns);
 }
@@ -816,84 +819,6 @@ uint64_t member_deadline(const struct member *m)
 
 /* ------------------------------------------------------------------ what we say */
 
-void member_set_path(struct member *m, enum member_path path, uint32_t incarnation)
-{
-	struct member_state *s = &m->cfg.self;
-
-	csv_assert((path == MPATH_NONE) == (incarnation == 0));
-	if (s->path == path && s->incarnation == incarnation)
-		return;
-	s->path = path;
-	s->incarnation = incarnation;
-	m->publish = true;
-	m->changes++;
-}
-
-void member_set_load(struct member *m, uint32_t load)
-{
-	m->publish |= m->cfg.self.load != load;
-	m->cfg.self.load = load;
-}
-
-void member_tell_again(struct member *m)
-{
-	m->publish = true;
-}
-
-void member_set_silent(struct member *m, uint32_t node)
-{
-	struct member_node *n = node_find(m, node);
-
-	csv_assert(n && node != m->cfg.self.node);
-	n->silent = true;
-	m->changes++;
-}
-
-void member_set_leaving(struct member *m, enum member_leaving leaving)
-{
-	struct member_state *s = &m->cfg.self;
-
-	csv_assert(leaving >= s->leaving);
-	if (s->leaving == leaving)
-		return;
-	s->leaving = leaving;
-	m->publish = true;
-	m->changes++;
-}
-
-void member_set_role(
-	struct member *m, enum member_role role, uint64_t epoch, uint32_t handover, bool unfit)
-{
-	struct member_state *s = &m->cfg.self;
-
-	if (s->role == role && s->epoch == epoch && s->handover == handover && s->unfit == unfit)
-		return;
-	s->role = role;
-	s->epoch = epoch;
-	s->handover = handover;
-	s->unfit = unfit;
-	m->publish = true;
-	m->changes++;
-}
-
-void member_set_against(struct member *m, uint64_t epoch)
-{
-	if (m->cfg.self.against == epoch)
-		return;
-	m->cfg.self.against = epoch;
-	m->publish = true;
-	m->changes++;
-}
-
-void member_set_before(struct member *m, uint64_t epoch)
-{
-	if (m->cfg.self.before == epoch)
-		return;
-	m->cfg.self.before = epoch;
-	m->publish = true;
-	m->changes++;
-}
-
 void member_publish(struct member *m, uint64_t now_ns, struct effects *fx)
 {
 	struct member_node told = {0};
@@ -908,6 +833,7 @@ void member_publish(struct member *m, uint64_t now_ns, struct effects *fx)
 	if (!m->publish || !m->have_cpg || m->form_ns != NEVER)
 		return;
 	m->publish = false;
+	m->told_count++;
 	if (m->cfg.standalone) {
 		told.told_seq = m->view.ring.seq;
 		told.told_node = m->view.ring.node;

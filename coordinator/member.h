@@ -158,6 +158,7 @@ struct member {
 	uint64_t stands; /* CANDIDATEs delivered so far */
 	uint32_t view_sum; /* crc32c of the member list: names a view together with the ring */
 	uint64_t announced; /* key of the last STATE of ours that was delivered */
+	uint64_t told_count, back_count; /* STATEs of ours that were sent; that were delivered, or died with corosync */
 };
 
 void member_init(struct member *m, const struct member_config *cfg);
@@ -194,6 +195,12 @@ bool member_announced(const struct member *m, uint32_t incarnation);
 
 /* Our STATE goes out once more, though nothing has changed: we are there. */
 void member_tell_again(struct member *m);
+/*
+ * The same, and a number for member_came_back(): true when that STATE, or a later one, has been delivered to us, and no view is
+ * about to form. The group delivers in one order: so has everything then that anybody had been delivered when we asked.
+ */
+uint64_t member_ask_back(struct member *m);
+bool member_came_back(const struct member *m, uint64_t ask);
 /* A CANDIDATE hangs (takeover_hang.c). */
 void member_set_silent(struct member *m, uint32_t node);
 

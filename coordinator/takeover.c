@@ -304,6 +304,21 @@ void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx)
 	fence_start(&t->fence, &o, t->now_ns, fx);
 }
 
+/* The group's order is the proof: a word of ours that was said later has come back. */
+static void hear(struct takeover *t, struct effects *fx)
+{
+	if (t->fence.state != FENCE_HEAR) {
+		t->hear = 0;
+		return;
+	}
+	if (!t->hear)
+		t->hear = member_ask_back(t->m);
+	if (!member_came_back(t->m, t->hear))
+		return;
+	t->hear = 0;
+	fence_heard(&t->fence, fx);
+}
+
 void takeover_fence_noted(struct takeover *t)
 {
 	if (!fence_left_undrained(&t->fence))
@@ -541,6 +556,7 @@ static void run(struct takeover *t, struct effects *fx)
 	if (t->stopping && !t->pathless_ns)
 		t->pathless_ns = t->now_ns + TAKEOVER_PATHLESS_NS;
 	takeover_hang_candidates(t);
+	hear(t, fx);
 	fence_step(&t->fence, t->now_ns, fx);
 	takeover_fence_noted(t);
 	claim_io_step(&t->io, t->now_ns, fx);

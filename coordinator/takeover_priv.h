@@ -65,6 +65,7 @@ struct takeover {
 	uint32_t hung_node; /* we stand, or stood, against its epoch; 0: against nobody */
 	uint64_t hung_epoch;
 	bool fencing_all; /* the running fence: all but */
+	uint64_t hear; /* it waits for this STATE of ours; 0: it does not */
 	uint64_t step, lost_step; /* steps taken; the one that went to LOST */
 	uint64_t beat_news; /* path_news, when the last beat was sent */
 	uint64_t beat_sent_ns,

@@ -98,6 +98,18 @@ static void holder(bool any)
 	key_count = count;
 }
 
+/* A key that nobody has told of: nothing is sent before the group's word is in. */
+static void hears(void)
+{
+	assert_int_equal(fx.count, 0);
+	assert_int_equal(F.state, FENCE_HEAR);
+	assert_true(fence_deadline(&F) == now + FENCE_HEAR_NS);
+	fence_step(&F, now + FENCE_HEAR_NS - 1, &fx);
+	assert_int_equal(fx.count, 0);
+	fence_heard(&F, &fx);
+	fence_check(&F);
+}
+
 static void ends(enum fence_result r)
 {
 	assert_int_equal(fx.count, 0);
@@ -234,6 +246,7 @@ static void all_but_takes_strangers_and_keeps_members(void **state)
 	begin(true, 0);
 	answer(LUN_PR_READ_KEYS, 0, LUN_OK);
 	holder(true);
+	hears();
 	answer(LUN_PR_PREEMPT_ABORT, V2, LUN_OK);
 	answer(LUN_PR_PREEMPT_ABORT, FENCE_KEY(9, 0x99), LUN_OK);
 	registered(2, OURS, V3);
@@ -250,12 +263,47 @@ static void member_that_is_announced_meanwhile_is_spared(void **state)
 	begin(true, 0);
 	answer(LUN_PR_READ_KEYS, 0, LUN_OK);
 	holder(true);
+	hears();
 	kept = V3;
 	answer(LUN_PR_PREEMPT_ABORT, V2, LUN_OK);
 	registered(2, OURS, V3);
 	answer(LUN_PR_READ_KEYS, 0, LUN_OK);
 	holder(true);
 	ends(FENCE_DONE);
+}
+
+static void who_was_announced_before_the_keys_were_read_is_heard_first(void **state)
+{
+	start();
+	registered(3, OURS, V2, V3);
+	begin(true, 1, V2);
+	answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+	holder(true);
+	assert_int_equal(F.state, FENCE_HEAR);
+	kept = V3; /* its STATE was on the way */
+	hears();
+	answer(LUN_PR_PREEMPT_ABORT, V2, LUN_OK);
+	/* Another one in the next round, of whom nothing is heard: not for ever. */
+	registered(3, OURS, V3, FENCE_KEY(4, 0x44));
+	answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+	answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+	holder(true);
+	assert_int_equal(F.state, FENCE_HEAR);
+	now += FENCE_HEAR_NS;
+	fence_step(&F, now, &fx);
+	answer(LUN_PR_PREEMPT_ABORT, FENCE_KEY(4, 0x44), LUN_OK);
+	registered(2, OURS, V3);
+	answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+	holder(true);
+	ends(FENCE_DONE);
+	/* It may be cancelled there. */
+	fence_forget(&F);
+	registered(2, OURS, FENCE_KEY(4, 0x44));
+	begin(true, 0);
+	answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+	holder(true);
+	fence_cancel(&F);
+	ends(FENCE_FAILED);
 }
 
 static void own_key_gone_means_fenced(void **state)
@@ -389,6 +437,7 @@ int main(void)
 		cmocka_unit_test(reservation_comes_before_any_preempt),
 		cmocka_unit_test(all_but_takes_strangers_and_keeps_members),
 		cmocka_unit_test(member_that_is_announced_meanwhile_is_spared),
+		cmocka_unit_test(who_was_announced_before_the_keys_were_read_is_heard_first),
 		cmocka_unit_test(own_key_gone_means_fenced),
 		cmocka_unit_test(conflict_at_preempt_is_looked_into),
 		cmocka_unit_test(victim_that_registers_again_is_fenced_again_but_not_for_ever),

@@ -517,6 +517,25 @@ static void incarnation_is_announced_when_our_own_state_is_back(void **state)
 	assert_int_equal(publish(1, both), 0); /* nothing changed: nothing is sent */
 }
 
+static void what_comes_back_has_everything_before_it(void **state)
+{
+	uint64_t ask;
+
+	view_all(5, N(1) | N(2));
+	ask = member_ask_back(&m[1]);
+	assert_false(member_came_back(&m[1], ask));
+	publish(1, N(2)); /* sent; ours not delivered to us yet */
+	assert_false(member_came_back(&m[1], ask));
+	/* A ring that forms: somebody may be in the group, and in no view. */
+	begin(NULL);
+	view_all(5, N(1) | N(2));
+	ask = member_ask_back(&m[1]);
+	publish(1, N(1) | N(2));
+	assert_true(member_came_back(&m[1], ask));
+	cpg(1, 6, N(1) | N(2) | N(3));
+	assert_false(member_came_back(&m[1], ask));
+}
+
 static void first_candidate_is_the_same_everywhere(void **state)
 {
 	const uint32_t all = N(1) | N(2) | N(3);
@@ -655,6 +674,7 @@ int main(void)
 		TEST(hearsay_fences_no_member_that_is_well),
 		TEST(more_victims_than_fit_are_not_forgotten),
 		TEST(incarnation_is_announced_when_our_own_state_is_back),
+		TEST(what_comes_back_has_everything_before_it),
 		TEST(first_candidate_is_the_same_everywhere),
 		TEST(best_candidate_follows_the_rules),
 		TEST(any_bytes_are_refused_or_understood_never_more),
