@@ -114,19 +114,21 @@ static bool better(const struct member_node *a, const struct member_node *b)
 
 const struct member_node *elect_best(const struct member *m, uint32_t except)
 {
-	const struct member_node *best = NULL, *released = elect_released(m);
+	const struct member_node *best = NULL, *heir = NULL, *released = elect_released(m);
 
 	for (uint32_t i = 0; i < m->node_count; i++) {
 		const struct member_node *n = &m->nodes[i];
 
 		if (n->node == except || !elect_able(m, n))
 			continue;
-		if (released && n->node == released->state.handover && !n->state.unfit &&
-			!n->state.leaving)
-			return n;
+		if (released && n->node == released->state.handover && !n->state.unfit && !n->excused)
+			heir = n;
 		if (!best || better(n, best))
 			best = n;
 	}
+	/* Who has just given it up takes it back only if nobody else can. */
+	if (heir && (!heir->state.leaving || best->state.leaving))
+		return heir;
 	return best;
 }
 

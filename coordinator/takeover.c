@@ -821,6 +821,15 @@ bool takeover_may_go(const struct takeover *t)
 	return elect_best_staying(t->m, takeover_self(t)) != NULL;
 }
 
+void takeover_try_again(struct takeover *t)
+{
+	if (!t->unfit)
+		return;
+	trace(t->cfg.trace, TRACE_INFO, "leaves, and could not take over (%s) -> may try once more", t->reason);
+	t->unfit = false;
+	tell_role(t);
+}
+
 void takeover_stop(struct takeover *t)
 {
 	if (!member_own(t->m)->leaving)

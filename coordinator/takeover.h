@@ -212,6 +212,8 @@ void takeover_be_patient(struct takeover *t, uint64_t now_ns);
  */
 void takeover_fenced_outside(struct takeover *t);
 
+/* We are about to leave: that we could not take over a moment ago does not keep us from one more try. */
+void takeover_try_again(struct takeover *t);
 /* Leave in order: hand over if others can, else mark the claim CLEAN. Ends in TK_STOPPED. */
 void takeover_stop(struct takeover *t);
 

@@ -57,6 +57,7 @@ struct takeover {
 	bool ready, closed; /* told by the node in OPEN, DRAIN */
 	bool swept; /* DRAIN, the last one: keys that nobody owns are gone */
 	uint32_t handover; /* DRAIN: whom we give it to */
+	bool to_stay; /* it was to stay when we chose it */
 	uint32_t moving_to; /* asked for */
 	uint32_t await_count; /* RECLAIM: who has not reclaimed yet */
 	uint32_t await[NODES_MAX];

@@ -10,7 +10,8 @@
  *  - who leaves and does not coordinate goes when another one serves, or stays: takeover_may_go(). Else it may be the one that
  *    was just given the epoch, and takes over like any other;
  *  - who was to get the epoch may want to leave at the same moment. CPG's order decides, which is the same for
- *    all: who is READY before DRAINING is delivered goes, and is waited for; who is not takes over.
+ *    all: who is READY before DRAINING is delivered goes, and is waited for; who is not takes over. Who gave it to one that leaves by
+ *    then is there until that one serves, and takes over again if it cannot.
  */
 #include "coordinator/takeover.h"
 
@@ -311,8 +312,10 @@ static void leaving(struct takeover *t)
 		return;
 	if (t->deadline_ns == NEVER)
 		t->deadline_ns = t->now_ns + TAKEOVER_LEAVE_NS;
-	if (n || others_done(t) || !others_leave(t) || t->now_ns >= t->deadline_ns)
+	if (n || others_done(t) || !others_leave(t) || t->now_ns >= t->deadline_ns) {
 		begin_drain(t, n ? n->node : 0, "stopping");
+		t->to_stay = n != NULL;
+	}
 }
 
 static void serving(struct takeover *t)
@@ -371,6 +374,18 @@ static void draining(struct takeover *t, struct effects *fx)
 	claim_io_write(&t->io, &t->claim, fx);
 }
 
+/*
+ * Whom we have given it to has decided to leave as well, meanwhile. If its path breaks before it serves, nobody but us can
+ * mark the volume clean.
+ */
+static bool successor_leaves(const struct takeover *t)
+{
+	const struct member_node *n = member_find(t->m, t->handover);
+
+	return t->to_stay && t->claim.state != CLAIM_CLEAN && n && n->member && n->heard &&
+	       (n->state.leaving == LEAVING_SOON || n->state.leaving == LEAVING_READY);
+}
+
 static void releasing(struct takeover *t, struct effects *fx)
 {
 	if (claim_io_busy(&t->io))
@@ -380,7 +395,7 @@ static void releasing(struct takeover *t, struct effects *fx)
 	case CLAIM_BUSY:
 		break;
 	case CLAIM_DONE:
-		if (t->stopping)
+		if (t->stopping && !successor_leaves(t))
 			takeover_enter(t, TK_STOPPED);
 		else
 			takeover_enter(t, TK_AGREE);

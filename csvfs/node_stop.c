@@ -148,6 +148,8 @@ void node_leave(struct node *n)
 	n->stop = STOP_FILES;
 	n->stop_at_ns = n->now_ns + STOP_FILES_NS;
 	member_set_leaving(&n->member, LEAVING_SOON);
+	/* It may be the last one: nobody else would close the files, and mark the volume clean. */
+	takeover_try_again(n->tk);
 	n->again = true;
 }
 

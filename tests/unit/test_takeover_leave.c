@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Who is last, when something happens at the end (PROTOCOL.md, "Leaving"): the volume is left marked clean. C
+ * coordinates, B and D are the others (coord_lab.h).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "coordinator/elect.h"
+#include "tests/unit/coord_lab.h"
+
+static bool none_up(struct lab *l)
+{
+	for (uint32_t i = 1; i <= l->count; i++)
+		if (l->node[i].up)
+			return false;
+	return true;
+}
+
+static bool clean(void)
+{
+	struct claim c[2], *last;
+
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(claim_decode(&c[i], L.block[1 + i], lab_uuid), 0);
+	last = &c[c[1].epoch > c[0].epoch || (c[1].epoch == c[0].epoch && c[1].heartbeat > c[0].heartbeat)];
+	return last->state == CLAIM_CLEAN;
+}
+
+/* As node_leave() does. */
+static void may_try_again(uint32_t node)
+{
+	struct event ev = {.type = EV_TIMER};
+
+	member_set_leaving(&L.node[node].m, LEAVING_SOON);
+	takeover_try_again(tk(node));
+	lab_step_node(&L, &L.node[node], &ev);
+}
+
+/*
+ * Both leave at one moment. B is given the epoch, since nobody has heard yet that it leaves; then, before it serves, its path
+ * breaks. After that it is the last one.
+ */
+static void who_gave_the_epoch_takes_it_back_from_one_that_leaves_and_cannot(void **state)
+{
+	uint32_t taken_back = 0;
+
+	for (uint64_t seed = 0; seed < 60; seed++) {
+		up(2);
+		L.rng.s += seed;
+		takeover_stop(tk(C));
+		takeover_stop(tk(B));
+		for (uint32_t i = 0; i < seed / 2; i++)
+			lab_run(&L, MS, NULL);
+		if (st(B) >= TK_SERVE)
+			continue;
+		taken_back += lab_said(&L, "claim released");
+		lab_path_set(&L, B, false);
+		CHECK(lab_run(&L, TAKEOVER_PATHLESS_NS + 5 * SEC, none_up));
+		CHECK(clean());
+		CHECK(L.reg[B] == 0);
+	}
+	CHECK(taken_back > 10);
+}
+
+/* It is the last one; a moment ago the target was too busy. */
+static void who_could_not_take_over_tries_once_more_when_it_leaves(void **state)
+{
+	up(2);
+	lab_kill(&L, C);
+	L.node[B].deaf = true;
+	CHECK(run_to(B, TK_OPEN));
+	takeover_volume_failed(tk(B), "not now");
+	lab_path_recycle(&L, &L.node[B], 100 * MS);
+	L.node[B].deaf = false;
+	lab_run(&L, SEC, NULL);
+	CHECK(member_own(&L.node[B].m)->unfit && st(B) == TK_HOLD);
+	may_try_again(B);
+	CHECK(run_to(B, TK_SERVE)); /* its files are closed */
+	takeover_stop(tk(B));
+	CHECK(lab_run(&L, 5 * SEC, none_up));
+	CHECK(clean() && L.reg[C] == 0);
+	/* If it fails again it goes. */
+	up(2);
+	lab_kill(&L, C);
+	L.node[B].deaf = true;
+	CHECK(run_to(B, TK_OPEN));
+	takeover_volume_failed(tk(B), "not now");
+	lab_path_recycle(&L, &L.node[B], 100 * MS);
+	may_try_again(B);
+	takeover_stop(tk(B));
+	CHECK(run_to(B, TK_OPEN));
+	takeover_volume_failed(tk(B), "not now, too");
+	lab_path_recycle(&L, &L.node[B], 100 * MS);
+	CHECK(lab_run(&L, SEC, none_up));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(who_gave_the_epoch_takes_it_back_from_one_that_leaves_and_cannot),
+		cmocka_unit_test(who_could_not_take_over_tries_once_more_when_it_leaves),
+	};
+
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	lab_drop(&L);
+	free(lab_fx.arena);
+	return failed;
+}
