@@ -17,7 +17,9 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "metadata/run_sync.h"
 #include "tests/sim/sim.h"
 
 #define LANE 136u
@@ -69,13 +71,24 @@ struct edges {
 
 static void next_call(struct sim *s, void *arg);
 
+/*
+ * In some runs one node owns all blocks, and asks for no edge range, and there is no space that was never written. So
+ * nobody else's question takes an edge range away, nor does a first write, and it is kept over takeovers.
+ */
+static bool edges_settled(const struct sim *s)
+{
+	return s->seed % 5 == 3;
+}
+
 static uint8_t owner_at(const struct sim *s, uint64_t off)
 {
 	uint32_t unit = s->lun.block_bytes, nodes = s->plan.nodes;
 
 	if (off < HALF)
 		return (uint8_t)(1 + off / LANE % nodes);
-	return off % unit < HEAD ? 0 : (uint8_t)(1 + off / unit % nodes);
+	if (off % unit < HEAD)
+		return 0;
+	return (uint8_t)(edges_settled(s) ? 1 : 1 + off / unit % nodes);
 }
 
 void edges_create(struct sim *s)
@@ -92,9 +105,32 @@ void edges_destroy(struct sim *s)
 	free(s->edges);
 }
 
-void edges_set_file(struct sim *s, uint32_t f, uint64_t ino)
+static void ask_sync(struct sim *s, struct run_sync *rs, struct fs_request *rq, struct fs_reply *rp)
 {
-	s->edges->ino[f] = ino;
+	*rp = (struct fs_reply){0};
+	if (run_sync_request(rs, rq, rp))
+		sim_fail(s, "making the scribes' files: error %d", rp->err);
+}
+
+void edges_make(struct sim *s, struct run_sync *rs)
+{
+	struct fs_extent all = {.len = HALF, .state = EXT_WRITTEN};
+	struct fs_reply rp;
+
+	for (uint32_t f = 0; f < 2; f++) {
+		struct fs_request rq = {.op = FS_MKNOD, .ino = s->root_ino, .mode = S_IFREG | 0644};
+
+		strcpy(rq.name, f ? "blocks" : "lanes");
+		ask_sync(s, rs, &rq, &rp);
+		s->edges->ino[f] = rp.attr.ino;
+		if (!f || !edges_settled(s))
+			continue;
+		rq = (struct fs_request){.op = FS_FALLOCATE, .ino = s->edges->ino[f], .len = HALF};
+		ask_sync(s, rs, &rq, &rp);
+		rq = (struct fs_request){.op = FS_LAYOUT_COMMIT, .ino = s->edges->ino[f], .extents = &all,
+			.extent_count = 1};
+		ask_sync(s, rs, &rq, &rp);
+	}
 }
 
 static uint32_t owner_of(const struct sim *s, uint64_t off)

@@ -487,11 +487,35 @@ static void candidate_hangs(struct sim *s, void *arg)
 	sim_at(s, s->now_ns + 500 * 1000, candidate_hangs, NULL);
 }
 
+/* Who waits long ends the daemon, and starts it again at once: its request may still wait where it had been sent to. */
+static void impatient(struct sim *s, void *arg)
+{
+	(void)arg;
+	if (s->healing)
+		return;
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		struct snode *n = &s->n[i];
+
+		if (!n->up || n->paused_until > s->now_ns || !leases_waits_long(s, n) || s->impatient >= 4 ||
+			prng_below(&s->impatient_rng, 100) >= 30)
+			continue;
+		s->impatient++;
+		s->crashes++;
+		sim_log(s, "node %u: the daemon of who waits long is ended", n->id);
+		node_kill(s, n);
+		sim_at(s, s->now_ns + 50 * MS + prng_below(&s->impatient_rng, 300) * MS, restart, n);
+	}
+	sim_at(s, s->now_ns + 50 * MS, impatient, NULL);
+}
+
 void faults_start(struct sim *s)
 {
 	s->candidate_rng.s = s->seed * 0x9fb21c651e98df25ull + 3;
 	if (s->plan.hang && s->seed % 3 == 1 && !s->plan.only_hangs)
 		sim_at(s, s->now_ns + 3 * SEC, candidate_hangs, NULL);
+	s->impatient_rng.s = s->seed * 0xd6e8feb86659fd93ull + 9;
+	if (s->plan.daemon_kill && s->plan.watchers && s->seed % 3 == 2 && !s->plan.given_up && !s->plan.cut_off)
+		sim_at(s, s->now_ns + 3 * SEC, impatient, NULL);
 	sim_at(s, s->now_ns + 2 * SEC, next_fault, NULL);
 }
 

@@ -6,8 +6,8 @@
  * A *cell* is something that has one state after the other: the owner of a file, its second name (which its link
  * count shows, too), a name. One process at a time changes a cell, so its states are numbered. A look must show a
  * state not older than the newest that was acknowledged or seen before it began, and not newer than the newest that
- * was begun. A change whose node dies before the answer may happen at any time: that cell is not looked at
- * any more.
+ * was begun. A change whose node dies before the answer may happen at any time, until a process of that node's next life
+ * has looked: what that one sees, as it was before or as it is after the change, is final.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -29,8 +29,10 @@ struct cell {
 	enum kind kind;
 	uint64_t ino; /* the file's; CELL_NAME: of the state that has one */
 	char name[16];
-	bool busy, retired;
+	bool busy;
+	uint32_t asker; /* a node whose life has ended before it knew what became of its change; 0: none */
 	uint32_t acked, begun, seen;
+	uint32_t never_from, never_to; /* states that it never was in, and will not be; 0: none */
 };
 
 struct watcher {
@@ -39,6 +41,7 @@ struct watcher {
 	uint32_t nr;
 	bool alive, idle, ending, changing;
 	struct cell *c;
+	uint64_t since_ns;
 	uint32_t least, burst;
 	struct fs_request rq;
 	const char *what;
@@ -116,19 +119,37 @@ static bool shows(const struct watcher *w, uint32_t v, const struct fs_reply *rp
 	return false;
 }
 
+/* Its node's life before this one had asked for the newest state: it is v now, and v is not that one or it is. */
+static void settle(struct watcher *w, uint32_t v)
+{
+	struct cell *c = w->c;
+
+	c->asker = 0;
+	c->busy = false;
+	if (v == c->begun) {
+		c->acked = v;
+		return;
+	}
+	sim_log(w->s, "   the change of %lx '%s' to state %u was never made", c->ino, c->name, c->begun);
+	if (!c->never_to || c->never_to + 1 != c->begun)
+		c->never_from = c->begun;
+	/* Odd states and even ones are to go on in turn. */
+	c->never_to = ++c->begun;
+}
+
 static void check(struct watcher *w, const struct fs_reply *rp)
 {
 	struct sim *s = w->s;
 	struct cell *c = w->c;
 
 	s->looks++;
-	if (c->retired)
-		return;
 	for (uint32_t v = w->least; v <= c->begun; v++) {
-		if (!shows(w, v, rp))
+		if ((c->never_to && v >= c->never_from && v <= c->never_to) || !shows(w, v, rp))
 			continue;
 		if (v > c->seen)
 			c->seen = v;
+		if (c->asker == w->n->id)
+			settle(w, v);
 		return;
 	}
 	sim_fail(s,
@@ -207,6 +228,7 @@ static void change(struct watcher *w)
 	bool add;
 
 	c->busy = w->changing = true;
+	w->since_ns = w->s->now_ns;
 	add = ++c->begun & 1;
 	memset(rq, 0, sizeof(*rq));
 	rq->time_ns = (int64_t)w->s->now_ns;
@@ -253,9 +275,14 @@ static void next_op(struct sim *s, void *arg)
 	if (!w->burst) {
 		w->burst = 2 + (uint32_t)draw(s, 8);
 		w->c = &l->cell[draw(s, l->cells)];
+		for (uint32_t i = 0; i < l->cells; i++) {
+			if (l->cell[i].asker == w->n->id)
+				w->c = &l->cell[i];
+		}
 	}
 	w->burst--;
-	if (!w->c->busy && !w->c->retired && chance(s, 10))
+	/* What changes all the time nobody has a lease of. In half of the runs things are quiet. */
+	if (!w->c->busy && chance(s, s->seed & 1 ? 10 : 1))
 		change(w);
 	else
 		look(w);
@@ -282,12 +309,21 @@ void leases_node_down(struct sim *s, struct snode *n)
 	for (uint32_t i = 0; i < WATCHERS_MAX; i++) {
 		struct watcher *w = &s->leases->w[n->id][i];
 
-		if (w->alive && w->changing) {
-			w->c->busy = false;
-			w->c->retired = true;
-		}
+		if (w->alive && w->changing)
+			w->c->asker = n->id;
 		w->alive = false;
 	}
+}
+
+bool leases_waits_long(const struct sim *s, const struct snode *n)
+{
+	for (uint32_t i = 0; i < s->plan.watchers; i++) {
+		const struct watcher *w = &s->leases->w[n->id][i];
+
+		if (w->alive && w->changing && s->now_ns - w->since_ns > 100 * MS)
+			return true;
+	}
+	return false;
 }
 
 bool leases_idle(const struct sim *s)

@@ -44,8 +44,7 @@ void load_set_file(struct sim *s, uint32_t f, uint64_t ino)
 
 void load_san_loss(struct sim *s)
 {
-	/* In such a run every write is answered only when durable: nothing is lost that was. */
-	(void)s;
+	registers_power_lost(s);
 }
 
 /* ------------------------------------------------------------------ operations */
@@ -371,6 +370,19 @@ static void zero_one(struct client *c)
 	ask_zeroes(c);
 }
 
+/*
+ * Where the SAN loses power, a first write is answered only when durable: of a cluster that is lost in part nothing at all
+ * would be known.
+ */
+static bool all_in_place(const struct client *c)
+{
+	for (uint32_t i = c->first; i < c->first + c->count; i++) {
+		if (!registers_in_place(c, i))
+			return false;
+	}
+	return true;
+}
+
 static void do_io(struct client *c)
 {
 	struct sim *s = c->s;
@@ -379,7 +391,7 @@ static void do_io(struct client *c)
 	c->redirected = c->zeroing = false;
 	c->start_ns = s->now_ns;
 	c->what = c->reading ? "read" : "write";
-	c->dsync = s->plan.san_loss || chance(s, 20);
+	c->dsync = chance(s, 20) || (s->plan.san_loss && !all_in_place(c));
 	c->quiet = c->reading && registers_quiet(c);
 	if (!c->reading) {
 		c->id = ++l->next_id << 8 | c->n->id << 4 | c->nr;
@@ -527,7 +539,7 @@ static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
 			if (e->by != c->n->id || e->durable)
 				continue;
 			if (e->acked && !e->weak && e->end < c->start_ns)
-				e->durable = true;
+				registers_durable(c, i, e);
 			else if (!e->weak)
 				x->loose |= bit;
 		}

@@ -7,6 +7,7 @@
 
 #define SECTOR 512u
 #define FILE_SECTORS 256u /* 128 KiB: eight clusters */
+#define CLUSTER_SECTORS (SIM_CLUSTER_BYTES / SECTOR)
 #define HISTORY 48
 #define CLIENTS_MAX 4
 #define FILES_MAX 6
@@ -19,6 +20,7 @@ struct entry {
 	uint64_t value;	     /* what shows: the id, or 0 */
 	uint64_t start, end; /* end NEVER: under way */
 	uint64_t over;	     /* reads that begin later do not see it */
+	uint64_t gone_ns;    /* it was seen to be lost then, and does not come back; 0: it was not */
 	uint64_t given_ns;   /* the limit of patience (hold=) ended the call then; it may land later. 0: no */
 	bool acked;
 	bool failed;	     /* it was told that it failed: what of it is there, is there by then */
@@ -72,6 +74,7 @@ struct client {
 struct load {
 	uint64_t ino[FILES_MAX];
 	struct sector sectors[FILES_MAX][FILE_SECTORS];
+	bool written[FILES_MAX][FILE_SECTORS / CLUSTER_SECTORS]; /* ... holds something that is durable */
 	bool orphans[SIM_NODES_MAX + 1]; /* it died with writes under way (entry.node) */
 	struct client c[SIM_NODES_MAX + 1][CLIENTS_MAX];
 	struct name names[SIM_NODES_MAX + 1][CLIENTS_MAX][NAMES_MAX];
@@ -92,6 +95,11 @@ void registers_end(struct client *c);
 bool registers_quiet(const struct client *c);
 void registers_check(struct client *c, uint32_t i, const uint8_t *bytes);
 void registers_forget(struct sim *s, uint32_t node);
+/* What the LUN had not made durable may be gone, of all nodes. */
+void registers_power_lost(struct sim *s);
+/* It is a write in place: whoever is lost later, it is not. */
+bool registers_in_place(const struct client *c, uint32_t i);
+void registers_durable(struct client *c, uint32_t i, struct entry *e);
 void registers_give_up(struct client *c, int32_t err);
 void registers_may_land(struct client *c);
 

@@ -213,13 +213,7 @@ static void make_volume(struct sim *s)
 		if (run_sync_request(rs, &rq, &rp))
 			sim_fail(s, "making the shared file: error %d", rp.err);
 		more_set_file(s, rp.attr.ino);
-		for (uint32_t f = 0; f < 2; f++) {
-			strcpy(rq.name, f ? "blocks" : "lanes");
-			rp = (struct fs_reply){0};
-			if (run_sync_request(rs, &rq, &rp))
-				sim_fail(s, "making the scribes' files: error %d", rp.err);
-			edges_set_file(s, f, rp.attr.ino);
-		}
+		edges_make(s, rs);
 	}
 	if (s->plan.bulk && !s->failed) {
 		struct fs_request rq = {.op = FS_MKNOD, .ino = s->root_ino, .mode = S_IFREG | 0644,
@@ -296,7 +290,9 @@ static void directed(const struct sim *s, struct sim_plan *p)
 		p->hold_ns = 0;
 	}
 	if (cut_off) {
-		p->cut_off = p->zeroing = true;
+		p->cut_off = true;
+		/* Where nothing is taken away, more is known of what must be there. */
+		p->zeroing = s->seed / 2 % 3;
 		p->media = p->ring_cut = p->busy = p->fabric = p->bulk = p->crowd = p->alone = false;
 		p->only_harmless = p->only_hangs = p->tight = false;
 		p->lockers = p->clients = 2;

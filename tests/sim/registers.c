@@ -93,6 +93,21 @@ static void make_room(struct sim *s, struct sector *x, uint64_t oldest)
 	x->e[worst] = x->e[--x->count];
 }
 
+/*
+ * Where nothing takes space away, and something in the cluster is durable, it is WRITTEN for good. A write there needs no
+ * commit: no fence, and no death of its node, takes back what was acknowledged.
+ */
+bool registers_in_place(const struct client *c, uint32_t i)
+{
+	return !c->s->plan.zeroing && c->s->load->written[c->file][i / CLUSTER_SECTORS];
+}
+
+void registers_durable(struct client *c, uint32_t i, struct entry *e)
+{
+	e->durable = true;
+	c->s->load->written[c->file][i / CLUSTER_SECTORS] = true;
+}
+
 void registers_begin(struct client *c)
 {
 	struct load *l = c->s->load;
@@ -100,13 +115,14 @@ void registers_begin(struct client *c)
 
 	for (uint32_t i = c->first; i < c->first + c->count; i++) {
 		struct sector *x = &l->sectors[c->file][i];
+		bool durable = c->dsync || (!c->s->plan.san_loss && registers_in_place(c, i));
 
 		if (x->count >= HISTORY / 4)
 			make_room(c->s, x, oldest);
-		if (!c->dsync)
+		if (!durable)
 			x->loose |= 1u << c->n->id;
 		*entry_add(x) = (struct entry){.id = c->id, .start = c->s->now_ns, .end = NEVER,
-			.over = NEVER, .by = c->n->id, .durable = c->dsync,
+			.over = NEVER, .by = c->n->id, .durable = durable,
 			.value = c->zeroing ? 0 : c->id};
 	}
 }
@@ -141,7 +157,10 @@ void registers_end(struct client *c)
 			if (x->e[k].id == c->id) {
 				x->e[k].end = c->s->now_ns;
 				x->e[k].acked = true;
-				settle(x, &x->e[k]);
+				if (!x->e[k].weak)
+					settle(x, &x->e[k]);
+				if (x->e[k].durable)
+					registers_durable(c, i, &x->e[k]);
 				if (x->e[k].durable && x->e[k].start > x->lost_ns)
 					x->lost_ns = 0;
 			}
@@ -181,6 +200,25 @@ static void missed(struct client *c, struct sector *x, uint64_t value)
 	}
 }
 
+/*
+ * What was acknowledged, and may have been lost with its node, was lost if a read that began later does not show it. It
+ * stays lost: its place may be another's by now.
+ */
+static void lost(struct client *c, struct sector *x, uint64_t value)
+{
+	if (c->s->plan.san_loss)
+		return;
+	for (uint32_t k = 0; k < x->count; k++) {
+		struct entry *e = &x->e[k];
+
+		if (!e->weak || !e->acked || e->value == value || e->end >= c->start_ns || e->gone_ns)
+			continue;
+		e->gone_ns = c->s->now_ns;
+		if (e->gone_ns < e->over)
+			e->over = e->gone_ns;
+	}
+}
+
 void registers_check(struct client *c, uint32_t i, const uint8_t *bytes)
 {
 	struct sector *x = &c->s->load->sectors[c->file][i];
@@ -195,6 +233,7 @@ void registers_check(struct client *c, uint32_t i, const uint8_t *bytes)
 	for (uint32_t k = 0; k < x->count; k++) {
 		if (x->e[k].value == v && x->e[k].over >= c->start_ns) {
 			missed(c, x, v);
+			lost(c, x, v);
 			return;
 		}
 	}
@@ -226,11 +265,24 @@ void registers_forget(struct sim *s, uint32_t node)
 				any = w->weak = true;
 		}
 		for (uint32_t k = 0; k < x->count && any; k++)
-			x->e[k].over = NEVER;
+			x->e[k].over = x->e[k].gone_ns ? x->e[k].gone_ns : NEVER;
 		for (uint32_t k = 0; k < x->count && any; k++) {
 			if (x->e[k].acked && !x->e[k].weak)
 				settle(x, &x->e[k]);
 		}
+	}
+}
+
+/* Part of what is under way may have been done before, and is answered with the rest. */
+void registers_power_lost(struct sim *s)
+{
+	for (uint32_t n = 1; n <= s->plan.nodes; n++)
+		registers_forget(s, n);
+	for (uint32_t i = 0; i < s->plan.files * FILE_SECTORS; i++) {
+		struct sector *x = &s->load->sectors[i / FILE_SECTORS][i % FILE_SECTORS];
+
+		for (uint32_t k = 0; k < x->count; k++)
+			x->e[k].weak |= !x->e[k].acked && !x->e[k].durable;
 	}
 }
 

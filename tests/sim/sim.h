@@ -94,6 +94,7 @@ struct sim_plan {
 };
 
 struct sim;
+struct run_sync;
 typedef void (*sim_fn)(struct sim *s, void *arg);
 
 struct item {
@@ -227,6 +228,8 @@ struct sim {
 	} admins;
 	struct prng candidate_rng;
 	uint32_t candidate_hangs;
+	struct prng impatient_rng;
+	uint32_t impatient;
 	struct prng leave_rng;
 	bool leave_clean; /* what the last one leaves has to be */
 	uint32_t left_unclean;
@@ -412,7 +415,7 @@ bool more_append_is_old(const struct sim *s, uint64_t ns);
 /* edge.c */
 void edges_create(struct sim *s);
 void edges_destroy(struct sim *s);
-void edges_set_file(struct sim *s, uint32_t f, uint64_t ino);
+void edges_make(struct sim *s, struct run_sync *rs);
 void edges_node_up(struct sim *s, struct snode *n);
 void edges_node_down(struct sim *s, struct snode *n);
 void edges_node_evicted(struct sim *s, struct snode *n);
@@ -461,12 +464,13 @@ void admins_say_stuck(struct sim *s);
 /* leases.c */
 void leases_create(struct sim *s);
 void leases_destroy(struct sim *s);
-struct run_sync;
 void leases_make(struct sim *s, struct run_sync *rs);
 void leases_node_up(struct sim *s, struct snode *n);
 void leases_node_down(struct sim *s, struct snode *n);
 void leases_stop(struct sim *s);
 bool leases_idle(const struct sim *s);
+/* Somebody on that node waits for his change to be done. */
+bool leases_waits_long(const struct sim *s, const struct snode *n);
 void leases_say_stuck(struct sim *s);
 
 /* faults.c */
