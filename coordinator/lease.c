@@ -94,6 +94,12 @@ bool lease_is_open(const struct lease_table *t, uint64_t ino)
 	return li && li->open_mask;
 }
 
+void lease_closed(struct lease_ino *li, uint32_t idx)
+{
+	li->open_mask &= ~BIT(idx);
+	li->write_mask &= ~BIT(idx);
+}
+
 int lease_set_open(struct lease_table *t, uint64_t ino, uint32_t idx, bool open)
 {
 	struct lease_ino *li = open ? lease_get(t, ino) : lease_find(t, ino);
@@ -104,7 +110,7 @@ int lease_set_open(struct lease_table *t, uint64_t ino, uint32_t idx, bool open)
 	if (open) {
 		li->open_mask |= BIT(idx);
 	} else {
-		li->open_mask &= ~BIT(idx);
+		lease_closed(li, idx);
 		lease_put(t, li);
 	}
 	return 0;
@@ -479,6 +485,7 @@ static void check_ino(const struct lease_ino *li)
 	csv_assert(!(li->recall_mask & ~li->holder_mask)); /* L4 */
 	csv_assert(!(li->blank_mask & ~li->holder_mask));
 	csv_assert(!li->appends.count || (li->open_mask & BIT(li->appends.idx))); /* L7 */
+	csv_assert(!(li->write_mask & ~li->open_mask)); /* L7 */
 }
 
 void lease_check(const struct lease_table *t)

@@ -14,7 +14,7 @@
  *  L5 an edge range has one owner, a holder;
  *  L6 who was told that it may write anywhere but in edge ranges of its own is a *writer*. A range becomes an edge range
  *     only when there is no other writer, and nobody else is told then that it may write there;
- *  L7 who appends to an inode has it open.
+ *  L7 who appends or writes to an inode has it open.
  *
  * Words: a holder was told any extent; a *blank* holder was told that some range reads as zero, so it
  * must be asked to forget before anybody first-writes there. In an *edge* range one node alone writes, so it may
@@ -63,6 +63,7 @@ struct lease_ino {
 	struct list hash;
 	uint64_t ino;
 	uint64_t open_mask, holder_mask, blank_mask, writer_mask;
+	uint64_t write_mask; /* have it open, and asked for a layout to write since */
 	uint64_t recall_mask; /* asked to give back, not answered yet */
 	uint64_t reclaim_mask; /* said in the present reclaim that they have something here */
 	uint64_t reclaim_held; /* ... and a layout */
@@ -95,6 +96,8 @@ struct lease_ino *lease_get(struct lease_table *t, uint64_t ino);
 void lease_put(struct lease_table *t, struct lease_ino *li);
 
 bool lease_is_open(const struct lease_table *t, uint64_t ino);
+/* idx does not have it open any more. */
+void lease_closed(struct lease_ino *li, uint32_t idx);
 int lease_set_open(struct lease_table *t, uint64_t ino, uint32_t idx, bool open);
 
 /*

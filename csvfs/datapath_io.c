@@ -638,6 +638,17 @@ static void block_ends(struct datapath *d, const struct effect *e)
 		news(io, NEWS_BLOCK, e->block.err, 0);
 }
 
+/* Locked. */
+static void times(struct datapath *d, const struct effect *e)
+{
+	struct event ev;
+
+	if (dp_take_touched(d->dp, e->layout.ino, &ev))
+		d->cfg.post(d->cfg.ctx, &ev);
+	ev = (struct event){.type = EV_TIMES, .tag = e->tag, .ino = e->layout.ino};
+	d->cfg.post(d->cfg.ctx, &ev);
+}
+
 bool datapath_apply(struct datapath *d, const struct effect *e)
 {
 	bool mine = true;
@@ -672,6 +683,9 @@ bool datapath_apply(struct datapath *d, const struct effect *e)
 		break;
 	case FX_LAYOUT_DROP:
 		dp_layout_drop(d->dp, e->layout.ino);
+		break;
+	case FX_TIMES:
+		times(d, e);
 		break;
 	case FX_LOCKS_LOST:
 		dp_handles_lost(d->dp, e->lost.handles, e->lost.count);

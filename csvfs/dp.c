@@ -625,6 +625,7 @@ enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct 
 		err = 0;
 	op->asked = true;
 	op->answered = false;
+	f->writes |= !err && op->need_write;
 	f->op_count++; /* it stays until here */
 	v = err ? end(dp, op, err) : plan_as(dp, op, answered, now);
 	f->op_count--;
@@ -774,7 +775,7 @@ void dp_layout_drop(struct dp *dp, uint64_t ino)
 	if (!f)
 		return;
 	layout_drop(&dp->layout, &f->lf);
-	f->attr_seen = false;
+	f->writes = f->attr_seen = false;
 	f->end = 0;
 	f->clean = NO_CLUSTER;
 	dp_shed_dropped(dp, f);

@@ -62,6 +62,8 @@
  *     may reach into it waits for it. A read that has waited, and meets the next, ends where that begins, once it has its place.
  *     Other nodes' readers wait at the coordinator, which hears of the end (EV_APPENDED; csvfs/node_append.c), and says
  *     with the size from where on it is to be asked (dp_layout_shown).
+ * 14. Nothing is written under a layout that was given for reading alone, even where it would do: the coordinator has to know who
+ *     writes a file, to ask for its times (csvfs/node_times.c), and has others forget what they know of them.
  *
  * Events: after each call that gave a verdict or applied an effect, before any other thread calls dp (so
  * under the lock that guards it), post in this order: what dp_op_event() gives until it says false;

@@ -21,6 +21,7 @@ struct dp_file {
 	uint64_t shown;		/* what lies behind, before lf.size, is asked for before it is read: rule 13 */
 	uint64_t end;		/* of what we wrote there, committed or not; counts when it is behind lf.size */
 	uint64_t clean;		/* in this cluster all bytes behind the end are zero; NO_CLUSTER: nobody knows */
+	bool writes;		/* the coordinator knows that we may: rule 14 */
 	bool attr_seen;		/* dp_attr_holds() */
 	bool touched;		/* written in place, not told yet; in dp.touched or dp.due */
 	int64_t touched_wall_ns, read_wall_ns; /* what is to be told; 0: nothing of that kind */

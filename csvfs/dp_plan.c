@@ -379,6 +379,9 @@ static enum plan plan_write(struct dp *dp, struct dp_file *f, struct dp_op *op)
 	end = dp_round_up(end, bs);
 	if (!find_space(dp, f, op, off, end) || !find_edges(dp, f, op, off, end))
 		return PLAN_ASK;
+	/* Rule 14. */
+	if (!f->writes && !dp->cfg.sole_node)
+		return need(op, op->off, op->off + op->len, true);
 	/* Last: who was answered goes inside, and has all that it needs. */
 	p = plan_tail(dp, f, op);
 	if (p != PLAN_NOTHING)

@@ -144,13 +144,16 @@ const struct fs_attr *fuse_answer_seen(struct fuse_ops *f, const struct frq *q)
 
 static void answer_attr(struct fuse_ops *f, struct frq *q, const struct fs_reply *rp)
 {
+	struct fs_attr a = rp->attr;
 	struct stat st;
 
 	if (rp->err) {
 		fuse_reply_err(q->req, -rp->err);
 		return;
 	}
-	stat_of(f, &st, &rp->attr);
+	if (q->rq.op == FS_GETATTR && q->touched_ns)
+		fs_attr_written(&a, q->touched_ns);
+	stat_of(f, &st, &a);
 	if (q->statx)
 		fuse_more_answer_statx(q->req, &st, ts_of(rp->attr.btime_ns), timeout_of(f));
 	else

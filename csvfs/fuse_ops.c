@@ -74,6 +74,7 @@ static struct frq *frq_get(fuse_req_t req, struct fuse_ops *f, enum fs_op op, fu
 	q->req = req;
 	q->size = 0;
 	q->open_dot = q->statx = false;
+	q->touched_ns = 0;
 	q->later = NULL;
 	q->handle = op == FS_OPEN || op == FS_CREATE
 			    ? __atomic_add_fetch(&f->handles, 1, __ATOMIC_RELAXED)
@@ -294,6 +295,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	if (!q)
 		return;
 	q->statx = fuse_more_beside.statx;
+	/* While the core asks the coordinator it may be told, and its answer not know of it. */
+	q->touched_ns = ops_of(req)->hooks.touched_ns(ops_of(req)->hooks.ctx, q->rq.ino);
 	frq_post(ops_of(req), q);
 }
 

@@ -24,6 +24,7 @@ struct frq {
 	bool open_dot;	      /* LOOKUP of ".": by inode number */
 	uint64_t handle; /* OPEN, CREATE: its number from now on; READDIR: DIR_NOATIME or 0 */
 	bool statx;	      /* GETATTR: fuse_more.c */
+	int64_t touched_ns;   /* GETATTR: what the core had not been told when it was asked; 0: nothing */
 	struct fs_request *later; /* this is a GETATTR before it: post_change() */
 	/* FALLOCATE: parts of clusters to be written with zeros before */
 	uint32_t part_count, part_at;

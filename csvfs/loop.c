@@ -141,6 +141,7 @@ static void carry_out(struct loop *l, const struct effect *e)
 	case FX_LAYOUT_SIZE:
 	case FX_LAYOUT_CLOSE:
 	case FX_LAYOUT_DROP:
+	case FX_TIMES:
 	case FX_GATE:
 	case FX_LOCKS_LOST:
 		if (!datapath_apply(l->data, e))

@@ -143,6 +143,19 @@ static void voided(struct node *n, struct effects *fx)
 	n->reclaim_count = 0;
 }
 
+static void on_reply(struct node *n, struct session *s, const struct msg *m, struct effects *fx)
+{
+	struct fs_reply rp = m->reply.r;
+
+	/* Granted long ago, maybe, and another's by now. We say what we hold, and ask again. */
+	if (m->reply.op == FS_LOCK && !rp.err && n->now_ns >= n->lease_ns) {
+		session_drop(s, "a lock was granted too late to rely on it", fx);
+		node_session_notes(n, fx);
+		return;
+	}
+	node_answer(n, m->tag, &m->reply.id, &rp, fx);
+}
+
 static void on_message(
 	struct node *n, struct session *s, const struct msg *m, uint64_t data, struct effects *fx)
 {
@@ -150,20 +163,10 @@ static void on_message(
 	case MSG_REQUEST:
 		node_server_request(n, s->peer, false, m->tag, &m->request, fx);
 		return;
-	case MSG_REPLY: {
-		struct fs_reply rp = m->reply.r;
-
-		if (s != n->coord)
-			return;
-		/* Granted long ago, maybe, and another's by now. We say what we hold, and ask again. */
-		if (m->reply.op == FS_LOCK && !rp.err && n->now_ns >= n->lease_ns) {
-			session_drop(s, "a lock was granted too late to rely on it", fx);
-			node_session_notes(n, fx);
-			return;
-		}
-		node_answer(n, m->tag, &m->reply.id, &rp, fx);
+	case MSG_REPLY:
+		if (s == n->coord)
+			on_reply(n, s, m, fx);
 		return;
-	}
 	case MSG_RECALL:
 		if (s == n->coord)
 			node_file_recall(n, m->recall.ino, fx);
@@ -177,6 +180,10 @@ static void on_message(
 		return;
 	case MSG_RECLAIM_LOCKS:
 		node_peers_reclaim_locks(n, s, m, fx);
+		return;
+	case MSG_TIMES:
+	case MSG_TIMES_TOLD:
+		node_times_message(n, s, m, fx);
 		return;
 	case MSG_RECLAIM_APPENDS:
 		node_peers_reclaim_appends(n, s, m);
@@ -310,6 +317,7 @@ static void reclaim_file(struct node *n, struct file *f, struct effects *fx)
 		m.type = MSG_RECLAIM;
 		m.reclaim.ino = f->ino;
 		m.reclaim.open = true;
+		m.reclaim.writes = f->writes;
 		/* On its way back: nothing is done under it, and it may have arrived. */
 		m.reclaim.holder =
 			f->layout != LAYOUT_NONE && f->layout != LAYOUT_RETURNING && !f->voided;
@@ -612,6 +620,9 @@ static void dispatch(struct node *n, const struct event *ev, struct effects *fx)
 		break;
 	case EV_TOUCHED:
 		node_file_touched(n, ev, fx);
+		break;
+	case EV_TIMES:
+		node_file_commit_times(n, ev->ino, ev->tag, fx);
 		break;
 	case EV_DRAINED:
 	case EV_SHED:

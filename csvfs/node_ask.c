@@ -182,6 +182,8 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 		/* Of the data path, which knows files by their number. */
 		n->scratch_rq = *ev->rq;
 		n->scratch_rq.generation = node_file_life(n, ev->rq->ino);
+		if (ev->rq->op == FS_LAYOUT_GET && (ev->rq->flags & FS_LAYOUT_WRITE))
+			node_file_writes(n, ev->rq->ino);
 		node_ask(n, ev->rq->op == FS_APPEND ? CQ_KERNEL : CQ_LAYOUT, ev->tag, &n->scratch_rq,
 			fx);
 		return;

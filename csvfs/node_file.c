@@ -208,6 +208,7 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 	rq->extents = ext;
 	rq->extent_count = count;
 	f->size = 0;
+	f->flying_mtime_ns = f->mtime_ns;
 	f->mtime_ns = f->atime_ns = 0;
 	f->commit_at_ns = list_empty(&f->dirty) ? NEVER : n->now_ns;
 	f->dirty_count = 0;
@@ -237,6 +238,8 @@ static void wait_answer(struct node *n, struct fwait *w, int32_t err, struct eff
 {
 	if (w->tag && w->kind == FWAIT_LSEEK && !err)
 		lseek_send(n, w, fx);
+	else if (w->tag && w->kind == FWAIT_TIMES)
+		node_times_told(n, w->tag, fx);
 	else if (w->tag && w->kind != FWAIT_WRITE)
 		node_reply_err(n, w->tag, err, fx);
 	else if (w->tag)
@@ -293,6 +296,7 @@ void node_file_commit_reply(
 	if (!f || !f->commit_in_flight)
 		return;
 	f->commit_in_flight = false;
+	f->flying_mtime_ns = 0;
 	if (rp->err)
 		trace(n->trace, TRACE_ERROR, "commit of ino %lx failed: %d", ino, rp->err);
 	list_for_each_entry_safe (r, tmp, &f->flying, struct frange, link) {
@@ -335,7 +339,7 @@ static struct fwait *wait_new(struct node *n, struct file *f, uint64_t tag, enum
 static bool waits_cancel(struct node *n, struct list *waits, uint64_t tag, struct effects *fx)
 {
 	list_for_each_entry (w, waits, struct fwait, link) {
-		if (w->tag != tag)
+		if (w->tag != tag || w->kind == FWAIT_TIMES)
 			continue;
 		wait_answer(n, w, -EINTR, fx);
 		return true;
@@ -441,12 +445,30 @@ void node_file_touched(struct node *n, const struct event *ev, struct effects *f
 		commit_later(n, f, n->now_ns + n->cfg.commit_ns);
 }
 
+void node_file_writes(struct node *n, uint64_t ino)
+{
+	struct file *f = find(n, ino);
+
+	if (f)
+		f->writes = true;
+}
+
+void node_file_commit_times(struct node *n, uint64_t ino, uint64_t nr, struct effects *fx)
+{
+	struct file *f = find(n, ino);
+
+	if (f && (f->commit_in_flight || !nothing_to_commit(f)) && wait_new(n, f, nr, FWAIT_TIMES))
+		commit_pump(n, f, fx);
+	else
+		node_times_told(n, nr, fx);
+}
+
 void node_file_times_set(struct node *n, const struct fs_request *rq)
 {
 	struct file *f = find(n, rq->ino);
 
 	if (f && (rq->valid & (FS_SET_MTIME | FS_SET_SIZE)))
-		f->mtime_ns = 0;
+		f->mtime_ns = f->flying_mtime_ns = 0;
 	if (f && (rq->valid & FS_SET_ATIME))
 		f->atime_ns = 0;
 }
@@ -458,6 +480,8 @@ void node_file_overlay(struct node *n, struct fs_attr *attr)
 	if (!f)
 		return;
 	seen(f, attr);
+	if (f->flying_mtime_ns)
+		fs_attr_written(attr, f->flying_mtime_ns);
 	if (f->mtime_ns)
 		fs_attr_written(attr, f->mtime_ns);
 	if (f->atime_ns && fs_atime_due(attr, f->atime_ns))
@@ -769,6 +793,7 @@ void node_file_close_reply(struct node *n, uint64_t ino, struct effects *fx)
 	if (!f || f->st != FILE_CLOSING)
 		return;
 	layout_drop(n, f, fx);
+	f->writes = false;
 	if (list_empty(&f->open_waiters)) {
 		file_free(n, f);
 		return;

@@ -35,7 +35,13 @@ struct frange {
 };
 
 /* Who waits for a commit: a write of the data path, an fsync, or an lseek that looks for data. */
-enum fwait_kind { FWAIT_WRITE, FWAIT_FSYNC, FWAIT_LSEEK };
+enum fwait_kind {
+	FWAIT_WRITE,
+	FWAIT_FSYNC,
+	FWAIT_LSEEK,
+	FWAIT_TIMES, /* tag: the number of a coordinator's question (node_times.c) */
+};
+
 struct fwait {
 	struct list link;
 	uint64_t tag; /* 0: was answered */
@@ -57,11 +63,13 @@ struct file {
 	bool voided; /* what we hold counts no longer: it is on its way out */
 	bool lost; /* first writes were lost with the lease: the next fsync says EIO */
 	bool reopen; /* opened again while closing */
+	bool writes; /* a layout to write was asked for since it was opened */
 	bool commit_in_flight;
 	uint64_t commit_at_ns;
 	uint32_t dirty_count; /* first writes since the last commit was sent */
 	uint64_t size; /* the file is at least this long, not committed yet; 0: nothing */
 	int64_t mtime_ns; /* written in place, not committed yet; 0: no */
+	int64_t flying_mtime_ns; /* in the commit that is in flight; 0: none */
 	int64_t atime_ns; /* the same of a read */
 	int64_t seen_atime_ns, seen_change_ns; /* atime and last change, as the coordinator last said */
 	struct list owned; /* ranges given to us to first-write (frange) */
@@ -106,6 +114,10 @@ void node_file_created(struct node *n, const struct fs_attr *attr, struct effect
 void node_file_written(struct node *n, const struct event *ev, struct effects *fx);
 void node_file_commit(struct node *n, const struct event *ev, struct effects *fx);
 void node_file_touched(struct node *n, const struct event *ev, struct effects *fx);
+/* A layout to write is asked for. */
+void node_file_writes(struct node *n, uint64_t ino);
+/* What is written there and not committed is, now: then node_times_told(nr). */
+void node_file_commit_times(struct node *n, uint64_t ino, uint64_t nr, struct effects *fx);
 void node_file_layout_event(struct node *n, const struct event *ev, struct effects *fx);
 
 /* Answers of the coordinator, by kind of request. */

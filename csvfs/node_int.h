@@ -106,6 +106,9 @@ struct sreq {
 	uint64_t held[SREQ_HELD_MAX]; /* inodes that others must forget before it can be */
 	uint32_t held_count;
 	bool changed; /* it was executed, not answered from the reply cache */
+	/* node_times.c */
+	bool times_asked;
+	uint64_t times_ino, times_nr, times_mask, times_due_ns;
 };
 
 /* What the coordinator knows of a node that uses the volume. Its place is the index of lease.h. */
@@ -244,6 +247,8 @@ struct node {
 	uint64_t file_deadline_ns;
 	struct list creqs;
 	struct list own_appends; /* told their place, not over */
+	struct list times_waiting; /* sreq: for nodes to tell what they have written */
+	uint64_t times_count;
 	uint64_t creq_count, lock_seq;
 	struct fs_request scratch_rq;
 	struct lock_table held; /* locks of ours, as far as we may rely on them */
@@ -422,6 +427,22 @@ bool node_size_set_by(const struct fs_request *rq);
 void node_size_look(struct node *n, struct sreq *s);
 void node_size_looked(struct node *n, struct sreq *s, struct effects *fx);
 bool node_size_lun_done(struct node *n, const struct event *ev, struct effects *fx);
+
+/* node_times.c */
+/* True: it waits for nodes that write `ino` to say when they did, and begins anew then. */
+bool node_times_wait(struct node *n, struct sreq *s, uint64_t ino, struct effects *fx);
+/* Before it is given a layout to write. False: others know its times, and are asked to forget them. */
+bool node_times_may_write(struct node *n, struct lease_ino *li, struct sreq *s);
+/* Others write it: who stats it asks each time. */
+bool node_times_change(const struct node *n, uint64_t ino, uint32_t idx);
+/* MSG_TIMES of our coordinator; MSG_TIMES_TOLD. */
+void node_times_message(struct node *n, const struct session *s, const struct msg *m, struct effects *fx);
+/* That peer is served again. */
+void node_times_again(struct node *n, uint32_t idx, struct effects *fx);
+void node_times_step(struct node *n, struct effects *fx);
+uint64_t node_times_deadline(const struct node *n);
+/* The node's side: the coordinator asks; what was written is committed. */
+void node_times_told(struct node *n, uint64_t nr, struct effects *fx);
 
 /* node_append.c */
 bool node_append_waits(struct lease_ino *li, struct sreq *s);

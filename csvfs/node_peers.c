@@ -70,7 +70,7 @@ static void drop_rights(struct node *n, uint32_t idx, bool named)
 		lease_return(&n->leases, li, idx);
 		node_append_drop(n, li, idx);
 		if (!named || !(li->reclaim_mask & BIT(idx)))
-			li->open_mask &= ~BIT(idx);
+			lease_closed(li, idx);
 		lease_put(&n->leases, li);
 	}
 	n->leases_changed = true;
@@ -108,7 +108,7 @@ static void end_reclaim(struct node *n, struct peer *p)
 			lease_return(&n->leases, li, idx);
 		if (!(li->reclaim_mask & BIT(idx))) {
 			node_append_drop(n, li, idx);
-			li->open_mask &= ~BIT(idx);
+			lease_closed(li, idx);
 		}
 		lease_put(&n->leases, li);
 	}
@@ -208,6 +208,8 @@ void node_server_reclaim(struct node *n, struct session *s, const struct msg *m,
 		li->reclaim_held |= BIT(peer_idx(n, p));
 	if (m->reclaim.open)
 		li->open_mask |= BIT(peer_idx(n, p));
+	if (m->reclaim.writes)
+		li->write_mask |= BIT(peer_idx(n, p));
 	if (m->reclaim.holder)
 		lease_hold(li, peer_idx(n, p), m->reclaim.blank);
 	for (uint32_t i = 0; i < m->reclaim.range_count && !err; i++)
@@ -253,6 +255,7 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 		return;
 	p->served = true;
 	recall_again(n, p, fx);
+	node_times_again(n, peer_idx(n, p), fx);
 }
 
 void node_server_reclaim_end(struct node *n, struct session *s, struct effects *fx)
@@ -319,6 +322,8 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 		if (!li)
 			continue;
 		li->open_mask |= BIT(peer_idx(n, p));
+		if (f->writes)
+			li->write_mask |= BIT(peer_idx(n, p));
 		if (f->layout != LAYOUT_NONE && !f->voided)
 			lease_hold(li, peer_idx(n, p), true);
 		list_for_each_entry (r, &f->owned, struct frange, link)

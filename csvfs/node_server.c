@@ -44,6 +44,7 @@ void node_server_init(struct node *n)
 {
 	list_init(&n->sreqs);
 	list_init(&n->short_of_space);
+	list_init(&n->times_waiting);
 	list_init(&n->served);
 	lease_init(&n->leases, n->mem);
 	node_lock_init(n);
@@ -322,6 +323,8 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 		recall(n, li, mask, fx);
 		return false;
 	}
+	if ((s->vr.rq.flags & FS_LAYOUT_WRITE) && !node_times_may_write(n, li, s))
+		return false;
 	li->granting++;
 	/* What may be written there is not the same everywhere: it begins where it was asked for. */
 	if (li->edged || (s->vr.rq.flags & FS_LAYOUT_EDGE))
@@ -372,7 +375,7 @@ static void serve_close(struct node *n, struct sreq *s, struct effects *fx)
 	if (li) {
 		lease_return(&n->leases, li, s->idx);
 		node_append_drop(n, li, s->idx);
-		li->open_mask &= ~BIT(s->idx);
+		lease_closed(li, s->idx);
 		pump_and_put(n, ino, fx);
 	}
 	if (lease_is_open(&n->leases, ino)) {
@@ -408,11 +411,19 @@ static void serve_return(struct node *n, struct sreq *s, struct effects *fx)
 	pump_and_put(n, ino, fx);
 }
 
+/* It shows them, or says what they are from now on: not what was written before. */
+static bool wants_times(const struct fs_request *rq)
+{
+	return rq->op == FS_GETATTR || (rq->op == FS_SETATTR && (rq->valid & (FS_SET_MTIME | FS_SET_ATIME)));
+}
+
 void node_server_serve(struct node *n, struct sreq *s, struct effects *fx)
 {
 	const struct fs_request *rq = &s->vr.rq;
 	struct lease_ino *li;
 
+	if (wants_times(rq) && node_times_wait(n, s, rq->ino, fx))
+		return;
 	if (wants_lease(rq)) {
 		li = lease_get(&n->leases, rq->ino);
 		if (!li) {
@@ -606,6 +617,8 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 	}
 	if (s->vr.rq.op == FS_APPEND)
 		node_append_placed(n, s);
+	if (s->vr.rq.op == FS_LOOKUP && !rp->err && !s->placeless && node_times_wait(n, s, rp->attr.ino, fx))
+		return;
 	if (s->exclusive) {
 		if (!unexclusive(n, s, fx))
 			return;
@@ -869,8 +882,10 @@ void node_server_step(struct node *n, struct effects *fx)
 		open_volume(n, fx);
 	if (!n->vol)
 		return;
-	if (node_cache_serve_step(n, fx))
+	if (node_cache_serve_step(n, fx)) {
 		vol_unheld(n->vol);
+		n->leases_changed = true;
+	}
 	run_engine(n, fx);
 	st = takeover_state(n->tk);
 	for (uint32_t i = 0; st == TK_RECLAIM && i < member_view(&n->member)->count; i++) {
@@ -904,6 +919,7 @@ void node_server_step(struct node *n, struct effects *fx)
 		node_peers_departed(n, fx);
 		node_peers_timers(n, fx);
 		node_append_timers(n);
+		node_times_step(n, fx);
 		if (!n->unsure)
 			node_lock_step(n, fx);
 	}
@@ -920,6 +936,8 @@ uint64_t node_server_deadline(const struct node *n)
 
 	if (n->append_deadline_ns < d)
 		d = n->append_deadline_ns;
+	if (node_times_deadline(n) < d)
+		d = node_times_deadline(n);
 	if (n->vol && cache_lease_deadline(&n->cache_leases) < d)
 		d = cache_lease_deadline(&n->cache_leases);
 	if (n->vol && vol_deadline(n->vol) < d)

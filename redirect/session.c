@@ -502,7 +502,7 @@ static void pong(struct session *s, const struct msg *m)
 /* Rule 4: what belongs to an epoch. */
 static bool of_epoch(enum msg_type type)
 {
-	return type >= MSG_REQUEST && type <= MSG_RECLAIM_APPENDS;
+	return type >= MSG_REQUEST && type <= MSG_TIMES_TOLD;
 }
 
 /* A message of an established session. True: it is for the caller. */
@@ -535,6 +535,8 @@ static bool session_msg(struct session *s, const struct msg *m, struct effects *
 	case MSG_RECLAIM_END:
 	case MSG_RECLAIM_LOCKS:
 	case MSG_RECLAIM_APPENDS:
+	case MSG_TIMES:
+	case MSG_TIMES_TOLD:
 	case MSG_CACHE_RECALL:
 	case MSG_CACHE_GONE:
 	case MSG_SERVE:

@@ -708,12 +708,13 @@ static void code_reclaim(struct coder *x, struct msg *m)
 {
 	code_u64(x, &m->reclaim.ino);
 	code_bool(x, &m->reclaim.open);
+	code_bool(x, &m->reclaim.writes);
 	code_bool(x, &m->reclaim.holder);
 	code_bool(x, &m->reclaim.blank);
 	code_ranges(x, &m->reclaim.ranges, &m->reclaim.range_count);
 	code_ranges(x, &m->reclaim.edges, &m->reclaim.edge_count);
 	need(x, m->reclaim.ino != 0);
-	need(x, m->reclaim.open || m->reclaim.holder);
+	need(x, m->reclaim.open || (m->reclaim.holder && !m->reclaim.writes));
 	need(x, m->reclaim.holder || (!m->reclaim.blank && !m->reclaim.range_count &&
 					     !m->reclaim.edge_count));
 }
@@ -772,6 +773,7 @@ static void code_body(struct coder *x, struct msg *m)
 		code_reply(x, m);
 		return;
 	case MSG_RECALL:
+	case MSG_TIMES:
 		code_u64(x, &m->recall.ino);
 		need(x, m->recall.ino != 0);
 		return;
@@ -793,6 +795,7 @@ static void code_body(struct coder *x, struct msg *m)
 		return;
 	case MSG_SERVE:
 	case MSG_VOID:
+	case MSG_TIMES_TOLD:
 		return;
 	case MSG_BLOCK:
 		code_block(x, m);
@@ -935,6 +938,10 @@ const char *msg_type_name(enum msg_type type)
 		return "RECLAIM_LOCKS";
 	case MSG_RECLAIM_APPENDS:
 		return "RECLAIM_APPENDS";
+	case MSG_TIMES:
+		return "TIMES";
+	case MSG_TIMES_TOLD:
+		return "TIMES_TOLD";
 	case MSG_CACHE_RECALL:
 		return "CACHE_RECALL";
 	case MSG_CACHE_GONE:

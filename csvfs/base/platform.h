@@ -116,6 +116,8 @@ enum ev_type {
 	EV_APPENDED, /* range.ino, range.off: the append that was told this place is over */
 	EV_TOUCHED,  /* ino: written in place since the last commit; range.mtime_ns; or read: atime_ns */
 
+	EV_TIMES,    /* tag, ino: ends FX_TIMES */
+
 	EV_CTL,	     /* tag, ctl: an administrator's request */
 	EV_STOP,     /* unmounted: leave the cluster in order, then FX_EXIT */
 };
@@ -236,6 +238,7 @@ enum fx_type {
 	FX_LAYOUT_SIZE,	 /* layout.ino, size, shown */
 	FX_LAYOUT_CLOSE, /* layout.ino: gate of the file closed -> EV_DRAINED(ino) when nothing is inside */
 	FX_LAYOUT_DROP,	 /* layout.ino: nothing is known any more; the file's gate is open again */
+	FX_TIMES,	 /* tag, layout.ino: EV_TOUCHED for what was written there and not told yet, then EV_TIMES */
 	FX_GATE,	 /* gate, lease_ns: of the volume. Closed: -> EV_DRAINED(0) when nothing is in flight */
 	FX_DATA_FREE,	 /* data: the core's reference goes (after the effects before it in this step) */
 

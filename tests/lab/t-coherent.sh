@@ -29,6 +29,21 @@ done
 echo "# who follows a file to which all append sees lines, never the zeros of one that is not there yet"
 timeout 60 "$CSVFS_BUILD/lab/follow" 3 "${dirs[@]}" || fail "what was appended is not seen as it should"
 
+echo "# when a file was written last shows everywhere, though it is overwritten in place and stays open"
+head -c 1M /dev/zero >"$(mnt n1)/d.times"
+cp "$(mnt n1)/d.times" "$(mnt n1)/d.set"
+exec {fd}<>"$(mnt n1)/d.times" {set}<>"$(mnt n2)/d.set"
+for ((i = 0; i < 20; i++)); do
+	before=$(date +%s.%N)
+	printf %8d $i >&$fd
+	for n in n2 n3 n1; do
+		shown=$(stat -c %.9Y "$(mnt $n)/d.times")
+		jq -ne "$shown >= $before" >/dev/null || fail "stat on $n says $shown, it was written at $before or later"
+	done
+done
+printf x >&$set
+touch -d @5 "$(mnt n3)/d.set"
+
 echo "# while the coordinator moves, and is killed"
 rm -f "$(mnt n1)"/d/*
 coherent 7 2 "${dirs[@]}" &
@@ -47,5 +62,10 @@ job=$!
 sleep 2
 lab kill "$coordinator"
 wait $job || fail "an old answer after the coordinator was killed"
+for n in n1 n2 n3; do
+	[ "$n" = "$coordinator" ] || [ "$(stat -c %Y "$(mnt $n)/d.set")" = 5 ] ||
+		fail "touch -d was undone by a write before it ($n: $(stat -c %Y "$(mnt $n)/d.set"))"
+done
+exec {fd}>&- {set}>&-
 lab start "$coordinator"
 unmount_and_check n1 n2 n3

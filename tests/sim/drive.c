@@ -77,6 +77,7 @@ uint64_t node_request(
 	p->fn = fn;
 	p->arg = arg;
 	p->rq = *rq;
+	p->rq.time_ns += WALL;
 	ev.tag = TAG_CLIENT | (uint64_t)(uintptr_t)p;
 	ev.rq = &p->rq;
 	shell_asks(s, n, rq);
@@ -118,7 +119,7 @@ static void sop_verdict(struct sim *s, struct sop *o, enum dp_verdict v);
 
 static struct dp_now now_of(struct sim *s)
 {
-	return (struct dp_now){s->now_ns, (int64_t)s->now_ns};
+	return (struct dp_now){s->now_ns, (int64_t)s->now_ns + WALL};
 }
 
 static void op_events(struct sim *s, struct snode *n, struct dp_op *op)
@@ -139,6 +140,16 @@ static void post_events(struct sim *s, struct snode *n)
 		node_feed(s, n, &ev);
 		memset(&ev, 0, sizeof(ev));
 	}
+}
+
+static void tell_times(struct sim *s, struct snode *n, const struct effect *e)
+{
+	struct event ev = {0};
+
+	if (dp_take_touched(n->dp, e->layout.ino, &ev))
+		node_feed(s, n, &ev);
+	ev = (struct event){.type = EV_TIMES, .tag = e->tag, .ino = e->layout.ino};
+	node_feed(s, n, &ev);
 }
 
 static void run_ready(struct sim *s, struct snode *n)
@@ -274,7 +285,7 @@ static void sop_ask(struct sim *s, struct sop *o, bool append)
 		o->rq.flags = (o->op.need_near ? FS_LAYOUT_NEAR : FS_LAYOUT_AROUND) |
 			      (o->op.need_write ? FS_LAYOUT_WRITE : 0) | (o->op.need_edge ? FS_LAYOUT_EDGE : 0);
 	}
-	o->rq.time_ns = (int64_t)s->now_ns;
+	o->rq.time_ns = (int64_t)s->now_ns + WALL;
 	ev.rq = &o->rq;
 	node_feed(s, o->n, &ev);
 }
@@ -536,6 +547,20 @@ static void put_size(struct snode *n, const struct effect *e)
 	dp_layout_shown(n->dp, e->layout.ino, e->layout.shown);
 }
 
+static void answer(struct sim *s, struct snode *n, const struct effect *e)
+{
+	if ((e->tag & TAG_DATA) && !e->reply->err && sop_of(e->tag)->rq.op == FS_LAYOUT_GET)
+		dp_answered(n->dp, &sop_of(e->tag)->op);
+	defer(s, n, e, late_reply);
+}
+
+static void drop_layout(struct sim *s, struct snode *n, const struct effect *e)
+{
+	if (s->verbose)
+		sim_log(s, "%s: layout of ino %lx is dropped", n->name, e->layout.ino);
+	dp_layout_drop(n->dp, e->layout.ino);
+}
+
 static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 {
 	switch (e->type) {
@@ -564,9 +589,7 @@ static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 		net_close(s, n, e->net.conn);
 		return;
 	case FX_REPLY:
-		if ((e->tag & TAG_DATA) && !e->reply->err && sop_of(e->tag)->rq.op == FS_LAYOUT_GET)
-			dp_answered(n->dp, &sop_of(e->tag)->op);
-		defer(s, n, e, late_reply);
+		answer(s, n, e);
 		return;
 	case FX_BLOCK_DONE:
 	case FX_BLOCK_RETRY:
@@ -581,13 +604,14 @@ static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 	case FX_LAYOUT_SIZE:
 		put_size(n, e);
 		return;
+	case FX_TIMES:
+		tell_times(s, n, e);
+		return;
 	case FX_LAYOUT_CLOSE:
 		dp_layout_close(n->dp, e->layout.ino);
 		return;
 	case FX_LAYOUT_DROP:
-		if (s->verbose)
-			sim_log(s, "%s: layout of ino %lx is dropped", n->name, e->layout.ino);
-		dp_layout_drop(n->dp, e->layout.ino);
+		drop_layout(s, n, e);
 		return;
 	case FX_LOCKS_LOST:
 		dp_handles_lost(n->dp, e->lost.handles, e->lost.count);
@@ -603,7 +627,7 @@ static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 		admin_answered(s, n, e);
 		return;
 	case FX_INVAL:
-		return;
+		return; /* there is no kernel */
 	case FX_EXIT:
 		on_exit_effect(s, n, e);
 		return;
@@ -666,7 +690,7 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 	uint32_t ended = node_rights_ended(n->core);
 
 	ev->now_ns = s->now_ns;
-	ev->wall_ns = (int64_t)s->now_ns + 1000000000000000000ll;
+	ev->wall_ns = (int64_t)s->now_ns + WALL;
 	node_step(n->core, ev, &n->fx);
 	/*
 	 * What is wrong stays wrong: a look now and then finds it, and costs a quarter of the time less. A

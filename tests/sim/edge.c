@@ -52,6 +52,9 @@ struct scribe {
 	uint32_t len;
 	bool reading, dsync, looking;
 	uint64_t looked; /* at the end: up to here */
+	/* As it asks for the file's times: when the last write began that had returned; and what the data path has not told. */
+	uint64_t wrote_ns;
+	int64_t touched_ns;
 	struct fs_request rq;
 	const char *what;
 	uint8_t buf[IO_MAX];
@@ -59,6 +62,7 @@ struct scribe {
 
 struct edges {
 	uint64_t ino[2];
+	uint64_t wrote_ns[2]; /* when the last write began that has returned */
 	bool stopping;
 	struct scribe c[SIM_NODES_MAX + 1];
 	struct {
@@ -172,6 +176,8 @@ static void end_write(struct scribe *c, bool done)
 		b->is = done ? c->buf[i - c->off] : UNKNOWN;
 		b->soft = done && !c->dsync;
 	}
+	if (done && c->start_ns > c->s->edges->wrote_ns[c->off / HALF])
+		c->s->edges->wrote_ns[c->off / HALF] = c->start_ns;
 	if (done && !c->dsync)
 		soft_add(c->s->edges, c->n->id, c->off, c->len);
 }
@@ -415,6 +421,39 @@ static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
 	finished(c);
 }
 
+/*
+ * mtime ends with the node that has not synced it, and it is not waited for long that one tells it: from the first such on it
+ * is not looked at.
+ */
+static bool times_may_be_old(const struct sim *s)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		if (s->n[i].losses)
+			return true;
+	}
+	return s->crashes || s->partitions || s->pauses || s->san_losses || s->hangs || s->port_cuts || s->slow_luns ||
+	       s->slow_net_node || s->flaps || s->coro_restarts || s->ring_cuts || s->media_errors || s->spoilt ||
+	       s->append_failed || s->plan.hold_ns;
+}
+
+/* stat(2) shows each write that has returned, here or elsewhere. */
+static void stat_done(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct scribe *c = arg;
+	int64_t mtime_ns = rp->attr.mtime_ns;
+
+	if (rp->err && !bad_err(c, rp->err))
+		return;
+	/* As the answer to the kernel is made. */
+	if (c->touched_ns > mtime_ns)
+		mtime_ns = c->touched_ns;
+	if (!rp->err && mtime_ns < (int64_t)c->wrote_ns + WALL && c->wrote_ns && !times_may_be_old(s))
+		sim_fail(s, "%s scribe: mtime is %ld us older than a write that had returned", c->n->name,
+			(long)(((int64_t)c->wrote_ns + WALL - mtime_ns) / 1000));
+	s->statted += !times_may_be_old(s);
+	finished(c);
+}
+
 static void look_at_all(struct scribe *c)
 {
 	if (c->looked >= FILE_BYTES) {
@@ -444,7 +483,7 @@ static void next_call(struct sim *s, void *arg)
 		look_at_all(c);
 		return;
 	}
-	switch (draw(s, 8)) {
+	switch (draw(s, 9)) {
 	case 0:
 		c->off = c->len = 0;
 		c->file = (uint32_t)draw(s, 2);
@@ -455,7 +494,14 @@ static void next_call(struct sim *s, void *arg)
 		read_some(c);
 		return;
 	case 3:
+		c->off = c->len = 0;
+		c->file = (uint32_t)draw(s, 2);
+		c->wrote_ns = s->edges->wrote_ns[c->file];
+		c->touched_ns = dp_touched_ns(c->n->dp, s->edges->ino[c->file]);
+		ask(c, FS_GETATTR, "stat", stat_done);
+		return;
 	case 4:
+	case 5:
 		write_block(c);
 		return;
 	default:

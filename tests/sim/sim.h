@@ -50,6 +50,8 @@
 #define SIM_CLUSTER_BYTES 16384u
 #define MS NS_PER_MS
 #define SEC NS_PER_SEC
+/* The wall clock of all nodes shows this when the time is 0. */
+#define WALL 1000000000000000000ll
 
 /* What a seed draws before it begins: which faults this run has at all (swarm). */
 struct sim_plan {
@@ -218,6 +220,7 @@ struct sim {
 	uint32_t slow_net_node;
 	uint32_t controls, spoilt;
 	uint64_t tailed;    /* records that tail.c looked at */
+	uint64_t statted;   /* times that edge.c looked at */
 	bool append_failed; /* one of more.c; or its node was lost meanwhile, or given up at any time */
 	uint32_t faults; /* drawn so far: their numbers */
 	struct leases *leases;

@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <cmocka.h>
 
-#include "csvfs/dp.h"
+#include "csvfs/dp_int.h"
 
 #define CS 65536u
 #define BS 512u
@@ -54,6 +54,12 @@ static inline int teardown(void **state)
 	return 0;
 }
 
+/* Rule 14: as if it had asked for a layout to write. */
+static inline void may_write(struct dp *dp, uint64_t ino)
+{
+	dp_file_find(dp, ino)->writes = true;
+}
+
 /* [c, c + n) clusters at LUN cluster 100 + c. */
 static inline void put_shared(struct fixture *x, uint64_t c, uint64_t n, uint32_t state, uint64_t size)
 {
@@ -61,6 +67,7 @@ static inline void put_shared(struct fixture *x, uint64_t c, uint64_t n, uint32_
 		.off = c * CS, .len = n * CS, .lun_off = (100 + c) * CS, .state = state};
 
 	assert_int_equal(dp_layout_put(x->dp, INO, c * CS, n * CS, size, &e, 1), 0);
+	may_write(x->dp, INO);
 }
 
 /* The same, and nobody else writes there. */
@@ -73,6 +80,7 @@ static inline void put(struct fixture *x, uint64_t c, uint64_t n, uint32_t state
 	if (state == EXT_HOLE)
 		e.lun_off = 0;
 	assert_int_equal(dp_layout_put(x->dp, INO, c * CS, n * CS, size, &e, 1), 0);
+	may_write(x->dp, INO);
 }
 
 static inline enum dp_verdict go(struct fixture *x, struct dp_op *op, bool write, uint64_t off, uint32_t len)

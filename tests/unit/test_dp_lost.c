@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <cmocka.h>
 
-#include "csvfs/dp.h"
+#include "csvfs/dp_int.h"
 
 #define INO 12
 #define CS 65536u
@@ -30,6 +30,7 @@ static int setup(void **state)
 	dp = dp_create(&c);
 	dp_gate(dp, GATE_DIRECT, LEASE);
 	assert_int_equal(dp_layout_put(dp, INO, 0, 4 * CS, 4 * CS, &e, 1), 0);
+	dp_file_find(dp, INO)->writes = true;
 	return 0;
 }
 

@@ -109,6 +109,32 @@ static void touched_is_told_once_a_second_and_the_last_is_kept(void **state)
 	forget(x);
 }
 
+/* Rule 14: the coordinator must know that it is written, though what is known of it would do. */
+static void who_has_only_read_asks_before_it_writes(void **state)
+{
+	struct fixture *x = *state;
+	struct fs_extent e = {.len = CS, .lun_off = 100 * CS, .state = EXT_WRITTEN};
+	struct dp_op op;
+
+	assert_int_equal(dp_layout_put(x->dp, INO, 0, CS, CS, &e, 1), 0);
+	assert_int_equal(go(x, &op, false, 0, 4096), DP_SUBMIT);
+	assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(go(x, &op, true, 0, 4096), i ? DP_SUBMIT : DP_NEED_LAYOUT);
+		if (!i) {
+			assert_true(op.need_write);
+			assert_int_equal(dp_layout_done(x->dp, &op, 0, x->now), DP_SUBMIT);
+		}
+		assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
+	}
+	/* With the layout the right goes. */
+	dp_layout_drop(x->dp, INO);
+	assert_int_equal(dp_layout_put(x->dp, INO, 0, CS, CS, &e, 1), 0);
+	assert_int_equal(go(x, &op, true, 0, 4096), DP_NEED_LAYOUT);
+	assert_int_equal(dp_layout_done(x->dp, &op, -EIO, x->now), DP_DONE);
+	forget(x);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -117,6 +143,7 @@ int main(void)
 		T(touched_is_told_once_a_second_and_the_last_is_kept),
 		T(write_in_place_that_must_be_durable_is_told_with_its_time),
 		T(read_is_told_once_then_after_a_change_or_an_hour),
+		T(who_has_only_read_asks_before_it_writes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
