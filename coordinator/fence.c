@@ -182,7 +182,7 @@ void fence_start(struct fence *f, const struct fence_order *o, uint64_t now_ns, 
 	csv_assert(FENCE_KEY_INCARNATION(o->key));
 	(void)now_ns;
 	f->result = FENCE_NONE;
-	f->cancel = false;
+	f->cancel = f->busy = false;
 	f->key = o->key;
 	f->all_but = o->all_but;
 	f->barrier = o->barrier;
@@ -447,12 +447,14 @@ static void command_ok(struct fence *f, const struct event *ev, struct effects *
 static void command_retry(struct fence *f, uint64_t now_ns, struct effects *fx)
 {
 	f->retries++;
-	if (f->retries > FENCE_RETRIES_MAX)
+	if (f->retries > FENCE_RETRIES_MAX) {
+		f->busy = true;
 		fence_end(f, FENCE_FAILED, "the target says RETRY without end");
-	else if (f->retries <= FENCE_QUICK_RETRIES)
+	} else if (f->retries <= FENCE_QUICK_RETRIES) {
 		fence_send(f, fx);
-	else
+	} else {
 		f->retry_ns = now_ns + FENCE_RETRY_NS;
+	}
 }
 
 static void command_unsupported(struct fence *f, uint64_t now_ns, struct effects *fx)

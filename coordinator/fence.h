@@ -72,6 +72,7 @@ struct fence {
 	bool abort_refused; /* the target knows no PREEMPT AND ABORT; kept from fence to fence */
 	bool reset_refused;
 	bool cancel;
+	bool busy; /* it has failed because the target said RETRY without end */
 	uint32_t retries, rounds;
 	uint64_t retry_ns; /* send again, or end of FENCE_WAIT; NEVER: not waiting */
 };

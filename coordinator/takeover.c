@@ -271,11 +271,11 @@ void takeover_withdraw(struct takeover *t, const char *why)
 	t->quit = true;
 }
 
-void takeover_become_unfit(struct takeover *t, const char *why)
+void takeover_become_unfit(struct takeover *t, const char *why, uint64_t for_ns)
 {
 	set_reason(t, why);
 	t->unfit = true;
-	t->unfit_ns = t->now_ns + TAKEOVER_UNFIT_NS;
+	t->unfit_ns = t->now_ns + for_ns;
 	takeover_withdraw(t, why);
 }
 

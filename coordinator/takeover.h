@@ -72,6 +72,8 @@
 #define TAKEOVER_PATHLESS_NS (5 * NS_PER_SEC)
 /* Who could not take over lets others try so long. */
 #define TAKEOVER_UNFIT_NS (15 * NS_PER_SEC)
+/* ... if the target was too busy to answer: that may be over at any moment. */
+#define TAKEOVER_BUSY_NS NS_PER_SEC
 
 enum takeover_state {
 	TK_IDLE,

@@ -95,7 +95,7 @@ void takeover_lose(struct takeover *t, const char *why);
 void takeover_lose_fenced(struct takeover *t, const char *why);
 /* A candidate ends as soon as nothing of it is in flight. */
 void takeover_withdraw(struct takeover *t, const char *why);
-void takeover_become_unfit(struct takeover *t, const char *why);
+void takeover_become_unfit(struct takeover *t, const char *why, uint64_t for_ns);
 void takeover_refuse(struct takeover *t, const char *why);
 void takeover_stand(struct takeover *t, const char *why);
 

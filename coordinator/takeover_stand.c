@@ -192,7 +192,8 @@ static void fencing(struct takeover *t, struct effects *fx)
 		takeover_lose(t, "the path broke while fencing");
 		break;
 	case FENCE_FAILED:
-		takeover_become_unfit(t, "the target could not fence");
+		takeover_become_unfit(t, "the target could not fence",
+			t->fence.busy ? TAKEOVER_BUSY_NS : TAKEOVER_UNFIT_NS);
 		break;
 	}
 }
@@ -272,7 +273,7 @@ static void claim_verified(struct takeover *t)
 	const struct claim *best = claim_io_best(&t->io);
 
 	if (!best || best->epoch < t->claim.epoch) {
-		takeover_become_unfit(t, "the LUN did not keep the claim");
+		takeover_become_unfit(t, "the LUN did not keep the claim", TAKEOVER_UNFIT_NS);
 		return;
 	}
 	if (best->epoch != t->claim.epoch || best->life != t->claim.life) {
@@ -310,8 +311,13 @@ static bool claim_came(struct takeover *t)
 		takeover_lose(t, "the path broke at the claim");
 		return false;
 	case CLAIM_FAILED:
-		takeover_become_unfit(t, t->io.is_protected ? "the LUN is write protected"
-							    : "the LUN fails at the claim blocks");
+		if (t->io.retries > CLAIM_RETRIES_MAX)
+			takeover_become_unfit(t, "the target is busy", TAKEOVER_BUSY_NS);
+		else
+			takeover_become_unfit(t,
+				t->io.is_protected ? "the LUN is write protected"
+						   : "the LUN fails at the claim blocks",
+				TAKEOVER_UNFIT_NS);
 		return false;
 	}
 	return false;

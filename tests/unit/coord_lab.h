@@ -93,6 +93,7 @@ struct lab {
 	uint64_t strange_key; /* of nobody in the cluster */
 	uint32_t holder; /* node; 99: the stranger; 0: no reservation */
 	bool abort_ok, reset_ok;
+	bool busy; /* it carries nothing out: BUSY to all but READ KEYS */
 	bool attention[LAB_NODES + 1];
 	uint64_t hold_ns; /* writes that have passed the check are held so long */
 	uint8_t block[16][BLOCK_SIZE];
@@ -284,7 +285,7 @@ static void lab_arrive(struct lab *l, struct lab_op *o)
 
 	o->arrived = true;
 	o->status = LUN_OK;
-	if (l->attention[o->node] && o->cmd.op != LUN_PR_READ_KEYS) {
+	if ((l->busy || l->attention[o->node]) && o->cmd.op != LUN_PR_READ_KEYS) {
 		l->attention[o->node] = false;
 		o->status = LUN_RETRY;
 		return;

@@ -110,6 +110,25 @@ static void daemon_whose_corosync_goes_with_it_is_waited_for(void **state)
 	CHECK(L.now_ns - at >= LAB_LEASE_OVER);
 }
 
+/* Only what would happen again makes a node wait for others: nobody else is there, and the target may answer at any moment. */
+static void target_that_was_busy_is_tried_again_soon(void **state)
+{
+	for (int at = 0; at < 2; at++) {
+		enum takeover_state busy = at ? TK_CLAIM_READ : TK_FENCE;
+		uint64_t end;
+
+		up(2);
+		lab_kill(&L, C);
+		CHECK(run_to(B, busy));
+		L.busy = true;
+		for (end = L.now_ns + 20 * SEC; L.now_ns < end && st(B) == busy;)
+			lab_run(&L, MS, NULL);
+		L.busy = false;
+		CHECK(st(B) != busy && member_own(&L.node[B].m)->unfit);
+		CHECK(lab_run(&L, TAKEOVER_BUSY_NS + LAB_LEASE_OVER + SEC, somebody_else_serves));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -118,6 +137,7 @@ int main(void)
 			dead_coordinator_whose_claim_was_seen_to_stand_still_is_hardly_waited_for),
 		cmocka_unit_test(whom_the_last_coordinator_lost_a_moment_ago_is_waited_for),
 		cmocka_unit_test(daemon_whose_corosync_goes_with_it_is_waited_for),
+		cmocka_unit_test(target_that_was_busy_is_tried_again_soon),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
