@@ -68,6 +68,8 @@ uint32_t node_evictions(const struct node *n);
 uint64_t node_epoch(const struct node *n);
 bool node_coordinates(const struct node *n);
 bool node_is_candidate(const struct node *n);
+/* It leaves, and has let go of the claim: it will not coordinate again. */
+bool node_has_let_go(const struct node *n);
 /* While it coordinates: that node has not reclaimed what it held from it, and others may be given that. */
 bool node_gave_up(const struct node *n, uint32_t node);
 /* How often in this life it ended another node's rights: what only that one held is free for others. */

@@ -533,6 +533,11 @@ bool node_coordinates(const struct node *n)
 	return takeover_state(n->tk) == TK_SERVE;
 }
 
+bool node_has_let_go(const struct node *n)
+{
+	return takeover_state(n->tk) == TK_STOPPED;
+}
+
 bool node_is_candidate(const struct node *n)
 {
 	struct takeover_coordinator c = takeover_coordinator(n->tk);

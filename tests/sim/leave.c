@@ -4,8 +4,9 @@
  * hosts), or at one moment while one more thing happens to one of them.
  *
  * What must be left is a volume that is marked clean, without a registration: who comes next has nothing to
- * watch, to fence or to replay, and fsck.csvfs has nothing to ask. When the fault hits the node that coordinates, or nobody
- * does just then, it may be more than the others can make up for: then only fsck's word counts.
+ * watch, to fence or to replay, and fsck.csvfs has nothing to ask. Less may be left only by the last one: the fault has hit
+ * the node that coordinates, or nobody did just then, and when it can be known all others have let go of the claim, or had
+ * never a part in it. Then only fsck's word counts.
  */
 #include "csvfs/base/claim.h"
 #include "tests/sim/sim.h"
@@ -40,14 +41,28 @@ static bool coordinated_by_another(const struct sim *s, const struct snode *n)
 	return false;
 }
 
+/* The time in which it can be known is over: who is still there now ends in order. */
+static void known(struct sim *s, void *arg)
+{
+	const struct snode *n = arg;
+
+	for (uint32_t i = 1; i <= s->plan.nodes; i++)
+		if (&s->n[i] != n && s->n[i].up && node_ready(s->n[i].core) && !node_has_let_go(s->n[i].core)) {
+			sim_log(s, "node %u is well, and the volume is to be left clean", i);
+			s->leave_clean = true;
+		}
+}
+
 static void fault(struct sim *s, void *arg)
 {
+	static const uint64_t known_in[] = {SEC, 6 * SEC, 5 * SEC}; /* a daemon dies, hangs, loses its path */
 	struct snode *n = arg;
 	uint64_t which = prng_below(&s->leave_rng, 3), t = 50 * MS + prng_below(&s->leave_rng, 4000) * MS;
 
 	if (!n->up)
 		return;
 	s->leave_clean &= coordinated_by_another(s, n);
+	sim_at(s, s->now_ns + known_in[which], known, n);
 	switch (which) {
 	case 0:
 		node_kill(s, n);
