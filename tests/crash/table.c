@@ -13,7 +13,7 @@
 
 uint64_t things[T_COUNT];
 
-/* Left out: STATFS is an estimate; FS_LAYOUT_RETURN is the node's, nothing of it is on disk. */
+/* Left out: STATFS is an estimate; FS_LAYOUT_RETURN, FS_APPENDED and locks are the node's, nothing of them is on disk. */
 const struct table_op table[] = {
 	{"mknod", FS_MKNOD, T_SMALL, .n1 = "new", .mode = S_IFREG | 0644},
 	{"mknod-split", FS_MKNOD, T_BIG, .n1 = "new", .mode = S_IFREG | 0644},
