@@ -346,7 +346,8 @@ static void write_lane(struct scribe *c)
 	struct sim *s = c->s;
 	uint64_t lane = hot(s, 0) / LANE;
 
-	while (owner_of(s, lane * LANE) != c->n->id)
+	/* Behind the last lane there may be none of this node in all the file. */
+	while (lane * LANE < HALF && owner_of(s, lane * LANE) != c->n->id)
 		lane++;
 	c->off = lane * LANE + draw(s, LANE);
 	c->len = 1 + (uint32_t)draw(s, LANE - c->off % LANE);
