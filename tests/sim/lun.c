@@ -498,7 +498,8 @@ static void arrive(struct sim *s, void *arg)
 	maybe_bad(s, c);
 	/* A command that hangs in the target: what fencing must reckon with. */
 	if (s->plan.late_writes && c->cmd.op == LUN_WRITE && chance(s, 3) && !s->healing)
-		hold += draw(s, 8 * SEC);
+		/* With --well not so long that it takes a recall's time, with a path that is lost then (4 s). */
+		hold += draw(s, (s->plan.well ? 4 : 8) * SEC);
 	later(s, c, hold, carry_out);
 	drop(c);
 }
