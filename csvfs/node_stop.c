@@ -45,6 +45,8 @@ static void let_go(struct node *n, struct effects *fx)
 		return;
 	if (n->path.st == PST_UP)
 		io_path_end(&n->path, fx);
+	/* It is said in the next step, and nothing else may come for long. */
+	n->again |= member_own(&n->member)->leaving != LEAVING_DONE;
 	member_set_leaving(&n->member, LEAVING_DONE);
 }
 
