@@ -216,13 +216,17 @@ void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct ef
 
 void io_path_end(struct io_path *p, struct effects *fx)
 {
-	csv_assert(p->st == PST_UP);
-	trace(p->trace, TRACE_INFO, "path: closed, incarnation %x has ended", p->incarnation);
+	if (p->ended)
+		return;
 	p->ended = true;
+	p->retry_at_ns = NEVER;
+	if (p->st == PST_CLOSED || p->st == PST_CLOSING)
+		return;
+	trace(p->trace, TRACE_INFO, "path: closed, incarnation %x has ended", p->incarnation);
 	p->incarnation = 0;
 	p->tag = 0;
 	p->proven_ns = 0;
-	p->look_ns = NEVER;
+	p->settle_until_ns = p->look_ns = NEVER;
 	move(p, PST_CLOSING);
 	effects_add(fx, FX_PATH_CLOSE, 0);
 }
@@ -280,7 +284,7 @@ static void on_path(struct io_path *p, const struct event *ev, struct effects *f
 		set_reason(p, ev->path.text);
 		p->incarnation = 0;
 		move(p, PST_CLOSED);
-		p->retry_at_ns = ev->now_ns + p->retry_ns;
+		p->retry_at_ns = p->ended ? NEVER : ev->now_ns + p->retry_ns;
 		return;
 	case PATH_LOST:
 		/* A command that failed may have told first; this says why. */

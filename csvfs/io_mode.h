@@ -90,7 +90,7 @@ uint64_t io_path_deadline(const struct io_path *p);
 /* The core saw by itself that the path is of no use (a conflict, an unknown outcome). */
 void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct effects *fx);
 
-/* Nothing is in flight, and the node goes: the path is closed and not opened again. */
+/* Nothing is in flight, and the node goes: the path is closed, wherever it was on its way, and not opened again. */
 void io_path_end(struct io_path *p, struct effects *fx);
 
 /*

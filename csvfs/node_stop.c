@@ -34,7 +34,7 @@ void node_exit(struct node *n, int32_t err, const char *text, struct effects *fx
 }
 
 /* The others have been told of the path as we leave it (node.c, tell_path()). */
-static void let_go(struct node *n, struct effects *fx)
+static void let_go(struct node *n, bool late, struct effects *fx)
 {
 	if (n->stop_dirty) {
 		/* Nobody may count on it: it is given up, and fenced, when it is gone. */
@@ -43,8 +43,10 @@ static void let_go(struct node *n, struct effects *fx)
 	}
 	if (n->path.st == PST_UP && n->told_path == MPATH_OK)
 		return;
-	if (n->path.st == PST_UP)
-		io_path_end(&n->path, fx);
+	/* It is coming, and a command is out: a REGISTER that lands later would leave a key behind who looks for such at the end. */
+	if (n->path.st != PST_UP && n->path.tag && !late)
+		return;
+	io_path_end(&n->path, fx);
 	/* It is said in the next step, and nothing else may come for long. */
 	n->again |= member_own(&n->member)->leaving != LEAVING_DONE;
 	member_set_leaving(&n->member, LEAVING_DONE);
@@ -130,7 +132,7 @@ static void stop_one(struct node *n, struct effects *fx)
 			stop_done(n);
 		return;
 	case STOP_WAIT:
-		let_go(n, fx);
+		let_go(n, late, fx);
 		if (late || !others_finish(n))
 			n->stop = STOP_EXIT;
 		return;
