@@ -284,9 +284,19 @@ static enum dp_verdict enter(struct dp *dp, struct dp_op *op, bool unknown, stru
 static enum dp_verdict end_read(struct dp *dp, struct dp_op *op, struct dp_now now);
 
 /* `answered`: a closed gate does not keep it out, as far as what was granted is enough (rule 5). */
+/*
+ * Rule 15. True: what we know stands now: the lease runs, or the coordinator has just been asked. Else others may have written, since
+ * we were given up, where we believe that there is nothing.
+ */
+static bool stands(const struct dp *dp, const struct dp_op *op, struct dp_now now)
+{
+	return op->asked || dp->cfg.sole_node || dp_gate_now(dp, now.now_ns) == GATE_DIRECT;
+}
+
 static enum dp_verdict plan_as(struct dp *dp, struct dp_op *op, bool answered, struct dp_now now)
 {
 	struct dp_file *f = op->file;
+	enum plan p;
 
 	if (is_lost(dp, op))
 		return end(dp, op, -EIO);
@@ -294,7 +304,10 @@ static enum dp_verdict plan_as(struct dp *dp, struct dp_op *op, bool answered, s
 	if (f->lf.closed && !answered)
 		return park(dp, op, DP_BY_GATE);
 	op->retries = 0;
-	switch (dp_plan(dp, op)) {
+	p = dp_plan(dp, op);
+	if (p == PLAN_NOTHING && op->len && !stands(dp, op, now))
+		p = dp_plan_ask(op);
+	switch (p) {
 	case PLAN_IO:
 		return enter(dp, op, false, now);
 	case PLAN_NOTHING:

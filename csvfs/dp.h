@@ -64,6 +64,8 @@
  *     with the size from where on it is to be asked (dp_layout_shown).
  * 14. Nothing is written under a layout that was given for reading alone, even where it would do: the coordinator has to know who
  *     writes a file, to ask for its times (csvfs/node_times.c), and has others forget what they know of them.
+ * 15. What needs no I/O (a hole, the end of the file) is answered while the gate is direct and the lease runs, as I/O is; else the
+ *     coordinator is asked first: since we were given up others may have written there.
  *
  * Events: after each call that gave a verdict or applied an effect, before any other thread calls dp (so
  * under the lock that guards it), post in this order: what dp_op_event() gives until it says false;

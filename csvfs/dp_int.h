@@ -99,6 +99,8 @@ static inline uint64_t dp_round_up(uint64_t x, uint64_t unit)
  * lock, and a promise of layout.h if it is a first write. PLAN_NOTHING: op->result is.
  */
 enum plan dp_plan(struct dp *dp, struct dp_op *op);
+/* PLAN_ASK, for all of it. */
+enum plan dp_plan_ask(struct dp_op *op);
 
 /* The second phase of a write whose edges have been read: the whole image. */
 void dp_plan_map_write(struct dp_op *op);

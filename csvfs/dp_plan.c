@@ -86,6 +86,11 @@ static enum plan need(struct dp_op *op, uint64_t off, uint64_t end, bool write)
 	return PLAN_ASK;
 }
 
+enum plan dp_plan_ask(struct dp_op *op)
+{
+	return need(op, op->off, op->off + op->len, false);
+}
+
 /* [off, end) of the file, known and with space, as segments. */
 static void map_segs(const struct dp_file *f, struct dp_op *op, uint64_t off, uint64_t end)
 {

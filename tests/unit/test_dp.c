@@ -63,12 +63,39 @@ static void unwritten_and_holes_read_as_zero(void **state)
 	assert_int_equal(img[CS], 0);
 	assert_int_equal(img[2 * CS], 0xee);
 	assert_int_equal(img[4 * CS - 1], 0);
-	/* All zero: no I/O, and no need for an open gate. */
-	dp_gate(x->dp, GATE_CLOSED, LEASE);
-	assert_int_equal(go(x, &op, false, CS, 512), DP_DONE);
-	assert_int_equal(op.result, 512);
-	assert_int_equal(op.zero_count, 1);
-	(void)drained(x, 0);
+	forget(x);
+}
+
+/* Rule 15: nothing, too, is what we know, and others may have written there when it is not ours any more. */
+static void zeros_and_the_end_are_answered_while_the_lease_runs(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op op;
+
+	put(x, 0, 1, EXT_UNWRITTEN, CS);
+	for (unsigned closed = 0; closed < 2; closed++) {
+		for (unsigned end = 0; end < 2; end++) {
+			uint64_t off = end ? CS : 0;
+
+			dp_gate(x->dp, GATE_DIRECT, LEASE);
+			x->now.now_ns = LEASE - 1;
+			if (!end) { /* behind the end it asks always: the file may have grown */
+				assert_int_equal(go(x, &op, false, off, 512), DP_DONE);
+				assert_int_equal(op.result, 512);
+				assert_int_equal(op.zero_count, 1);
+			}
+			if (closed)
+				dp_gate(x->dp, GATE_CLOSED, LEASE);
+			else
+				x->now.now_ns = LEASE;
+			assert_int_equal(go(x, &op, false, off, 512), DP_NEED_LAYOUT);
+			assert_false(op.need_write);
+			assert_int_equal(dp_layout_done(x->dp, &op, 0, x->now), DP_DONE);
+			assert_int_equal(op.result, end ? 0 : 512);
+			if (closed)
+				(void)drained(x, 0);
+		}
+	}
 	forget(x);
 }
 
@@ -914,6 +941,7 @@ int main(void)
 		T(read_goes_where_the_layout_says),
 		T(unaligned_read_takes_whole_blocks_and_answers_the_middle),
 		T(unwritten_and_holes_read_as_zero),
+		T(zeros_and_the_end_are_answered_while_the_lease_runs),
 		T(hole_that_was_known_before_is_asked_for_again),
 		T(read_behind_the_end_asks_once_then_is_short),
 		T(question_that_fails_is_the_answer),
