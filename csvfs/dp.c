@@ -283,7 +283,6 @@ static enum dp_verdict enter(struct dp *dp, struct dp_op *op, bool unknown, stru
 
 static enum dp_verdict end_read(struct dp *dp, struct dp_op *op, struct dp_now now);
 
-/* `answered`: a closed gate does not keep it out, as far as what was granted is enough (rule 5). */
 /*
  * Rule 15. True: what we know stands now: the lease runs, or the coordinator has just been asked. Else others may have written, since
  * we were given up, where we believe that there is nothing.
@@ -293,6 +292,7 @@ static bool stands(const struct dp *dp, const struct dp_op *op, struct dp_now no
 	return op->asked || dp->cfg.sole_node || dp_gate_now(dp, now.now_ns) == GATE_DIRECT;
 }
 
+/* `answered`: a closed gate does not keep it out, as far as what was granted is enough (rule 5). */
 static enum dp_verdict plan_as(struct dp *dp, struct dp_op *op, bool answered, struct dp_now now)
 {
 	struct dp_file *f = op->file;

@@ -411,8 +411,11 @@ void node_peers_reclaim_appends(struct node *n, struct session *s, const struct 
 void node_peers_reclaim_locks(
 	struct node *n, struct session *s, const struct msg *m, struct effects *fx);
 void node_server_check(const struct node *n);
-/* A request from its beginning; what waits at an inode. */
+/* A request from its beginning. */
 void node_server_serve(struct node *n, struct sreq *s, struct effects *fx);
+/* The same of one that has waited elsewhere (node_space.c, node_times.c), if its node still has a place. */
+void node_server_again(struct node *n, struct sreq *s, struct effects *fx);
+/* What waits at an inode. */
 void node_server_pump(struct node *n, struct lease_ino *li, struct effects *fx);
 /* It is done; it ends with that error, or 0. */
 void node_server_engine(struct node *n, struct sreq *s);

@@ -464,6 +464,15 @@ void node_server_serve(struct node *n, struct sreq *s, struct effects *fx)
 	node_server_engine(n, s);
 }
 
+void node_server_again(struct node *n, struct sreq *s, struct effects *fx)
+{
+	list_del(&s->waiting);
+	if (node_server_has_place(n, s))
+		node_server_serve(n, s, fx);
+	else
+		node_server_forget(n, s);
+}
+
 static bool in_flight(struct node *n, uint32_t node, const struct fs_request *rq, uint64_t wire_tag)
 {
 	list_for_each_entry (s, &n->sreqs, struct sreq, link) {

@@ -89,10 +89,6 @@ void node_space_step(struct node *n, struct effects *fx)
 	while (!list_empty(&again)) {
 		struct sreq *s = list_first_entry(&again, struct sreq, waiting);
 
-		list_del(&s->waiting);
-		if (node_server_has_place(n, s))
-			node_server_serve(n, s, fx);
-		else
-			node_server_forget(n, s);
+		node_server_again(n, s, fx);
 	}
 }

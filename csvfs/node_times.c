@@ -158,11 +158,7 @@ void node_times_step(struct node *n, struct effects *fx)
 			n->again = true;
 			return;
 		}
-		list_del(&s->waiting);
-		if (node_server_has_place(n, s))
-			node_server_serve(n, s, fx);
-		else
-			node_server_forget(n, s);
+		node_server_again(n, s, fx);
 	}
 }
 

@@ -115,7 +115,6 @@ enum ev_type {
 	EV_SHED,     /* ino: the data path knows too much: this file's layout shall go back */
 	EV_APPENDED, /* range.ino, range.off: the append that was told this place is over */
 	EV_TOUCHED,  /* ino: written in place since the last commit; range.mtime_ns; or read: atime_ns */
-
 	EV_TIMES,    /* tag, ino: ends FX_TIMES */
 
 	EV_CTL,	     /* tag, ctl: an administrator's request */
