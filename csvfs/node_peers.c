@@ -97,6 +97,13 @@ static void begin_reclaim(struct node *n, struct peer *p)
 	}
 }
 
+/* Who has closed the volume keeps no record of anybody: the next coordinator is told anew, and judges. */
+static bool reclaims_here(const struct node *n, const struct session *s)
+{
+	return takeover_mine(n->tk) && !s->outgoing &&
+	       (n->vol || takeover_state(n->tk) != TK_DRAIN);
+}
+
 static void end_reclaim(struct node *n, struct peer *p)
 {
 	uint32_t idx = peer_idx(n, p);
@@ -120,7 +127,7 @@ void node_peers_reclaim_locks(
 {
 	struct peer *p;
 
-	if (!takeover_mine(n->tk) || s->outgoing)
+	if (!reclaims_here(n, s))
 		return;
 	p = node_peer_get(n, s->peer, s->peer_life);
 	if (!p)
@@ -136,7 +143,7 @@ void node_peers_reclaim_appends(struct node *n, struct session *s, const struct 
 {
 	struct peer *p;
 
-	if (!takeover_mine(n->tk) || s->outgoing || n->entitled_epoch == takeover_epoch(n->tk))
+	if (!reclaims_here(n, s) || n->entitled_epoch == takeover_epoch(n->tk))
 		return;
 	p = node_peer_get(n, s->peer, s->peer_life);
 	if (!p)
@@ -190,7 +197,7 @@ void node_server_reclaim(struct node *n, struct session *s, const struct msg *m,
 	struct lease_ino *li;
 	int err = 0;
 
-	if (!takeover_mine(n->tk) || s->outgoing)
+	if (!reclaims_here(n, s))
 		return;
 	p = node_peer_get(n, s->peer, s->peer_life);
 	if (!p)
@@ -262,7 +269,7 @@ void node_server_reclaim_end(struct node *n, struct session *s, struct effects *
 {
 	struct peer *p;
 
-	if (!takeover_mine(n->tk) || s->outgoing)
+	if (!reclaims_here(n, s))
 		return;
 	p = node_peer_get(n, s->peer, s->peer_life);
 	if (!p) {
