@@ -36,7 +36,7 @@ static const char usage[] =
 	"    nocluster       use the volume of a cluster alone; no other node may use it "
 	"meanwhile\n"
 	"    copied          accept that the LUN is a copy of the one the volume was made on\n"
-	"    lease, commit, recall, reclaim, path_retry=SECONDS, threads=N  csvfs(8) explains them\n"
+	"    commit, recall, reclaim, path_retry=SECONDS, threads=N  csvfs(8) explains them\n"
 	"    and those of mount(8): ro, sync, dirsync, noatime, nodiratime, strictatime, nosuid, "
 	"nodev,\n"
 	"    noexec, remount, _netdev, nofail, x-..., ...\n"
@@ -206,7 +206,6 @@ static int set_time(struct config *c, const char *name, const char *value, char 
 		bool never; /* 0 is allowed, and means that */
 	} times[] = {{"hold", &c->hold_ns, NS_PER_SEC / 10, 1000000 * NS_PER_SEC, true},
 		{"io_timeout", &c->io_timeout_ns, NS_PER_SEC / 10, 3600 * NS_PER_SEC, false},
-		{"lease", &c->lease_ns, NS_PER_SEC / 10, 60 * NS_PER_SEC, false},
 		{"commit", &c->commit_ns, NS_PER_SEC / 100, 300 * NS_PER_SEC, false},
 		{"recall", &c->recall_ns, NS_PER_SEC / 10, 3600 * NS_PER_SEC, false},
 		{"reclaim", &c->reclaim_ns, NS_PER_SEC / 10, 3600 * NS_PER_SEC, false},

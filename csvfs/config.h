@@ -39,7 +39,7 @@ struct config {
 	uint64_t cache_bytes;
 	uint64_t io_timeout_ns;
 	/* 0: the default of node.h */
-	uint64_t hold_ns, lease_ns, commit_ns, recall_ns, reclaim_ns, path_retry_ns;
+	uint64_t hold_ns, commit_ns, recall_ns, reclaim_ns, path_retry_ns;
 };
 
 enum config_result {

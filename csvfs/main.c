@@ -170,7 +170,6 @@ static bool prepare(struct daemon *d, char *text, size_t text_bytes)
 	/* The node coordinates for others, too: -o ro is the kernel's to keep. */
 	n->readonly = le64_get(s->rocompat) & ~FEATURE_ROCOMPAT_KNOWN;
 	n->cache_bytes = c->cache_bytes;
-	n->lease_ns = c->lease_ns;
 	n->commit_ns = c->commit_ns;
 	n->recall_ns = c->recall_ns;
 	n->reclaim_ns = c->reclaim_ns;

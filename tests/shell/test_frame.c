@@ -39,7 +39,7 @@ static void every_option_arrives(void **state)
 	(void)state;
 	assert_int_equal(
 		parse(&c, "ro,pki=/a,port=7,addr=1.2.3.4,ctl=/c,log=/l,loglevel=debug,pidfile=/p,"
-			  "initiator=iqn.x,hold=90,cache=1G,io_timeout=2.5,lease=300ms,nocluster,"
+			  "initiator=iqn.x,hold=90,cache=1G,io_timeout=2.5,recall=300ms,nocluster,"
 			  "copied,noatime,sync,dirsync,strictatime"),
 		CONFIG_RUN);
 	assert_true(c.readonly && c.nocluster && c.copied && c.noatime);
@@ -51,7 +51,7 @@ static void every_option_arrives(void **state)
 	assert_int_equal(c.cache_bytes, 1u << 30);
 	assert_int_equal(c.hold_ns, 90 * NS_PER_SEC);
 	assert_int_equal(c.io_timeout_ns, 2500 * NS_PER_MS);
-	assert_int_equal(c.lease_ns, 300 * NS_PER_MS);
+	assert_int_equal(c.recall_ns, 300 * NS_PER_MS);
 	assert_string_equal(c.mountpoint, "/tmp");
 	config_free(&c);
 }
@@ -74,7 +74,7 @@ static void a_bad_option_is_named(void **state)
 {
 	static const char *const bad[] = {"bogus", "bogus=1", "noacl", "nouser_xattr", "port=0", "port=70000", "cache=1",
 		"cache=x", "hold=x", "hold=-1", "hold=0.01", "io_timeout=", "io_timeout=0", "io_timeout=1e6",
-		"lease=0", "lease=61", "commit=0", "recall=0", "reclaim=0", "path_retry=0", "addr=foo",
+		"lease=2", "commit=0", "commit=301", "recall=0", "reclaim=0", "path_retry=0", "addr=foo",
 		"addr=1.2.3", "addr=1.2.3.4:7660", "threads=17",
 		"pki=", "chap_file=/nonexistent", "ro=1"};
 	struct config c;

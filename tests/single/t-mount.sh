@@ -189,7 +189,7 @@ says() { # TEXT OPTIONS
 }
 says "pidfile=$dir/nofolder/pid: No such file" "pidfile=$dir/nofolder/pid,ctl=$dir/s"
 says "not an IP address" "addr=foo"
-says "from 100ms to 60 seconds" "lease=0"
+says "from 10ms to 300 seconds" "commit=0"
 says "without -o remount it is mounted" remount,ro
 
 # ---- the mount helper
