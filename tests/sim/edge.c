@@ -64,6 +64,7 @@ struct scribe {
 struct edges {
 	uint64_t ino[2];
 	uint64_t wrote_ns[2]; /* when the last write began that has returned */
+	bool filled; /* one_hole: it is one no more */
 	bool stopping;
 	struct scribe c[SIM_NODES_MAX + 1];
 	struct {
@@ -117,23 +118,43 @@ static void ask_sync(struct sim *s, struct run_sync *rs, struct fs_request *rq, 
 		sim_fail(s, "making the scribes' files: error %d", rp->err);
 }
 
+/*
+ * one_hole: the lanes were written before the run, but for their second cluster, and the first write there crosses its
+ * beginning: so its node has asked for an edge range in which it first-writes. Nobody is told before that there is a hole, or that it
+ * may write elsewhere, so that nobody is recalled for another reason.
+ */
+static uint64_t hole_bytes(const struct sim *s, uint32_t f)
+{
+	return !f && s->plan.one_hole ? SIM_CLUSTER_BYTES : 0;
+}
+
+static bool was_written(const struct sim *s, uint32_t f)
+{
+	return f ? edges_settled(s) : s->plan.one_hole;
+}
+
 void edges_make(struct sim *s, struct run_sync *rs)
 {
-	struct fs_extent all = {.len = HALF, .state = EXT_WRITTEN};
 	struct fs_reply rp;
 
 	for (uint32_t f = 0; f < 2; f++) {
 		struct fs_request rq = {.op = FS_MKNOD, .ino = s->root_ino, .mode = S_IFREG | 0644};
+		uint64_t hole = hole_bytes(s, f), from = 2 * hole;
+		struct fs_extent old[2] = {{.off = from, .len = HALF - from, .state = EXT_WRITTEN},
+			{.off = 0, .len = hole, .state = EXT_WRITTEN}};
 
 		strcpy(rq.name, f ? "blocks" : "lanes");
 		ask_sync(s, rs, &rq, &rp);
 		s->edges->ino[f] = rp.attr.ino;
-		if (!f || !edges_settled(s))
+		if (!was_written(s, f))
 			continue;
-		rq = (struct fs_request){.op = FS_FALLOCATE, .ino = s->edges->ino[f], .len = HALF};
-		ask_sync(s, rs, &rq, &rp);
-		rq = (struct fs_request){.op = FS_LAYOUT_COMMIT, .ino = s->edges->ino[f], .extents = &all,
-			.extent_count = 1};
+		for (uint32_t i = 0; i < 2 && old[i].len; i++) {
+			rq = (struct fs_request){.op = FS_FALLOCATE, .ino = s->edges->ino[f], .off = old[i].off,
+				.len = old[i].len};
+			ask_sync(s, rs, &rq, &rp);
+		}
+		rq = (struct fs_request){.op = FS_LAYOUT_COMMIT, .ino = s->edges->ino[f], .extents = old,
+			.extent_count = hole ? 2 : 1};
 		ask_sync(s, rs, &rq, &rp);
 	}
 }
@@ -286,6 +307,11 @@ static void ask(struct scribe *c, enum fs_op op, const char *what, reply_fn fn)
 	c->call.tag = node_request(c->s, c->n, &c->rq, fn, c);
 }
 
+static bool fills_hole(const struct scribe *c)
+{
+	return c->s->plan.one_hole && c->off < SIM_CLUSTER_BYTES && c->off + c->len > SIM_CLUSTER_BYTES;
+}
+
 static void written(struct sim *s, void *arg, int32_t result)
 {
 	struct scribe *c = arg;
@@ -295,6 +321,7 @@ static void written(struct sim *s, void *arg, int32_t result)
 	if (result >= 0 && (uint32_t)result != c->len)
 		sim_fail(s, "%s scribe: a write was cut short", c->n->name);
 	end_write(c, result >= 0);
+	s->edges->filled |= fills_hole(c);
 	finished(c);
 }
 
@@ -320,7 +347,7 @@ static void data_call(struct scribe *c, bool reading)
 
 	begins(c, reading ? "read" : "write", true);
 	c->reading = reading;
-	c->dsync = op.dsync = !reading && (s->plan.san_loss || chance(s, 50));
+	c->dsync = op.dsync = !reading && (s->plan.san_loss || fills_hole(c) || chance(s, 50));
 	if (!reading) {
 		memset(c->buf, (int)(1 + draw(s, 255)), c->len);
 		begin_write(c);
@@ -339,13 +366,15 @@ static uint64_t hot(struct sim *s, uint64_t from)
 
 	if (!chance(s, 85))
 		return from + draw(s, HALF);
+	if (s->plan.one_hole)
+		at = SIM_CLUSTER_BYTES;
 	return from + at + draw(s, 2 * s->lun.block_bytes);
 }
 
-static void write_lane(struct scribe *c)
+static void write_lane(struct scribe *c, uint64_t off)
 {
 	struct sim *s = c->s;
-	uint64_t lane = hot(s, 0) / LANE;
+	uint64_t lane = off / LANE;
 
 	/* Behind the last lane there may be none of this node in all the file. */
 	while (lane * LANE < HALF && owner_of(s, lane * LANE) != c->n->id)
@@ -355,6 +384,25 @@ static void write_lane(struct scribe *c)
 	if (c->off + c->len > HALF)
 		c->off = (c->n->id - 1) * LANE;
 	data_call(c, false);
+}
+
+static void around_hole(struct scribe *c)
+{
+	struct sim *s = c->s;
+	uint64_t lane = SIM_CLUSTER_BYTES / LANE * LANE, from = 2 * SIM_CLUSTER_BYTES;
+	uint64_t at = from + draw(s, HALF - from);
+
+	if (!c->reading || chance(s, 50)) {
+		c->off = at;
+		c->len = 1 + (uint32_t)draw(s, HALF - at < IO_MAX ? HALF - at : IO_MAX);
+		data_call(c, true);
+	} else if (owner_of(s, lane) != c->n->id) {
+		write_lane(c, at);
+	} else {
+		c->off = lane + draw(s, SIM_CLUSTER_BYTES - lane);
+		c->len = (uint32_t)(SIM_CLUSTER_BYTES - c->off + 1 + draw(s, lane + LANE - SIM_CLUSTER_BYTES));
+		data_call(c, false);
+	}
 }
 
 static void write_block(struct scribe *c)
@@ -486,6 +534,10 @@ static void next_call(struct sim *s, void *arg)
 		look_at_all(c);
 		return;
 	}
+	if (s->plan.one_hole && !s->edges->filled) {
+		around_hole(c);
+		return;
+	}
 	switch (draw(s, 9)) {
 	case 0:
 		c->off = c->len = 0;
@@ -508,7 +560,7 @@ static void next_call(struct sim *s, void *arg)
 		write_block(c);
 		return;
 	default:
-		write_lane(c);
+		write_lane(c, hot(s, 0));
 		return;
 	}
 }

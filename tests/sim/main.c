@@ -4,6 +4,7 @@
  *
  *   --seed N --minimise	takes away what a failing seed does not need, and prints the command that replays
  *			what is left (with --set and --drop)
+ *   --set FIELD=VALUE,...	what struct sim_plan (sim.h) says instead of the seed
  *
  * Exit 0: no seed failed. A failing seed is printed with the command that replays it, and replayed with
  * its narrated trace into a file when -v is given.

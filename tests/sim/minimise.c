@@ -65,6 +65,7 @@ static const struct plan_field fields[] = {
 	F(tight, FLAG, 0),
 	F(porters, FLAG, 0),
 	F(scribes, FLAG, 0),
+	F(one_hole, FLAG, 0),
 	F(zeroing, FLAG, 0),
 	F(only_harmless, FLAG, 0),
 	F(only_hangs, FLAG, 0),

@@ -78,6 +78,8 @@ struct sim_plan {
 	bool zeroing;		/* files are truncated, and holes punched */
 	bool porters;	   /* more.c */
 	bool scribes;	   /* edge.c */
+	/* What no seed draws, for what is too rare among all else: --set one_hole=1 */
+	bool one_hole; /* edge.c: the lanes have one cluster that was never written */
 	bool kills;	   /* processes are killed while they wait */
 	bool tight;	   /* little space: what is freed is used again at once, and ENOSPC */
 	bool forgets;	   /* a target that restarts knows no registration any more, as tgtd */
