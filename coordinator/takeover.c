@@ -33,7 +33,7 @@
  *     and a beat may be at the same time. Their buffers are not touched until they are in.
  *  5. Who was in LOST stands again with another incarnation only.
  *  6. Whoever was fenced by somebody outside of its view (lost_split) stands again only when the
- *     view has more nodes, or the claim has stood still for TAKEOVER_FROZEN_NS.
+ *     view has more nodes, or the claim is clean or has stood still for TAKEOVER_FROZEN_NS.
  */
 #include "coordinator/takeover.h"
 
@@ -503,13 +503,13 @@ bool takeover_claim_moved(const struct claim *a, const struct claim *b)
 
 /*
  * Invariant 6: somebody outside of our view has fenced us. As long as its claim beats it
- * coordinates.
+ * coordinates; a clean one says that all who were with it have gone.
  */
 static void frozen(struct takeover *t, struct effects *fx)
 {
 	const struct claim *best;
 
-	if (claim_io_busy(&t->io))
+	if (!t->lost_split || claim_io_busy(&t->io))
 		return;
 	if (!takeover_path_works(t)) {
 		memset(&t->watched, 0, sizeof(t->watched));
@@ -524,9 +524,9 @@ static void frozen(struct takeover *t, struct effects *fx)
 		}
 		t->poll_ns = t->now_ns + CLAIM_BEAT_NS / 2;
 	}
-	if (t->now_ns >= t->deadline_ns && t->watched.epoch) {
-		trace(t->cfg.trace, TRACE_WARN, "the claim of %s has stood still -> tries again",
-			t->watched.name);
+	if (t->watched.epoch && (t->now_ns >= t->deadline_ns || t->watched.state == CLAIM_CLEAN)) {
+		trace(t->cfg.trace, TRACE_WARN, "the claim of %s %s -> tries again", t->watched.name,
+			t->watched.state == CLAIM_CLEAN ? "is clean" : "has stood still");
 		t->lost_split = false;
 	} else if (t->poll_ns == NEVER || t->now_ns >= t->poll_ns) {
 		t->poll_ns = NEVER;

@@ -99,11 +99,31 @@ static void who_could_not_take_over_tries_once_more_when_it_leaves(void **state)
 	CHECK(lab_run(&L, SEC, none_up));
 }
 
+/* Who has lost a split waits for a claim that beats. One that is clean will not. */
+static void loser_of_a_split_takes_over_when_the_winner_has_left(void **state)
+{
+	static const uint32_t apart[] = {0, 1, 0, 0, 0};
+
+	up(2);
+	B = 3 - C;
+	lab_split(&L, apart);
+	lab_run(&L, 8 * SEC, NULL);
+	CHECK(st(B) == TK_FROZEN);
+	takeover_stop(tk(C));
+	lab_run(&L, SEC, NULL);
+	CHECK(!L.node[C].up);
+	lab_run(&L, CLAIM_BEAT_NS, NULL);
+	CHECK(st(B) != TK_FROZEN && run_to(B, TK_SERVE));
+	takeover_stop(tk(B));
+	CHECK(lab_run(&L, 5 * SEC, none_up) && clean());
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(who_gave_the_epoch_takes_it_back_from_one_that_leaves_and_cannot),
 		cmocka_unit_test(who_could_not_take_over_tries_once_more_when_it_leaves),
+		cmocka_unit_test(loser_of_a_split_takes_over_when_the_winner_has_left),
 	};
 
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
