@@ -129,12 +129,14 @@ static void msg_deliver(struct sim *s, void *arg)
 
 static void text_ordered(struct sim *s, const struct cpg_sent *m)
 {
+	bool unheard = aimed_unheard(s, m->from, m->bytes, m->len);
+
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
 		struct snode *n = &s->n[i];
 		struct msg_note *c;
 		uint64_t at;
 
-		if (!same_ring(n, m->from) || !in_group(n))
+		if (!same_ring(n, m->from) || !in_group(n) || (unheard && n != m->from))
 			continue;
 		c = sim_alloc(s, sizeof(*c) + m->len);
 		c->n = n;

@@ -362,7 +362,8 @@ static void data_call(struct scribe *c, bool reading)
  */
 static uint64_t hot(struct sim *s, uint64_t from)
 {
-	uint64_t at = s->now_ns / (4 * SEC) % (HALF / SIM_CLUSTER_BYTES) * SIM_CLUSTER_BYTES;
+	uint64_t stay = s->plan.unheard ? 60 * SEC : 4 * SEC;
+	uint64_t at = s->now_ns / stay % (HALF / SIM_CLUSTER_BYTES) * SIM_CLUSTER_BYTES;
 
 	if (!chance(s, 85))
 		return from + draw(s, HALF);

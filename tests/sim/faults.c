@@ -359,6 +359,7 @@ static void cut_off(struct sim *s, void *arg)
 
 	if (!n->up || s->healing || node_coordinates(n->core))
 		return;
+	back = aimed_cut_off(s, n, back);
 	s->partitions++;
 	sim_log(s, "node %u is CUT OFF until %lu ms", n->id, back / MS);
 	set_side(n, ALONE(n));

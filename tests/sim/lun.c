@@ -500,6 +500,8 @@ static void arrive(struct sim *s, void *arg)
 	if (s->plan.late_writes && c->cmd.op == LUN_WRITE && chance(s, 3) && !s->healing)
 		/* With --well not so long that it takes a recall's time, with a path that is lost then (4 s). */
 		hold += draw(s, (s->plan.well ? 4 : 8) * SEC);
+	if (c->cmd.op == LUN_WRITE)
+		hold += aimed_holds(s, c->node);
 	later(s, c, hold, carry_out);
 	drop(c);
 }

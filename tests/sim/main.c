@@ -454,6 +454,7 @@ static void phases(struct sim *s)
 	for (uint32_t i = 1; i <= s->plan.nodes; i++)
 		node_start(s, &s->n[i]);
 	faults_start(s);
+	aimed_start(s);
 	weather_start(s);
 	admins_start(s);
 	if (s->plan.only_harmless || s->plan.only_hangs) {

@@ -66,6 +66,9 @@ static const struct plan_field fields[] = {
 	F(porters, FLAG, 0),
 	F(scribes, FLAG, 0),
 	F(one_hole, FLAG, 0),
+	F(reboots, FLAG, 0),
+	F(next_term, FLAG, 0),
+	F(unheard, FLAG, 0),
 	F(zeroing, FLAG, 0),
 	F(only_harmless, FLAG, 0),
 	F(only_hangs, FLAG, 0),
@@ -140,6 +143,7 @@ void plan_cut(struct sim *s)
 		if (result)
 			result->value[i] = get(&s->plan, &fields[i]);
 	}
+	aimed_plan(&s->plan);
 	s->plan.two_node = s->plan.nodes == 2;
 }
 

@@ -22,6 +22,7 @@
  *   admin.c   administrators
  *   minimise.c  a failing seed's faults and workload made as small as can be
  *   shell.c   what the FUSE side does around a request
+ *   aimed.c   faults that meet one moment, where a mutant needs them
  *   weather.c what the SAN does to several nodes at once
  *   faults.c  crashes, pauses, path losses, partitions; then everything heals
  *
@@ -80,6 +81,7 @@ struct sim_plan {
 	bool scribes;	   /* edge.c */
 	/* What no seed draws, for what is too rare among all else: --set one_hole=1 */
 	bool one_hole; /* edge.c: the lanes have one cluster that was never written */
+	bool reboots, next_term, unheard; /* aimed.c */
 	bool kills;	   /* processes are killed while they wait */
 	bool tight;	   /* little space: what is freed is used again at once, and ENOSPC */
 	bool forgets;	   /* a target that restarts knows no registration any more, as tgtd */
@@ -244,6 +246,12 @@ struct sim {
 		uint64_t busy_until;
 		uint32_t busy_percent, busy_node; /* 0: all */
 	} weather;
+	struct {
+		struct prng rng;
+		uint32_t node;  /* unheard: which tells of its path next; 0: none */
+		uint32_t holds; /* ... whose writes the target holds, ... */
+		uint64_t holds_until;
+	} aimed;
 	struct bulk *bulk;
 	struct crowds *crowds;
 	uint64_t spoil_id; /* the write of this number (load.c) is to fail; 0: none */
@@ -456,6 +464,17 @@ void weather_start(struct sim *s);
 void weather_heal(struct sim *s);
 /* A command of that node that arrives now is not carried out. */
 bool weather_busy(struct sim *s, uint32_t node);
+
+/* aimed.c */
+#define AIMED_SIDE 8u /* of a cut: one node is there */
+void aimed_plan(struct sim_plan *p);
+void aimed_start(struct sim *s);
+/* A node is cut off until then: --given-up. Until when it is. */
+uint64_t aimed_cut_off(struct sim *s, struct snode *n, uint64_t back_ns);
+/* Nobody else gets this message. */
+bool aimed_unheard(struct sim *s, struct snode *n, const void *bytes, uint32_t len);
+/* So much longer is a write of that node held. */
+uint64_t aimed_holds(struct sim *s, uint32_t node);
 
 /* admin.c */
 void admins_create(struct sim *s);

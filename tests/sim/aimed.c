@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * aimed.c - faults that meet one moment, which all the others together meet too rarely. No seed draws them: --set NAME=1.
+ *
+ *   reboots	the coordinator's machine is lost, and back in the ring just when another one has begun to take over: some
+ *		have both callbacks of the new ring by then, others only the first. No other faults. (With --well.)
+ *   next_term	who is given up comes back when another term has begun that somebody was served in, and ends. (With
+ *		--given-up.)
+ *   unheard	a node without a path has one again, and tells it; nobody but itself gets that, since its network is cut at this
+ *		moment, of which it learns late. What it writes then hangs in the target. No other faults.
+ *
+ * All is drawn from a generator of its own.
+ */
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+static uint64_t adraw(struct sim *s, uint64_t n)
+{
+	return prng_below(&s->aimed.rng, n);
+}
+
+static struct snode *coordinator(struct sim *s)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		if (s->n[i].up && node_coordinates(s->n[i].core) && s->n[i].paused_until <= s->now_ns)
+			return &s->n[i];
+	}
+	return NULL;
+}
+
+static bool all_up(const struct sim *s)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		if (!s->n[i].up)
+			return false;
+	}
+	return true;
+}
+
+static void rings_form(struct sim *s, void *arg)
+{
+	(void)arg;
+	cluster_change(s);
+}
+
+/* ------------------------------------------------------------------ reboots */
+
+static void machine_back(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (n->coro.up || s->healing)
+		return;
+	sim_log(s, "node %u: its machine is BACK", n->id);
+	cluster_start(s, n, false);
+}
+
+static void daemon_back(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (!n->up && !s->healing)
+		node_start(s, n);
+}
+
+static void when_others_stand(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (n->coro.up || s->healing)
+		return;
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		if (!s->n[i].up || !node_is_candidate(s->n[i].core))
+			continue;
+		sim_at(s, s->now_ns + adraw(s, 12 * 1000) * 1000, machine_back, n);
+		return;
+	}
+	sim_at(s, s->now_ns + 500 * 1000, when_others_stand, n);
+}
+
+static void reboots(struct sim *s, void *arg)
+{
+	struct snode *c = coordinator(s);
+
+	(void)arg;
+	if (s->healing)
+		return;
+	if (c && all_up(s)) {
+		s->crashes++;
+		node_crash(s, c);
+		sim_at(s, s->now_ns + 500 * MS, rings_form, NULL);
+		sim_at(s, s->now_ns + 500 * MS, when_others_stand, c);
+		sim_at(s, s->now_ns + 4 * SEC + adraw(s, 2000) * MS, daemon_back, c);
+	}
+	sim_at(s, s->now_ns + 9 * SEC + adraw(s, 3000) * MS, reboots, NULL);
+}
+
+/* ------------------------------------------------------------------ next_term */
+
+static void hands_over(struct sim *s, void *arg)
+{
+	struct snode *gone = arg, *c = coordinator(s), *to;
+	struct ctl_request rq = {.op = CTL_MOVE};
+
+	if (!c || s->healing)
+		return;
+	to = &s->n[1 + adraw(s, s->plan.nodes)];
+	while (to == c || to == gone)
+		to = &s->n[1 + to->id % s->plan.nodes];
+	s->moves++;
+	trace_format(rq.name, sizeof(rq.name), "%s", to->name);
+	admin_ask(s, c, &rq);
+}
+
+uint64_t aimed_cut_off(struct sim *s, struct snode *n, uint64_t back_ns)
+{
+	if (!s->plan.next_term || s->plan.nodes < 3)
+		return back_ns;
+	sim_at(s, s->now_ns + 3 * SEC + adraw(s, 2000) * MS, hands_over, n);
+	return back_ns + 5 * SEC;
+}
+
+/* ------------------------------------------------------------------ unheard */
+
+static void loses_its_writes(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	load_node_evicted(s, n);
+	edges_node_evicted(s, n);
+	if (n->side == AIMED_SIDE)
+		sim_at(s, s->now_ns + 100 * MS, loses_its_writes, n);
+}
+
+static void rejoins(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	n->side = n->net_side = 0;
+	sim_log(s, "node %u is no longer cut off", n->id);
+	cluster_change(s);
+}
+
+/* STATE, path coming: coordinator/PROTOCOL.md, "Messages". */
+static bool tells_new_path(const uint8_t *bytes, uint32_t len)
+{
+	return len > 44 && bytes[5] == 1 && bytes[44] == 1;
+}
+
+bool aimed_unheard(struct sim *s, struct snode *n, const void *bytes, uint32_t len)
+{
+	if (s->aimed.node != n->id || !tells_new_path(bytes, len) || s->healing)
+		return false;
+	s->aimed.node = 0;
+	s->partitions++;
+	n->side = n->net_side = AIMED_SIDE;
+	n->late_until = s->now_ns + 5 * SEC + adraw(s, 4000) * MS;
+	s->aimed.holds = n->id;
+	s->aimed.holds_until = s->now_ns + 3 * SEC;
+	sim_log(s, "node %u tells of its path, is CUT OFF, and learns of it after %lu ms", n->id, n->late_until / MS);
+	loses_its_writes(s, n);
+	sim_at(s, s->now_ns + 50 * MS + adraw(s, 300) * MS, rings_form, NULL);
+	sim_at(s, n->late_until + adraw(s, 3000) * MS, rejoins, n);
+	return true;
+}
+
+uint64_t aimed_holds(struct sim *s, uint32_t node)
+{
+	if (s->aimed.holds != node || s->now_ns >= s->aimed.holds_until || s->healing || adraw(s, 2))
+		return 0;
+	return 2 * SEC + adraw(s, 5000) * MS;
+}
+
+static void path_back(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (!n->path_cut || s->healing)
+		return;
+	sim_log(s, "node %u: path RESTORED", n->id);
+	s->aimed.node = n->id;
+	lun_restore(s, n);
+}
+
+static void unheard(struct sim *s, void *arg)
+{
+	struct snode *n = &s->n[1 + adraw(s, s->plan.nodes)];
+
+	(void)arg;
+	if (s->healing)
+		return;
+	if (!node_coordinates(n->core) && !n->path_cut) {
+		s->path_losses++;
+		sim_log(s, "node %u: path CUT", n->id);
+		lun_cut(s, n);
+		sim_at(s, s->now_ns + 6 * SEC + adraw(s, 3000) * MS, path_back, n);
+	}
+	sim_at(s, s->now_ns + 25 * SEC, unheard, NULL);
+}
+
+/* ------------------------------------------------------------------ all */
+
+void aimed_plan(struct sim_plan *p)
+{
+	if (!p->unheard && !p->reboots)
+		return;
+	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
+	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
+	p->hostile = p->slow_net = p->ctl = p->media = p->busy = p->fabric = p->bulk = p->crowd = p->alone = p->image = false;
+	p->only_harmless = p->only_hangs = p->tight = false;
+	p->nodes = p->nodes < 3 ? 3 : p->nodes;
+	p->hold_ns = 0;
+	p->scribes |= p->unheard;
+	p->safety_ns = 60 * SEC;
+}
+
+void aimed_start(struct sim *s)
+{
+	s->aimed.rng.s = s->seed * 0xe7037ed1a0b428dbull + 17;
+	if (s->plan.reboots)
+		sim_at(s, s->now_ns + 4 * SEC, reboots, NULL);
+	if (s->plan.unheard)
+		sim_at(s, s->now_ns + 3 * SEC, unheard, NULL);
+}
