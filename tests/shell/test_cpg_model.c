@@ -82,6 +82,15 @@ void sim_log(struct sim *s, const char *fmt, ...)
 	(void)fmt;
 }
 
+bool aimed_unheard(struct sim *s, struct snode *n, const void *bytes, uint32_t len)
+{
+	(void)s;
+	(void)n;
+	(void)bytes;
+	(void)len;
+	return false;
+}
+
 void *sim_alloc(struct sim *s, size_t bytes)
 {
 	(void)s;

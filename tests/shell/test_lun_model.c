@@ -92,6 +92,13 @@ void load_san_loss(struct sim *s)
 	(void)s;
 }
 
+uint64_t aimed_holds(struct sim *s, uint32_t node)
+{
+	(void)s;
+	(void)node;
+	return 0;
+}
+
 uint64_t sim_data_new(const void *bytes, uint32_t len)
 {
 	(void)bytes;
