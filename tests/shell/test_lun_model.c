@@ -87,6 +87,13 @@ bool weather_busy(struct sim *s, uint32_t node)
 	return false;
 }
 
+uint64_t weather_holds(struct sim *s, enum lun_op op)
+{
+	(void)s;
+	(void)op;
+	return 0;
+}
+
 void load_san_loss(struct sim *s)
 {
 	(void)s;

@@ -471,6 +471,7 @@ static void arrive(struct sim *s, void *arg)
 
 	if (s->slow_until_ns > s->now_ns)
 		hold += draw(s, 3 * SEC);
+	hold += weather_holds(s, c->cmd.op);
 	if (c->done || c->lost) {
 		c->done |= c->orphan;
 		drop(c);

@@ -69,6 +69,7 @@ static const struct plan_field fields[] = {
 	F(reboots, FLAG, 0),
 	F(next_term, FLAG, 0),
 	F(unheard, FLAG, 0),
+	F(slow_fence, FLAG, 0),
 	F(zeroing, FLAG, 0),
 	F(only_harmless, FLAG, 0),
 	F(only_hangs, FLAG, 0),
@@ -145,6 +146,9 @@ void plan_cut(struct sim *s)
 	}
 	aimed_plan(&s->plan);
 	s->plan.two_node = s->plan.nodes == 2;
+	s->plan.image &= s->plan.alone;
+	/* Nobody waits longer than for a takeover then. */
+	s->plan.slow_fence &= !s->plan.only_hangs;
 }
 
 bool fault_dropped(uint32_t nr)

@@ -82,6 +82,7 @@ struct sim_plan {
 	/* What no seed draws, for what is too rare among all else: --set one_hole=1 */
 	bool one_hole; /* edge.c: the lanes have one cluster that was never written */
 	bool reboots, next_term, unheard; /* aimed.c */
+	bool slow_fence; /* weather.c: what takes rights away takes seconds */
 	bool kills;	   /* processes are killed while they wait */
 	bool tight;	   /* little space: what is freed is used again at once, and ENOSPC */
 	bool forgets;	   /* a target that restarts knows no registration any more, as tgtd */
@@ -464,6 +465,8 @@ void weather_start(struct sim *s);
 void weather_heal(struct sim *s);
 /* A command of that node that arrives now is not carried out. */
 bool weather_busy(struct sim *s, uint32_t node);
+/* So much longer does a command take. */
+uint64_t weather_holds(struct sim *s, enum lun_op op);
 
 /* aimed.c */
 #define AIMED_SIDE 8u /* of a cut: one node is there */

@@ -2,7 +2,7 @@
 /*
  * weather.c - what the SAN does to several nodes at once: a switch fails, and most of them lose their paths within
  * moments and have them again one after the other; the target is busy (BUSY, TASK SET FULL: not carried out, to be sent
- * again) for a while, to all or to one.
+ * again) for a while, to all or to one; with --set slow_fence=1 it takes seconds to take a node's rights away.
  *
  * All is drawn from a generator of its own: no other run changes.
  */
@@ -67,6 +67,19 @@ bool weather_busy(struct sim *s, uint32_t node)
 {
 	return s->weather.busy_until > s->now_ns && (!s->weather.busy_node || s->weather.busy_node == node) &&
 	       wdraw(s, 100) < s->weather.busy_percent;
+}
+
+/*
+ * A target that takes seconds to take somebody's rights away, and carries out all else meanwhile: what may still land,
+ * lands before the fence is done, and after much that was written elsewhere.
+ */
+uint64_t weather_holds(struct sim *s, enum lun_op op)
+{
+	bool fences = op == LUN_PR_PREEMPT || op == LUN_PR_PREEMPT_ABORT || op == LUN_RESET;
+
+	if (!s->plan.slow_fence || !fences || s->healing)
+		return 0;
+	return wdraw(s, 3) ? wdraw(s, 3000) * MS : 0;
 }
 
 void weather_start(struct sim *s)
