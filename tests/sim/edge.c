@@ -8,6 +8,9 @@
  * was told is written must be there: no other node's write of another part of that block may undo it.
  * (Offsets here: the files, one behind the other.)
  *
+ * With --set neighbours=1 (and three nodes) there is little else than two nodes that write parts of blocks, each in a cluster
+ * of its own, one of which reads the other's, and now and then writes a block there.
+ *
  * A byte is known from the end of its last write to the beginning of the next one. What a write leaves that was not
  * acknowledged, and what was not synced when its node died or was given up, is unknown until it is written again. A write
  * that the limit of patience has ended may land later: its node's own later writes of these bytes wait for it, and so
@@ -94,6 +97,8 @@ static uint8_t owner_at(const struct sim *s, uint64_t off)
 		return (uint8_t)(1 + off / LANE % nodes);
 	if (off % unit < HEAD)
 		return 0;
+	if (s->plan.neighbours)
+		return 2;
 	return (uint8_t)(edges_settled(s) ? 1 : 1 + off / unit % nodes);
 }
 
@@ -130,7 +135,7 @@ static uint64_t hole_bytes(const struct sim *s, uint32_t f)
 
 static bool was_written(const struct sim *s, uint32_t f)
 {
-	return f ? edges_settled(s) : s->plan.one_hole;
+	return f ? edges_settled(s) || s->plan.neighbours : s->plan.one_hole;
 }
 
 void edges_make(struct sim *s, struct run_sync *rs)
@@ -421,6 +426,28 @@ static void write_block(struct scribe *c)
 	data_call(c, false);
 }
 
+/*
+ * Of the neighbours: who writes parts of blocks in its cluster, without a word once it has asked; who does so in the next one, reads
+ * the first one's, and now and then writes a block there; and all others read elsewhere, and hold on to that. So each of the
+ * two has what it asked for, and no more, and it is asked for seldom.
+ */
+static void neighbour_call(struct scribe *c)
+{
+	struct sim *s = c->s;
+	uint64_t at = HALF + draw(s, 2) * s->lun.block_bytes, what = draw(s, 10);
+
+	c->len = s->lun.block_bytes;
+	if (c->n->id > 2) {
+		c->off = at + HALF - SIM_CLUSTER_BYTES;
+	} else if (c->n->id == 1 || what < 5) {
+		c->off = at + c->n->id * SIM_CLUSTER_BYTES + draw(s, HEAD - 1);
+		c->len = 1 + (uint32_t)draw(s, HEAD - c->off % s->lun.block_bytes);
+	} else {
+		c->off = at + SIM_CLUSTER_BYTES;
+	}
+	data_call(c, c->n->id > 2 || (c->n->id == 2 && what >= 5 && what < 9));
+}
+
 static void read_some(struct scribe *c)
 {
 	uint64_t from = chance(c->s, 50) ? HALF : 0;
@@ -537,6 +564,10 @@ static void next_call(struct sim *s, void *arg)
 	}
 	if (s->plan.one_hole && !s->edges->filled) {
 		around_hole(c);
+		return;
+	}
+	if (s->plan.neighbours) {
+		neighbour_call(c);
 		return;
 	}
 	switch (draw(s, 9)) {

@@ -82,6 +82,7 @@ struct sim_plan {
 	/* What no seed draws, for what is too rare among all else: --set one_hole=1 */
 	bool one_hole; /* edge.c: the lanes have one cluster that was never written */
 	bool reboots, next_term, unheard; /* aimed.c */
+	bool neighbours; /* edge.c: two nodes write parts of blocks, and one of them writes the other's */
 	bool slow_fence; /* weather.c: what takes rights away takes seconds */
 	bool kills;	   /* processes are killed while they wait */
 	bool tight;	   /* little space: what is freed is used again at once, and ENOSPC */
