@@ -214,6 +214,10 @@ static void make_volume(struct sim *s)
 		if (run_sync_request(rs, &rq, &rp))
 			sim_fail(s, "making the shared file: error %d", rp.err);
 		more_set_file(s, rp.attr.ino);
+		rq = (struct fs_request){.op = FS_SETATTR, .ino = rp.attr.ino, .valid = FS_SET_SIZE,
+			.attr.size = more_records_at(s)};
+		if (rq.attr.size && run_sync_request(rs, &rq, &rp))
+			sim_fail(s, "making the shared file longer: error %d", rp.err);
 		edges_make(s, rs);
 	}
 	if (s->plan.bulk && !s->failed) {
@@ -674,7 +678,7 @@ static int usage(void)
 			" [--keep-going] [--jobs N]\n"
 			"  [--no-faults MASK] [--given-up] [--cut-off] [--dump-at SECONDS]\n"
 			"  [--set FIELD=VALUE,...] [--drop FAULT[-FAULT],...]\n"
-			"     (no seed draws one_hole, neighbours, slow_fence: tests/sim/sim.h)\n"
+			"     (no seed draws one_hole, neighbours, slow_fence, follow: tests/sim/sim.h)\n"
 			"  --seed SEED --minimise\n");
 	return 2;
 }

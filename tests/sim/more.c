@@ -93,6 +93,18 @@ void more_set_file(struct sim *s, uint64_t ino)
 	s->more->shared = ino;
 }
 
+/* With --set follow=1: whoever reads that hole asks, every time, and hears how long the file is (tail.c). */
+uint64_t more_records_at(const struct sim *s)
+{
+	return s->plan.follow ? SIM_CLUSTER_BYTES : 0;
+}
+
+/* ... and one node appends, much. */
+static bool appends(const struct porter *p)
+{
+	return !p->s->plan.follow || p->n->id == 1 + p->s->seed % p->s->plan.nodes;
+}
+
 /* ------------------------------------------------------------------ calls */
 
 static void finished(struct porter *p)
@@ -809,9 +821,10 @@ static void look_at_shared(struct porter *p)
 		ask(p, opened);
 		return;
 	}
-	if (!p->at)
+	if (p->at == more_records_at(p->s)) {
 		memset(p->seen, 0, sizeof(p->seen));
-	p->torn = p->at ? p->torn : 0;
+		p->torn = 0;
+	}
 	p->what = "read of what was appended";
 	data_call(p, &op, shared_read);
 }
@@ -898,10 +911,10 @@ static void next_call(struct sim *s, void *arg)
 		ask(p, opened);
 		return;
 	}
-	switch (draw(s, 10)) {
+	switch (s->plan.follow && chance(s, 60) ? 0 : draw(s, 10)) {
 	case 0:
 		/* Alone the kernel knows the end, and appends by itself. */
-		if (s->more->records < RECORDS_MAX && !s->plan.alone) {
+		if (s->more->records < RECORDS_MAX && !s->plan.alone && appends(p)) {
 			append(p);
 			return;
 		}
@@ -933,6 +946,7 @@ void more_node_up(struct sim *s, struct snode *n)
 	p->s = s;
 	p->n = n;
 	p->life = n->life_nr;
+	p->at = more_records_at(s);
 	p->alive = p->idle = true;
 	sim_at_node(s, n, s->now_ns, next_call, p);
 }

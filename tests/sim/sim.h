@@ -84,6 +84,7 @@ struct sim_plan {
 	bool reboots, next_term, unheard; /* aimed.c */
 	bool neighbours; /* edge.c: two nodes write parts of blocks, and one of them writes the other's */
 	bool slow_fence; /* weather.c: what takes rights away takes seconds */
+	bool follow; /* tail.c, more.c: one node appends, and all hear how long the file is */
 	bool kills;	   /* processes are killed while they wait */
 	bool tight;	   /* little space: what is freed is used again at once, and ENOSPC */
 	bool forgets;	   /* a target that restarts knows no registration any more, as tgtd */
@@ -418,6 +419,8 @@ void tail_follow(struct sim *s, struct snode *n, uint64_t ino, uint32_t record);
 void more_create(struct sim *s);
 void more_destroy(struct sim *s);
 void more_set_file(struct sim *s, uint64_t ino);
+/* Where the records begin in it. */
+uint64_t more_records_at(const struct sim *s);
 void more_node_up(struct sim *s, struct snode *n);
 void more_node_down(struct sim *s, struct snode *n);
 void more_stop(struct sim *s);

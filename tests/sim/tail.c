@@ -6,6 +6,9 @@
  * records, never the zeros of a place whose data is not there yet, whatever is lost meanwhile. An append that ends in an error
  * leaves such a place, and one whose node is lost or given up, or that takes longer than others wait for it: from the
  * first such on that is not looked at any more.
+ *
+ * With --set follow=1 the beginning is a hole, so there is an answer each time, and what it made known is read at once, one
+ * record: no more than what it said there is.
  */
 #include <string.h>
 
@@ -40,7 +43,7 @@ static void got(struct sim *s, void *arg, int32_t result)
 	if (result < 0 || may_be_zeros(s))
 		return;
 	for (at = 0; at + t->record <= (uint32_t)result; at += t->record) {
-		bool zero = true;
+		bool zero = !t->again || !s->plan.follow;
 
 		for (uint32_t i = 0; i < t->record; i++)
 			zero &= !t->buf[at + i];
@@ -50,7 +53,7 @@ static void got(struct sim *s, void *arg, int32_t result)
 	}
 	if (!t->again)
 		t->at += at;
-	sim_at_node(s, t->n, s->now_ns + EVERY_NS, look, t);
+	sim_at_node(s, t->n, s->now_ns + (t->again && s->plan.follow ? 0 : EVERY_NS), look, t);
 }
 
 static void look(struct sim *s, void *arg)
@@ -61,7 +64,7 @@ static void look(struct sim *s, void *arg)
 		return;
 	t->again = !t->again && t->at;
 	node_io(s, t->n, t->ino, 0, false, false, t->again ? 0 : t->at,
-		t->again ? t->record : BYTES / t->record * t->record, t->buf, got, t);
+		t->again || s->plan.follow ? t->record : BYTES / t->record * t->record, t->buf, got, t);
 }
 
 void tail_follow(struct sim *s, struct snode *n, uint64_t ino, uint32_t record)
@@ -73,5 +76,6 @@ void tail_follow(struct sim *s, struct snode *n, uint64_t ino, uint32_t record)
 	t->life = n->life_nr;
 	t->ino = ino;
 	t->record = record;
+	t->at = more_records_at(s);
 	look(s, t);
 }
