@@ -347,13 +347,33 @@ static void truncate_to(struct client *c, uint32_t first)
 	ask_zeroes(c);
 }
 
+bool load_lost_lately(const struct sim *s)
+{
+	return s->lost_ns && s->now_ns - s->lost_ns < 4 * SEC;
+}
+
+static uint32_t any_file(struct sim *s)
+{
+	uint32_t f = (uint32_t)draw(s, s->plan.files), lost = 0;
+
+	if (!load_lost_lately(s))
+		return f;
+	while (lost < s->plan.files && s->load->ino[lost] != s->lost_ino)
+		lost++;
+	if (lost == s->plan.files)
+		return f;
+	if (s->now_ns - s->lost_ns < 150 * MS)
+		return f == lost ? (f + 1) % s->plan.files : f;
+	return chance(s, 75) ? lost : f;
+}
+
 /* Takes space away: a shorter file, or a hole in it (whole clusters: the kernel's side sees to the ends). */
 static void zero_one(struct client *c)
 {
 	struct sim *s = c->s;
 	uint32_t per = SIM_CLUSTER_BYTES / SECTOR;
 
-	zeroes(c, (uint32_t)draw(s, s->plan.files));
+	zeroes(c, any_file(s));
 	if (s->load->failed.cut || chance(s, 50)) {
 		c->first = (uint32_t)draw(s, FILE_SECTORS);
 		if (s->load->failed.end && (s->load->failed.cut || chance(s, 50)))
@@ -436,7 +456,7 @@ static void data_io(struct client *c)
 {
 	struct sim *s = c->s;
 
-	c->file = (uint32_t)draw(s, s->plan.files);
+	c->file = any_file(s);
 	c->reading = chance(s, 50);
 	c->count = 1 + (uint32_t)draw(s, chance(s, 30) ? IO_SECTORS_MAX : 8);
 	c->first = (uint32_t)draw(s, FILE_SECTORS - c->count);
@@ -570,7 +590,7 @@ static void next_op(struct sim *s, void *arg)
 		return;
 	}
 	/* Where writes fail, ends of files that they may have passed. */
-	if (s->plan.zeroing && (s->load->failed.cut || chance(s, s->plan.cut_off || s->plan.media ? 15 : 3))) {
+	if (s->plan.zeroing && (s->load->failed.cut || chance(s, s->plan.cut_off || s->plan.media || s->plan.lost_grants ? 15 : 3))) {
 		zero_one(c);
 		return;
 	}

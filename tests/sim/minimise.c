@@ -72,6 +72,7 @@ static const struct plan_field fields[] = {
 	F(neighbours, FLAG, 0),
 	F(slow_fence, FLAG, 0),
 	F(follow, FLAG, 0),
+	F(lost_grants, FLAG, 0),
 	F(zeroing, FLAG, 0),
 	F(only_harmless, FLAG, 0),
 	F(only_hangs, FLAG, 0),

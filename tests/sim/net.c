@@ -42,12 +42,18 @@ static bool reachable(struct sim *s, const struct sim_conn *c)
 	return s->n[c->a].net_side == s->n[c->b].net_side && !s->n[c->a].port_cut && !s->n[c->b].port_cut;
 }
 
+static void conn_break(struct sim *s, struct sim_conn *c, uint32_t except);
+
 #define HEADER 32u /* redirect/WIRE.md */
 #define TYPE_AT 6u
 #define BODY_LEN_AT 8u
 #define DATA_LEN_AT 12u
 #define HELLO 1
 #define HELLO_OK 2
+#define REQUEST 16
+#define REPLY 17
+#define RECLAIM_END 20
+#define SERVE 21
 #define BLOCK_REPLY 33
 
 static void put32(uint8_t *at, uint32_t v)
@@ -162,6 +168,47 @@ static void lie(struct sim *s, struct frame *f, struct event *ev)
 	put32(f->bytes + DATA_LEN_AT, ev->net.data_len);
 }
 
+static const struct msg *message(const struct frame *f)
+{
+	static struct wire_room room;
+	static struct msg m;
+
+	return wire_decode(&m, f->bytes, f->len, &room) ? NULL : &m;
+}
+
+/*
+ * With --set lost_grants=1: a node is granted a layout, and its connection breaks before it hears of that. It has another one
+ * soon, but it takes long to say there what it holds. Meanwhile it is recalled: load.c lets that file alone at first, and then
+ * does little else.
+ */
+static bool loses_grant(struct sim *s, const struct frame *f)
+{
+	const struct msg *m = s->plan.lost_grants && f->bytes[TYPE_AT] == REPLY ? message(f) : NULL;
+
+	if (!m || s->healing || m->reply.op != FS_LAYOUT_GET || m->reply.r.err || load_lost_lately(s) || draw(s, 3))
+		return false;
+	s->lost_ino = m->reply.r.attr.ino;
+	s->lost_ns = s->now_ns;
+	s->lost_node = f->to->id;
+	sim_log(s, "node %u: the answer to LAYOUT_GET of ino %lx is LOST", s->lost_node, s->lost_ino);
+	return true;
+}
+
+/* ... what it says that it holds, that it is served then, and that it gives back. */
+static uint64_t slow_after_loss(struct sim *s, const struct frame *f, uint32_t from)
+{
+	const struct msg *m;
+
+	if (!s->plan.lost_grants || !load_lost_lately(s) || (from != s->lost_node && f->to->id != s->lost_node))
+		return 0;
+	if (f->bytes[TYPE_AT] == RECLAIM_END)
+		return draw(s, SEC);
+	m = f->bytes[TYPE_AT] == REQUEST ? message(f) : NULL;
+	if (f->bytes[TYPE_AT] == SERVE || (m && m->request.op == FS_LAYOUT_RETURN))
+		return draw(s, 100 * MS);
+	return 0;
+}
+
 static void frame_deliver(struct sim *s, void *arg)
 {
 	struct frame *f = arg;
@@ -174,6 +221,8 @@ static void frame_deliver(struct sim *s, void *arg)
 	/* Cut while it was on its way: the connection is stuck until somebody gives it up. */
 	if (!reachable(s, c))
 		c->closed = true;
+	if (!c->closed && c->up && !c->ended_by && loses_grant(s, f))
+		conn_break(s, c, 0);
 	if (!c->closed && c->up && c->ended_by != f->to->id && lives(s, c, f->to->id)) {
 		ev.net.conn = conn;
 		ev.net.bytes = f->bytes;
@@ -306,6 +355,7 @@ void net_send(struct sim *s, struct snode *n, const struct effect *e)
 	at = s->now_ns + sim_delay(s, 50 * 1000, 3 * MS);
 	if (s->slow_net_until > s->now_ns && (c->a == s->slow_net_node || c->b == s->slow_net_node))
 		at += draw(s, 200 * MS);
+	at += slow_after_loss(s, f, n->id);
 	if (at < *last)
 		at = *last;
 	*last = at;

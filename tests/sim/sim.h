@@ -85,6 +85,7 @@ struct sim_plan {
 	bool neighbours; /* edge.c: two nodes write parts of blocks, and one of them writes the other's */
 	bool slow_fence; /* weather.c: what takes rights away takes seconds */
 	bool follow; /* tail.c, more.c: one node appends, and all hear how long the file is */
+	bool lost_grants; /* net.c: a layout is granted, and its connection breaks before its node knows */
 	bool kills;	   /* processes are killed while they wait */
 	bool tight;	   /* little space: what is freed is used again at once, and ENOSPC */
 	bool forgets;	   /* a target that restarts knows no registration any more, as tgtd */
@@ -223,6 +224,8 @@ struct sim {
 	struct locks *locks;
 	struct more *more;
 	struct prng frng; /* of the fault at hand: what is drawn for one does not change another */
+	uint64_t lost_ino, lost_ns; /* lost_grants: the last one */
+	uint32_t lost_node;
 	uint64_t slow_net_until;
 	uint32_t slow_net_node;
 	uint32_t controls, spoilt;
@@ -392,6 +395,8 @@ void load_node_evicted(struct sim *s, struct snode *n);
 void load_node_drained(struct sim *s, uint32_t node);
 /* No client of load.c: nothing happens. */
 void load_op_redirected(struct sim *s, void *arg);
+/* Of lost_grants: it still does what it does then. */
+bool load_lost_lately(const struct sim *s);
 bool load_idle(const struct sim *s);
 void load_stop(struct sim *s);
 void load_say_stuck(struct sim *s);
