@@ -13,6 +13,8 @@
  *    does not say which of them the target has ended. We send the bare function instead.
  *  - Cancelling a task whose DATA-OUT is queued leaves a pointer to freed memory in the queue. So
  *    no task is ever cancelled but all at once, when the session ends.
+ *  - It does not look at the Response field of a SCSI Response (RFC 7143, 11.4.3), nor can we: "target failure" comes to us
+ *    as what stands in the Status field. So a target must not say that of a command it has not done, and set GOOD.
  *
  * A LOGICAL UNIT RESET waits until everything submitted before has left the queue, and what is
  * submitted behind it waits for its answer: so "before" and "after" the reset mean what they say.
@@ -193,6 +195,20 @@ static void part_map(struct part *p, size_t skip, size_t bytes, struct scsi_iove
 
 /* ------------------------------------------------------------------ what the target answered */
 
+/* SPC-4 4.5. libiscsi reads a key of 0, which would be success, out of what is not there. */
+static bool has_sense(const struct scsi_task *task)
+{
+	unsigned type = task->sense.error_type;
+
+	return task->datain.size >= 2 + 8 && type >= 0x70 && type <= 0x73;
+}
+
+/* Of an earlier command. This one was not executed (SPC-4 4.5.7). */
+static bool is_deferred(const struct scsi_sense *s)
+{
+	return s->error_type == 0x71 || s->error_type == 0x73;
+}
+
 /*
  * SAM-5, SPC-4. "To be repeated" is said only when the command has ended at the target, executed or
  * not: then sending a read or a write again is safe.
@@ -202,7 +218,7 @@ static enum lun_status status_of_sense(const struct scsi_sense *s)
 	switch (s->key) {
 	case SCSI_SENSE_NO_SENSE:
 	case SCSI_SENSE_RECOVERED_ERROR:
-		return LUN_OK;
+		return is_deferred(s) ? LUN_RETRY : LUN_OK;
 	case SCSI_SENSE_NOT_READY:
 	case SCSI_SENSE_UNIT_ATTENTION:
 	case SCSI_SENSE_COMMAND_ABORTED:
@@ -227,7 +243,7 @@ static enum lun_status status_of(int status, const struct scsi_task *task)
 	case SCSI_STATUS_CONDITION_MET:
 		return LUN_OK;
 	case SCSI_STATUS_CHECK_CONDITION:
-		return task ? status_of_sense(&task->sense) : LUN_UNKNOWN;
+		return task && has_sense(task) ? status_of_sense(&task->sense) : LUN_UNKNOWN;
 	case SCSI_STATUS_RESERVATION_CONFLICT:
 		return LUN_CONFLICT;
 	case SCSI_STATUS_BUSY:

@@ -3,7 +3,11 @@
  * iscsi.c against a real target: tgtd on the loopback of a network namespace of our own.
  */
 #include <setjmp.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <pthread.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <unistd.h>
@@ -370,6 +374,130 @@ static void a_deep_queue_ends_with_every_answer_once(void **state)
 	bdev_close(a.b);
 }
 
+/* ------------------------------------------------------------------ answers that tgtd does not give */
+
+#define LIAR_PORT 3262
+#define LIAR_URL "iscsi://127.0.0.1:3262/iqn.2026-11.test:lun/1"
+
+/* What a SCSI Response (RFC 7143, 11.4) is made into on its way. */
+struct lie {
+	const char *what;
+	uint8_t status, sense[18], sense_bytes;
+	enum lun_status is;
+};
+
+static struct {
+	int listen_fd;
+	const struct lie *_Atomic lie;
+} liar;
+
+static bool whole(int fd, void *bytes, size_t n, bool out)
+{
+	for (size_t at = 0; at < n;) {
+		ssize_t k = out ? send(fd, (char *)bytes + at, n - at, MSG_NOSIGNAL)
+				: recv(fd, (char *)bytes + at, n - at, 0);
+
+		if (k <= 0)
+			return false;
+		at += (size_t)k;
+	}
+	return true;
+}
+
+/* One PDU of the target's. False: the connection has ended. */
+static bool pass_answer(int from, int to)
+{
+	static uint8_t pdu[48 + (1 << 20)];
+	const struct lie *l = liar.lie;
+	size_t n;
+
+	if (!whole(from, pdu, 48, false))
+		return false;
+	n = ((size_t)pdu[5] << 16 | (size_t)pdu[6] << 8 | pdu[7]) + 3;
+	n -= n % 4;
+	if (!whole(from, pdu + 48, n, false))
+		return false;
+	if (l && (pdu[0] & 0x3f) == 0x21) {
+		pdu[3] = l->status;
+		memset(pdu + 48, 0, 24);
+		pdu[49] = l->sense_bytes;
+		memcpy(pdu + 50, l->sense, l->sense_bytes);
+		n = l->sense_bytes ? l->sense_bytes + 2u : 0;
+		pdu[5] = pdu[6] = 0;
+		pdu[7] = (uint8_t)n;
+		n = (n + 3) / 4 * 4;
+	}
+	return whole(to, pdu, 48 + n, true);
+}
+
+static void *liar_main(void *arg)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(3260)};
+	int fd;
+
+	(void)arg;
+	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	while ((fd = accept(liar.listen_fd, NULL, NULL)) >= 0) {
+		int target = socket(AF_INET, SOCK_STREAM, 0);
+		struct pollfd p[2] = {{fd, POLLIN, 0}, {target, POLLIN, 0}};
+		bool goes_on = !connect(target, (struct sockaddr *)&sa, sizeof(sa));
+
+		while (goes_on && poll(p, 2, -1) > 0) {
+			char some[65536];
+			ssize_t n = p[0].revents ? recv(fd, some, sizeof(some), 0) : 1;
+
+			goes_on = n > 0 && (!p[0].revents || whole(target, some, (size_t)n, true)) &&
+				  (!p[1].revents || pass_answer(target, fd));
+		}
+		close(target);
+		close(fd);
+	}
+	return NULL;
+}
+
+/* SAM-5 5.3, SPC-4 4.5. Only what says that the write was done may be taken for that. */
+static void answers_that_do_not_say_done_are_not_taken_for_it(void **state)
+{
+	static const struct lie lies[] = {
+		{"recovered error", 2, {0x70, 0, 1, [7] = 10, [12] = 0x17}, 18, LUN_OK},
+		{"recovered error, descriptor format", 2, {0x72, 1, 0x17}, 8, LUN_OK},
+		{"deferred error: the command was not executed", 2, {0x71, 0, 1, [7] = 10, [12] = 0x17}, 18,
+			LUN_RETRY},
+		{"the same, descriptor format", 2, {0x73, 1, 0x17}, 8, LUN_RETRY},
+		{"deferred medium error", 2, {0x71, 0, 3, [7] = 10, [12] = 0x0c}, 18, LUN_MEDIUM},
+		{"sense data of no format", 2, {0}, 18, LUN_UNKNOWN},
+		{"no sense data", 2, {0}, 0, LUN_UNKNOWN},
+		{"busy", 0x08, {0}, 0, LUN_RETRY},
+		{"task set full", 0x28, {0}, 0, LUN_RETRY},
+	};
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(LIAR_PORT)};
+	pthread_t thread;
+
+	(void)state;
+	NEED_TARGET();
+	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	liar.listen_fd = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(bind(liar.listen_fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(liar.listen_fd, 8), 0);
+	assert_int_equal(pthread_create(&thread, NULL, liar_main, NULL), 0);
+	for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+		struct user u;
+		int is;
+
+		assert_true(user_open(&u, LIAR_URL, 1, 0));
+		liar.lie = &lies[i];
+		is = user_cmd(&u, WRITE_AT(0));
+		liar.lie = NULL;
+		if (is != (int)lies[i].is)
+			fail_msg("%s: %s, not %s", lies[i].what, lun_status_name((enum lun_status)is),
+				lun_status_name(lies[i].is));
+		bdev_close(u.b);
+	}
+	shutdown(liar.listen_fd, SHUT_RDWR);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	close(liar.listen_fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -382,6 +510,7 @@ int main(void)
 		cmocka_unit_test(a_broken_connection_ends_all_as_unknown),
 		cmocka_unit_test(a_silent_target_shows_in_the_age_of_the_oldest_command),
 		cmocka_unit_test(a_reject_on_the_way_is_noticed_at_once),
+		cmocka_unit_test(answers_that_do_not_say_done_are_not_taken_for_it),
 		cmocka_unit_test(each_wrong_url_has_a_message_of_its_own),
 		cmocka_unit_test(chap_is_needed_and_enough),
 	};
