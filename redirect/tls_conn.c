@@ -29,6 +29,7 @@
 #define READ_BUDGET (2u << 20) /* bytes of one connection before the others have their turn */
 #define WRITE_BUDGET (2u << 20)
 #define HANDSHAKES_MAX 64 /* accepted and not proven yet */
+#define ACCEPTED_MAX (TLS_CONNS_MAX * 3 / 4)
 #define LINGER_MS 1000
 
 static void count(uint64_t *counter, uint64_t n)
@@ -197,7 +198,7 @@ static struct conn *conn_new(struct tls *t, uint64_t id, int fd)
 	struct conn *c;
 
 	/* Strangers do not take the places of those we connect to. */
-	if (t->conn_count >= (fd < 0 ? TLS_CONNS_MAX : TLS_CONNS_MAX * 3 / 4))
+	if (t->conn_count >= (fd < 0 ? TLS_CONNS_MAX : ACCEPTED_MAX))
 		return NULL;
 	c = calloc(1, sizeof(*c));
 	if (!c)
@@ -649,6 +650,17 @@ static void oldest_handshake_drop(struct tls *t)
 	}
 }
 
+/* To hear why one was refused is a courtesy: nobody who may come in waits for that. */
+static void oldest_linger_drop(struct tls *t)
+{
+	list_for_each_entry (c, &t->conns, struct conn, link) {
+		if (c->state != CONN_LINGER)
+			continue;
+		conn_free(t, c);
+		return;
+	}
+}
+
 void tls_conn_accept(struct tls *t, int fd, const struct sockaddr_storage *sa, socklen_t len)
 {
 	char host[ADDR_MAX], service[8];
@@ -656,6 +668,8 @@ void tls_conn_accept(struct tls *t, int fd, const struct sockaddr_storage *sa, s
 
 	if (t->handshakes >= HANDSHAKES_MAX)
 		oldest_handshake_drop(t);
+	if (t->conn_count >= ACCEPTED_MAX)
+		oldest_linger_drop(t);
 	c = conn_new(t, TLS_CONN_ACCEPTED | ++t->next_accepted, fd);
 	if (!c) {
 		close(fd);

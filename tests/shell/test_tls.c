@@ -16,8 +16,11 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -593,6 +596,54 @@ static void who_says_nothing_is_closed_after_the_handshakes_time(void **state)
 	end_stop(&b);
 }
 
+/* A process of its own: nonsense on ever more connections, which stay open. */
+static _Noreturn void flood(uint16_t port)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
+	int fd[TLS_CONNS_MAX * 2];
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	for (uint32_t i = 0;; i++) {
+		uint32_t k = i % (TLS_CONNS_MAX * 2);
+
+		if (i >= TLS_CONNS_MAX * 2)
+			close(fd[k]);
+		fd[k] = socket(AF_INET, SOCK_STREAM, 0);
+		if (!connect(fd[k], (struct sockaddr *)&sa, sizeof(sa)))
+			(void)send(fd[k], "GET / HTTP/1.1\r\n\r\n", 18, MSG_NOSIGNAL);
+	}
+}
+
+/* What is refused is kept for a moment, so that it hears why. That must not take the place of who may come in. */
+static void who_is_refused_and_stays_keeps_nobody_out(void **state)
+{
+	struct tls_stats st;
+	struct end a, b;
+	pid_t pid;
+
+	end_start(&a, "n1");
+	end_start(&b, "n2");
+	pid = fork();
+	if (!pid)
+		flood(tls_port(b.tls));
+	do {
+		usleep(10000);
+		tls_get_stats(b.tls, &st);
+	} while (st.refused < TLS_CONNS_MAX);
+	for (uint64_t conn = 1; conn <= 5; conn++) {
+		struct event ev;
+
+		tls_connect(a.tls, conn, "127.0.0.1", tls_port(b.tls), "n2");
+		ev = expect(&a, EV_NET_UP);
+		assert_int_equal(ev.net.conn, conn);
+	}
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	end_stop(&a);
+	end_stop(&b);
+}
+
 static void down_with(
 	struct end *a, struct end *b, const void *bytes, uint32_t len, const char *reason)
 {
@@ -854,6 +905,7 @@ int main(void)
 		cmocka_unit_test(nobody_there_is_said_in_words),
 		cmocka_unit_test(noise_from_the_network_harms_nobody),
 		cmocka_unit_test(who_says_nothing_is_closed_after_the_handshakes_time),
+		cmocka_unit_test(who_is_refused_and_stays_keeps_nobody_out),
 		cmocka_unit_test(a_known_node_that_sends_nonsense_is_closed_with_a_reason),
 		cmocka_unit_test(data_arrives_as_it_was_sent),
 		cmocka_unit_test(big_transfers_are_fast_enough),
