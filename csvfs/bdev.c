@@ -174,7 +174,7 @@ uint64_t bdev_oldest_ns(const struct bdev *b)
 {
 	if (b->state == BDEV_OPENING)
 		return b->open_ns;
-	if (list_empty(&b->busy))
+	if (b->patient || list_empty(&b->busy))
 		return NEVER;
 	return list_first_entry(&b->busy, struct bdev_req, link)->start_ns;
 }

@@ -140,7 +140,8 @@ int bdev_events(const struct bdev *b);
 
 /*
  * When the oldest command that is outstanding was submitted (login: when it began), CLOCK_BOOTTIME;
- * NEVER: none is outstanding. For "no answer for N s".
+ * NEVER: none is outstanding. For "no answer for N s". Of an image always NEVER: nothing is won by giving it up, as to close it
+ * waits for the same disk; and what is asked again then would be done twice (vol_config.no_reply_cache).
  */
 uint64_t bdev_oldest_ns(const struct bdev *b);
 
@@ -171,6 +172,7 @@ struct bdev {
 	enum bdev_state state;
 	bool told;		/* on_state(BDEV_DOWN) has been called */
 	bool serving;		/* bdev_service() or bdev_close() is running */
+	bool patient;		/* an image: see bdev_oldest_ns() */
 	struct bdev_info info;
 	char text[BDEV_TEXT_MAX];
 	struct list busy;	/* outstanding requests, oldest first */

@@ -251,6 +251,7 @@ int fault_bdev_wrap(struct bdev **io, const char *spec, char *text, size_t text_
 	fb->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	csv_assert(fb->timer_fd >= 0);
 	fb->io = *io;
+	fb->b.patient = fb->io->patient && !fb->stall[0]; /* a stall is one of a LUN */
 	fb->io->on_state = io_state;
 	fb->io->ctx = fb;
 	tick(fb, true);

@@ -67,7 +67,8 @@ struct image {
 	bool stop;
 	/*
 	 * A flush failed: the kernel has dropped what it could not write and tells it only once. So
-	 * no later flush of this open file may succeed. sync_lock
+	 * no later flush of this open file may succeed. That is said as an error (LUN_MEDIUM), not as an outcome that
+	 * is unknown: then the path would be opened anew, and the flush repeated and answered with success. sync_lock
 	 */
 	bool lost;
 	/*
@@ -197,7 +198,7 @@ static enum lun_status sync_locked(struct image *im, const char **text)
 	}
 	if (im->lost)
 		*text = "a flush of the image failed: what was written may be lost";
-	return im->lost ? LUN_UNKNOWN : LUN_OK;
+	return im->lost ? LUN_MEDIUM : LUN_OK;
 }
 
 static enum lun_status sync_image(struct image *im, const char **text)
@@ -550,6 +551,12 @@ static int image_open(
 	}
 	if (!err)
 		err = image_lock(fd, cfg, text, text_bytes);
+	/*
+	 * What a flush could not write (see `lost`) is in the page cache still, and passes there for written: replay would take
+	 * it for being in its place. What is on the disk shall be read.
+	 */
+	if (!err && !cfg->readonly)
+		(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	im = err ? NULL : calloc(1, sizeof(*im));
 	if (!im) {
 		close(fd);
@@ -606,6 +613,7 @@ int file_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text,
 	if (!fb)
 		return err;
 	bdev_init(&fb->b, &file_ops, cfg);
+	fb->b.patient = true;
 	list_init(&fb->todo);
 	list_init(&fb->ended);
 	fb->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

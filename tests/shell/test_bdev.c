@@ -5,7 +5,10 @@
 #include <stddef.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -181,6 +184,69 @@ static void closing_ends_what_is_outstanding_as_unknown(void **state)
 		assert_true(user_ended(&r[i]) && r[i].status == LUN_UNKNOWN);
 }
 
+/* In front of the one of the C library: fails when it is told to. */
+static bool disk_is_bad;
+
+int fdatasync(int fd)
+{
+	if (!disk_is_bad)
+		return (int)syscall(SYS_fdatasync, fd);
+	errno = EIO;
+	return -1;
+}
+
+static uint32_t pages_cached(void)
+{
+	int fd = open(path, O_RDONLY);
+	unsigned char in[16];
+	void *p = mmap(NULL, sizeof(in) * 4096, PROT_READ, MAP_SHARED, fd, 0);
+	uint32_t n = 0;
+
+	assert_true(p != MAP_FAILED);
+	assert_int_equal(mincore(p, sizeof(in) * 4096, in), 0);
+	for (size_t i = 0; i < sizeof(in); i++)
+		n += in[i] & 1;
+	munmap(p, sizeof(in) * 4096);
+	close(fd);
+	return n;
+}
+
+/*
+ * The kernel says it once, and takes for written what it could not write. To whoever asks again it is an error still, and whoever
+ * opens the image anew (replay) reads what is on the disk.
+ */
+static void failed_flush_is_an_error_that_stays(void **state)
+{
+	struct lun_cmd write = {.op = LUN_WRITE, .len = 65536, .buf = buf}, flush = {.op = LUN_FLUSH};
+	struct lun_cmd fua = {.op = LUN_WRITE, .fua = true, .len = 4096, .buf = buf};
+	struct statfs fs;
+	struct user u;
+	int fd;
+
+	(void)state;
+	assert_true(user_open(&u, path, 1, 0));
+	assert_int_equal(user_cmd(&u, write), LUN_OK);
+	disk_is_bad = true;
+	assert_int_equal(user_cmd(&u, flush), LUN_MEDIUM);
+	disk_is_bad = false;
+	assert_int_equal(user_cmd(&u, flush), LUN_MEDIUM);
+	assert_int_equal(user_cmd(&u, fua), LUN_MEDIUM);
+	assert_true(bdev_state(u.b) == BDEV_UP);
+	bdev_close(u.b);
+	/* The kernel's part: nothing is dirty any more. */
+	fd = open(path, O_RDWR);
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(pages_cached(), 16);
+	assert_int_equal(fstatfs(fd, &fs), 0);
+	close(fd);
+	assert_true(user_open(&u, path, 1, 0));
+	if (fs.f_type != TMPFS_MAGIC)
+		assert_int_equal(pages_cached(), 0);
+	assert_int_equal(user_cmd(&u, write), LUN_OK);
+	assert_int_equal(user_cmd(&u, flush), LUN_OK);
+	bdev_close(u.b);
+}
+
 static struct user *again_user;
 static struct bdev_req again_second;
 
@@ -284,6 +350,7 @@ int main(int argc, char **argv)
 		with_image(a_readonly_image_refuses_writes),
 		with_image(closing_ends_what_is_outstanding_as_unknown),
 		with_image(a_completion_may_submit),
+		with_image(failed_flush_is_an_error_that_stays),
 		cmocka_unit_test(small_reads_of_an_image_in_memory_soon_need_no_worker),
 		with_image(faults_hold_delay_fail_and_lose),
 	};
