@@ -198,7 +198,8 @@ static bool receive(struct dthread *t)
 		/* ENOENT: the request was interrupted before it was read; there may be others. */
 		if (errno == ENOENT || errno == EINTR)
 			return true;
-		if (errno != EAGAIN)
+		/* Any other error (ENOMEM: our pages could not be had) has ended that request at most. */
+		if (errno == ENODEV || errno == ECONNABORTED)
 			unmounted(t);
 		return false;
 	}

@@ -15,6 +15,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -449,6 +451,48 @@ static void waiting_process_can_be_killed(void **state)
 	stop(c);
 }
 
+/* In front of the one of the C library, for csvfs/datapath.c: fails so often. */
+static _Atomic int fail_reads;
+static int fail_with;
+
+ssize_t readv(int fd, const struct iovec *v, int n)
+{
+	if (fail_reads > 0) {
+		fail_reads--;
+		errno = fail_with;
+		return -1;
+	}
+	return syscall(SYS_readv, fd, v, n);
+}
+
+/* The kernel had no memory to hand a request over, and has ended that one. The mount goes on. */
+static void request_that_cannot_be_read_ends_no_mount(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c = start(&cfg);
+	char buf[4096] = "x";
+	int status;
+	pid_t pid;
+
+	fail_with = ENOMEM;
+	fail_reads = 3;
+	pid = fork();
+	if (!pid) {
+		int fd = open(file, O_RDWR);
+
+		_exit(pwrite(fd, buf, sizeof(buf), 0) != sizeof(buf));
+	}
+	for (int i = 0; i < 500 && !waitpid(pid, &status, WNOHANG); i++)
+		usleep(10000);
+	if (!kill(pid, 0)) {
+		umount2(mnt, MNT_FORCE | MNT_DETACH);
+		fail_msg("the request is not answered");
+	}
+	assert_int_equal(fail_reads, 0);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	stop(c);
+}
+
 /* A LUN that says nothing any more is noticed; what it was asked goes another way. */
 static void silent_lun_is_a_lost_path_and_no_error(void **state)
 {
@@ -639,6 +683,7 @@ int main(void)
 		T(times_of_writes_in_place_show_at_once),
 		T(direct_writes_of_one_file_run_side_by_side),
 		T(waiting_process_can_be_killed),
+		T(request_that_cannot_be_read_ends_no_mount),
 		T(silent_lun_is_a_lost_path_and_no_error),
 		T(write_by_a_user_takes_setuid_away),
 		T(who_keeps_setgid_without_group_execute),
