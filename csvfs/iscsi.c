@@ -38,7 +38,7 @@
 
 #define PR_TYPE_WERO 5u /* SPC-4: write exclusive, registrants only */
 #define UA_MAX 16 /* unit attentions in a row at login before we give up */
-#define IN_BYTES_MAX (8 + 8 * LUN_KEYS_MAX)
+#define IN_BYTES_MAX (8 + 8 * 2047) /* READ KEYS: each session of a node registers its key */
 #define PART_IOVS 8
 #define TRANSFER_BYTES_MAX (64u << 20)
 
@@ -285,13 +285,19 @@ static const char *answer_text(struct iscsi_bdev *ib, int status, const struct s
 	return ib->text;
 }
 
-static void read_keys(struct part *p, size_t got)
+static enum lun_status read_keys(struct part *p, size_t got)
 {
 	struct bdev_req *r = p->r;
+	uint32_t count;
 
-	r->key_count = scsi_pr_keys(p->in, got, r->cmd.op == LUN_PR_READ_RESERVATION,
+	count = scsi_pr_keys(p->in, got, r->cmd.op == LUN_PR_READ_RESERVATION,
 		&r->generation, p->ib->keys, LUN_KEYS_MAX);
 	r->keys = p->ib->keys;
+	r->key_count = count == SCSI_KEYS_CUT ? 0 : count;
+	if (count == SCSI_KEYS_CUT)
+		snprintf(p->ib->text, sizeof(p->ib->text),
+			"more keys are registered than csvfs can read: fewer sessions (threads=), or remove old keys");
+	return count == SCSI_KEYS_CUT ? LUN_MEDIUM : LUN_OK;
 }
 
 /* One session's word. What does not make sense changes nothing. */
@@ -344,10 +350,10 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 	if (s == LUN_OK && p->in && r->cmd.op == LUN_CAPACITY)
 		read_capacity(p, p->in_bytes);
 	else if (s == LUN_OK && p->in)
-		read_keys(p, p->in_bytes);
-	if (s != LUN_OK && status == SCSI_STATUS_GOOD)
+		s = read_keys(p, p->in_bytes);
+	if (s == LUN_UNKNOWN && status == SCSI_STATUS_GOOD)
 		snprintf(ib->text, sizeof(ib->text), "the target moved less than was asked for");
-	else if (s != LUN_OK)
+	else if (s != LUN_OK && status != SCSI_STATUS_GOOD)
 		answer_text(ib, status, p->task);
 	/*
 	 * Gone as a whole: the LUN was unmapped, or its number is another's now. A matter of the

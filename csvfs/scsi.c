@@ -137,6 +137,14 @@ void scsi_caching(const uint8_t *d, size_t n, bool *write_cache, bool *readonly)
 		*write_cache = d[at + 2] & 0x04; /* WCE */
 }
 
+static bool has_key(const uint64_t *keys, uint32_t count, uint64_t key)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (keys[i] == key)
+			return true;
+	return false;
+}
+
 uint32_t scsi_pr_keys(const uint8_t *d, size_t n, bool is_reservation, uint32_t *generation,
 	uint64_t *keys, uint32_t keys_room)
 {
@@ -147,13 +155,18 @@ uint32_t scsi_pr_keys(const uint8_t *d, size_t n, bool is_reservation, uint32_t 
 		return 0;
 	*generation = be32(d);
 	len = be32(d + 4);
-	if (len > n - 8)
-		len = (uint32_t)(n - 8);
+	if (len > n - 8 && !is_reservation)
+		return SCSI_KEYS_CUT;
 	if (is_reservation)
-		len = len >= 16 ? 8 : 0; /* one descriptor: key, scope, type */
-	while (count < len / 8 && count < keys_room) {
-		keys[count] = be64(d + 8 + 8 * count);
-		count++;
+		len = len >= 16 && n >= 8 + 16 ? 8 : 0; /* one descriptor: key, scope, type */
+	for (uint32_t i = 0; i < len / 8; i++) {
+		uint64_t key = be64(d + 8 + 8 * i);
+
+		if (has_key(keys, count, key))
+			continue;
+		if (count == keys_room)
+			return SCSI_KEYS_CUT;
+		keys[count++] = key;
 	}
 	return count;
 }

@@ -35,7 +35,12 @@ bool scsi_capacity(const uint8_t *d, size_t n, struct bdev_info *info);
 /* SPC-4 7.5, MODE SENSE(6) with SBC-3's caching page. */
 void scsi_caching(const uint8_t *d, size_t n, bool *write_cache, bool *readonly);
 
-/* SPC-4 6.14.2, 6.14.3: keys, or the holder's key alone. Returns how many. */
+#define SCSI_KEYS_CUT UINT32_MAX
+
+/*
+ * SPC-4 6.14.2, 6.14.3: keys, each once however many sessions registered it, or the holder's key alone. Returns how many.
+ * SCSI_KEYS_CUT: there are more than fit, into keys[] or into the answer: then nobody knows that one is gone (invariant 10).
+ */
 uint32_t scsi_pr_keys(const uint8_t *d, size_t n, bool is_reservation, uint32_t *generation,
 	uint64_t *keys, uint32_t keys_room);
 

@@ -73,7 +73,7 @@ static void sizes_that_cannot_be_are_refused(void **state)
 	assert_false(scsi_capacity(d, 32, &i));
 }
 
-static void more_keys_than_there_is_room_are_cut(void **state)
+static void keys_are_told_once_and_all_or_none(void **state)
 {
 	uint64_t keys[4];
 	uint32_t generation;
@@ -84,9 +84,13 @@ static void more_keys_than_there_is_room_are_cut(void **state)
 	scsi_put_be(d + 4, 48, 4);
 	for (unsigned k = 0; k < 6; k++)
 		scsi_put_be(d + 8 + 8 * k, 100 + k, 8);
+	/* What is not told of may be there still. */
+	assert_int_equal(scsi_pr_keys(d, sizeof(d), false, &generation, keys, 4), SCSI_KEYS_CUT);
+	assert_int_equal(scsi_pr_keys(d, 27, false, &generation, keys, 4), SCSI_KEYS_CUT);
+	scsi_put_be(d + 8 + 8 * 1, 100, 8);
+	scsi_put_be(d + 8 + 8 * 4, 103, 8);
 	assert_int_equal(scsi_pr_keys(d, sizeof(d), false, &generation, keys, 4), 4);
-	assert_true(generation == 7 && keys[3] == 103);
-	assert_int_equal(scsi_pr_keys(d, 27, false, &generation, keys, 4), 2);
+	assert_true(generation == 7 && keys[0] == 100 && keys[2] == 103 && keys[3] == 105);
 	assert_int_equal(scsi_pr_keys(d, 24, true, &generation, keys, 4), 1);
 	assert_int_equal(scsi_pr_keys(d, 23, true, &generation, keys, 4), 0);
 	assert_int_equal(scsi_pr_keys(d, 7, false, &generation, keys, 4), 0);
@@ -124,7 +128,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_most_unique_name_of_the_lun_is_taken),
 		cmocka_unit_test(sizes_that_cannot_be_are_refused),
-		cmocka_unit_test(more_keys_than_there_is_room_are_cut),
+		cmocka_unit_test(keys_are_told_once_and_all_or_none),
 		cmocka_unit_test(no_answer_is_read_beyond_its_end),
 	};
 
