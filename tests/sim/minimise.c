@@ -71,6 +71,7 @@ static const struct plan_field fields[] = {
 	F(unheard, FLAG, 0),
 	F(neighbours, FLAG, 0),
 	F(slow_fence, FLAG, 0),
+	F(crawl, FLAG, 0),
 	F(follow, FLAG, 0),
 	F(lost_grants, FLAG, 0),
 	F(zeroing, FLAG, 0),

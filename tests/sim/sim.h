@@ -84,6 +84,7 @@ struct sim_plan {
 	bool reboots, next_term, unheard; /* aimed.c */
 	bool neighbours; /* edge.c: two nodes write parts of blocks, and one of them writes the other's */
 	bool slow_fence; /* weather.c: what takes rights away takes seconds */
+	bool crawl; /* weather.c: a write takes nearly as long as a path may be silent */
 	bool follow; /* tail.c, more.c: one node appends, and all hear how long the file is */
 	bool lost_grants; /* net.c: a layout is granted, and its connection breaks before its node knows */
 	bool kills;	   /* processes are killed while they wait */

@@ -2,7 +2,8 @@
 /*
  * weather.c - what the SAN does to several nodes at once: a switch fails, and most of them lose their paths within
  * moments and have them again one after the other; the target is busy (BUSY, TASK SET FULL: not carried out, to be sent
- * again) for a while, to all or to one; with --set slow_fence=1 it takes seconds to take a node's rights away.
+ * again) for a while, to all or to one; with --set slow_fence=1 it takes seconds to take a node's rights away;
+ * with crawl=1 all takes long.
  *
  * All is drawn from a generator of its own: no other run changes.
  */
@@ -70,6 +71,19 @@ bool weather_busy(struct sim *s, uint32_t node)
 }
 
 /*
+ * A target at its end: a write takes nearly as long as a path may be silent, and most reads longer than a look at the claim
+ * that counts.
+ */
+static uint64_t crawls(struct sim *s, enum lun_op op)
+{
+	if (op == LUN_WRITE)
+		return (3500 + wdraw(s, 400)) * MS;
+	if (op != LUN_READ)
+		return 0;
+	return (wdraw(s, 4) ? 510 + wdraw(s, 300) : wdraw(s, 50)) * MS;
+}
+
+/*
  * A target that takes seconds to take somebody's rights away, and carries out all else meanwhile: what may still land,
  * lands before the fence is done, and after much that was written elsewhere.
  */
@@ -77,6 +91,9 @@ uint64_t weather_holds(struct sim *s, enum lun_op op)
 {
 	bool fences = op == LUN_PR_PREEMPT || op == LUN_PR_PREEMPT_ABORT || op == LUN_RESET;
 
+	/* All are up by then. */
+	if (s->plan.crawl && !s->healing && s->now_ns > 3 * SEC)
+		return crawls(s, op);
 	if (!s->plan.slow_fence || !fences || s->healing)
 		return 0;
 	return wdraw(s, 3) ? wdraw(s, 3000) * MS : 0;
