@@ -476,11 +476,14 @@ static void send_capacity(struct iscsi_bdev *ib, struct bdev_req *r)
 
 static void send_plain(struct iscsi_bdev *ib, struct bdev_req *r)
 {
-	uint8_t flush[16] = {0x91},
-		test[6] = {0}; /* SYNCHRONIZE CACHE(16) of all, TEST UNIT READY */
+	/*
+	 * SYNCHRONIZE CACHE(10): from block 0 to the end, however large the LUN is. Not (16), which many targets do not know:
+	 * who refuses is taken to have no cache.
+	 */
+	uint8_t flush[10] = {0x35}, test[6] = {0}; /* TEST UNIT READY */
 	bool is_flush = r->cmd.op == LUN_FLUSH;
 
-	part_send(part_new(ib, r), is_flush ? flush : test, is_flush ? 16 : 6, SCSI_XFER_NONE, 0,
+	part_send(part_new(ib, r), is_flush ? flush : test, is_flush ? 10 : 6, SCSI_XFER_NONE, 0,
 		NULL, 0);
 }
 

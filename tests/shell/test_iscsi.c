@@ -389,6 +389,7 @@ struct lie {
 static struct {
 	int listen_fd;
 	const struct lie *_Atomic lie;
+	pthread_t thread;
 } liar;
 
 static bool whole(int fd, void *bytes, size_t n, bool out)
@@ -446,6 +447,9 @@ static void *liar_main(void *arg)
 			char some[65536];
 			ssize_t n = p[0].revents ? recv(fd, some, sizeof(some), 0) : 1;
 
+			/* SYNCHRONIZE CACHE(16), which a target need not know */
+			if (p[0].revents && n >= 48 && (some[0] & 0x3f) == 1 && (uint8_t)some[32] == 0x91)
+				some[32] = (char)0xff;
 			goes_on = n > 0 && (!p[0].revents || whole(target, some, (size_t)n, true)) &&
 				  (!p[1].revents || pass_answer(target, fd));
 		}
@@ -453,6 +457,26 @@ static void *liar_main(void *arg)
 		close(fd);
 	}
 	return NULL;
+}
+
+static void liar_start(void)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(LIAR_PORT)};
+	int one = 1;
+
+	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	liar.listen_fd = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(setsockopt(liar.listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)), 0);
+	assert_int_equal(bind(liar.listen_fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(liar.listen_fd, 8), 0);
+	assert_int_equal(pthread_create(&liar.thread, NULL, liar_main, NULL), 0);
+}
+
+static void liar_stop(void)
+{
+	shutdown(liar.listen_fd, SHUT_RDWR);
+	assert_int_equal(pthread_join(liar.thread, NULL), 0);
+	close(liar.listen_fd);
 }
 
 /* SAM-5 5.3, SPC-4 4.5. Only what says that the write was done may be taken for that. */
@@ -470,16 +494,11 @@ static void answers_that_do_not_say_done_are_not_taken_for_it(void **state)
 		{"busy", 0x08, {0}, 0, LUN_RETRY},
 		{"task set full", 0x28, {0}, 0, LUN_RETRY},
 	};
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(LIAR_PORT)};
-	pthread_t thread;
 
 	(void)state;
 	NEED_TARGET();
-	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	liar.listen_fd = socket(AF_INET, SOCK_STREAM, 0);
-	assert_int_equal(bind(liar.listen_fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	assert_int_equal(listen(liar.listen_fd, 8), 0);
-	assert_int_equal(pthread_create(&thread, NULL, liar_main, NULL), 0);
+	clear_reservations();
+	liar_start();
 	for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
 		struct user u;
 		int is;
@@ -493,9 +512,23 @@ static void answers_that_do_not_say_done_are_not_taken_for_it(void **state)
 				lun_status_name(lies[i].is));
 		bdev_close(u.b);
 	}
-	shutdown(liar.listen_fd, SHUT_RDWR);
-	assert_int_equal(pthread_join(thread, NULL), 0);
-	close(liar.listen_fd);
+	liar_stop();
+}
+
+/* SBC-3 5.21: both forms are optional, and many targets know the shorter one alone. What is refused is no flush. */
+static void flush_is_what_every_target_knows(void **state)
+{
+	struct user u;
+
+	(void)state;
+	NEED_TARGET();
+	clear_reservations();
+	liar_start();
+	assert_true(user_open(&u, LIAR_URL, 1, 0));
+	assert_int_equal(user_do(&u, WRITE_AT(0)), LUN_OK);
+	assert_int_equal(user_do(&u, OP(LUN_FLUSH)), LUN_OK);
+	bdev_close(u.b);
+	liar_stop();
 }
 
 int main(void)
@@ -511,6 +544,7 @@ int main(void)
 		cmocka_unit_test(a_silent_target_shows_in_the_age_of_the_oldest_command),
 		cmocka_unit_test(a_reject_on_the_way_is_noticed_at_once),
 		cmocka_unit_test(answers_that_do_not_say_done_are_not_taken_for_it),
+		cmocka_unit_test(flush_is_what_every_target_knows),
 		cmocka_unit_test(each_wrong_url_has_a_message_of_its_own),
 		cmocka_unit_test(chap_is_needed_and_enough),
 	};
