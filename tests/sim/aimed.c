@@ -8,6 +8,8 @@
  *		--given-up.)
  *   unheard	a node without a path has one again, and tells it; nobody but itself gets that, since its network is cut at this
  *		moment, of which it learns late. What it writes then hangs in the target. No other faults.
+ *   moves	the coordinator moves every four seconds, in the midst of what the scribes do with its edge ranges (edge.c). No
+ *		other faults.
  *
  * All is drawn from a generator of its own.
  */
@@ -121,6 +123,15 @@ uint64_t aimed_cut_off(struct sim *s, struct snode *n, uint64_t back_ns)
 	return back_ns + 5 * SEC;
 }
 
+/* Not to the second node: what that one has, others are to be told. */
+static void moves(struct sim *s, void *arg)
+{
+	if (s->healing)
+		return;
+	hands_over(s, arg);
+	sim_at(s, s->now_ns + 4 * SEC, moves, arg);
+}
+
 /* ------------------------------------------------------------------ unheard */
 
 static void loses_its_writes(struct sim *s, void *arg)
@@ -204,7 +215,7 @@ static void unheard(struct sim *s, void *arg)
 
 void aimed_plan(struct sim_plan *p)
 {
-	if (!p->unheard && !p->reboots)
+	if (!p->unheard && !p->reboots && !p->moves)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -212,7 +223,7 @@ void aimed_plan(struct sim_plan *p)
 	p->only_harmless = p->only_hangs = p->tight = false;
 	p->nodes = p->nodes < 3 ? 3 : p->nodes;
 	p->hold_ns = 0;
-	p->scribes |= p->unheard;
+	p->scribes |= p->unheard || p->moves;
 	p->safety_ns = 60 * SEC;
 }
 
@@ -221,6 +232,8 @@ void aimed_start(struct sim *s)
 	s->aimed.rng.s = s->seed * 0xe7037ed1a0b428dbull + 17;
 	if (s->plan.reboots)
 		sim_at(s, s->now_ns + 4 * SEC, reboots, NULL);
+	if (s->plan.moves)
+		sim_at(s, 6 * SEC, moves, &s->n[2]);
 	if (s->plan.unheard)
 		sim_at(s, s->now_ns + 3 * SEC, unheard, NULL);
 }

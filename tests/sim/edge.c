@@ -56,6 +56,7 @@ struct scribe {
 	uint32_t len;
 	bool reading, dsync, looking;
 	uint64_t looked; /* at the end: up to here */
+	uint64_t was;	 /* around_move() */
 	/* As it asks for the file's times: when the last write began that had returned; and what the data path has not told. */
 	uint64_t wrote_ns;
 	int64_t touched_ns;
@@ -86,7 +87,7 @@ static void next_call(struct sim *s, void *arg);
  */
 static bool edges_settled(const struct sim *s)
 {
-	return s->seed % 5 == 3;
+	return s->seed % 5 == 3 || s->plan.moves;
 }
 
 static uint8_t owner_at(const struct sim *s, uint64_t off)
@@ -411,6 +412,30 @@ static void around_hole(struct scribe *c)
 	}
 }
 
+/*
+ * moves: the first node has an edge range at the end of the file, the second one at its begin. Then another node coordinates, at the
+ * middle of each four seconds, and the first one reads at the begin, and writes whole blocks there if that says it may.
+ */
+static void around_move(struct scribe *c)
+{
+	struct sim *s = c->s;
+	uint64_t t = s->now_ns % (4 * SEC), last = HALF + HALF - SIM_CLUSTER_BYTES;
+	bool first = c->n->id == 1, later = t > 2300 * MS;
+	bool looks = c->n->id > 2 || (first && later && c->was < s->now_ns - t + 2300 * MS);
+
+	c->was = s->now_ns;
+	c->off = HALF;
+	c->len = 1 + (uint32_t)draw(s, HEAD - 1);
+	if (looks || (first && later))
+		c->len = s->lun.block_bytes;
+	else if (first)
+		c->off = last;
+	if (looks ? !first && chance(s, 50) : !first && t < 1 * SEC)
+		write_lane(c, hot(s, 0));
+	else
+		data_call(c, looks);
+}
+
 static void write_block(struct scribe *c)
 {
 	struct sim *s = c->s;
@@ -568,6 +593,10 @@ static void next_call(struct sim *s, void *arg)
 	}
 	if (s->plan.neighbours) {
 		neighbour_call(c);
+		return;
+	}
+	if (s->plan.moves) {
+		around_move(c);
 		return;
 	}
 	switch (draw(s, 9)) {

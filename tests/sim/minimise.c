@@ -69,6 +69,7 @@ static const struct plan_field fields[] = {
 	F(reboots, FLAG, 0),
 	F(next_term, FLAG, 0),
 	F(unheard, FLAG, 0),
+	F(moves, FLAG, 0),
 	F(neighbours, FLAG, 0),
 	F(slow_fence, FLAG, 0),
 	F(crawl, FLAG, 0),
