@@ -129,6 +129,7 @@ void bdev_submit(struct bdev *b, struct bdev_req *r)
 	r->generation = 0;
 	r->keys = NULL;
 	r->parts = 0;
+	r->flushing = false;
 	r->start_ns = bdev_now_ns();
 	if (b->state == BDEV_UP &&
 		(r->cmd.op == LUN_READ || r->cmd.op == LUN_WRITE || r->cmd.op == LUN_UNMAP) &&

@@ -104,6 +104,7 @@ struct bdev_req {
 	struct list link;
 	uint64_t start_ns;	/* CLOCK_BOOTTIME at submit */
 	uint32_t parts;		/* iscsi.c: commands in flight for this request */
+	bool flushing;		/* iscsi.c: it was written, and is flushed in place of FUA */
 };
 
 /*

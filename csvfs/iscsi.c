@@ -79,6 +79,7 @@ struct iscsi_bdev {
 	enum step step;
 	uint32_t unit_attentions;
 	bool has_limits_page;
+	bool no_fua; /* the target does not know it: a flush behind each write that asks for it */
 	bool redirected;
 	bool gone; /* libiscsi has cancelled: the connection is lost */
 	bool closing; /* the context is being destroyed: no callback reaches a request any more */
@@ -312,6 +313,29 @@ static void read_capacity(struct part *p, size_t got)
 
 static void step_done(struct part *p, int status);
 
+/*
+ * SYNCHRONIZE CACHE(10): from block 0 to the end, however large the LUN is. Not (16), which many targets do not know:
+ * who refuses is taken to have no cache.
+ */
+static void send_flush(struct iscsi_bdev *ib, struct bdev_req *r)
+{
+	uint8_t cdb[10] = {0x35};
+
+	part_send(part_new(ib, r), cdb, 10, SCSI_XFER_NONE, 0, NULL, 0);
+}
+
+/* All parts of r have ended. True: it goes on with a flush. */
+static bool flush_follows(struct iscsi_bdev *ib, struct bdev_req *r)
+{
+	if (r->cmd.op != LUN_WRITE || !r->cmd.fua || !ib->no_fua || !ib->b.info.write_cache)
+		return false;
+	if (r->flushing || r->status != LUN_OK)
+		return false;
+	r->flushing = true;
+	send_flush(ib, r);
+	return true;
+}
+
 static int severity(enum lun_status s)
 {
 	return s == LUN_OK ? 0 : s == LUN_RETRY ? 1 : s == LUN_UNKNOWN ? 3 : 2;
@@ -343,7 +367,7 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 			size_t left = p->task->residual;
 
 			p->in_bytes = left < p->in_bytes ? p->in_bytes - (uint32_t)left : 0;
-		} else if (r->cmd.op == LUN_READ || r->cmd.op == LUN_WRITE) {
+		} else if (r->cmd.op == LUN_READ || (r->cmd.op == LUN_WRITE && !r->flushing)) {
 			s = LUN_UNKNOWN; /* (tgt reports a residual for each UNMAP) */
 		}
 	}
@@ -362,9 +386,11 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 	if (status == SCSI_STATUS_CHECK_CONDITION && p->task->sense.ascq == 0x2500)
 		bdev_down(&ib->b, "the target has no LUN %d any more", ib->lun);
 	part_free(p);
+	if (r->flushing && s == LUN_UNSUPPORTED)
+		s = LUN_OK;
 	if (severity(s) > severity(r->status))
 		r->status = s;
-	if (--r->parts == 0)
+	if (--r->parts == 0 && !flush_follows(ib, r))
 		bdev_done(&ib->b, r, r->status, r->status == LUN_OK ? "" : ib->text);
 }
 
@@ -386,7 +412,7 @@ static void send_rw(struct iscsi_bdev *ib, struct bdev_req *r)
 
 		if (len > info->max_transfer_bytes)
 			len = info->max_transfer_bytes;
-		cdb[1] = r->cmd.fua ? 1 << 3 : 0;
+		cdb[1] = r->cmd.fua && !ib->no_fua ? 1 << 3 : 0;
 		scsi_put_be(cdb + 2, (r->cmd.off + off) / info->block_bytes, 8);
 		scsi_put_be(cdb + 10, len / info->block_bytes, 4);
 		part_map(p, off, len, &iov, &n);
@@ -476,15 +502,12 @@ static void send_capacity(struct iscsi_bdev *ib, struct bdev_req *r)
 
 static void send_plain(struct iscsi_bdev *ib, struct bdev_req *r)
 {
-	/*
-	 * SYNCHRONIZE CACHE(10): from block 0 to the end, however large the LUN is. Not (16), which many targets do not know:
-	 * who refuses is taken to have no cache.
-	 */
-	uint8_t flush[10] = {0x35}, test[6] = {0}; /* TEST UNIT READY */
-	bool is_flush = r->cmd.op == LUN_FLUSH;
+	uint8_t test[6] = {0}; /* TEST UNIT READY */
 
-	part_send(part_new(ib, r), is_flush ? flush : test, is_flush ? 10 : 6, SCSI_XFER_NONE, 0,
-		NULL, 0);
+	if (r->cmd.op == LUN_FLUSH)
+		send_flush(ib, r);
+	else
+		part_send(part_new(ib, r), test, 6, SCSI_XFER_NONE, 0, NULL, 0);
 }
 
 static void lun_send(struct iscsi_bdev *ib, struct bdev_req *r)
@@ -692,7 +715,7 @@ static void step_parse(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
 		take_capacity(ib, d, n);
 		break;
 	case STEP_CACHING:
-		scsi_caching(d, n, &ib->b.info.write_cache, &ib->b.info.readonly);
+		scsi_caching(d, n, &ib->b.info.write_cache, &ib->b.info.readonly, &ib->no_fua);
 		break;
 	case STEP_KEYS:
 		ib->b.info.reservations = true;

@@ -125,13 +125,14 @@ bool scsi_capacity(const uint8_t *d, size_t n, struct bdev_info *info)
 	return true;
 }
 
-void scsi_caching(const uint8_t *d, size_t n, bool *write_cache, bool *readonly)
+void scsi_caching(const uint8_t *d, size_t n, bool *write_cache, bool *readonly, bool *no_fua)
 {
 	size_t at;
 
 	if (n < 4)
 		return;
 	*readonly = d[2] & 0x80; /* WP */
+	*no_fua = !(d[2] & 0x10); /* DPOFUA */
 	at = 4 + (size_t)d[3];
 	if (at + 3 <= n && (d[at] & 0x3f) == 0x08)
 		*write_cache = d[at + 2] & 0x04; /* WCE */

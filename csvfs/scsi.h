@@ -32,8 +32,8 @@ void scsi_limits(
 /* SBC-3 5.16: block_bytes, lun_bytes, unmap. False: it makes no sense. */
 bool scsi_capacity(const uint8_t *d, size_t n, struct bdev_info *info);
 
-/* SPC-4 7.5, MODE SENSE(6) with SBC-3's caching page. */
-void scsi_caching(const uint8_t *d, size_t n, bool *write_cache, bool *readonly);
+/* SPC-4 7.5, MODE SENSE(6) with SBC-3's caching page. no_fua: the target does not know the FUA bit (SBC-3 6.5.1, DPOFUA). */
+void scsi_caching(const uint8_t *d, size_t n, bool *write_cache, bool *readonly, bool *no_fua);
 
 #define SCSI_KEYS_CUT UINT32_MAX
 

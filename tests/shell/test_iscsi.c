@@ -389,6 +389,8 @@ struct lie {
 static struct {
 	int listen_fd;
 	const struct lie *_Atomic lie;
+	_Atomic bool no_fua; /* DPOFUA of the mode parameter header is taken away */
+	_Atomic uint32_t cdb, fuas, flushes; /* the last command; how many of these came */
 	pthread_t thread;
 } liar;
 
@@ -418,6 +420,8 @@ static bool pass_answer(int from, int to)
 	n -= n % 4;
 	if (!whole(from, pdu + 48, n, false))
 		return false;
+	if (liar.no_fua && liar.cdb == 0x1a && (pdu[0] & 0x3f) == 0x25)
+		pdu[48 + 2] &= 0xef;
 	if (l && (pdu[0] & 0x3f) == 0x21) {
 		pdu[3] = l->status;
 		memset(pdu + 48, 0, 24);
@@ -429,6 +433,15 @@ static bool pass_answer(int from, int to)
 		n = (n + 3) / 4 * 4;
 	}
 	return whole(to, pdu, 48 + n, true);
+}
+
+static void look_at_cdb(uint8_t *cdb)
+{
+	liar.cdb = cdb[0];
+	liar.flushes += cdb[0] == 0x35;
+	liar.fuas += cdb[0] == 0x8a && (cdb[1] & 8);
+	if (cdb[0] == 0x91) /* SYNCHRONIZE CACHE(16), which a target need not know */
+		cdb[0] = 0xff;
 }
 
 static void *liar_main(void *arg)
@@ -447,9 +460,8 @@ static void *liar_main(void *arg)
 			char some[65536];
 			ssize_t n = p[0].revents ? recv(fd, some, sizeof(some), 0) : 1;
 
-			/* SYNCHRONIZE CACHE(16), which a target need not know */
-			if (p[0].revents && n >= 48 && (some[0] & 0x3f) == 1 && (uint8_t)some[32] == 0x91)
-				some[32] = (char)0xff;
+			if (p[0].revents && n >= 48 && (some[0] & 0x3f) == 1)
+				look_at_cdb((uint8_t *)some + 32);
 			goes_on = n > 0 && (!p[0].revents || whole(target, some, (size_t)n, true)) &&
 				  (!p[1].revents || pass_answer(target, fd));
 		}
@@ -531,6 +543,31 @@ static void flush_is_what_every_target_knows(void **state)
 	liar_stop();
 }
 
+/* The bit means nothing to such a target, and what was written is in its cache alone. */
+static void who_does_not_know_fua_is_flushed(void **state)
+{
+	struct lun_cmd fua = WRITE_AT(0);
+	struct user u;
+
+	(void)state;
+	NEED_TARGET();
+	clear_reservations();
+	liar_start();
+	fua.fua = true;
+	liar.fuas = liar.flushes = 0;
+	for (int no_fua = 0; no_fua < 2; no_fua++) {
+		liar.no_fua = no_fua;
+		assert_true(user_open(&u, LIAR_URL, 1, 0));
+		assert_int_equal(user_do(&u, fua), LUN_OK);
+		assert_int_equal(user_do(&u, WRITE_AT(4096)), LUN_OK);
+		assert_int_equal(liar.fuas, 1);
+		assert_int_equal(liar.flushes, no_fua);
+		bdev_close(u.b);
+	}
+	liar.no_fua = false;
+	liar_stop();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -545,6 +582,7 @@ int main(void)
 		cmocka_unit_test(a_reject_on_the_way_is_noticed_at_once),
 		cmocka_unit_test(answers_that_do_not_say_done_are_not_taken_for_it),
 		cmocka_unit_test(flush_is_what_every_target_knows),
+		cmocka_unit_test(who_does_not_know_fua_is_flushed),
 		cmocka_unit_test(each_wrong_url_has_a_message_of_its_own),
 		cmocka_unit_test(chap_is_needed_and_enough),
 	};

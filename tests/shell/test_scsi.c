@@ -107,7 +107,7 @@ static void no_answer_is_read_beyond_its_end(void **state)
 		struct bdev_info i = {0};
 		uint64_t keys[4];
 		uint32_t a = 0, b = 0;
-		bool x, y;
+		bool x, y, z;
 
 		for (size_t k = 0; k < n; k++)
 			d[k] = prng_below(&r, 3) ? (uint8_t)prng_below(&r, 20)
@@ -117,7 +117,7 @@ static void no_answer_is_read_beyond_its_end(void **state)
 		scsi_identity(d, n, i.identity, sizeof(i.identity));
 		scsi_limits(d, n, &a, &b);
 		(void)scsi_capacity(d, n, &i);
-		scsi_caching(d, n, &x, &y);
+		scsi_caching(d, n, &x, &y, &z);
 		(void)scsi_pr_keys(d, n, round % 2, &a, keys, 4);
 		free(d);
 	}
