@@ -3,12 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,10 +24,17 @@
 static struct {
 	pthread_mutex_t lock;
 	int fd; /* -1: syslog */
+	int syslog_fd; /* -1: not connected */
+	const char *syslog_path;
 	enum trace_level level;
+	unsigned lost; /* lines that the log would not take since the last that it took */
 	unsigned next;
 	char ring[RING_LINES][LINE_MAX_BYTES];
-} out = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = 2, .level = TRACE_INFO};
+} out = {.lock = PTHREAD_MUTEX_INITIALIZER,
+	.fd = 2,
+	.syslog_fd = -1,
+	.syslog_path = "/dev/log",
+	.level = TRACE_INFO};
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
@@ -42,7 +52,6 @@ bool log_parse_level(const char *s, enum trace_level *level)
 int log_open(const char *file, bool foreground, enum trace_level level)
 {
 	out.level = level;
-	openlog("csvfs", LOG_PID, LOG_DAEMON);
 	if (file) {
 		int fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
 
@@ -78,6 +87,75 @@ static int syslog_level(enum trace_level level)
 	return LOG_INFO;
 }
 
+void log_syslog_at(const char *path)
+{
+	pthread_mutex_lock(&out.lock);
+	out.syslog_path = path;
+	out.fd = -1;
+	pthread_mutex_unlock(&out.lock);
+}
+
+static bool syslog_connect(void)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+
+	if (out.syslog_fd >= 0)
+		return true;
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", out.syslog_path);
+	out.syslog_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (out.syslog_fd >= 0 && connect(out.syslog_fd, (struct sockaddr *)&a, sizeof(a))) {
+		close(out.syslog_fd);
+		out.syslog_fd = -1;
+	}
+	return out.syslog_fd >= 0;
+}
+
+/* RFC 3164, as syslog(3) writes it; that waits for who reads. */
+static bool syslog_put(enum trace_level level, const struct tm *tm, const char *line)
+{
+	char date[32], text[LINE_MAX_BYTES + 64];
+	int n;
+
+	strftime(date, sizeof(date), "%b %e %T", tm);
+	n = snprintf(text, sizeof(text), "<%d>%s csvfs[%d]: %s", LOG_DAEMON | syslog_level(level),
+		date, (int)getpid(), line);
+	if (n >= (int)sizeof(text))
+		n = (int)sizeof(text) - 1;
+	/* Who reads may have been restarted. */
+	for (int i = 0; i < 2 && syslog_connect(); i++) {
+		if (send(out.syslog_fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == n)
+			return true;
+		if (errno == EAGAIN || errno == EWOULDBLOCK)
+			return false;
+		close(out.syslog_fd);
+		out.syslog_fd = -1;
+	}
+	return false;
+}
+
+/* Less than PIPE_BUF bytes: who is ready to take any takes all. A log that is full, or whose reader hangs, stops nobody. */
+static bool file_put(const char *line, int n)
+{
+	struct pollfd p = {.fd = out.fd, .events = POLLOUT};
+
+	if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))
+		return false;
+	return write(out.fd, line, (size_t)n) == n;
+}
+
+static void say_lost(const struct tm *tm)
+{
+	char text[64];
+	int n;
+
+	if (!out.lost)
+		return;
+	n = snprintf(text, sizeof(text), "%u lines are lost here: the log took none%s", out.lost,
+		out.fd >= 0 ? "\n" : "");
+	if (out.fd >= 0 ? file_put(text, n) : syslog_put(TRACE_WARN, tm, text))
+		out.lost = 0;
+}
+
 static void put(enum trace_level level, const char *line)
 {
 	struct timespec ts;
@@ -97,10 +175,9 @@ static void put(enum trace_level level, const char *line)
 		slot[n - 1] = '\n';
 	}
 	if (level <= out.level) {
-		if (out.fd >= 0)
-			(void)!write(out.fd, slot, (size_t)n); /* a log that is full stops nobody */
-		else
-			syslog(syslog_level(level), "%s", line);
+		say_lost(&tm);
+		if (!(out.fd >= 0 ? file_put(slot, n) : syslog_put(level, &tm, line)))
+			out.lost++;
 	}
 	pthread_mutex_unlock(&out.lock);
 }
