@@ -358,7 +358,7 @@ static void evict(struct node *n, struct peer *p, struct effects *fx)
 	p->evicted_ns = n->now_ns + node_lease_over_ns(&n->cfg);
 	p->clean = false;
 	p->served = p->reclaimed = p->entitled = false;
-	node_lock_forget_waiters(n, p->node);
+	node_server_forget_waiters(n, p->node);
 	takeover_fence_node(n->tk, p->node, "it did not answer a recall");
 	if (s)
 		session_drop(s, "you did not answer a recall: you are fenced", fx);
@@ -493,7 +493,7 @@ void node_peers_departed(struct node *n, struct effects *fx)
 			p->clean = left_cleanly(n, p, m);
 			p->served = p->reclaimed = p->entitled = false;
 			/* Here: its place may be another's before its session is seen to end. */
-			node_lock_forget_waiters(n, p->node);
+			node_server_forget_waiters(n, p->node);
 			p->evicting = true;
 			p->evicted_ns = n->now_ns + (p->clean ? 0 : node_lease_over_ns(&n->cfg));
 			/*

@@ -20,14 +20,16 @@
  *  5. A node that does not answer a recall is fenced, unless it is us who has not answered its commit; its rights
  *     end when it is fenced and its lease is over (reads need no registration), or when it has told that it
  *     forgot them (rule 7).
+ *  6. Replies leave when the engine says durable, and we know that we were not replaced: our lease runs, and
+ *     we did not sleep (node.c, woke()). A reply whose session is gone is dropped: the node
+ *     asks again, and the reply cache answers.
  *  7. Layouts can be reclaimed by who was a member when we took over and has not been given up since, nor in
  *     the term before. Others were out of sight when what they held may have been given away: theirs are
  *     void. Who is given up is named in the claim before others are served (takeover_given.c).
  *  8. A file is opened only when no write of a node that is gone is in flight here on its behalf: whoever
  *     restarts what ran there opens its disk first, and nothing old may land in it (invariant 9).
- *  6. Replies leave when the engine says durable, and we know that we were not replaced: our lease runs, and
- *     we did not sleep (node.c, woke()). A reply whose session is gone is dropped: the node
- *     asks again, and the reply cache answers.
+ *  9. What waits, and is of a node that has left or that we fence, is not done any more. If the node lives, it asks again in its
+ *     next session. Done later, it would undo what others, who know that this node is gone, have written since.
  */
 #include <errno.h>
 #include <linux/falloc.h>
@@ -818,14 +820,19 @@ bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct
 	return asks;
 }
 
+void node_server_forget_waiters(struct node *n, uint32_t node)
+{
+	node_lock_forget_waiters(n, node);
+	list_for_each_entry_safe (s, tmp, &n->sreqs, struct sreq, link) {
+		if (s->stage == SREQ_LEASE && (!node || s->node == node))
+			node_server_forget(n, s);
+	}
+}
+
 /* Waiting requests of a handover are asked again at the next coordinator. */
 static void drain_step(struct node *n, struct effects *fx)
 {
-	node_lock_forget_waiters(n, 0);
-	list_for_each_entry_safe (s, tmp, &n->sreqs, struct sreq, link) {
-		if (s->stage == SREQ_LEASE)
-			node_server_forget(n, s);
-	}
+	node_server_forget_waiters(n, 0);
 	pump_all(n, fx);
 	/* Who has left has its rights until its lease is over, and the next coordinator knows nothing of them. */
 	if (!list_empty(&n->sreqs) || node_data_serving(n) || node_peers_linger(n))
