@@ -215,7 +215,8 @@ void node_server_reclaim(struct node *n, struct session *s, const struct msg *m,
 		li->reclaim_held |= BIT(peer_idx(n, p));
 	if (m->reclaim.open)
 		li->open_mask |= BIT(peer_idx(n, p));
-	if (m->reclaim.writes)
+	/* Rule 2 of node_times.c: who asked, and was not granted, is no writer yet. Once we serve, we know whom we granted it. */
+	if (m->reclaim.writes && takeover_state(n->tk) != TK_SERVE)
 		li->write_mask |= BIT(peer_idx(n, p));
 	if (m->reclaim.holder)
 		lease_hold(li, peer_idx(n, p), m->reclaim.blank);
