@@ -122,6 +122,7 @@ void node_size_looked(struct node *n, struct sreq *s, struct effects *fx)
 	end = (s->zero_from + cluster - 1) & ~(uint64_t)(cluster - 1);
 	s->zero_off = e->lun_off + (block - e->off);
 	s->zero_len = end - block;
+	mem_free(n->mem, s->zero_buf, CLUSTER_MAX); /* it has one if it has waited for space since */
 	s->zero_buf = mem_alloc(n->mem, CLUSTER_MAX);
 	if (!s->zero_buf)
 		refused(n, s, -ENOMEM, fx);
