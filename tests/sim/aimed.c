@@ -10,11 +10,20 @@
  *		moment, of which it learns late. What it writes then hangs in the target. No other faults.
  *   moves	the coordinator moves every four seconds, in the midst of what the scribes do with its edge ranges (edge.c). No
  *		other faults.
+ *   dies_asking	a node hangs as it is asked for what it has, and while others wait for that one of them is lost; that is fenced, and
+ *		then the first one wakes. There is one file, of which much is taken away. No other faults.
+ *
+ *   lost_asks	a connection breaks when the coordinator is about to hear that somebody wants a layout to write.
+ *		Of the scribes (edge.c) one writes, and opens its files again and again. No other faults.
+ *
+ *   slow_release	the coordinator moves, its connections break, and the target is slow to take what it says in its claim. (With
+ *		--well, or --cut-off.)
  *
  * All is drawn from a generator of its own.
  */
 #include <string.h>
 
+#include "redirect/wire.h"
 #include "tests/sim/sim.h"
 
 static uint64_t adraw(struct sim *s, uint64_t n)
@@ -115,6 +124,40 @@ static void hands_over(struct sim *s, void *arg)
 	admin_ask(s, c, &rq);
 }
 
+static void connections_break(struct sim *s, void *arg)
+{
+	struct snode *c = arg;
+
+	if (c->up && !s->healing)
+		net_break_all(s, c);
+}
+
+static void moves_slowly(struct sim *s, void *arg)
+{
+	struct snode *c = coordinator(s);
+
+	if (s->healing)
+		return;
+	if (c) {
+		s->aimed.holds = c->id;
+		s->aimed.holds_until = s->now_ns + 1500 * MS;
+		if (s->plan.well)
+			sim_at(s, s->now_ns + adraw(s, 500) * MS, connections_break, c);
+		hands_over(s, arg);
+	}
+	if (s->plan.well)
+		sim_at(s, s->now_ns + 3 * SEC + adraw(s, 3000) * MS, moves_slowly, arg);
+}
+
+uint64_t aimed_before_cut(struct sim *s, struct snode *n)
+{
+	if (!s->plan.slow_release || s->plan.nodes < 3)
+		return 0;
+	moves_slowly(s, n);
+	sim_at(s, s->now_ns + 2 * SEC + adraw(s, 2000) * MS, moves_slowly, n);
+	return 10 * MS + adraw(s, 200) * MS;
+}
+
 uint64_t aimed_cut_off(struct sim *s, struct snode *n, uint64_t back_ns)
 {
 	if (!s->plan.next_term || s->plan.nodes < 3)
@@ -133,6 +176,13 @@ static void moves(struct sim *s, void *arg)
 }
 
 /* ------------------------------------------------------------------ unheard */
+
+static uint64_t holds_claim(struct sim *s, uint32_t node, uint64_t off)
+{
+	if (s->aimed.holds != node || s->now_ns >= s->aimed.holds_until || s->healing || off < BLOCK_SIZE || off >= 3 * BLOCK_SIZE)
+		return 0;
+	return 300 * MS + adraw(s, 1500) * MS;
+}
 
 static void loses_its_writes(struct sim *s, void *arg)
 {
@@ -176,8 +226,10 @@ bool aimed_unheard(struct sim *s, struct snode *n, const void *bytes, uint32_t l
 	return true;
 }
 
-uint64_t aimed_holds(struct sim *s, uint32_t node)
+uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off)
 {
+	if (s->plan.slow_release)
+		return holds_claim(s, node, off);
 	if (s->aimed.holds != node || s->now_ns >= s->aimed.holds_until || s->healing || adraw(s, 2))
 		return 0;
 	return 2 * SEC + adraw(s, 5000) * MS;
@@ -211,11 +263,54 @@ static void unheard(struct sim *s, void *arg)
 	sim_at(s, s->now_ns + 25 * SEC, unheard, NULL);
 }
 
+/* ------------------------------------------------------------------ dies_asking */
+
+static void dies(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (!n->up || s->healing || node_coordinates(n->core))
+		return;
+	s->crashes++;
+	node_crash(s, n);
+	sim_at(s, s->now_ns + 500 * MS + adraw(s, 800) * MS, rings_form, NULL);
+	sim_at(s, s->now_ns + 6 * SEC, machine_back, n);
+	sim_at(s, s->now_ns + 6 * SEC + adraw(s, 1000) * MS, daemon_back, n);
+}
+
+/* ------------------------------------------------------------------ lost_asks */
+
+bool aimed_loses_ask(struct sim *s, const struct msg *m)
+{
+	return !s->healing && m->request.op == FS_LAYOUT_GET && (m->request.flags & FS_LAYOUT_WRITE) && !adraw(s, 3);
+}
+
+void aimed_recalled(struct sim *s, struct snode *has)
+{
+	uint64_t asks_ns = 150 * MS + adraw(s, 300) * MS;
+	struct snode *c = coordinator(s), *asks;
+
+	if (s->healing || !c || !all_up(s) || s->now_ns < s->aimed.next_ns)
+		return;
+	s->aimed.next_ns = s->now_ns + 9 * SEC + adraw(s, 2000) * MS;
+	s->hangs++;
+	has->frozen = false;
+	has->paused_until = has->woke_ns = s->now_ns + asks_ns + 1300 * MS + adraw(s, 1200) * MS;
+	sim_log(s, "node %u HANGS until %lu ms", has->id, has->paused_until / MS);
+	s->aimed.hangs_ns = s->now_ns;
+	s->aimed.wakes_ns = has->paused_until;
+	asks = &s->n[1 + has->id % s->plan.nodes];
+	if (asks == c)
+		asks = &s->n[1 + c->id % s->plan.nodes];
+	s->aimed.asks = asks->id;
+	sim_at(s, s->now_ns + asks_ns, dies, asks);
+}
+
 /* ------------------------------------------------------------------ all */
 
 void aimed_plan(struct sim_plan *p)
 {
-	if (!p->unheard && !p->reboots && !p->moves)
+	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -223,8 +318,15 @@ void aimed_plan(struct sim_plan *p)
 	p->only_harmless = p->only_hangs = p->tight = false;
 	p->nodes = p->nodes < 3 ? 3 : p->nodes;
 	p->hold_ns = 0;
-	p->scribes |= p->unheard || p->moves;
+	p->scribes |= p->unheard || p->moves || p->lost_asks;
 	p->safety_ns = 60 * SEC;
+	if (!p->dies_asking)
+		return;
+	p->nodes = 4;
+	p->clients = 3;
+	p->files = 1;
+	p->zeroing = true;
+	p->porters = p->scribes = false;
 }
 
 void aimed_start(struct sim *s)
@@ -234,6 +336,9 @@ void aimed_start(struct sim *s)
 		sim_at(s, s->now_ns + 4 * SEC, reboots, NULL);
 	if (s->plan.moves)
 		sim_at(s, 6 * SEC, moves, &s->n[2]);
+	s->aimed.next_ns = 4 * SEC;
+	if (s->plan.slow_release && s->plan.well && s->plan.nodes > 2)
+		sim_at(s, 4 * SEC, moves_slowly, &s->n[2]);
 	if (s->plan.unheard)
 		sim_at(s, s->now_ns + 3 * SEC, unheard, NULL);
 }

@@ -11,6 +11,8 @@
  * With --set neighbours=1 (and three nodes) there is little else than two nodes that write parts of blocks, each in a cluster
  * of its own, one of which reads the other's, and now and then writes a block there.
  *
+ * With --set lost_asks=1 one node writes, and all others ask when a file was written last.
+ *
  * A byte is known from the end of its last write to the beginning of the next one. What a write leaves that was not
  * acknowledged, and what was not synced when its node died or was given up, is unknown until it is written again. A write
  * that the limit of patience has ended may land later: its node's own later writes of these bytes wait for it, and so
@@ -558,6 +560,23 @@ static void stat_done(struct sim *s, void *arg, const struct fs_reply *rp)
 	finished(c);
 }
 
+/* With --set lost_asks=1: it is no writer when it opens a file, and all others may remember what that is. */
+static bool writes_alone(const struct scribe *c)
+{
+	return c->n->id == 2 + c->s->seed % 2;
+}
+
+static void closed_for_now(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct scribe *c = arg;
+
+	(void)s;
+	if (rp->err && !bad_err(c, rp->err))
+		return;
+	c->opened--;
+	finished(c);
+}
+
 static void look_at_all(struct scribe *c)
 {
 	if (c->looked >= FILE_BYTES) {
@@ -599,7 +618,13 @@ static void next_call(struct sim *s, void *arg)
 		around_move(c);
 		return;
 	}
-	switch (draw(s, 9)) {
+	if (s->plan.lost_asks && writes_alone(c) && !draw(s, 4)) {
+		c->off = c->len = 0;
+		c->file = c->opened - 1;
+		ask(c, FS_CLOSE, "close", closed_for_now);
+		return;
+	}
+	switch (s->plan.lost_asks && !writes_alone(c) ? 3 : draw(s, 9)) {
 	case 0:
 		c->off = c->len = 0;
 		c->file = (uint32_t)draw(s, 2);

@@ -411,16 +411,29 @@ static void goes_unaware(struct sim *s, struct snode *n)
  * All others go on without it, under another coordinator if it was that, and it believes for a while that nothing has
  * happened. Of five nodes the coordinator goes as well, and serves it.
  */
-static void cut_off_unaware(struct sim *s)
+static void cut_off_now(struct sim *s, void *arg)
 {
-	struct snode *n = any(s), *c = s->plan.nodes == 5 ? coordinator(s) : NULL;
+	struct snode *n = arg, *c = s->plan.nodes == 5 ? coordinator(s) : NULL;
 
+	if (s->healing)
+		return;
 	s->partitions++;
 	goes_unaware(s, n);
 	if (c && c != n)
 		goes_unaware(s, c);
 	cluster_change(s);
 	sim_at(s, s->now_ns + 3 * SEC + fdraw(s, 9000) * MS, join_sides, NULL);
+}
+
+static void cut_off_unaware(struct sim *s)
+{
+	struct snode *n = any(s);
+	uint64_t wait_ns = aimed_before_cut(s, n);
+
+	if (wait_ns)
+		sim_at(s, s->now_ns + wait_ns, cut_off_now, n);
+	else
+		cut_off_now(s, n);
 }
 
 /* One fault, of a kind that this seed has. */

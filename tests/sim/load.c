@@ -367,6 +367,15 @@ static uint32_t any_file(struct sim *s)
 	return chance(s, 75) ? lost : f;
 }
 
+static void punch(struct client *c)
+{
+	new_rq(c, FS_FALLOCATE, "punch");
+	c->rq.flags = 3; /* FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE */
+	c->rq.off = (uint64_t)c->first * SECTOR;
+	c->rq.len = (uint64_t)c->count * SECTOR;
+	ask_zeroes(c);
+}
+
 /* Takes space away: a shorter file, or a hole in it (whole clusters: the kernel's side sees to the ends). */
 static void zero_one(struct client *c)
 {
@@ -383,11 +392,7 @@ static void zero_one(struct client *c)
 	}
 	c->first = per * (uint32_t)draw(s, FILE_SECTORS / per);
 	c->count = per * (1 + (uint32_t)draw(s, (FILE_SECTORS - c->first) / per));
-	new_rq(c, FS_FALLOCATE, "punch");
-	c->rq.flags = 3; /* FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE */
-	c->rq.off = (uint64_t)c->first * SECTOR;
-	c->rq.len = (uint64_t)c->count * SECTOR;
-	ask_zeroes(c);
+	punch(c);
 }
 
 /*
@@ -575,6 +580,40 @@ static void fsync_one(struct client *c)
 	ask(c, fsynced);
 }
 
+/*
+ * With --set dies_asking=1 (aimed.c), while the one who has the file hangs: who is about to die takes away a part of it. When
+ * that one is fenced, each node writes in a place of its own there; and when the first one wakes, all look.
+ */
+static bool asks_of_the_hung(struct client *c)
+{
+	struct sim *s = c->s;
+	uint64_t fenced_ns = s->aimed.wakes_ns - 30 * MS, at_ns;
+
+	if (!s->aimed.wakes_ns || s->now_ns >= s->aimed.wakes_ns + 100 * MS)
+		return false;
+	at_ns = c->n->id == s->aimed.asks ? s->aimed.hangs_ns + 100 * MS : c->nr ? fenced_ns : s->aimed.hangs_ns;
+	if (s->now_ns < at_ns) {
+		c->idle = true;
+		sim_at_node(s, c->n, at_ns + draw(s, 20) * MS, next_op, c);
+		return true;
+	}
+	c->file = 0;
+	c->first = 0;
+	c->count = 2 * SIM_CLUSTER_BYTES / SECTOR;
+	if (c->n->id == s->aimed.asks && c->opened[0] == c->life) {
+		zeroes(c, 0);
+		punch(c);
+		return true;
+	}
+	c->reading = s->now_ns > s->aimed.wakes_ns;
+	if (!c->reading) {
+		c->count /= s->plan.nodes;
+		c->first = (c->n->id - 1) * c->count;
+	}
+	io_or_open(c);
+	return true;
+}
+
 static void next_op(struct sim *s, void *arg)
 {
 	struct client *c = arg;
@@ -582,6 +621,8 @@ static void next_op(struct sim *s, void *arg)
 	if (!c->alive || !c->idle || s->failed)
 		return;
 	c->idle = false;
+	if (asks_of_the_hung(c))
+		return;
 	if (s->load->stopping) {
 		if (close_one(c))
 			return;

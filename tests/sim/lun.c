@@ -502,7 +502,7 @@ static void arrive(struct sim *s, void *arg)
 		/* With --well not so long that it takes a recall's time, with a path that is lost then (4 s). */
 		hold += draw(s, (s->plan.well ? 4 : 8) * SEC);
 	if (c->cmd.op == LUN_WRITE)
-		hold += aimed_holds(s, c->node);
+		hold += aimed_holds(s, c->node, c->cmd.off);
 	later(s, c, hold, carry_out);
 	drop(c);
 }

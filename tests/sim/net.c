@@ -52,6 +52,7 @@ static void conn_break(struct sim *s, struct sim_conn *c, uint32_t except);
 #define HELLO_OK 2
 #define REQUEST 16
 #define REPLY 17
+#define RECALL 18
 #define RECLAIM_END 20
 #define SERVE 21
 #define BLOCK_REPLY 33
@@ -209,6 +210,13 @@ static uint64_t slow_after_loss(struct sim *s, const struct frame *f, uint32_t f
 	return 0;
 }
 
+static bool loses_ask(struct sim *s, const struct frame *f)
+{
+	const struct msg *m = s->plan.lost_asks && f->bytes[TYPE_AT] == REQUEST ? message(f) : NULL;
+
+	return m && aimed_loses_ask(s, m);
+}
+
 static void frame_deliver(struct sim *s, void *arg)
 {
 	struct frame *f = arg;
@@ -221,7 +229,7 @@ static void frame_deliver(struct sim *s, void *arg)
 	/* Cut while it was on its way: the connection is stuck until somebody gives it up. */
 	if (!reachable(s, c))
 		c->closed = true;
-	if (!c->closed && c->up && !c->ended_by && loses_grant(s, f))
+	if (!c->closed && c->up && !c->ended_by && (loses_grant(s, f) || loses_ask(s, f)))
 		conn_break(s, c, 0);
 	if (!c->closed && c->up && c->ended_by != f->to->id && lives(s, c, f->to->id)) {
 		ev.net.conn = conn;
@@ -360,6 +368,8 @@ void net_send(struct sim *s, struct snode *n, const struct effect *e)
 		at = *last;
 	*last = at;
 	sim_at_node(s, f->to, at, frame_deliver, f);
+	if (s->plan.dies_asking && f->bytes[TYPE_AT] == RECALL && f->to->up)
+		aimed_recalled(s, f->to);
 }
 
 static void conn_break(struct sim *s, struct sim_conn *c, uint32_t except)

@@ -81,7 +81,7 @@ struct sim_plan {
 	bool scribes;	   /* edge.c */
 	/* What no seed draws, for what is too rare among all else: --set one_hole=1 */
 	bool one_hole; /* edge.c: the lanes have one cluster that was never written */
-	bool reboots, next_term, unheard, moves; /* aimed.c */
+	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release; /* aimed.c */
 	bool neighbours; /* edge.c: two nodes write parts of blocks, and one of them writes the other's */
 	bool slow_fence; /* weather.c: what takes rights away takes seconds */
 	bool crawl; /* weather.c: a write takes nearly as long as a path may be silent */
@@ -258,6 +258,9 @@ struct sim {
 		uint32_t node;  /* unheard: which tells of its path next; 0: none */
 		uint32_t holds; /* ... whose writes the target holds, ... */
 		uint64_t holds_until;
+		/* dies_asking: who is to die, and from when to when the one of whom it asks something hangs; not again before next */
+		uint32_t asks;
+		uint64_t hangs_ns, wakes_ns, next_ns;
 	} aimed;
 	struct bulk *bulk;
 	struct crowds *crowds;
@@ -484,10 +487,17 @@ void aimed_plan(struct sim_plan *p);
 void aimed_start(struct sim *s);
 /* A node is cut off until then: --given-up. Until when it is. */
 uint64_t aimed_cut_off(struct sim *s, struct snode *n, uint64_t back_ns);
+/* Another one is about to be cut off, and knows it late: --cut-off. After how long it is. */
+uint64_t aimed_before_cut(struct sim *s, struct snode *n);
 /* Nobody else gets this message. */
 bool aimed_unheard(struct sim *s, struct snode *n, const void *bytes, uint32_t len);
-/* So much longer is a write of that node held. */
-uint64_t aimed_holds(struct sim *s, uint32_t node);
+struct msg;
+/* The connection of a request breaks as it arrives: --set lost_asks=1. */
+bool aimed_loses_ask(struct sim *s, const struct msg *m);
+/* It is about to be asked for a layout: --set dies_asking=1. */
+void aimed_recalled(struct sim *s, struct snode *has);
+/* So much longer is a write of that node, there, held. */
+uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off);
 
 /* admin.c */
 void admins_create(struct sim *s);
