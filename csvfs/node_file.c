@@ -605,6 +605,8 @@ static void layout_close_gate(struct node *n, struct file *f, struct effects *fx
 	struct effect *e = effects_add(fx, FX_LAYOUT_CLOSE, 0);
 
 	e->layout.ino = f->ino;
+	/* Of a file that is closed without one nothing is held, and none is to be reclaimed. */
+	f->voided |= f->layout == LAYOUT_NONE;
 	f->layout = LAYOUT_DRAINING;
 }
 
