@@ -138,6 +138,7 @@ static void voided(struct node *n, struct effects *fx)
 {
 	trace(n->trace, TRACE_ERROR, "our layouts are void: others went on without us");
 	node_evicted(n, true, fx);
+	node_carry_stop(n);
 	n->reclaim = RECLAIM_SENDING;
 	n->reclaim_at = NULL;
 	n->reclaim_count = 0;
@@ -205,6 +206,11 @@ static void on_message(
 	case MSG_BLOCK_REPLY:
 		node_data_reply(n, s, m, data, fx);
 		return;
+	case MSG_CARRY:
+	case MSG_CARRIED:
+	case MSG_WAY:
+		node_carry_message(n, s, m, fx);
+		return;
 	case MSG_CTL:
 	case MSG_CTL_REPLY:
 		if (node_admin_message(n, s, m, fx))
@@ -228,6 +234,7 @@ static void coord_down(struct node *n, struct effects *fx)
 {
 	node_admin_coord_down(n, fx);
 	node_cache_clear(n);
+	node_carry_stop(n);
 	if (!n->serving_local)
 		client_down(n->client);
 	n->reclaim = RECLAIM_NONE;
@@ -261,6 +268,7 @@ void node_session_notes(struct node *n, struct effects *fx)
 			if (s == n->coord)
 				coord_down(n, fx);
 			node_data_session_down(n, s);
+			node_carry_session_down(n, s, fx);
 			if (!s->outgoing)
 				node_server_session_down(n, s);
 		}
@@ -346,7 +354,7 @@ static void reclaim_send(struct node *n, struct effects *fx)
 		(n->path.st != PST_UP || n->path.looks > n->reclaim_look) && !n->path.key_gone)
 		n->reclaim = RECLAIM_SENDING;
 	n->fence_first &= n->path.unfenced != 0;
-	if (n->reclaim != RECLAIM_SENDING || n->coord->state != SESSION_UP || n->fence_first)
+	if (n->reclaim != RECLAIM_SENDING || n->coord->state != SESSION_UP || n->fence_first || node_carry_holds(n, fx))
 		return;
 	for (f = node_file_next(n, f); f; f = node_file_next(n, f)) {
 		if (!effects_room(fx, 8 + messages_for(f), (messages_for(f) + 2) * (32u << 10)))
@@ -386,6 +394,8 @@ static void follow(struct node *n, struct effects *fx)
 		n->coord = NULL;
 		n->coord_node = 0;
 	}
+	if (want && !n->coord && n->carrier_node == c.node)
+		node_carry_follow(n, fx);
 	if (want && !n->coord) {
 		n->coord = session_open(n->sessions, c.node, c.name, c.addr, c.port);
 		n->coord_node = c.node;
@@ -701,6 +711,7 @@ static void advance(struct node *n, struct effects *fx)
 	path_step(n, fx);
 	sessions_set_epoch(n->sessions, takeover_epoch(n->tk));
 	follow(n, fx);
+	node_carry_follow(n, fx);
 	lease_step(n);
 	if (n->unsure)
 		sure(n, fx);
@@ -759,9 +770,11 @@ uint64_t node_deadline(const struct node *n)
 	d = least(d, node_server_deadline(n));
 	d = least(d, node_data_deadline(n));
 	d = least(d, node_admin_deadline(n));
+	if (n->carry_hold_ns || n->way_node)
+		d = least(d, node_carry_own_deadline(n));
 	if (n->path.st == PST_UP && n->cfg.reservations)
 		d = least(d, n->stepped_ns + NODE_AWAKE_NS / 2);
-	if (n->again || n->reclaim == RECLAIM_SENDING || (n->stop == STOP_EXIT && !n->exited))
+	if (n->again || (n->reclaim == RECLAIM_SENDING && !n->carry_hold_ns) || (n->stop == STOP_EXIT && !n->exited))
 		d = 0;
 	/* What a reply made us ask of ourselves, behind local_requests(): nothing else would wake us. */
 	if (n->serving_local && !n->unsure && client_has_local(n->client))

@@ -33,6 +33,7 @@ struct node_config {
 	bool standalone;	  /* no cluster: one node that excludes all others */
 	bool image;		  /* an image file: there is no path that could be lost */
 	bool reservations;	  /* the LUN has persistent reservations (an image file has a lock) */
+	bool carry_elsewhere;	  /* for tests: the coordinator carries block I/O of others only if nobody else can */
 	bool readonly;		  /* the volume has features of a newer csvfs that allow reading only */
 	uint64_t cache_bytes;	  /* block cache of the metadata engine */
 

@@ -153,7 +153,12 @@ static void state(struct node *n, struct text *t)
 	add_string(t, node_mode_name(n));
 	add(t, ",\"reason\":");
 	add_string(t, n->mode_reason);
-	add(t, ",\"since_ns\":%lu,\"path\":", (uint64_t)n->mode_since_ns);
+	add(t, ",\"since_ns\":%lu", (uint64_t)n->mode_since_ns);
+	if (n->mode == IO_BLOCK_REDIRECTED && client_block_session(n->client)) {
+		add(t, ",\"through\":");
+		add_string(t, client_block_session(n->client)->name);
+	}
+	add(t, ",\"path\":");
 	add_string(t, io_path_state_name(n->path.st));
 	add(t, ",\"path_reason\":");
 	add_string(t, n->path.reason);

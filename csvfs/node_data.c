@@ -3,7 +3,8 @@
  * node_data.c - block I/O that the data path hands over, block I/O served for others, and the mode.
  *
  *   DIRECT            the gate is open: the data threads submit by themselves
- *   BLOCK REDIRECTED  no path (or the administrator's wish): block I/O goes through the coordinator
+ *   BLOCK REDIRECTED  no path (or the administrator's wish): block I/O goes through the coordinator, or whom that names
+ *                     (node_carry.c)
  *   PAUSED            held: nothing may be done, or nobody is there to do it
  *
  * Rules
@@ -210,8 +211,16 @@ void node_data_reply(
 	struct node *n, struct session *s, const struct msg *m, uint64_t data, struct effects *fx)
 {
 	uint32_t from = fx->count;
+	struct msg late;
 
-	(void)client_block_reply(n->client, s, m, data, n->now_ns, fx);
+	/* Rule 7 of node_carry.c. */
+	if (s != n->coord && m->data_len && n->now_ns >= n->lease_ns) {
+		late = *m;
+		late.block_reply.status = LUN_RETRY;
+		m = &late;
+	}
+	if (client_block_reply(n->client, s, m, data, n->now_ns, fx) != CLIENT_BLOCK_OK)
+		node_carry_refused(n, s);
 	take_flushes(n, from, fx);
 }
 
@@ -221,6 +230,8 @@ void node_data_session_down(struct node *n, struct session *s)
 	if (s->outgoing &&
 		(client_block_session(n->client) == s || !client_block_session(n->client)))
 		client_block_peer(n->client, NULL, 0);
+	else if (s->outgoing)
+		client_block_lost(n->client);
 	list_for_each_entry (v, &n->served, struct served, link) {
 		if (v->node == s->peer && !s->outgoing)
 			v->dead = true;
@@ -233,7 +244,7 @@ static void served_free(struct node *n, struct served *v, struct effects *fx)
 {
 	struct peer *p = node_peer(n, v->node);
 
-	if (p && p->blocks)
+	if (p && p->blocks && v->counted == takeover_epoch(n->tk))
 		p->blocks--;
 	/* Rule 8 of node_server.c: somebody may have waited for it. */
 	if (p && !p->blocks && !p->served)
@@ -241,6 +252,7 @@ static void served_free(struct node *n, struct served *v, struct effects *fx)
 	if (v->data)
 		effects_add(fx, FX_DATA_FREE, 0)->data = v->data;
 	list_del(&v->link);
+	node_carry_freed(n, v->node, fx);
 	mem_free(n->mem, v, sizeof(*v));
 }
 
@@ -294,7 +306,8 @@ void node_data_serve(
 	struct peer *p = node_peer(n, s->peer);
 	struct served *v;
 	uint64_t end = m->block.lun_off + m->block.len;
-	bool ready = p && p->served && !s->outgoing && n->path.st == PST_UP;
+	bool ours = p && p->served && !s->outgoing;
+	bool ready = (ours || node_carry_may(n, s, m->block.incarnation)) && n->path.st == PST_UP;
 	bool fits = m->block.op == BLOCK_FLUSH ||
 		    (end >= m->block.lun_off &&
 			    !((m->block.lun_off | m->block.len) & (n->path.block_bytes - 1)));
@@ -321,7 +334,9 @@ void node_data_serve(
 	v->len = m->block.len;
 	v->data = data;
 	list_add_tail(&v->link, &n->served);
-	p->blocks++;
+	v->counted = ours ? takeover_epoch(n->tk) : 0;
+	if (ours)
+		p->blocks++;
 	served_submit(n, v, fx);
 }
 
@@ -561,7 +576,8 @@ void node_data_step(struct node *n, struct effects *fx)
 {
 	const char *why;
 	enum io_mode m;
-	uint32_t from = fx->count;
+	uint32_t from = fx->count, ticket;
+	struct session *way;
 
 	if (n->cfg.standalone && !n->cfg.reservations)
 		n->lease_ns = NEVER;
@@ -583,8 +599,9 @@ void node_data_step(struct node *n, struct effects *fx)
 		set_gate(n, GATE_CLOSED, fx);
 		if (n->voiding)
 			break;
-		if (client_block_session(n->client) != n->coord)
-			client_block_peer(n->client, n->coord, (uint32_t)n->cfg.life | 1);
+		way = node_carry_way(n, &ticket);
+		if (client_block_session(n->client) != way)
+			client_block_peer(n->client, way, ticket);
 		break;
 	case IO_PAUSED:
 		set_gate(n, GATE_CLOSED, fx);

@@ -127,7 +127,13 @@ struct peer {
 	uint64_t evicted_ns; /* given up; it uses nothing of ours any more from then on; 0: no */
 	bool clean; /* ... and it was using nothing by then */
 	bool evicting; /* fence is under way */
-	uint32_t blocks; /* block I/Os in flight in its name */
+	uint32_t blocks; /* block I/Os in flight here in its name */
+	/* node_carry.c */
+	bool placed; /* it has no path, and it is settled who carries its block I/O: */
+	uint32_t way; /* that node; 0: we */
+	uint64_t carried; /* peers that may have I/O of it in flight */
+	uint64_t ending; /* ... and have been told to end that */
+	uint64_t carry_due_ns; /* when it has to have ended what it carries for others; 0: nothing */
 };
 
 /* A block I/O served for another node. */
@@ -141,6 +147,14 @@ struct served {
 	uint64_t off, len, data;
 	uint32_t retries;
 	uint64_t retry_ns;
+	uint64_t counted; /* our term in which it is one of peer.blocks; 0: we carry it for a coordinator */
+};
+
+/* Whose block I/O we do because our coordinator says so. */
+struct carry {
+	uint32_t node, ticket;
+	uint64_t life;
+	bool ending; /* none is taken any more, and some is in flight */
 };
 
 /* A flush of our own, on our own path. */
@@ -273,6 +287,16 @@ struct node {
 	uint32_t evictions;
 	uint32_t rights_ended; /* of others, by us */
 
+	/* node_carry.c: whose block I/O we do; who does ours */
+	struct carry carry[NODES_MAX];
+	uint32_t carry_count;
+	uint64_t carry_hold_ns; /* since when our reclaim waits for it; 0: it does not */
+	uint32_t way_node, way_ticket; /* our coordinator's word; 0: itself */
+	uint32_t carrier_node;
+	struct session *carrier; /* outgoing, to carrier_node */
+	uint64_t carrier_life, carrier_after_ns;
+	uint32_t tickets;
+
 	/* mode and gate */
 	uint32_t seen_incarnation; /* node_data.c, rule 7 */
 	enum io_mode mode;
@@ -404,6 +428,8 @@ bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct
 void node_peers_serve(struct node *n, struct peer *p, struct effects *fx);
 void node_peers_reclaim_self(struct node *n, struct effects *fx);
 void node_peers_timers(struct node *n, struct effects *fx);
+/* It has not answered: its rights end when it is fenced. */
+void node_peers_evict(struct node *n, struct peer *p, const char *what, struct effects *fx);
 /* We slept, and were not replaced meanwhile. */
 void node_peers_awake(struct node *n, struct effects *fx);
 void node_peers_departed(struct node *n, struct effects *fx);
@@ -468,6 +494,31 @@ void node_append_begun(struct node *n, uint64_t ino, uint64_t off);
 void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects *fx);
 void node_append_reclaim(struct node *n, struct effects *fx);
 void node_append_reclaim_self(struct node *n, const struct peer *p);
+
+/* node_carry.c: who does the block I/O of a node without a path */
+/* The coordinator's side: somebody may have block I/O of it in flight. */
+bool node_carry_busy(const struct peer *p);
+void node_carry_step(struct node *n, struct effects *fx);
+uint64_t node_carry_deadline(const struct node *n);
+/* We slept: who was to answer has its time anew. */
+void node_carry_awake(struct node *n);
+/* That peer has nothing of others in flight. */
+void node_carry_none(struct node *n, uint32_t idx);
+/* CARRY, CARRIED, WAY. */
+void node_carry_message(struct node *n, const struct session *s, const struct msg *m, struct effects *fx);
+/* The carrier's side. May we do it? One has ended. */
+bool node_carry_may(const struct node *n, const struct session *s, uint32_t ticket);
+void node_carry_freed(struct node *n, uint32_t node, struct effects *fx);
+/* Our coordinator serves us no more. */
+void node_carry_stop(struct node *n);
+uint64_t node_carry_own_deadline(const struct node *n);
+/* True: RECLAIM_END has to wait until what we carry has ended. */
+bool node_carry_holds(struct node *n, struct effects *fx);
+/* The asking node's side: the session to who does it, and what is to be shown there. NULL: nobody. */
+struct session *node_carry_way(const struct node *n, uint32_t *ticket);
+void node_carry_follow(struct node *n, struct effects *fx);
+void node_carry_refused(struct node *n, const struct session *s);
+void node_carry_session_down(struct node *n, struct session *s, struct effects *fx);
 
 /* node_space.c */
 /* The engine had no space for it. True: it waits, until what is allocated ahead of writers has been taken back. */

@@ -23,6 +23,7 @@ struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life)
 		p = node_peer(n, 0);
 	if (p && (p->node != node || p->life != life)) {
 		uint32_t blocks = p->node == node ? p->blocks : 0;
+		uint64_t carried = p->node == node ? p->carried : 0, ending = p->node == node ? p->ending : 0;
 		bool older = p->node == node;
 
 		memset(p, 0, sizeof(*p));
@@ -31,6 +32,8 @@ struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life)
 		p->node = node;
 		p->life = life;
 		p->blocks = blocks;
+		p->carried = carried;
+		p->ending = ending;
 	}
 	return p;
 }
@@ -179,9 +182,10 @@ static bool reclaim_in_force(struct node *n, struct peer *p, struct effects *fx)
 	if (p->older && member_victim_pending(&n->member, p->node))
 		return false;
 	/* While we take over nothing of before is known here that could be kept. */
-	if (p->blocks && takeover_state(n->tk) == TK_SERVE)
+	if (node_carry_busy(p) && takeover_state(n->tk) == TK_SERVE)
 		return false;
 	p->reclaim_due = p->older = false;
+	node_carry_none(n, peer_idx(n, p));
 	end_reclaim(n, p);
 	if (!lock_stage_apply(&n->locks, peer_idx(n, p)))
 		return true;
@@ -241,7 +245,7 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 	struct msg m = {.type = MSG_SERVE};
 
 	/* What it asked for over its last session must have ended before it may ask again. */
-	if (p->served || !p->reclaimed || !reclaim_in_force(n, p, fx) || p->blocks ||
+	if (p->served || !p->reclaimed || !reclaim_in_force(n, p, fx) || node_carry_busy(p) ||
 		takeover_state(n->tk) != TK_SERVE)
 		return;
 	if (node_server_older_asks(n, p->node, p->life, fx))
@@ -289,6 +293,8 @@ void node_server_reclaim_end(struct node *n, struct session *s, struct effects *
 	cache_lease_drop_node(&n->cache_leases, peer_idx(n, p));
 	p->reclaimed = p->entitled = p->reclaim_due = true;
 	p->evicted_ns = 0;
+	if (!(p->older && member_victim_pending(&n->member, p->node)))
+		node_carry_none(n, peer_idx(n, p));
 	if (!reclaim_in_force(n, p, fx) && !p->reclaimed)
 		return;
 	takeover_reclaimed(n->tk, p->node);
@@ -315,6 +321,9 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 	struct file *f = NULL;
 
 	csv_assert(p);
+	/* Rule 3 of node_carry.c. */
+	if (takeover_state(n->tk) == TK_RECLAIM && node_carry_holds(n, fx))
+		return;
 	node_reclaim_epoch(n, takeover_epoch(n->tk), takeover_coordinator(n->tk).before, fx);
 	/* Who coordinates next, us maybe, fences what we have just given up. */
 	if (n->fence_first && n->path.unfenced)
@@ -347,22 +356,22 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 	n->again = true;
 }
 
-static void evict(struct node *n, struct peer *p, struct effects *fx)
+void node_peers_evict(struct node *n, struct peer *p, const char *what, struct effects *fx)
 {
 	struct session *s = session_from(n->sessions, p->node);
 
 	if (p->evicting || p->evicted_ns)
 		return;
-	trace(n->trace, TRACE_ERROR, "node %u did not answer a recall in %lu s -> fence it",
-		p->node, n->cfg.recall_ns / NS_PER_SEC);
+	trace(n->trace, TRACE_ERROR, "node %u did not answer %s in %lu s -> fence it", p->node, what,
+		n->cfg.recall_ns / NS_PER_SEC);
 	p->evicting = true;
 	p->evicted_ns = n->now_ns + node_lease_over_ns(&n->cfg);
 	p->clean = false;
 	p->served = p->reclaimed = p->entitled = false;
 	node_server_forget_waiters(n, p->node);
-	takeover_fence_node(n->tk, p->node, "it did not answer a recall");
+	takeover_fence_node(n->tk, p->node, "it did not answer in time");
 	if (s)
-		session_drop(s, "you did not answer a recall: you are fenced", fx);
+		session_drop(s, "you did not answer in time: you are fenced", fx);
 }
 
 /* It gives back what is committed, and it is we who have not answered its commit yet (rule 6 of node_server.c). */
@@ -402,7 +411,7 @@ void node_peers_timers(struct node *n, struct effects *fx)
 					continue;
 				if (waits_for_us(n, &n->peers[i], li->ino))
 					continue;
-				evict(n, &n->peers[i], fx);
+				node_peers_evict(n, &n->peers[i], "a recall", fx);
 			}
 			if (li->recall_deadline_ns < n->recall_deadline_ns)
 				n->recall_deadline_ns = li->recall_deadline_ns;
@@ -427,6 +436,7 @@ static void recalls_start_anew(struct node *n)
 void node_peers_awake(struct node *n, struct effects *fx)
 {
 	recalls_start_anew(n);
+	node_carry_awake(n);
 	takeover_be_patient(n->tk, n->now_ns);
 	for (unsigned i = 0; i < NODES_MAX; i++) {
 		struct peer *p = &n->peers[i];
@@ -485,6 +495,7 @@ void node_peers_departed(struct node *n, struct effects *fx)
 		from = session_from(n->sessions, p->node);
 		if (p->evicting && !member_victim_pending(&n->member, p->node)) {
 			p->evicting = false;
+			node_carry_none(n, i);
 			if (!p->clean)
 				p->evicted_ns = n->now_ns + node_lease_over_ns(&n->cfg);
 		}
@@ -505,7 +516,7 @@ void node_peers_departed(struct node *n, struct effects *fx)
 				session_drop(from, "you are no member now", fx);
 			n->again = true;
 		}
-		if (p->evicting || member_victim_pending(&n->member, p->node) || p->blocks)
+		if (p->evicting || member_victim_pending(&n->member, p->node) || node_carry_busy(p))
 			continue;
 		if (n->now_ns < p->evicted_ns)
 			continue;

@@ -237,7 +237,7 @@ void node_server_engine(struct node *n, struct sreq *s)
 static bool writes_of_the_dead(const struct node *n)
 {
 	for (unsigned i = 0; i < NODES_MAX; i++) {
-		if (n->peers[i].node && n->peers[i].blocks && !n->peers[i].served)
+		if (n->peers[i].node && node_carry_busy(&n->peers[i]) && !n->peers[i].served)
 			return true;
 	}
 	return false;
@@ -944,6 +944,8 @@ void node_server_step(struct node *n, struct effects *fx)
 				node_peers_serve(n, &n->peers[i], fx);
 		}
 	}
+	if (st == TK_DRAIN || st == TK_SERVE)
+		node_carry_step(n, fx);
 	if (st == TK_DRAIN)
 		node_peers_departed(n, fx);
 	if (st == TK_SERVE) {
@@ -977,6 +979,8 @@ uint64_t node_server_deadline(const struct node *n)
 		d = cache_lease_deadline(&n->cache_leases);
 	if (n->vol && vol_deadline(n->vol) < d)
 		d = vol_deadline(n->vol);
+	if (node_carry_deadline(n) < d)
+		d = node_carry_deadline(n);
 	if (n->leases_changed || (!n->unsure && !node_lock_deadline(n)))
 		d = 0;
 	for (unsigned i = 0; i < NODES_MAX; i++) {

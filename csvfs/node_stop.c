@@ -94,9 +94,10 @@ static void stop_takeover(struct node *n, bool late, struct effects *fx)
 	bool stopped = takeover_state(n->tk) == TK_STOPPED || takeover_state(n->tk) == TK_REFUSED;
 	struct effect *e;
 
-	if (!stopped && !late)
+	/* Rule 3 of node_carry.c: what it has taken for others ends first. */
+	if ((!stopped || node_data_serving(n)) && !late)
 		return;
-	n->stop_dirty |= !stopped;
+	n->stop_dirty |= !stopped || node_data_serving(n);
 	sessions_stop(n->sessions, "unmounted", fx);
 	node_session_notes(n, fx);
 	if (n->path.st != PST_UP || !n->cfg.reservations || n->stop_dirty) {

@@ -128,6 +128,12 @@ int client_block_submit(struct client *c, const struct event *ev);
  */
 void client_block_peer(struct client *c, struct session *s, uint32_t incarnation);
 const struct session *client_block_session(const struct client *c);
+/* A session has ended that was not the peer's: what was sent over it, before, has an unknown outcome, too. */
+void client_block_lost(struct client *c);
+
+/* Has a write an unknown outcome? Is a piece under way over that session? */
+bool client_block_unknown(const struct client *c);
+bool client_block_under_way(const struct client *c, const struct session *s);
 
 /* Older attempts of the UNKNOWN writes can no longer land (B1): they are HELD again. */
 void client_block_resend(struct client *c);

@@ -150,6 +150,11 @@ void client_block_peer(struct client *c, struct session *s, uint32_t incarnation
 	c->peer = s;
 	c->peer_nr = s ? s->nr : 0;
 	c->incarnation = incarnation;
+	client_block_lost(c);
+}
+
+void client_block_lost(struct client *c)
+{
 	if (!c->pieces[CLIENT_PIECE_SENT])
 		return;
 	/* A session that is still up will still answer what it was given. */
@@ -168,6 +173,26 @@ void client_block_peer(struct client *c, struct session *s, uint32_t incarnation
 const struct session *client_block_session(const struct client *c)
 {
 	return session_alive(c->peer, c->peer_nr) ? c->peer : NULL;
+}
+
+bool client_block_unknown(const struct client *c)
+{
+	return c->pieces[CLIENT_PIECE_UNKNOWN] != 0;
+}
+
+bool client_block_under_way(const struct client *c, const struct session *s)
+{
+	if (!c->pieces[CLIENT_PIECE_SENT])
+		return false;
+	list_for_each_entry (io, &c->ios, struct client_io, link) {
+		for (uint32_t i = 0; io->count[CLIENT_PIECE_SENT] && i < io->piece_count; i++) {
+			const struct client_piece *p = &io->pieces[i];
+
+			if (p->state == CLIENT_PIECE_SENT && p->session == s && p->session_nr == s->nr)
+				return true;
+		}
+	}
+	return false;
 }
 
 void client_block_resend(struct client *c)

@@ -502,7 +502,7 @@ static void pong(struct session *s, const struct msg *m)
 /* Rule 4: what belongs to an epoch. */
 static bool of_epoch(enum msg_type type)
 {
-	return type >= MSG_REQUEST && type <= MSG_TIMES_TOLD;
+	return (type >= MSG_REQUEST && type <= MSG_TIMES_TOLD) || (type >= MSG_CARRY && type <= MSG_WAY);
 }
 
 /* A message of an established session. True: it is for the caller. */
@@ -543,6 +543,9 @@ static bool session_msg(struct session *s, const struct msg *m, struct effects *
 	case MSG_VOID:
 	case MSG_BLOCK:
 	case MSG_BLOCK_REPLY:
+	case MSG_CARRY:
+	case MSG_CARRIED:
+	case MSG_WAY:
 	case MSG_CTL:
 	case MSG_CTL_REPLY:
 		break;

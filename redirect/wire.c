@@ -719,6 +719,19 @@ static void code_reclaim(struct coder *x, struct msg *m)
 					     !m->reclaim.edge_count));
 }
 
+/* What a node has, to a new coordinator. */
+static void code_reclaims(struct coder *x, struct msg *m)
+{
+	if (m->type == MSG_RECLAIM)
+		code_reclaim(x, m);
+	else if (m->type == MSG_RECLAIM_END)
+		code_u32(x, &m->reclaim_end.count);
+	else if (m->type == MSG_RECLAIM_LOCKS)
+		code_locks(x, &m->reclaim_locks.locks, &m->reclaim_locks.count);
+	else
+		code_appends(x, &m->reclaim_appends.appends, &m->reclaim_appends.count);
+}
+
 static void code_block(struct coder *x, struct msg *m)
 {
 	code_enum(x, &m->block.op, BLOCK_READ, BLOCK_FLUSH);
@@ -735,6 +748,20 @@ static void code_block(struct coder *x, struct msg *m)
 		need(x, m->block.lun_off == 0 && m->block.len == 0);
 	else
 		need(x, range_ok(m->block.lun_off, m->block.len, 512, VOLUME_BYTES_MAX));
+}
+
+static void code_carry(struct coder *x, struct msg *m)
+{
+	bool way = m->type == MSG_WAY, ticket;
+
+	code_u32(x, &m->carry.node);
+	code_u32(x, &m->carry.ticket);
+	code_u64(x, &m->carry.life);
+	code_bool(x, &m->carry.on);
+	ticket = way ? m->carry.node != 0 : m->carry.on;
+	need(x, way ? m->carry.life == 0 : m->carry.node != 0 && m->carry.life != 0);
+	need(x, m->type == MSG_CARRY || !m->carry.on);
+	need(x, ticket == (m->carry.ticket != 0));
 }
 
 static void code_ctl(struct coder *x, struct msg *m)
@@ -778,16 +805,10 @@ static void code_body(struct coder *x, struct msg *m)
 		need(x, m->recall.ino != 0);
 		return;
 	case MSG_RECLAIM:
-		code_reclaim(x, m);
-		return;
 	case MSG_RECLAIM_END:
-		code_u32(x, &m->reclaim_end.count);
-		return;
 	case MSG_RECLAIM_LOCKS:
-		code_locks(x, &m->reclaim_locks.locks, &m->reclaim_locks.count);
-		return;
 	case MSG_RECLAIM_APPENDS:
-		code_appends(x, &m->reclaim_appends.appends, &m->reclaim_appends.count);
+		code_reclaims(x, m);
 		return;
 	case MSG_CACHE_RECALL:
 	case MSG_CACHE_GONE:
@@ -803,6 +824,11 @@ static void code_body(struct coder *x, struct msg *m)
 	case MSG_BLOCK_REPLY:
 		code_enum(x, &m->block_reply.status, LUN_OK, LUN_PROTECTED);
 		need(x, m->block_reply.status == LUN_OK || m->data_len == 0);
+		return;
+	case MSG_CARRY:
+	case MSG_CARRIED:
+	case MSG_WAY:
+		code_carry(x, m);
 		return;
 	case MSG_CTL:
 		code_ctl(x, m);
@@ -954,6 +980,12 @@ const char *msg_type_name(enum msg_type type)
 		return "BLOCK";
 	case MSG_BLOCK_REPLY:
 		return "BLOCK_REPLY";
+	case MSG_CARRY:
+		return "CARRY";
+	case MSG_CARRIED:
+		return "CARRIED";
+	case MSG_WAY:
+		return "WAY";
 	case MSG_CTL:
 		return "CTL";
 	case MSG_CTL_REPLY:

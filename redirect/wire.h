@@ -23,7 +23,7 @@
 #include "csvfs/base/platform.h"
 
 #define WIRE_MAGIC 0x77565343u /* "CSVw" */
-#define WIRE_VERSION 10
+#define WIRE_VERSION 11
 #define WIRE_NO_LEASE UINT64_MAX
 #define WIRE_HEADER_BYTES 32u
 #define WIRE_TEXT_MAX 256 /* of HELLO_NO and GOODBYE, with the ending zero */
@@ -58,6 +58,9 @@ enum msg_type {
 
 	MSG_BLOCK = 32, /* read, write or flush the LUN for the sender; write: with data */
 	MSG_BLOCK_REPLY = 33, /* same tag; read: with data */
+	MSG_CARRY = 34, /* from the coordinator: do block I/O for that node, or do no more of it */
+	MSG_CARRIED = 35, /* to it, when it was to be no more: nothing of that node is in flight here */
+	MSG_WAY = 36, /* from the coordinator: your block I/O goes through that node; 0: through me */
 
 	MSG_CTL = 48, /* an administrator's request that another node carries out */
 	MSG_CTL_REPLY = 49, /* same tag */
@@ -165,6 +168,12 @@ struct msg {
 		struct {
 			enum lun_status status;
 		} block_reply;
+		struct {
+			uint32_t node;
+			uint32_t ticket; /* CARRY (on) and WAY: what the block I/O has to show as its incarnation */
+			uint64_t life; /* of the node; WAY: 0 */
+			bool on; /* CARRY */
+		} carry; /* CARRY, CARRIED, WAY */
 		struct ctl_request ctl;
 		struct {
 			int32_t err;

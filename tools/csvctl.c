@@ -70,7 +70,7 @@ static void row(const char *name, const char *fmt, ...)
 
 static void print_mode(const char *s)
 {
-	char mode[64], reason[256], since[32];
+	char mode[64], reason[256], since[32], through[72];
 	time_t t = (time_t)(json_u64(s, "since_ns") / 1000000000u);
 	struct tm tm;
 
@@ -78,8 +78,9 @@ static void print_mode(const char *s)
 	json_text(s, "reason", "", reason, sizeof(reason));
 	localtime_r(&t, &tm);
 	strftime(since, sizeof(since), "%Y-%m-%d %H:%M:%S", &tm);
-	row("mode", "%s%s%s%s since %s", mode, *reason ? " (" : "", reason, *reason ? ")" : "",
-		since);
+	json_text(s, "through", "", through, sizeof(through));
+	row("mode", "%s%s%s%s%s%s since %s", mode, *through ? " through " : "", through, *reason ? " (" : "", reason,
+		*reason ? ")" : "", since);
 }
 
 static void print_members(const char *s)

@@ -99,7 +99,7 @@ void load_san_loss(struct sim *s)
 	(void)s;
 }
 
-uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off)
+uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off, bool carried)
 {
 	(void)s;
 	(void)node;

@@ -19,6 +19,9 @@
  *   slow_release	the coordinator moves, its connections break, and the target is slow to take what it says in its claim. (With
  *		--well, or --cut-off.)
  *
+ *   carries	a node has no path, and the target holds what another one writes for it; then connections break, or the coordinator
+ *		moves or is lost. Or what it is to write is late, and its connection ends meanwhile. No other faults.
+ *
  * All is drawn from a generator of its own.
  */
 #include <string.h>
@@ -226,10 +229,84 @@ bool aimed_unheard(struct sim *s, struct snode *n, const void *bytes, uint32_t l
 	return true;
 }
 
-uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off)
+/* ------------------------------------------------------------------ carries */
+
+static void loses_path(struct sim *s, void *arg)
+{
+	struct snode *c = coordinator(s), *n = c ? &s->n[1 + c->id % s->plan.nodes] : NULL;
+
+	if (s->healing)
+		return;
+	if (!n || !n->up) {
+		sim_at(s, s->now_ns + SEC, loses_path, arg);
+		return;
+	}
+	s->path_losses++;
+	s->aimed.node = n->id;
+	sim_log(s, "node %u: path CUT, for good", n->id);
+	lun_cut(s, n);
+}
+
+/* The connection over which it goes breaks, or the one that says so, or the coordinator moves or is lost as well. */
+static void carrier_trouble(struct sim *s, void *arg)
+{
+	struct snode *carrier = arg, *c = coordinator(s);
+	uint64_t kind = adraw(s, 5);
+
+	if (s->healing || !c)
+		return;
+	if (kind)
+		net_break_between(s, s->aimed.node, carrier->id);
+	if (kind == 2 || !kind)
+		net_break_between(s, c->id, carrier->id);
+	if (kind == 3)
+		hands_over(s, &s->n[s->aimed.node]);
+	if (kind == 4 && c != carrier && all_up(s)) {
+		s->crashes++;
+		node_crash(s, c);
+		sim_at(s, s->now_ns + 500 * MS + adraw(s, 500) * MS, rings_form, NULL);
+		sim_at(s, s->now_ns + 5 * SEC, machine_back, c);
+		sim_at(s, s->now_ns + 5 * SEC + adraw(s, 1000) * MS, daemon_back, c);
+	}
+}
+
+static void ends_half(struct sim *s, void *arg)
+{
+	const struct snode *carrier = arg;
+
+	net_end_half(s, s->aimed.node, carrier->id);
+}
+
+uint64_t aimed_lags(struct sim *s, uint32_t from, uint32_t to)
+{
+	if (from != s->aimed.node || to != s->aimed.lags_to || s->now_ns >= s->aimed.lags_until)
+		return 0;
+	return 300 * MS + adraw(s, 900) * MS;
+}
+
+static uint64_t holds_carried(struct sim *s, uint32_t node)
+{
+	if (s->healing || !s->aimed.node || node == s->aimed.node || s->now_ns < s->aimed.next_ns)
+		return 0;
+	s->aimed.next_ns = s->now_ns + 7 * SEC + adraw(s, 2000) * MS;
+	if (!adraw(s, 3)) {
+		sim_log(s, "node %u: what it is to carry is LATE", node);
+		s->aimed.lags_to = node;
+		s->aimed.lags_until = s->now_ns + 40 * MS;
+		sim_at(s, s->now_ns + 50 * MS, ends_half, &s->n[node]);
+		return 0;
+	}
+	sim_log(s, "node %u: a write that it carries is HELD", node);
+	sim_at(s, s->now_ns + 1 * MS, carrier_trouble, &s->n[node]);
+	return 500 * MS + adraw(s, 3400) * MS;
+}
+
+uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off, bool carried)
 {
 	if (s->plan.slow_release)
 		return holds_claim(s, node, off);
+	if (s->plan.carries)
+		return carried ? holds_carried(s, node) : 0;
 	if (s->aimed.holds != node || s->now_ns >= s->aimed.holds_until || s->healing || adraw(s, 2))
 		return 0;
 	return 2 * SEC + adraw(s, 5000) * MS;
@@ -310,7 +387,7 @@ void aimed_recalled(struct sim *s, struct snode *has)
 
 void aimed_plan(struct sim_plan *p)
 {
-	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks)
+	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -320,6 +397,12 @@ void aimed_plan(struct sim_plan *p)
 	p->hold_ns = 0;
 	p->scribes |= p->unheard || p->moves || p->lost_asks;
 	p->safety_ns = 60 * SEC;
+	if (p->carries) {
+		p->elsewhere = true;
+		p->nodes = 4;
+		p->clients = 3;
+		p->files = 1;
+	}
 	if (!p->dies_asking)
 		return;
 	p->nodes = 4;
@@ -339,6 +422,8 @@ void aimed_start(struct sim *s)
 	s->aimed.next_ns = 4 * SEC;
 	if (s->plan.slow_release && s->plan.well && s->plan.nodes > 2)
 		sim_at(s, 4 * SEC, moves_slowly, &s->n[2]);
+	if (s->plan.carries)
+		sim_at(s, 3 * SEC, loses_path, NULL);
 	if (s->plan.unheard)
 		sim_at(s, s->now_ns + 3 * SEC, unheard, NULL);
 }

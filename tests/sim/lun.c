@@ -207,7 +207,7 @@ static void answer(struct sim *s, struct lun_cmd_state *c, enum lun_status st)
 	}
 	c->done = c->told = true;
 	/* What tells a node that it was fenced may be long on its way, while its data goes on. */
-	if (s->plan.cut_off && s->n[c->nexus->node].late_until > s->now_ns &&
+	if (s->plan.cut_off && s->n[c->node].late_until > s->now_ns &&
 		(c->cmd.op == LUN_PR_READ_KEYS || st == LUN_CONFLICT))
 		late = draw(s, 5 * SEC);
 	/* Queued for nobody: deliver() looks whether the life still lives. */
@@ -502,7 +502,7 @@ static void arrive(struct sim *s, void *arg)
 		/* With --well not so long that it takes a recall's time, with a path that is lost then (4 s). */
 		hold += draw(s, (s->plan.well ? 4 : 8) * SEC);
 	if (c->cmd.op == LUN_WRITE)
-		hold += aimed_holds(s, c->node, c->cmd.off);
+		hold += aimed_holds(s, c->node, c->cmd.off, c->cmd.data != 0);
 	later(s, c, hold, carry_out);
 	drop(c);
 }

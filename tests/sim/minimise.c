@@ -73,6 +73,8 @@ static const struct plan_field fields[] = {
 	F(dies_asking, FLAG, 0),
 	F(lost_asks, FLAG, 0),
 	F(slow_release, FLAG, 0),
+	F(carries, FLAG, 0),
+	F(elsewhere, FLAG, 0),
 	F(neighbours, FLAG, 0),
 	F(slow_fence, FLAG, 0),
 	F(crawl, FLAG, 0),

@@ -55,6 +55,7 @@ static void conn_break(struct sim *s, struct sim_conn *c, uint32_t except);
 #define RECALL 18
 #define RECLAIM_END 20
 #define SERVE 21
+#define BLOCK 32
 #define BLOCK_REPLY 33
 
 static void put32(uint8_t *at, uint32_t v)
@@ -364,6 +365,8 @@ void net_send(struct sim *s, struct snode *n, const struct effect *e)
 	if (s->slow_net_until > s->now_ns && (c->a == s->slow_net_node || c->b == s->slow_net_node))
 		at += draw(s, 200 * MS);
 	at += slow_after_loss(s, f, n->id);
+	if (s->plan.carries && f->bytes[TYPE_AT] == BLOCK)
+		at += aimed_lags(s, n->id, f->to->id);
 	if (at < *last)
 		at = *last;
 	*last = at;
@@ -414,6 +417,29 @@ void net_node_died(struct sim *s, struct snode *n, bool silently)
 		/* Half open: the other side must notice by itself. */
 		if (!silently)
 			conn_break(s, c, n->id);
+	}
+}
+
+void net_end_half(struct sim *s, uint32_t a, uint32_t b)
+{
+	list_for_each_entry(c, &s->conns, struct sim_conn, link) {
+		if ((c->a != a || c->b != b) && (c->a != b || c->b != a))
+			continue;
+		if (c->closed || c->ended_by || !c->up)
+			continue;
+		c->ended_by = a;
+		tell_down(s, c, b, 1500 * MS);
+		if (s->n[a].up)
+			conn_event(s, &s->n[a], EV_NET_DOWN, c->a == a ? c->conn_a : c->conn_b, NULL, "connection reset");
+		return;
+	}
+}
+
+void net_break_between(struct sim *s, uint32_t a, uint32_t b)
+{
+	list_for_each_entry(c, &s->conns, struct sim_conn, link) {
+		if ((c->a == a && c->b == b) || (c->a == b && c->b == a))
+			conn_break(s, c, 0);
 	}
 }
 

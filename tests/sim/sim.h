@@ -81,10 +81,11 @@ struct sim_plan {
 	bool scribes;	   /* edge.c */
 	/* What no seed draws, for what is too rare among all else: --set one_hole=1 */
 	bool one_hole; /* edge.c: the lanes have one cluster that was never written */
-	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release; /* aimed.c */
+	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries; /* aimed.c */
 	bool neighbours; /* edge.c: two nodes write parts of blocks, and one of them writes the other's */
 	bool slow_fence; /* weather.c: what takes rights away takes seconds */
 	bool crawl; /* weather.c: a write takes nearly as long as a path may be silent */
+	bool elsewhere; /* who has no path goes through another than its coordinator whenever one can */
 	bool follow; /* tail.c, more.c: one node appends, and all hear how long the file is */
 	bool lost_grants; /* net.c: a layout is granted, and its connection breaks before its node knows */
 	bool kills;	   /* processes are killed while they wait */
@@ -261,6 +262,9 @@ struct sim {
 		/* dies_asking: who is to die, and from when to when the one of whom it asks something hangs; not again before next */
 		uint32_t asks;
 		uint64_t hangs_ns, wakes_ns, next_ns;
+		/* carries: what goes to that node for block I/O is late */
+		uint32_t lags_to;
+		uint64_t lags_until;
 	} aimed;
 	struct bulk *bulk;
 	struct crowds *crowds;
@@ -350,6 +354,9 @@ void net_send(struct sim *s, struct snode *n, const struct effect *e);
 void net_close(struct sim *s, struct snode *n, uint64_t conn);
 void net_node_died(struct sim *s, struct snode *n, bool silently);
 void net_break_all(struct sim *s, struct snode *n);
+void net_break_between(struct sim *s, uint32_t a, uint32_t b);
+/* To a it has ended; b reads on for a while. */
+void net_end_half(struct sim *s, uint32_t a, uint32_t b);
 
 /* drive.c */
 void node_start(struct sim *s, struct snode *n);
@@ -492,12 +499,14 @@ uint64_t aimed_before_cut(struct sim *s, struct snode *n);
 /* Nobody else gets this message. */
 bool aimed_unheard(struct sim *s, struct snode *n, const void *bytes, uint32_t len);
 struct msg;
+/* So much longer is block I/O on its way: --set carries=1. */
+uint64_t aimed_lags(struct sim *s, uint32_t from, uint32_t to);
 /* The connection of a request breaks as it arrives: --set lost_asks=1. */
 bool aimed_loses_ask(struct sim *s, const struct msg *m);
 /* It is about to be asked for a layout: --set dies_asking=1. */
 void aimed_recalled(struct sim *s, struct snode *has);
-/* So much longer is a write of that node, there, held. */
-uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off);
+/* So much longer is a write of that node, there, held; carried: of another one, that it does it for. */
+uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off, bool carried);
 
 /* admin.c */
 void admins_create(struct sim *s);

@@ -49,6 +49,11 @@ static const enum msg_type types[] = {
 	MSG_CACHE_GONE,
 	MSG_BLOCK,
 	MSG_BLOCK_REPLY,
+	MSG_TIMES,
+	MSG_TIMES_TOLD,
+	MSG_CARRY,
+	MSG_CARRIED,
+	MSG_WAY,
 	MSG_CTL,
 	MSG_CTL_REPLY,
 };
@@ -309,9 +314,28 @@ static void random_reclaim(struct prng *r, struct msg *m)
 	}
 }
 
+static void random_carry(struct prng *r, struct msg *m)
+{
+	bool way = m->type == MSG_WAY;
+
+	m->carry.on = m->type == MSG_CARRY && prng_below(r, 2);
+	m->carry.node = way ? (uint32_t)prng_below(r, 3) : 1 + (uint32_t)prng_below(r, 99);
+	m->carry.life = way ? 0 : prng_u64(r) | 1;
+	if (m->carry.on || (way && m->carry.node))
+		m->carry.ticket = (uint32_t)prng_u64(r) | 1;
+}
+
 static void random_other(struct prng *r, struct msg *m)
 {
 	switch (m->type) {
+	case MSG_TIMES:
+		m->recall.ino = prng_u64(r) | 1;
+		break;
+	case MSG_CARRY:
+	case MSG_CARRIED:
+	case MSG_WAY:
+		random_carry(r, m);
+		break;
 	case MSG_RECLAIM_END:
 		m->reclaim_end.count = (uint32_t)prng_u64(r);
 		break;
@@ -721,6 +745,27 @@ static void the_header_tells_version_and_length_from_noise(void **state)
 	assert_int_equal(wire_frame(frame, &body, &data), -EBADMSG);
 }
 
+static void who_carries_is_told_whole_or_not_at_all(void **state)
+{
+	struct msg m = {.type = MSG_CARRY, .carry = {.node = 3, .life = 7, .ticket = 9, .on = true}};
+
+	assert_int_not_equal(wire_encode(&m, frame, sizeof(frame)), 0);
+	m.carry.ticket = 0; /* on, and nothing to show */
+	assert_int_equal(wire_encode(&m, frame, sizeof(frame)), 0);
+	m.carry.on = false;
+	assert_int_not_equal(wire_encode(&m, frame, sizeof(frame)), 0);
+	m.carry.life = 0; /* of which life? */
+	assert_int_equal(wire_encode(&m, frame, sizeof(frame)), 0);
+	m.type = MSG_WAY;
+	assert_int_equal(wire_encode(&m, frame, sizeof(frame)), 0);
+	m.carry.ticket = 9;
+	assert_int_not_equal(wire_encode(&m, frame, sizeof(frame)), 0);
+	m.carry.node = 0; /* the coordinator itself wants none */
+	assert_int_equal(wire_encode(&m, frame, sizeof(frame)), 0);
+	m.carry.ticket = 0;
+	assert_int_not_equal(wire_encode(&m, frame, sizeof(frame)), 0);
+}
+
 static void block_io_and_its_data_have_one_length(void **state)
 {
 	struct msg m = {.type = MSG_BLOCK, .data_len = 4096};
@@ -755,6 +800,7 @@ int main(void)
 		cmocka_unit_test(a_reply_with_an_error_carries_nothing_else),
 		cmocka_unit_test(the_header_tells_version_and_length_from_noise),
 		cmocka_unit_test(block_io_and_its_data_have_one_length),
+		cmocka_unit_test(who_carries_is_told_whole_or_not_at_all),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
