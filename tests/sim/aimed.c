@@ -19,8 +19,8 @@
  *   slow_release	the coordinator moves, its connections break, and the target is slow to take what it says in its claim. (With
  *		--well, or --cut-off.)
  *
- *   carries	a node has no path, and the target holds what another one writes for it; then connections break, or the coordinator
- *		moves or is lost. Or what it is to write is late, and its connection ends meanwhile. No other faults.
+ *   carries	a node has no path, and the target holds what another one writes for it; then connections break, the carrier hangs, or the
+ *		coordinator moves or is lost. Or what it is to write is late, and its connection ends meanwhile. No other faults.
  *
  * All is drawn from a generator of its own.
  */
@@ -251,7 +251,7 @@ static void loses_path(struct sim *s, void *arg)
 static void carrier_trouble(struct sim *s, void *arg)
 {
 	struct snode *carrier = arg, *c = coordinator(s);
-	uint64_t kind = adraw(s, 5);
+	uint64_t kind = adraw(s, 6);
 
 	if (s->healing || !c)
 		return;
@@ -261,6 +261,14 @@ static void carrier_trouble(struct sim *s, void *arg)
 		net_break_between(s, c->id, carrier->id);
 	if (kind == 3)
 		hands_over(s, &s->n[s->aimed.node]);
+	/* For longer than it is waited for. */
+	if (kind == 5 && carrier->paused_until < s->now_ns) {
+		s->hangs++;
+		carrier->frozen = false;
+		carrier->paused_until = carrier->woke_ns = s->now_ns + 12 * SEC + adraw(s, 3000) * MS;
+		s->aimed.next_ns += 8 * SEC;
+		sim_log(s, "node %u HANGS until %lu ms", carrier->id, carrier->paused_until / MS);
+	}
 	if (kind == 4 && c != carrier && all_up(s)) {
 		s->crashes++;
 		node_crash(s, c);
