@@ -371,6 +371,16 @@ bool node_file_cancel(struct node *n, uint64_t tag, struct effects *fx)
 	return false;
 }
 
+/* First writes are lost: who waits for an fsync hears of it now (F3), who asks for the next one then. */
+static void say_lost(struct file *f, struct list *waits)
+{
+	f->lost = true;
+	list_for_each_entry (w, waits, struct fwait, link) {
+		if (w->kind == FWAIT_FSYNC)
+			w->err = -EIO;
+	}
+}
+
 /* First-written and not yet committed: without memory to remember it, commit nothing and say EIO. */
 static void remember_dirty(struct node *n, struct file *f, uint64_t off, uint64_t len)
 {
@@ -893,11 +903,16 @@ static void forget_layout(struct node *n, struct file *f, struct effects *fx)
 	if (!list_empty(&f->dirty) || !list_empty(&f->flying)) {
 		trace(n->trace, TRACE_ERROR,
 			"first writes of ino %lx were not committed, and are lost", f->ino);
-		f->lost = true;
+		say_lost(f, &f->waits);
+		say_lost(f, &f->flying_waits);
 	}
 	ranges_clear(n, &f->dirty);
+	/* The commit that is out says nothing of them any more (client_void_commits): its answer takes none from what is ours by then. */
+	ranges_clear(n, &f->flying);
 	ranges_clear(n, &f->owned);
 	ranges_clear(n, &f->edges);
+	/* Nor how long the file is. Who was answered has that committed, and others may have made it shorter since. */
+	f->size = 0;
 	f->recalled = false;
 	if (f->st == FILE_OPEN) {
 		f->layout = LAYOUT_NONE;

@@ -61,7 +61,7 @@ struct file {
 	uint32_t opens;
 	bool recalled; /* a recall, not only our own wish, wants the layout back */
 	bool voided; /* what we hold counts no longer: it is on its way out */
-	bool lost; /* first writes were lost with the lease: the next fsync says EIO */
+	bool lost; /* first writes were lost with the lease: who waits for an fsync is told EIO, and the next one is */
 	bool reopen; /* opened again while closing */
 	bool writes; /* a layout to write was asked for since it was opened */
 	bool commit_in_flight;

@@ -21,6 +21,8 @@
  *
  *   carries	a node has no path, and the target holds what another one writes for it; then connections break, the carrier hangs, or the
  *		coordinator moves or is lost. Or what it is to write is late, and its connection ends meanwhile. No other faults.
+ *   writes_on	one that is cut off, and has not learnt of it, does nothing but read and write, and wants that to be durable. (With
+ *		--cut-off.)
  *
  * All is drawn from a generator of its own.
  */

@@ -536,6 +536,7 @@ static void put_layout(struct sim *s, struct snode *n, const struct effect *e)
 		sim_log(s, "%s: layout of ino %lx: %lu+%lu is %s%s", n->name, e->layout.ino, x->off / 512,
 			x->len / 512, names[x->state & 3], x->edge ? ", nobody else writes" : "");
 	}
+	registers_size_seen(s, e->layout.ino, e->layout.size);
 	(void)dp_layout_put(n->dp, e->layout.ino, e->layout.off, e->layout.len, e->layout.size,
 		e->layout.extents, e->layout.extent_count);
 	dp_layout_shown(n->dp, e->layout.ino, e->layout.shown);
@@ -713,6 +714,7 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 		carry_out(s, n, &n->fx.fx[i]);
 	if (n->up && n->life_nr == life && node_evictions(n->core) != n->evictions) {
 		n->evictions = node_evictions(n->core);
+		n->evicted_ns = s->now_ns;
 		n->losses++;
 		s->append_failed = true;
 		sim_log(s, "node %u was EVICTED", n->id);
@@ -803,6 +805,7 @@ void node_start(struct sim *s, struct snode *n)
 	n->paused_until = 0;
 	n->timer_at = n->dp_timer_at = NEVER;
 	n->evictions = n->losses = 0;
+	n->evicted_ns = 0;
 	n->frozen = false;
 	list_init(&n->ops);
 	list_init(&n->inbox);

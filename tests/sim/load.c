@@ -563,7 +563,7 @@ static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
 
 			if (e->by != c->n->id || e->durable)
 				continue;
-			if (e->acked && !e->weak && e->end < c->start_ns)
+			if (e->acked && e->end < c->start_ns && (!e->weak || registers_synced(c, i, e)))
 				registers_durable(c, i, e);
 			else if (!e->weak)
 				x->loose |= bit;
@@ -575,6 +575,7 @@ static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
 static void fsync_one(struct client *c)
 {
 	new_rq(c, FS_FSYNC, "fsync");
+	c->evicted_ns = c->n->evicted_ns;
 	c->file = (uint32_t)draw(c->s, c->s->plan.files);
 	c->rq.ino = c->s->load->ino[c->file];
 	ask(c, fsynced);
@@ -637,6 +638,14 @@ static void next_op(struct sim *s, void *arg)
 	}
 	if (probe_tail(c))
 		return;
+	/* aimed.c. */
+	if (s->plan.writes_on && c->n->late_until > s->now_ns) {
+		if (prng_below(&s->aimed.rng, 4))
+			data_io(c);
+		else
+			fsync_one(c);
+		return;
+	}
 	switch (draw(s, 10)) {
 	case 0:
 	case 1:

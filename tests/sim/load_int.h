@@ -21,6 +21,8 @@ struct entry {
 	uint64_t start, end; /* end NEVER: under way */
 	uint64_t over;	     /* reads that begin later do not see it */
 	uint64_t gone_ns;    /* it was seen to be lost then, and does not come back; 0: it was not */
+	uint64_t weak_ns;    /* since when it is weak */
+	bool undone;	     /* gone: what was there before it showed again */
 	uint64_t given_ns;   /* the limit of patience (hold=) ended the call then; it may land later. 0: no */
 	bool acked;
 	bool failed;	     /* it was told that it failed: what of it is there, is there by then */
@@ -56,12 +58,13 @@ struct client {
 	uint64_t life;
 	uint64_t opened[FILES_MAX]; /* life in which it has the file open; 0: no */
 	uint64_t start_ns;
+	uint64_t evicted_ns; /* an fsync: when its node had last heard before that it was given up */
 	struct name *name, *name2;
 	uint64_t version;
 	uint32_t file, first, count;
 	uint64_t id;
 	bool reading, dsync, redirected, zeroing;
-	bool quiet; /* a read: nobody was writing to that file when it began */
+	bool quiet; /* a read, or a truncation: nobody was writing to that file when it began */
 	uint32_t probe; /* probe_tail(): its next step; 0: it is at none */
 	bool spoilt;	/* ... its next write is to fail */
 	uint32_t tail;	/* ... the sector where the file was made to end */
@@ -75,6 +78,10 @@ struct load {
 	uint64_t ino[FILES_MAX];
 	struct sector sectors[FILES_MAX][FILE_SECTORS];
 	bool written[FILES_MAX][FILE_SECTORS / CLUSTER_SECTORS]; /* ... holds something that is durable */
+	struct {
+		uint32_t bound; /* it ends there at the latest, in sectors */
+		uint32_t since; /* ... what may have made it longer since it was last made shorter */
+	} ends[FILES_MAX];
 	bool orphans[SIM_NODES_MAX + 1]; /* it died with writes under way (entry.node) */
 	struct client c[SIM_NODES_MAX + 1][CLIENTS_MAX];
 	struct name names[SIM_NODES_MAX + 1][CLIENTS_MAX][NAMES_MAX];
@@ -100,6 +107,7 @@ void registers_power_lost(struct sim *s);
 /* It is a write in place: whoever is lost later, it is not. */
 bool registers_in_place(const struct client *c, uint32_t i);
 void registers_durable(struct client *c, uint32_t i, struct entry *e);
+bool registers_synced(struct client *c, uint32_t i, struct entry *e);
 void registers_give_up(struct client *c, int32_t err);
 void registers_may_land(struct client *c);
 

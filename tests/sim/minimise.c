@@ -75,6 +75,7 @@ static const struct plan_field fields[] = {
 	F(slow_release, FLAG, 0),
 	F(carries, FLAG, 0),
 	F(elsewhere, FLAG, 0),
+	F(writes_on, FLAG, 0),
 	F(neighbours, FLAG, 0),
 	F(slow_fence, FLAG, 0),
 	F(crawl, FLAG, 0),

@@ -29,6 +29,7 @@ void registers_create(struct sim *s)
 		for (uint32_t i = 0; i < FILE_SECTORS; i++)
 			*entry_add(&s->load->sectors[f][i]) =
 				(struct entry){.over = NEVER, .acked = true, .durable = true};
+		s->load->ends[f].bound = FILE_SECTORS;
 	}
 }
 
@@ -108,10 +109,57 @@ void registers_durable(struct client *c, uint32_t i, struct entry *e)
 	c->s->load->written[c->file][i / CLUSTER_SECTORS] = true;
 }
 
+static bool truncates(const struct client *c)
+{
+	return c->zeroing && c->rq.op == FS_SETATTR;
+}
+
+/* Whose node died, may still be carried out. */
+static bool any_under_way(const struct client *c)
+{
+	for (uint32_t i = 0; i < FILE_SECTORS; i++) {
+		const struct sector *x = &c->s->load->sectors[c->file][i];
+
+		for (uint32_t k = 0; k < x->count; k++) {
+			if (x->e[k].end == NEVER)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* How long the file can be: nothing that was acknowledged before it was made shorter makes it longer again. */
+static void end_moves(struct client *c)
+{
+	uint32_t *bound = &c->s->load->ends[c->file].bound, *since = &c->s->load->ends[c->file].since;
+	uint32_t end = truncates(c) ? c->first : c->zeroing ? 0 : c->first + c->count;
+
+	if (truncates(c)) {
+		c->quiet = registers_quiet(c) && !any_under_way(c);
+		*since = c->quiet ? 0 : *since;
+	}
+	*bound = end > *bound ? end : *bound;
+	*since = end > *since ? end : *since;
+}
+
+void registers_size_seen(struct sim *s, uint64_t ino, uint64_t size)
+{
+	/* A call that has ended may go on. */
+	if (s->plan.kills || s->plan.hold_ns || s->plan.media || s->plan.tight)
+		return;
+	for (uint32_t f = 0; f < s->plan.files; f++) {
+		if (s->load->ino[f] == ino && size > (uint64_t)s->load->ends[f].bound * SECTOR)
+			sim_fail(s, "file %u has %lu bytes, and ends at %u since it was truncated", f, size,
+				s->load->ends[f].bound * SECTOR);
+	}
+}
+
 void registers_begin(struct client *c)
 {
 	struct load *l = c->s->load;
 	uint64_t oldest = oldest_start(c->s);
+
+	end_moves(c);
 
 	for (uint32_t i = c->first; i < c->first + c->count; i++) {
 		struct sector *x = &l->sectors[c->file][i];
@@ -149,6 +197,9 @@ static void settle(struct sector *x, const struct entry *w)
 void registers_end(struct client *c)
 {
 	struct load *l = c->s->load;
+
+	if (truncates(c) && c->quiet)
+		l->ends[c->file].bound = l->ends[c->file].since;
 
 	for (uint32_t i = c->first; i < c->first + c->count; i++) {
 		struct sector *x = &l->sectors[c->file][i];
@@ -200,6 +251,18 @@ static void missed(struct client *c, struct sector *x, uint64_t value)
 	}
 }
 
+/* Nothing of that value may be newer than e. */
+static bool older(const struct client *c, const struct sector *x, const struct entry *e, uint64_t value)
+{
+	for (uint32_t k = 0; k < x->count; k++) {
+		const struct entry *o = &x->e[k];
+
+		if (o->value == value && o->over >= c->start_ns && (o->end >= e->start || !o->acked))
+			return false;
+	}
+	return true;
+}
+
 /*
  * What was acknowledged, and may have been lost with its node, was lost if a read that began later does not show it. It
  * stays lost: its place may be another's by now.
@@ -213,6 +276,7 @@ static void lost(struct client *c, struct sector *x, uint64_t value)
 
 		if (!e->weak || !e->acked || e->value == value || e->end >= c->start_ns || e->gone_ns)
 			continue;
+		e->undone = older(c, x, e, value);
 		e->gone_ns = c->s->now_ns;
 		if (e->gone_ns < e->over)
 			e->over = e->gone_ns;
@@ -261,8 +325,10 @@ void registers_forget(struct sim *s, uint32_t node)
 		for (uint32_t k = 0; k < x->count; k++) {
 			struct entry *w = &x->e[k];
 
-			if (w->acked && !w->durable && !w->weak && w->by == node)
+			if (w->acked && !w->durable && !w->weak && w->by == node) {
 				any = w->weak = true;
+				w->weak_ns = s->now_ns;
+			}
 		}
 		for (uint32_t k = 0; k < x->count && any; k++)
 			x->e[k].over = x->e[k].gone_ns ? x->e[k].gone_ns : NEVER;
@@ -271,6 +337,25 @@ void registers_forget(struct sim *s, uint32_t node)
 				settle(x, &x->e[k]);
 		}
 	}
+}
+
+/*
+ * Its node has heard that it was given up while an fsync(2) was under way, and that was told to be well: then all that had been
+ * acknowledged before it is there.
+ */
+bool registers_synced(struct client *c, uint32_t i, struct entry *e)
+{
+	struct sector *x = &c->s->load->sectors[c->file][i];
+
+	if (c->s->plan.san_loss || c->n->evicted_ns < c->start_ns || e->weak_ns <= c->evicted_ns)
+		return false;
+	if (e->undone)
+		sim_fail(c->s, "%s: file %u sector %u: %lx was lost, and fsync says that it is durable", c->n->name, c->file, i,
+			e->value);
+	e->weak = false;
+	registers_durable(c, i, e);
+	settle(x, e);
+	return true;
 }
 
 /* Part of what is under way may have been done before, and is answered with the rest. */

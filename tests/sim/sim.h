@@ -81,7 +81,7 @@ struct sim_plan {
 	bool scribes;	   /* edge.c */
 	/* What no seed draws, for what is too rare among all else: --set one_hole=1 */
 	bool one_hole; /* edge.c: the lanes have one cluster that was never written */
-	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries; /* aimed.c */
+	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries, writes_on; /* aimed.c */
 	bool neighbours; /* edge.c: two nodes write parts of blocks, and one of them writes the other's */
 	bool slow_fence; /* weather.c: what takes rights away takes seconds */
 	bool crawl; /* weather.c: a write takes nearly as long as a path may be silent */
@@ -197,6 +197,7 @@ struct snode {
 	uint64_t last_conf[2];
 	bool frozen; /* a pause is of the whole machine, corosync with it */
 	uint32_t evictions;
+	uint64_t evicted_ns; /* the last one */
 	uint32_t losses; /* how often what it had open was not known for a while: also when it need not know */
 	uint32_t side;	      /* partition it is in: of corosync, and of our connections */
 	uint32_t net_side;
@@ -403,6 +404,7 @@ void load_node_up(struct sim *s, struct snode *n);
 void load_node_down(struct sim *s, struct snode *n);
 void load_node_evicted(struct sim *s, struct snode *n);
 /* Commands of that node's earlier lives and paths can no longer land. */
+void registers_size_seen(struct sim *s, uint64_t ino, uint64_t size);
 void load_node_drained(struct sim *s, uint32_t node);
 /* No client of load.c: nothing happens. */
 void load_op_redirected(struct sim *s, void *arg);
