@@ -519,6 +519,8 @@ static enum dp_verdict io_again(struct dp *dp, struct dp_op *op, struct dp_now n
 {
 	uint64_t pause_ns;
 
+	if (is_void(dp, op))
+		return replan(dp, op, now);
 	if (!op->retries)
 		op->retry_since_ns = now.now_ns;
 	op->retries++;

@@ -75,6 +75,22 @@ static void what_is_under_way_fails_whatever_became_of_it(void **state)
 	assert_int_equal(other.result, 4096);
 }
 
+/* The effects of one step come one by one: the gate is still open when the locks, or the layout, are gone. */
+static void what_the_lun_did_not_do_is_not_sent_again_either(void **state)
+{
+	struct dp_op lost, planned;
+	const uint64_t handle = 7;
+
+	assert_int_equal(go(&lost, 7, true, 0), DP_SUBMIT);
+	assert_int_equal(go(&planned, 8, true, 8192), DP_SUBMIT);
+	dp_handles_lost(dp, &handle, 1);
+	assert_int_equal(dp_done(dp, &lost, LUN_RETRY, now), DP_DONE);
+	assert_int_equal(lost.result, -EIO);
+	dp_layout_drop(dp, INO);
+	assert_int_equal(dp_done(dp, &planned, LUN_RETRY, now), DP_NEED_LAYOUT);
+	assert_int_equal(dp_layout_done(dp, &planned, -EIO, now), DP_DONE);
+}
+
 static void only_that_open_file_fails_and_only_while_it_is_open(void **state)
 {
 	const uint64_t handles[2] = {7, 7 + 64};
@@ -101,6 +117,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			what_is_under_way_fails_whatever_became_of_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			what_the_lun_did_not_do_is_not_sent_again_either, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			only_that_open_file_fails_and_only_while_it_is_open, setup, teardown),
 	};
