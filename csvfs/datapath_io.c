@@ -343,6 +343,7 @@ static void post_commit(struct io *io)
 	ev.range.len = op->range.len;
 	ev.range.size = op->range.size;
 	ev.range.mtime_ns = op->range.mtime_ns;
+	ev.range.rights = op->rights;
 	d->cfg.post(d->cfg.ctx, &ev);
 }
 

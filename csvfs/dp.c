@@ -822,6 +822,7 @@ static void event_range(struct event *ev, enum ev_type type, const struct dp_op 
 	ev->range.len = op->range.len;
 	ev->range.mtime_ns = op->range.mtime_ns;
 	ev->range.size = op->range.size;
+	ev->range.rights = op->rights;
 }
 
 static void event_touched(struct event *ev, uint64_t ino, int64_t mtime_ns, int64_t atime_ns)

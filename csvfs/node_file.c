@@ -397,6 +397,11 @@ void node_file_written(struct node *n, const struct event *ev, struct effects *f
 
 	if (!f)
 		return;
+	/* Written before our rights were lost, and told since: that is lost, too, and its place may be another's. */
+	if (ev->range.rights != n->evictions) {
+		say_lost(f, &f->waits);
+		return;
+	}
 	remember_dirty(n, f, ev->range.off, ev->range.len);
 	/* Behind the end nothing counts as written: whoever makes the file longer zeroes in its last cluster only. */
 	if (ev->range.size > f->size)
@@ -421,6 +426,11 @@ void node_file_commit(struct node *n, const struct event *ev, struct effects *fx
 		struct effect *e = effects_add(fx, FX_BLOCK_DONE, ev->tag);
 
 		e->block.err = f ? -ENOMEM : -ESTALE;
+		return;
+	}
+	/* The data path plans it anew, whatever we say. */
+	if (ev->range.rights != n->evictions) {
+		wait_committed(n, w, fx);
 		return;
 	}
 	/* size 0: only to be told that what was first-written before is committed. */

@@ -209,6 +209,7 @@ struct event {
 			int64_t mtime_ns;
 			int64_t atime_ns; /* EV_TOUCHED: when it was read; 0: no news */
 			uint64_t size; /* end of the write: the file is at least this long */
+			uint32_t rights; /* WRITTEN, COMMIT: of the node (FX_GATE) when the write was planned */
 		} range;
 		uint64_t ino;
 		struct ctl_request ctl;

@@ -343,6 +343,7 @@ static void sop_verdict(struct sim *s, struct sop *o, enum dp_verdict v)
 		ev.range.len = o->op.range.len;
 		ev.range.size = o->op.range.size;
 		ev.range.mtime_ns = o->op.range.mtime_ns;
+		ev.range.rights = o->op.rights;
 		node_feed(s, n, &ev);
 		break;
 	case DP_WAIT:

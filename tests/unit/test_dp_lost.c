@@ -91,6 +91,22 @@ static void what_the_lun_did_not_do_is_not_sent_again_either(void **state)
 	assert_int_equal(dp_layout_done(dp, &planned, -EIO, now), DP_DONE);
 }
 
+/* The core may hear of it when the node's rights are others already. */
+static void what_was_first_written_says_under_which_rights(void **state)
+{
+	struct fs_extent e = {.off = 4 * CS, .len = CS, .lun_off = 200 * CS, .state = EXT_UNWRITTEN};
+	struct event ev;
+	struct dp_op op;
+
+	assert_int_equal(dp_layout_put(dp, INO, 4 * CS, CS, 5 * CS, &e, 1), 0);
+	dp_rights(dp, 3);
+	assert_int_equal(go(&op, 0, true, 4 * CS), DP_SUBMIT);
+	assert_int_equal(dp_done(dp, &op, LUN_OK, now), DP_DONE);
+	assert_true(dp_op_event(&op, &ev));
+	assert_int_equal(ev.type, EV_WRITTEN);
+	assert_int_equal(ev.range.rights, 3);
+}
+
 static void only_that_open_file_fails_and_only_while_it_is_open(void **state)
 {
 	const uint64_t handles[2] = {7, 7 + 64};
@@ -119,6 +135,8 @@ int main(void)
 			what_is_under_way_fails_whatever_became_of_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			what_the_lun_did_not_do_is_not_sent_again_either, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			what_was_first_written_says_under_which_rights, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			only_that_open_file_fails_and_only_while_it_is_open, setup, teardown),
 	};
