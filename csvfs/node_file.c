@@ -299,6 +299,9 @@ void node_file_commit_reply(
 	f->flying_mtime_ns = 0;
 	if (rp->err)
 		trace(n->trace, TRACE_ERROR, "commit of ino %lx failed: %d", ino, rp->err);
+	/* Nobody waits for most of them: the next fsync says so. */
+	if (rp->err && !list_empty(&f->flying))
+		f->lost = true;
 	list_for_each_entry_safe (r, tmp, &f->flying, struct frange, link) {
 		(void)range_remove(n, &f->owned, r->off, r->len);
 		list_del(&r->link);
