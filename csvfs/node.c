@@ -97,8 +97,9 @@ void node_reclaim_epoch(struct node *n, uint64_t epoch, uint64_t before, struct 
 	n->served_epoch = 0;
 	/*
 	 * Nobody has fenced us for that. What is in flight on our path was planned under rights that others are given
-	 * now: it must have ended before we say what we hold, as after a path that was lost.
+	 * now: it must have ended before we say what we hold, as after a path that was lost. Also if it was lost just before.
 	 */
+	n->fence_first |= n->path.unfenced != 0;
 	if (n->path.st != PST_UP || !n->cfg.reservations || n->path.incarnation != n->direct_incarnation)
 		return;
 	n->fence_first = true;
