@@ -13,6 +13,9 @@
  *   dies_asking	a node hangs as it is asked for what it has, and while others wait for that one of them is lost; that is fenced, and
  *		then the first one wakes. There is one file, of which much is taken away. No other faults.
  *
+ *   dies_held	a node hangs as it is asked to forget what it knows of a file, and the daemon that wants to change the file is killed
+ *		while it waits for that. No other faults.
+ *
  *   lost_asks	a connection breaks when the coordinator is about to hear that somebody wants a layout to write.
  *		Of the scribes (edge.c) one writes, and opens its files again and again. No other faults.
  *
@@ -393,11 +396,39 @@ void aimed_recalled(struct sim *s, struct snode *has)
 	sim_at(s, s->now_ns + asks_ns, dies, asks);
 }
 
+/* ------------------------------------------------------------------ dies_held */
+
+static void is_killed(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (!n->up || s->healing || node_coordinates(n->core))
+		return;
+	s->crashes++;
+	node_kill(s, n);
+	sim_at(s, s->now_ns + 5 * SEC, daemon_back, n);
+}
+
+void aimed_forgets(struct sim *s, struct snode *has)
+{
+	struct snode *c = coordinator(s);
+	uint32_t asks = c ? leases_changer(s, c->id, has->id) : 0;
+
+	if (s->healing || !asks || !all_up(s) || s->now_ns < s->aimed.next_ns)
+		return;
+	s->aimed.next_ns = s->now_ns + 9 * SEC + adraw(s, 2000) * MS;
+	s->hangs++;
+	has->frozen = false;
+	has->paused_until = has->woke_ns = s->now_ns + 2500 * MS;
+	sim_log(s, "node %u HANGS until %lu ms", has->id, has->paused_until / MS);
+	sim_at(s, s->now_ns + 20 * MS + adraw(s, 100) * MS, is_killed, &s->n[asks]);
+}
+
 /* ------------------------------------------------------------------ all */
 
 void aimed_plan(struct sim_plan *p)
 {
-	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries)
+	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries && !p->dies_held)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -412,6 +443,10 @@ void aimed_plan(struct sim_plan *p)
 		p->nodes = 4;
 		p->clients = 3;
 		p->files = 1;
+	if (p->dies_held) {
+		p->nodes = 4;
+		p->watchers = 2;
+		p->porters = p->scribes = false;
 	}
 	if (!p->dies_asking)
 		return;

@@ -7,7 +7,8 @@
  * count shows, too), a name. One process at a time changes a cell, so its states are numbered. A look must show a
  * state not older than the newest that was acknowledged or seen before it began, and not newer than the newest that
  * was begun. A change whose node dies before the answer may happen at any time, until a process of that node's next life
- * has looked: what that one sees, as it was before or as it is after the change, is final.
+ * has looked: what that one sees, as it was before or as it is after the change, is final. With --set dies_held=1, in which nothing
+ * else goes wrong, what anybody sees who looks half a second after that is final, too.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@ struct cell {
 	uint64_t ino; /* the file's; CELL_NAME: of the state that has one */
 	char name[16];
 	bool busy;
+	uint64_t asker_gone_ns;
 	uint32_t asker; /* a node whose life has ended before it knew what became of its change; 0: none */
 	uint32_t acked, begun, seen;
 	uint32_t never_from, never_to; /* states that it never was in, and will not be; 0: none */
@@ -41,7 +43,7 @@ struct watcher {
 	uint32_t nr;
 	bool alive, idle, ending, changing;
 	struct cell *c;
-	uint64_t since_ns;
+	uint64_t since_ns, look_ns;
 	uint32_t least, burst;
 	struct fs_request rq;
 	const char *what;
@@ -137,6 +139,12 @@ static void settle(struct watcher *w, uint32_t v)
 	c->never_to = ++c->begun;
 }
 
+/* Who was killed was fenced long before this look began. */
+static bool is_final(const struct watcher *w)
+{
+	return w->s->plan.dies_held && w->c->asker && w->look_ns >= w->c->asker_gone_ns + 500 * MS;
+}
+
 static void check(struct watcher *w, const struct fs_reply *rp)
 {
 	struct sim *s = w->s;
@@ -148,7 +156,7 @@ static void check(struct watcher *w, const struct fs_reply *rp)
 			continue;
 		if (v > c->seen)
 			c->seen = v;
-		if (c->asker == w->n->id)
+		if (c->asker == w->n->id || is_final(w))
 			settle(w, v);
 		return;
 	}
@@ -191,6 +199,7 @@ static void look(struct watcher *w)
 	struct cell *c = w->c;
 
 	w->least = c->acked > c->seen ? c->acked : c->seen;
+	w->look_ns = w->s->now_ns;
 	memset(&w->rq, 0, sizeof(w->rq));
 	w->rq.time_ns = (int64_t)w->s->now_ns;
 	if (c->kind == CELL_NAME || (c->kind == CELL_LINK && chance(w->s, 50))) {
@@ -276,7 +285,7 @@ static void next_op(struct sim *s, void *arg)
 		w->burst = 2 + (uint32_t)draw(s, 8);
 		w->c = &l->cell[draw(s, l->cells)];
 		for (uint32_t i = 0; i < l->cells; i++) {
-			if (l->cell[i].asker == w->n->id)
+			if (l->cell[i].asker == w->n->id || (l->cell[i].asker && s->plan.dies_held))
 				w->c = &l->cell[i];
 		}
 	}
@@ -309,8 +318,10 @@ void leases_node_down(struct sim *s, struct snode *n)
 	for (uint32_t i = 0; i < WATCHERS_MAX; i++) {
 		struct watcher *w = &s->leases->w[n->id][i];
 
-		if (w->alive && w->changing)
+		if (w->alive && w->changing) {
 			w->c->asker = n->id;
+			w->c->asker_gone_ns = s->now_ns;
+		}
 		w->alive = false;
 	}
 }
@@ -324,6 +335,19 @@ bool leases_waits_long(const struct sim *s, const struct snode *n)
 			return true;
 	}
 	return false;
+}
+
+uint32_t leases_changer(const struct sim *s, uint32_t not, uint32_t nor)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		for (uint32_t k = 0; k < s->plan.watchers && i != not && i != nor; k++) {
+			const struct watcher *w = &s->leases->w[i][k];
+
+			if (w->alive && w->changing)
+				return i;
+		}
+	}
+	return 0;
 }
 
 bool leases_idle(const struct sim *s)

@@ -71,6 +71,7 @@ static const struct plan_field fields[] = {
 	F(unheard, FLAG, 0),
 	F(moves, FLAG, 0),
 	F(dies_asking, FLAG, 0),
+	F(dies_held, FLAG, 0),
 	F(lost_asks, FLAG, 0),
 	F(slow_release, FLAG, 0),
 	F(carries, FLAG, 0),

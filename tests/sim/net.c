@@ -56,6 +56,7 @@ static void conn_break(struct sim *s, struct sim_conn *c, uint32_t except);
 #define RECLAIM_END 20
 #define SERVE 21
 #define BLOCK 32
+#define CACHE_RECALL 26
 #define BLOCK_REPLY 33
 
 static void put32(uint8_t *at, uint32_t v)
@@ -373,6 +374,8 @@ void net_send(struct sim *s, struct snode *n, const struct effect *e)
 	sim_at_node(s, f->to, at, frame_deliver, f);
 	if (s->plan.dies_asking && f->bytes[TYPE_AT] == RECALL && f->to->up)
 		aimed_recalled(s, f->to);
+	if (s->plan.dies_held && f->bytes[TYPE_AT] == CACHE_RECALL && f->to->up)
+		aimed_forgets(s, f->to);
 }
 
 static void conn_break(struct sim *s, struct sim_conn *c, uint32_t except)

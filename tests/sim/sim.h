@@ -81,7 +81,7 @@ struct sim_plan {
 	bool scribes;	   /* edge.c */
 	/* What no seed draws, for what is too rare among all else: --set one_hole=1 */
 	bool one_hole; /* edge.c: the lanes have one cluster that was never written */
-	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries, writes_on; /* aimed.c */
+	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries, writes_on, dies_held; /* aimed.c */
 	bool neighbours; /* edge.c: two nodes write parts of blocks, and one of them writes the other's */
 	bool slow_fence; /* weather.c: what takes rights away takes seconds */
 	bool crawl; /* weather.c: a write takes nearly as long as a path may be silent */
@@ -509,6 +509,10 @@ bool aimed_loses_ask(struct sim *s, const struct msg *m);
 void aimed_recalled(struct sim *s, struct snode *has);
 /* So much longer is a write of that node, there, held; carried: of another one, that it does it for. */
 uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off, bool carried);
+/* It is about to be asked to forget what it knows: --set dies_held=1. */
+void aimed_forgets(struct sim *s, struct snode *has);
+/* So much longer is a write of that node, there, held. */
+uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off);
 
 /* admin.c */
 void admins_create(struct sim *s);
@@ -529,6 +533,8 @@ void leases_stop(struct sim *s);
 bool leases_idle(const struct sim *s);
 /* Somebody on that node waits for his change to be done. */
 bool leases_waits_long(const struct sim *s, const struct snode *n);
+/* A node that waits for a change of a file's attributes or names to be done, neither of these two; 0: none. */
+uint32_t leases_changer(const struct sim *s, uint32_t not, uint32_t nor);
 void leases_say_stuck(struct sim *s);
 
 /* faults.c */
