@@ -820,12 +820,25 @@ bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct
 	return asks;
 }
 
+/*
+ * It may wait in the engine, for others to forget what it changes. Not of these: what its node has first-written under rights that
+ * still stand, and that it has closed a file.
+ */
+static bool waits_for_others(const struct sreq *s)
+{
+	return s->stage == SREQ_ENGINE && s->vr.rq.op != FS_LAYOUT_COMMIT && s->vr.rq.op != FS_FREE_ORPHAN;
+}
+
 void node_server_forget_waiters(struct node *n, uint32_t node)
 {
 	node_lock_forget_waiters(n, node);
 	list_for_each_entry_safe (s, tmp, &n->sreqs, struct sreq, link) {
-		if (s->stage == SREQ_LEASE && (!node || s->node == node))
+		if (node && s->node != node)
+			continue;
+		if (s->stage == SREQ_LEASE)
 			node_server_forget(n, s);
+		else if (node && waits_for_others(s) && vol_withdraw(n->vol, &s->vr))
+			n->again = s->drop = true;
 	}
 }
 

@@ -810,6 +810,19 @@ void vol_unheld(struct vol *v)
 	to_queue_front(v, &v->held);
 }
 
+bool vol_withdraw(struct vol *v, struct vol_req *r)
+{
+	list_for_each_entry (held, &v->held, struct vol_req, link) {
+		if (held != r || r->rounds)
+			continue;
+		list_del(&r->link);
+		r->reply.err = -ECONNRESET;
+		list_add_tail(&r->link, &v->done);
+		return true;
+	}
+	return false;
+}
+
 struct vol_req *vol_next_done(struct vol *v)
 {
 	struct vol_req *r;

@@ -124,6 +124,8 @@ uint64_t vol_grow_max(const struct vol *v);
 int vol_grow_result(const struct vol *v);
 /* Requests that may_change() has made wait are tried again. */
 void vol_unheld(struct vol *v);
+/* True: it was one of them, nothing of it is done, and it ends with -ECONNRESET. */
+bool vol_withdraw(struct vol *v, struct vol_req *r);
 
 /*
  * Looks at all metadata as it is on the LUN, slowly, and repairs what has a sound copy (scrub.c). 0; -EBUSY: it runs
