@@ -16,6 +16,7 @@
  *  3. A node answers when all that had been written as it was asked is committed. One whose session breaks is asked again when it
  *     is served again. Nobody waits longer than ASK_NS (it hangs, or is cut off), nor for who has left.
  *  4. What SETATTR says comes after what was written before it.
+ *  5. Who drains asks nobody, and so does not answer what would have to be asked for: the next coordinator does.
  */
 #include <string.h>
 
@@ -97,8 +98,13 @@ bool node_times_wait(struct node *n, struct sreq *s, uint64_t ino, struct effect
 {
 	uint64_t mask = s->times_asked || s->drop ? 0 : writers(n, ino, s->idx);
 
-	if (!mask || takeover_state(n->tk) != TK_SERVE)
+	if (!mask)
 		return false;
+	/* Rule 5. */
+	if (takeover_state(n->tk) != TK_SERVE) {
+		s->drop = true;
+		return false;
+	}
 	s->times_asked = true;
 	/* Of no other term: an answer to a question of before is none to this one. */
 	s->times_nr = takeover_epoch(n->tk) << 40 | ++n->times_count;

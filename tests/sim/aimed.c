@@ -19,6 +19,8 @@
  *   lost_asks	a connection breaks when the coordinator is about to hear that somebody wants a layout to write.
  *		Of the scribes (edge.c) one writes, and opens its files again and again. No other faults.
  *
+ *   drain_looks	the coordinator moves every second. Of the scribes (edge.c) one writes, and the others look names up. No other faults.
+ *
  *   slow_release	the coordinator moves, its connections break, and the target is slow to take what it says in its claim. (With
  *		--well, or --cut-off.)
  *
@@ -180,7 +182,7 @@ static void moves(struct sim *s, void *arg)
 	if (s->healing)
 		return;
 	hands_over(s, arg);
-	sim_at(s, s->now_ns + 4 * SEC, moves, arg);
+	sim_at(s, s->now_ns + (s->plan.drain_looks ? 1 : 4) * SEC + (s->plan.drain_looks ? adraw(s, 200) * MS : 0), moves, arg);
 }
 
 /* ------------------------------------------------------------------ unheard */
@@ -428,7 +430,7 @@ void aimed_forgets(struct sim *s, struct snode *has)
 
 void aimed_plan(struct sim_plan *p)
 {
-	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries && !p->dies_held)
+	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries && !p->dies_held && !p->drain_looks)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -436,7 +438,7 @@ void aimed_plan(struct sim_plan *p)
 	p->only_harmless = p->only_hangs = p->tight = false;
 	p->nodes = p->nodes < 3 ? 3 : p->nodes;
 	p->hold_ns = 0;
-	p->scribes |= p->unheard || p->moves || p->lost_asks;
+	p->scribes |= p->unheard || p->moves || p->lost_asks || p->drain_looks;
 	p->safety_ns = 60 * SEC;
 	if (p->carries) {
 		p->elsewhere = true;
@@ -462,7 +464,7 @@ void aimed_start(struct sim *s)
 	s->aimed.rng.s = s->seed * 0xe7037ed1a0b428dbull + 17;
 	if (s->plan.reboots)
 		sim_at(s, s->now_ns + 4 * SEC, reboots, NULL);
-	if (s->plan.moves)
+	if (s->plan.moves || s->plan.drain_looks)
 		sim_at(s, 6 * SEC, moves, &s->n[2]);
 	s->aimed.next_ns = 4 * SEC;
 	if (s->plan.slow_release && s->plan.well && s->plan.nodes > 2)

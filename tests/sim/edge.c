@@ -11,7 +11,7 @@
  * With --set neighbours=1 (and three nodes) there is little else than two nodes that write parts of blocks, each in a cluster
  * of its own, one of which reads the other's, and now and then writes a block there.
  *
- * With --set lost_asks=1 one node writes, and all others ask when a file was written last.
+ * With --set lost_asks=1, or drain_looks=1, one node writes, and all others ask when a file was written last.
  *
  * A byte is known from the end of its last write to the beginning of the next one. What a write leaves that was not
  * acknowledged, and what was not synced when its node died or was given up, is unknown until it is written again. A write
@@ -80,6 +80,8 @@ struct edges {
 	uint8_t owner[FILE_BYTES]; /* the node that writes it; 0: any, and it is not looked at */
 	struct byte b[FILE_BYTES];
 };
+
+static const char *const names[2] = {"lanes", "blocks"};
 
 static void next_call(struct sim *s, void *arg);
 
@@ -151,7 +153,7 @@ void edges_make(struct sim *s, struct run_sync *rs)
 		struct fs_extent old[2] = {{.off = from, .len = HALF - from, .state = EXT_WRITTEN},
 			{.off = 0, .len = hole, .state = EXT_WRITTEN}};
 
-		strcpy(rq.name, f ? "blocks" : "lanes");
+		strcpy(rq.name, names[f]);
 		ask_sync(s, rs, &rq, &rp);
 		s->edges->ino[f] = rp.attr.ino;
 		if (!was_written(s, f))
@@ -274,9 +276,21 @@ static void synced(struct edges *e, uint32_t node, uint32_t file, uint64_t start
 
 /* ------------------------------------------------------------------ calls */
 
+static bool one_writes(const struct sim *s)
+{
+	return s->plan.lost_asks || s->plan.drain_looks;
+}
+
+/* With --set lost_asks=1: it is no writer when it opens a file, and all others may remember what that is. */
+static bool writes_alone(const struct scribe *c)
+{
+	return c->n->id == 2 + c->s->seed % 2;
+}
+
 static void finished(struct scribe *c)
 {
 	struct sim *s = c->s;
+	uint64_t pause_ns;
 
 	if (s->verbose)
 		sim_log(s, "   %s scribe: %s done: %lu+%u, since %lu us%s", c->n->name, c->what, c->off,
@@ -284,7 +298,11 @@ static void finished(struct scribe *c)
 	c->idle = true;
 	call_ends(&c->call);
 	s->ops_done++;
-	sim_at_node(s, c->n, s->now_ns + sim_delay(s, 100 * 1000, 300 * MS), next_call, c);
+	if (s->plan.drain_looks)
+		pause_ns = draw(s, writes_alone(c) ? 2 * MS : 60 * MS);
+	else
+		pause_ns = sim_delay(s, 100 * 1000, 300 * MS);
+	sim_at_node(s, c->n, s->now_ns + pause_ns, next_call, c);
 }
 
 /* True: it was not done, or nobody knows, and that may be. */
@@ -312,6 +330,10 @@ static void ask(struct scribe *c, enum fs_op op, const char *what, reply_fn fn)
 	c->rq.op = op;
 	c->rq.ino = c->s->edges->ino[c->file];
 	c->rq.time_ns = (int64_t)c->s->now_ns;
+	if (op == FS_LOOKUP) {
+		c->rq.ino = c->s->root_ino;
+		strcpy(c->rq.name, names[c->file]);
+	}
 	c->call.tag = node_request(c->s, c->n, &c->rq, fn, c);
 }
 
@@ -533,12 +555,13 @@ static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
 static bool times_may_be_old(const struct sim *s)
 {
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
-		if (s->n[i].losses)
+		/* A move in order takes nothing away. */
+		if (s->n[i].losses && !s->plan.drain_looks)
 			return true;
 	}
 	return s->crashes || s->partitions || s->pauses || s->san_losses || s->hangs || s->port_cuts || s->slow_luns ||
 	       s->slow_net_node || s->flaps || s->coro_restarts || s->ring_cuts || s->media_errors || s->spoilt ||
-	       s->append_failed || s->plan.hold_ns;
+	       (s->append_failed && !s->plan.drain_looks) || s->plan.hold_ns;
 }
 
 /* stat(2) shows each write that has returned, here or elsewhere. */
@@ -558,12 +581,6 @@ static void stat_done(struct sim *s, void *arg, const struct fs_reply *rp)
 			(long)(((int64_t)c->wrote_ns + WALL - mtime_ns) / 1000));
 	s->statted += look;
 	finished(c);
-}
-
-/* With --set lost_asks=1: it is no writer when it opens a file, and all others may remember what that is. */
-static bool writes_alone(const struct scribe *c)
-{
-	return c->n->id == 2 + c->s->seed % 2;
 }
 
 static void closed_for_now(struct sim *s, void *arg, const struct fs_reply *rp)
@@ -624,7 +641,7 @@ static void next_call(struct sim *s, void *arg)
 		ask(c, FS_CLOSE, "close", closed_for_now);
 		return;
 	}
-	switch (s->plan.lost_asks && !writes_alone(c) ? 3 : draw(s, 9)) {
+	switch (one_writes(s) && !writes_alone(c) ? 3 : draw(s, 9)) {
 	case 0:
 		c->off = c->len = 0;
 		c->file = (uint32_t)draw(s, 2);
@@ -639,7 +656,7 @@ static void next_call(struct sim *s, void *arg)
 		c->file = (uint32_t)draw(s, 2);
 		c->wrote_ns = s->edges->wrote_ns[c->file];
 		c->touched_ns = dp_touched_ns(c->n->dp, s->edges->ino[c->file]);
-		ask(c, FS_GETATTR, "stat", stat_done);
+		ask(c, s->plan.drain_looks ? FS_LOOKUP : FS_GETATTR, "stat", stat_done);
 		return;
 	case 4:
 	case 5:
