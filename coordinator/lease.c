@@ -422,6 +422,28 @@ int lease_commit(
 	return disown(t, &li->ranges, idx, off, len);
 }
 
+uint64_t lease_recall(struct lease_ino *li, uint64_t mask, uint64_t due_ns)
+{
+	mask &= li->holder_mask & ~li->recall_mask;
+	if (!mask)
+		return 0;
+	if (li->recall_mask)
+		li->recall_later |= mask;
+	else
+		li->recall_deadline_ns = due_ns;
+	li->recall_mask |= mask;
+	return mask;
+}
+
+uint64_t lease_overdue(struct lease_ino *li, uint64_t due_ns)
+{
+	uint64_t over = li->recall_mask & ~li->recall_later;
+
+	li->recall_later = 0;
+	li->recall_deadline_ns = due_ns;
+	return over;
+}
+
 void lease_return(struct lease_table *t, struct lease_ino *li, uint32_t idx)
 {
 	list_for_each_entry_safe(r, tmp, &li->ranges, struct lease_range, link) {
@@ -437,6 +459,7 @@ void lease_return(struct lease_table *t, struct lease_ino *li, uint32_t idx)
 	li->blank_mask &= ~BIT(idx);
 	li->writer_mask &= ~BIT(idx);
 	li->recall_mask &= ~BIT(idx);
+	li->recall_later &= ~BIT(idx);
 	if (!li->recall_mask)
 		li->recall_deadline_ns = NEVER;
 }
@@ -483,6 +506,8 @@ static void check_ino(const struct lease_ino *li)
 	csv_assert(!(li->writer_mask & ~li->holder_mask)); /* L6 */
 	csv_assert(!li->exclusive || !li->holder_mask); /* L3 */
 	csv_assert(!(li->recall_mask & ~li->holder_mask)); /* L4 */
+	csv_assert(!(li->recall_later & ~li->recall_mask));
+	csv_assert(!li->recall_mask == (li->recall_deadline_ns == NEVER));
 	csv_assert(!(li->blank_mask & ~li->holder_mask));
 	csv_assert(!li->appends.count || (li->open_mask & BIT(li->appends.idx))); /* L7 */
 	csv_assert(!(li->write_mask & ~li->open_mask)); /* L7 */

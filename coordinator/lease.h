@@ -65,6 +65,7 @@ struct lease_ino {
 	uint64_t open_mask, holder_mask, blank_mask, writer_mask;
 	uint64_t write_mask; /* have it open, and asked for a layout to write since */
 	uint64_t recall_mask; /* asked to give back, not answered yet */
+	uint64_t recall_later; /* of those: asked when the time of others ran already */
 	uint64_t reclaim_mask; /* said in the present reclaim that they have something here */
 	uint64_t reclaim_held; /* ... and a layout */
 	uint64_t recall_deadline_ns;
@@ -128,6 +129,14 @@ int lease_own(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint64_
 
 /* For reclaim: it knows extents of it, and perhaps (blank) that some read as zero. What they are only it knows. */
 void lease_hold(struct lease_ino *li, uint32_t idx, bool blank);
+
+/*
+ * Nodes of `mask` are to give back what they hold by due_ns. Returns those that were not asked before. Who is asked while others'
+ * time runs has at least as long as they had.
+ */
+uint64_t lease_recall(struct lease_ino *li, uint64_t mask, uint64_t due_ns);
+/* recall_deadline_ns has come: whose time is over. They, and those that were asked later, have until due_ns from now on. */
+uint64_t lease_overdue(struct lease_ino *li, uint64_t due_ns);
 
 /* The node knows nothing of this inode's extents any more. */
 void lease_return(struct lease_table *t, struct lease_ino *li, uint32_t idx);

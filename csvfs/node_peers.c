@@ -394,16 +394,18 @@ void node_peers_timers(struct node *n, struct effects *fx)
 		return;
 	for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
 		list_for_each_entry (li, &n->leases.bucket[b], struct lease_ino, hash) {
+			uint64_t over;
+
 			if (n->now_ns < li->recall_deadline_ns) {
 				if (li->recall_deadline_ns < n->recall_deadline_ns)
 					n->recall_deadline_ns = li->recall_deadline_ns;
 				continue;
 			}
-			li->recall_deadline_ns = n->now_ns + n->cfg.recall_ns;
+			over = lease_overdue(li, n->now_ns + n->cfg.recall_ns);
 			for (uint32_t i = 0; i < NODES_MAX; i++) {
 				const struct member_node *m;
 
-				if (!(li->recall_mask & BIT(i)) || n->peers[i].node == n->cfg.node)
+				if (!(over & BIT(i)) || n->peers[i].node == n->cfg.node)
 					continue;
 				/* Without a path it writes nothing: it waits for one, and so do we. */
 				m = member_find(&n->member, n->peers[i].node);
@@ -427,7 +429,7 @@ static void recalls_start_anew(struct node *n)
 		list_for_each_entry (li, &n->leases.bucket[b], struct lease_ino, hash) {
 			if (li->recall_deadline_ns == NEVER)
 				continue;
-			li->recall_deadline_ns = n->now_ns + n->cfg.recall_ns;
+			(void)lease_overdue(li, n->now_ns + n->cfg.recall_ns);
 			n->recall_deadline_ns = li->recall_deadline_ns;
 		}
 	}

@@ -37,6 +37,33 @@ static struct fs_extent ext(uint64_t off, uint64_t len, enum ext_state st)
 		.state = st};
 }
 
+/* As node_server.c does: one node is slow to give back; when its time is nearly over another request asks a second node. */
+static void who_is_asked_later_has_its_time_too(void **state)
+{
+	struct lease_ino *li = lease_get(t, 7);
+
+	(void)state;
+	li->open_mask = 7;
+	for (uint32_t i = 0; i < 3; i++)
+		lease_hold(li, i, false);
+	assert_int_equal(lease_recall(li, 1, 100), 1);
+	assert_int_equal(li->recall_deadline_ns, 100);
+	assert_int_equal(lease_recall(li, 3, 199), 2);
+	assert_int_equal(li->recall_deadline_ns, 100);
+	lease_check(t);
+	assert_int_equal(lease_overdue(li, 200), 1);
+	assert_int_equal(li->recall_deadline_ns, 200);
+	assert_int_equal(lease_overdue(li, 300), 3);
+	lease_return(t, li, 0);
+	assert_int_equal(li->recall_deadline_ns, 300);
+	lease_return(t, li, 1);
+	assert_true(li->recall_deadline_ns == NEVER);
+	/* Nobody's time runs: it begins with this one. */
+	assert_int_equal(lease_recall(li, 4, 400), 4);
+	assert_int_equal(lease_overdue(li, 500), 4);
+	lease_check(t);
+}
+
 static void one_owner_per_unwritten_range(void **state)
 {
 	struct lease_ino *li = lease_get(t, 7);
@@ -328,6 +355,7 @@ int main(void)
 			alone_it_has_all_that_it_is_told_and_keeps_it_over_commits, setup),
 		cmocka_unit_test_setup(with_too_many_edge_ranges_all_begin_anew, setup),
 		cmocka_unit_test_setup(opens_are_per_node, setup),
+		cmocka_unit_test_setup(who_is_asked_later_has_its_time_too, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
