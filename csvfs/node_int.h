@@ -334,6 +334,8 @@ struct node {
 	bool leases_changed;
 	uint64_t entitled_epoch; /* in which who was silent has lost its rights */
 	bool orphans_left; /* to be swept in this term */
+	bool sweeping; /* one of them is being freed */
+	bool sweep_anew; /* somebody has not closed what it had open: from the first on, once more */
 	uint64_t orphan_off;
 	uint64_t append_deadline_ns; /* the earliest of those in the leases, or earlier */
 	struct list short_of_space; /* sreq, by `waiting`: node_space.c */

@@ -119,6 +119,7 @@ static void end_reclaim(struct node *n, struct peer *p)
 		if (!(li->reclaim_mask & BIT(idx))) {
 			node_append_drop(n, li, idx);
 			lease_closed(li, idx);
+			n->sweep_anew = true;
 		}
 		lease_put(&n->leases, li);
 	}
@@ -473,6 +474,7 @@ static void forget(struct node *n, struct peer *p, bool back)
 
 	trace(n->trace, TRACE_INFO, "rights of node %u end", p->node);
 	n->rights_ended++;
+	n->sweep_anew = true;
 	drop_rights(n, peer_idx(n, p), back && !p->reclaim_new);
 	memset(p, 0, sizeof(*p));
 	if (!back)

@@ -588,7 +588,8 @@ static bool unexclusive(struct node *n, struct sreq *s, struct effects *fx)
 
 /*
  * Files without a name that nobody has reclaimed: their nodes are gone, and so are they. One after the
- * other, once all members have reclaimed.
+ * other, once all members have reclaimed; and again when the rights of a node have ended, or it says no more of a file
+ * that it has it open.
  */
 static void sweep_orphans(struct node *n)
 {
@@ -597,6 +598,7 @@ static void sweep_orphans(struct node *n)
 	n->orphans_left = false;
 	if (!s)
 		return; /* they stay on the list for the next coordinator */
+	n->sweeping = true;
 	list_add_tail(&s->link, &n->sreqs);
 	list_init(&s->waiting);
 	s->drop = s->sweep = true;
@@ -612,6 +614,7 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 	struct fs_reply *rp = &s->vr.reply;
 
 	if (s->sweep) {
+		n->sweeping = false;
 		n->orphans_left = !rp->err;
 		n->orphan_off = rp->off;
 		sreq_free(n, s);
@@ -733,6 +736,7 @@ static void open_volume(struct node *n, struct effects *fx)
 	}
 	n->stats.takeovers++;
 	n->orphans_left = true;
+	n->sweeping = n->sweep_anew = false;
 	n->orphan_off = 0;
 	entitle_members(n);
 	vol_open(n->vol, takeover_epoch(n->tk), fx);
@@ -960,6 +964,11 @@ void node_server_step(struct node *n, struct effects *fx)
 		node_peers_departed(n, fx);
 	if (st == TK_SERVE) {
 		serve_begins(n);
+		if (n->sweep_anew && !n->orphans_left && !n->sweeping) {
+			n->sweep_anew = false;
+			n->orphans_left = true;
+			n->orphan_off = 0;
+		}
 		if (n->orphans_left)
 			sweep_orphans(n);
 		node_space_step(n, fx);
