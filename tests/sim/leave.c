@@ -91,6 +91,7 @@ void leave_all(struct sim *s)
 	for (uint32_t i = 1; i <= s->plan.nodes; i++)
 		sim_at(s, s->now_ns + (within[kind] ? prng_below(&s->leave_rng, within[kind]) : 0), leaves,
 			&s->n[i]);
+	s->leave_fault = kind == LEAVE_FAULT;
 	if (kind == LEAVE_FAULT)
 		sim_at(s, s->now_ns + prng_below(&s->leave_rng, 200) * MS, fault,
 			&s->n[1 + prng_below(&s->leave_rng, s->plan.nodes)]);

@@ -247,6 +247,7 @@ struct sim {
 	struct prng impatient_rng;
 	uint32_t impatient;
 	struct prng leave_rng;
+	bool leave_fault; /* something happens while all leave */
 	bool leave_clean; /* what the last one leaves has to be */
 	uint32_t left_unclean;
 	struct prng media_rng;
