@@ -7,6 +7,9 @@
  * what the files have behind their ends is freed; then the requests that found no space begin anew, once. A
  * request that fails then is refused. Rounds are a second apart at least: on a volume that is full for good each failing
  * write must not cost its neighbours their layouts.
+ *
+ * Two do not wait: what is of a node that is gone (rule 9 of node_server.c: it would be done when others know that); and a
+ * LAYOUT_COMMIT, for whose answer its node waits before it gives the layout back.
  */
 #include <errno.h>
 
@@ -66,8 +69,12 @@ static bool round_begins(struct node *n)
 
 bool node_space_wait(struct node *n, struct sreq *s, struct effects *fx)
 {
+	const struct peer *p = node_peer(n, s->node);
+
 	(void)fx;
-	if (s->pressed || s->drop || takeover_state(n->tk) != TK_SERVE)
+	if (s->pressed || s->drop || takeover_state(n->tk) != TK_SERVE || s->vr.rq.op == FS_LAYOUT_COMMIT)
+		return false;
+	if (!p || p->life != s->id.life || p->evicted_ns)
 		return false;
 	if (!trims_run(n) && (n->now_ns < n->press_after_ns || !round_begins(n)))
 		return false;
