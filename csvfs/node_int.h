@@ -422,6 +422,8 @@ struct peer *node_peer(struct node *n, uint32_t node);
 struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life);
 /* Nothing that waits for `node` (0: for anybody) is done: nobody hears of it, and who lives asks again. Rule 9 of node_server.c. */
 void node_server_forget_waiters(struct node *n, uint32_t node);
+/* A request of that life is being executed. */
+bool node_server_executes(const struct node *n, const struct peer *p);
 /*
  * Requests of an older life of the node: those that only wait are dropped, nobody hears their answer. True: others
  * are being executed. The node must not look before they have ended, or what it sees would change behind its back.

@@ -180,7 +180,7 @@ static bool reclaim_in_force(struct node *n, struct peer *p, struct effects *fx)
 {
 	if (!p->reclaim_due)
 		return true;
-	if (p->older && member_victim_pending(&n->member, p->node))
+	if (p->older && (member_victim_pending(&n->member, p->node) || node_server_older_asks(n, p->node, p->life, fx)))
 		return false;
 	/* While we take over nothing of before is known here that could be kept. */
 	if (node_carry_busy(p) && takeover_state(n->tk) == TK_SERVE)
@@ -520,7 +520,8 @@ void node_peers_departed(struct node *n, struct effects *fx)
 				session_drop(from, "you are no member now", fx);
 			n->again = true;
 		}
-		if (p->evicting || member_victim_pending(&n->member, p->node) || node_carry_busy(p))
+		/* What is executed for it was right under what it has, and names its place. */
+		if (p->evicting || member_victim_pending(&n->member, p->node) || node_carry_busy(p) || node_server_executes(n, p))
 			continue;
 		if (n->now_ns < p->evicted_ns)
 			continue;

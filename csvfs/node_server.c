@@ -621,6 +621,8 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 		return;
 	}
 
+	/* It may have waited for others to forget, and then failed before it changed anything. */
+	node_cache_no_wait(n, s);
 	s->placeless = !node_server_has_place(n, s);
 	if (s->stage == SREQ_LOOK) {
 		node_size_looked(n, s, fx);
@@ -675,10 +677,14 @@ static bool ino_is_open(void *ctx, uint64_t ino)
 
 	if (lease_is_open(&n->leases, ino))
 		return true;
-	/* Created a moment ago and not yet durable: its creator has it open. */
+	/*
+	 * Created a moment ago and not yet durable: its creator has it open. Or opened, and its node has told in another
+	 * session what it has, without this one.
+	 */
 	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
-		if (s->vr.rq.op == FS_CREATE && s->stage == SREQ_ENGINE &&
-			s->vr.reply.attr.ino == ino)
+		if (s->stage != SREQ_ENGINE)
+			continue;
+		if (s->vr.rq.op == FS_CREATE ? s->vr.reply.attr.ino == ino : s->vr.rq.op == FS_OPEN && s->vr.rq.ino == ino)
 			return true;
 	}
 	return false;
@@ -802,6 +808,15 @@ static void pump_all(struct node *n, struct effects *fx)
 			lease_put(&n->leases, li);
 		}
 	}
+}
+
+bool node_server_executes(const struct node *n, const struct peer *p)
+{
+	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
+		if (s->node == p->node && s->id.life == p->life && s->stage != SREQ_LEASE)
+			return true;
+	}
+	return false;
 }
 
 bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct effects *fx)
