@@ -838,11 +838,13 @@ bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct
 
 /*
  * It may wait in the engine, for others to forget what it changes. Not of these: what its node has first-written under rights that
- * still stand, and that it has closed a file.
+ * still stand; that it has closed a file; and a size that it sets: what is behind that has been zeroed on the LUN, and
+ * nobody else has a layout before it is done.
  */
 static bool waits_for_others(const struct sreq *s)
 {
-	return s->stage == SREQ_ENGINE && s->vr.rq.op != FS_LAYOUT_COMMIT && s->vr.rq.op != FS_FREE_ORPHAN;
+	return s->stage == SREQ_ENGINE && s->vr.rq.op != FS_LAYOUT_COMMIT && s->vr.rq.op != FS_FREE_ORPHAN &&
+	       !node_size_set_by(&s->vr.rq);
 }
 
 void node_server_forget_waiters(struct node *n, uint32_t node)
