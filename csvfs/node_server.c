@@ -837,11 +837,11 @@ bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct
 }
 
 /*
- * It may wait in the engine, for others to forget what it changes. Not of these: what its node has first-written under rights that
+ * It may wait in the engine, for others to forget what it changes, say. Not of these: what its node has first-written under rights that
  * still stand; that it has closed a file; and a size that it sets: what is behind that has been zeroed on the LUN, and
  * nobody else has a layout before it is done.
  */
-static bool waits_for_others(const struct sreq *s)
+static bool may_be_withdrawn(const struct sreq *s)
 {
 	return s->stage == SREQ_ENGINE && s->vr.rq.op != FS_LAYOUT_COMMIT && s->vr.rq.op != FS_FREE_ORPHAN &&
 	       !node_size_set_by(&s->vr.rq);
@@ -855,7 +855,7 @@ void node_server_forget_waiters(struct node *n, uint32_t node)
 			continue;
 		if (s->stage == SREQ_LEASE)
 			node_server_forget(n, s);
-		else if (node && waits_for_others(s) && vol_withdraw(n->vol, &s->vr))
+		else if (node && may_be_withdrawn(s) && vol_withdraw(n->vol, &s->vr))
 			n->again = s->drop = true;
 	}
 }

@@ -810,17 +810,39 @@ void vol_unheld(struct vol *v)
 	to_queue_front(v, &v->held);
 }
 
-bool vol_withdraw(struct vol *v, struct vol_req *r)
+static bool is_on(const struct list *l, const struct vol_req *r)
 {
-	list_for_each_entry (held, &v->held, struct vol_req, link) {
-		if (held != r || r->rounds)
-			continue;
-		list_del(&r->link);
-		r->reply.err = -ECONNRESET;
-		list_add_tail(&r->link, &v->done);
-		return true;
+	for (const struct list *at = l->next; at != l; at = at->next) {
+		if (at == &r->link)
+			return true;
 	}
 	return false;
+}
+
+static bool waits_for_block(struct vol *v, const struct vol_req *r)
+{
+	for (uint32_t i = 0; v->waiting && i <= v->cache.mask; i++)
+		for (const struct block *b = v->cache.buckets[i]; b; b = b->hash)
+			if (b->state == BLOCK_READING && is_on(&b->waiters, r))
+				return true;
+	return false;
+}
+
+bool vol_withdraw(struct vol *v, struct vol_req *r)
+{
+	bool block;
+
+	/* Something of it is done. */
+	if (r->rounds)
+		return false;
+	block = waits_for_block(v, r);
+	if (!block && !is_on(&v->held, r) && !is_on(&v->stalled, r) && !is_on(&v->queue, r))
+		return false;
+	v->waiting -= block;
+	list_del(&r->link);
+	r->reply.err = -ECONNRESET;
+	list_add_tail(&r->link, &v->done);
+	return true;
 }
 
 struct vol_req *vol_next_done(struct vol *v)

@@ -124,7 +124,7 @@ uint64_t vol_grow_max(const struct vol *v);
 int vol_grow_result(const struct vol *v);
 /* Requests that may_change() has made wait are tried again. */
 void vol_unheld(struct vol *v);
-/* True: it was one of them, nothing of it is done, and it ends with -ECONNRESET. */
+/* True: it waits (for that, for room, for a block, or for its turn), nothing of it is done, and it ends with -ECONNRESET. */
 bool vol_withdraw(struct vol *v, struct vol_req *r);
 
 /*
