@@ -810,15 +810,6 @@ static void pump_all(struct node *n, struct effects *fx)
 	}
 }
 
-bool node_server_executes(const struct node *n, const struct peer *p)
-{
-	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
-		if (s->node == p->node && s->id.life == p->life && s->stage != SREQ_LEASE)
-			return true;
-	}
-	return false;
-}
-
 bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct effects *fx)
 {
 	bool asks = false;
@@ -834,30 +825,6 @@ bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct
 	}
 	pump_all(n, fx);
 	return asks;
-}
-
-/*
- * It may wait in the engine, for others to forget what it changes, say. Not of these: what its node has first-written under rights that
- * still stand; that it has closed a file; and a size that it sets: what is behind that has been zeroed on the LUN, and
- * nobody else has a layout before it is done.
- */
-static bool may_be_withdrawn(const struct sreq *s)
-{
-	return s->stage == SREQ_ENGINE && s->vr.rq.op != FS_LAYOUT_COMMIT && s->vr.rq.op != FS_FREE_ORPHAN &&
-	       !node_size_set_by(&s->vr.rq);
-}
-
-void node_server_forget_waiters(struct node *n, uint32_t node)
-{
-	node_lock_forget_waiters(n, node);
-	list_for_each_entry_safe (s, tmp, &n->sreqs, struct sreq, link) {
-		if (node && s->node != node)
-			continue;
-		if (s->stage == SREQ_LEASE)
-			node_server_forget(n, s);
-		else if (node && may_be_withdrawn(s) && vol_withdraw(n->vol, &s->vr))
-			n->again = s->drop = true;
-	}
 }
 
 /* Waiting requests of a handover are asked again at the next coordinator. */
