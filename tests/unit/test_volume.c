@@ -882,9 +882,56 @@ static void a_change_that_others_must_hear_of_first_is_undone_and_waits(void **s
 	lun_free(l);
 }
 
+static void withdrawn(struct lun *l, struct vol_req *r)
+{
+	assert_true(vol_withdraw(l->v, r));
+	assert_false(vol_withdraw(l->v, r));
+	assert_ptr_equal(lun_done(l), r);
+	assert_int_equal(r->reply.err, -ECONNRESET);
+}
+
+/* Who asked for it is gone: it is not done when what it waits for is there. */
+static void what_waits_can_be_withdrawn(void **state)
+{
+	struct help_put p, q = {0, 3, 0}, got = {0};
+	struct lun *l = one(&p);
+	struct vol_req r;
+
+	assert_int_equal(lun_op(l, help_put, &q), 0);
+	lun_settle(l);
+	lun_crash(l);
+	lun_open(l);
+	lun_submit(l, &r, help_get, &p); /* waits for a block */
+	withdrawn(l, &r);
+	lun_settle(l);
+	assert_null(lun_done(l));
+
+	l->v->cfg.may_change = may_change;
+	others.held = true;
+	p.value = 2;
+	lun_submit(l, &r, put_and_change, &p);
+	lun_settle(l);
+	withdrawn(l, &r);
+	others.held = false;
+	vol_unheld(l->v);
+	lun_settle(l);
+	assert_null(lun_done(l));
+	got.blkno = p.blkno;
+	assert_int_equal(lun_op(l, help_get, &got), 0);
+	assert_int_equal(got.value, 1);
+
+	lun_submit(l, &r, put_and_change, &p); /* done, and not durable */
+	assert_false(vol_withdraw(l->v, &r));
+	lun_settle(l);
+	assert_ptr_equal(lun_done(l), &r);
+	assert_int_equal(r.reply.err, 0);
+	lun_free(l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_waits_can_be_withdrawn),
 		cmocka_unit_test(a_command_that_is_refused_for_now_is_sent_again),
 		cmocka_unit_test(a_change_that_others_must_hear_of_first_is_undone_and_waits),
 		cmocka_unit_test(a_command_that_is_refused_for_ever_freezes),
