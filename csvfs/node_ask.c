@@ -183,7 +183,7 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 		n->scratch_rq = *ev->rq;
 		n->scratch_rq.generation = node_file_life(n, ev->rq->ino);
 		if (ev->rq->op == FS_LAYOUT_GET && (ev->rq->flags & FS_LAYOUT_WRITE))
-			node_file_writes(n, ev->rq->ino);
+			node_times_writes(n, ev->rq->ino);
 		node_ask(n, ev->rq->op == FS_APPEND ? CQ_KERNEL : CQ_LAYOUT, ev->tag, &n->scratch_rq,
 			fx);
 		return;
@@ -215,7 +215,7 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 	case FS_GETXATTR:
 	case FS_LISTXATTR:
 	case FS_SETATTR:
-		node_file_times_set(n, ev->rq);
+		node_times_set(n, ev->rq);
 		node_ask(n, CQ_KERNEL, ev->tag, ev->rq, fx);
 		return;
 	case FS_MKNOD:

@@ -20,7 +20,7 @@ void node_file_init(struct node *n)
 		list_init(&n->files.bucket[i]);
 }
 
-static struct file *find(struct node *n, uint64_t ino)
+struct file *node_file_find(struct node *n, uint64_t ino)
 {
 	list_for_each_entry (f, bucket_of(n, ino), struct file, hash) {
 		if (f->ino == ino)
@@ -166,7 +166,7 @@ static void commit_later(struct node *n, struct file *f, uint64_t at_ns)
 
 uint32_t node_file_life(struct node *n, uint64_t ino)
 {
-	const struct file *f = find(n, ino);
+	const struct file *f = node_file_find(n, ino);
 
 	return f && f->st != FILE_OPENING ? (uint32_t)(f->generation & FS_GENERATION_MASK) : 0;
 }
@@ -291,7 +291,7 @@ static void seen(struct file *f, const struct fs_attr *a)
 void node_file_commit_reply(
 	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx)
 {
-	struct file *f = find(n, ino);
+	struct file *f = node_file_find(n, ino);
 
 	if (!f || !f->commit_in_flight)
 		return;
@@ -396,7 +396,7 @@ static void remember_dirty(struct node *n, struct file *f, uint64_t off, uint64_
 
 void node_file_written(struct node *n, const struct event *ev, struct effects *fx)
 {
-	struct file *f = find(n, ev->range.ino);
+	struct file *f = node_file_find(n, ev->range.ino);
 
 	if (!f)
 		return;
@@ -422,7 +422,7 @@ void node_file_written(struct node *n, const struct event *ev, struct effects *f
 
 void node_file_commit(struct node *n, const struct event *ev, struct effects *fx)
 {
-	struct file *f = find(n, ev->range.ino);
+	struct file *f = node_file_find(n, ev->range.ino);
 	struct fwait *w = f ? wait_new(n, f, ev->tag, FWAIT_WRITE) : NULL;
 
 	if (!w) {
@@ -456,7 +456,7 @@ static bool read_counts(const struct file *f, int64_t when_ns)
 
 void node_file_touched(struct node *n, const struct event *ev, struct effects *fx)
 {
-	struct file *f = find(n, ev->range.ino);
+	struct file *f = node_file_find(n, ev->range.ino);
 
 	if (!f)
 		return;
@@ -468,17 +468,9 @@ void node_file_touched(struct node *n, const struct event *ev, struct effects *f
 		commit_later(n, f, n->now_ns + n->cfg.commit_ns);
 }
 
-void node_file_writes(struct node *n, uint64_t ino)
-{
-	struct file *f = find(n, ino);
-
-	if (f)
-		f->writes = true;
-}
-
 void node_file_commit_times(struct node *n, uint64_t ino, uint64_t nr, struct effects *fx)
 {
-	struct file *f = find(n, ino);
+	struct file *f = node_file_find(n, ino);
 
 	if (f && (f->commit_in_flight || !nothing_to_commit(f)) && wait_new(n, f, nr, FWAIT_TIMES))
 		commit_pump(n, f, fx);
@@ -486,19 +478,9 @@ void node_file_commit_times(struct node *n, uint64_t ino, uint64_t nr, struct ef
 		node_times_told(n, nr, fx);
 }
 
-void node_file_times_set(struct node *n, const struct fs_request *rq)
-{
-	struct file *f = find(n, rq->ino);
-
-	if (f && (rq->valid & (FS_SET_MTIME | FS_SET_SIZE)))
-		f->mtime_ns = f->flying_mtime_ns = 0;
-	if (f && (rq->valid & FS_SET_ATIME))
-		f->atime_ns = 0;
-}
-
 void node_file_overlay(struct node *n, struct fs_attr *attr)
 {
-	struct file *f = find(n, attr->ino);
+	struct file *f = node_file_find(n, attr->ino);
 
 	if (!f)
 		return;
@@ -513,7 +495,7 @@ void node_file_overlay(struct node *n, struct fs_attr *attr)
 
 void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
 {
-	struct file *f = find(n, rq->ino);
+	struct file *f = node_file_find(n, rq->ino);
 	struct fwait *w;
 
 	/* A directory, or a file without a handle here: every reply it saw was durable before it left. */
@@ -539,7 +521,7 @@ void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, 
 
 void node_file_lseek(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
 {
-	struct file *f = find(n, rq->ino);
+	struct file *f = node_file_find(n, rq->ino);
 	struct fwait *w;
 
 	if (!f || (nothing_to_commit(f) && !f->commit_in_flight)) {
@@ -581,7 +563,7 @@ static void open_send(struct node *n, struct file *f, struct effects *fx)
 
 void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
 {
-	struct file *f = find(n, rq->ino);
+	struct file *f = node_file_find(n, rq->ino);
 	struct creq *q;
 
 	if (f && f->st == FILE_OPEN) {
@@ -611,7 +593,7 @@ void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, s
 
 void node_file_created(struct node *n, const struct fs_attr *attr, struct effects *fx)
 {
-	struct file *f = find(n, attr->ino);
+	struct file *f = node_file_find(n, attr->ino);
 
 	if (!f)
 		f = file_new(n, attr->ino);
@@ -698,7 +680,7 @@ static void closed_here(struct node *n, struct file *f, struct effects *fx)
 void node_file_open_reply(
 	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx)
 {
-	struct file *f = find(n, ino);
+	struct file *f = node_file_find(n, ino);
 
 	if (!f || f->st != FILE_OPENING)
 		return;
@@ -737,7 +719,7 @@ void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, 
 
 void node_file_close_one(struct node *n, uint64_t ino, struct effects *fx)
 {
-	struct file *f = find(n, ino);
+	struct file *f = node_file_find(n, ino);
 
 	if (f && f->opens && !--f->opens)
 		closed_here(n, f, fx);
@@ -777,7 +759,7 @@ static void shed(struct node *n, struct file *f, struct effects *fx)
 
 void node_file_layout_event(struct node *n, const struct event *ev, struct effects *fx)
 {
-	struct file *f = find(n, ev->ino);
+	struct file *f = node_file_find(n, ev->ino);
 
 	/* ino 0, the whole volume: io_mode.c's. */
 	if (!f)
@@ -801,7 +783,7 @@ static void layout_drop(struct node *n, struct file *f, struct effects *fx)
 
 void node_file_return_reply(struct node *n, uint64_t ino, struct effects *fx)
 {
-	struct file *f = find(n, ino);
+	struct file *f = node_file_find(n, ino);
 
 	if (!f || f->layout != LAYOUT_RETURNING)
 		return;
@@ -813,7 +795,7 @@ void node_file_return_reply(struct node *n, uint64_t ino, struct effects *fx)
 
 void node_file_close_reply(struct node *n, uint64_t ino, struct effects *fx)
 {
-	struct file *f = find(n, ino);
+	struct file *f = node_file_find(n, ino);
 
 	if (!f || f->st != FILE_CLOSING)
 		return;
@@ -829,7 +811,7 @@ void node_file_close_reply(struct node *n, uint64_t ino, struct effects *fx)
 
 void node_file_recall(struct node *n, uint64_t ino, struct effects *fx)
 {
-	struct file *f = find(n, ino);
+	struct file *f = node_file_find(n, ino);
 	struct fs_request *rq = &n->scratch_rq;
 
 	if (f && f->layout == LAYOUT_KEPT) {
@@ -892,7 +874,7 @@ static void layout_take(struct node *n, struct file *f, const struct fs_request 
 void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_request *rq,
 	const struct fs_reply *rp, struct effects *fx)
 {
-	struct file *f = find(n, ino);
+	struct file *f = node_file_find(n, ino);
 
 	if (!f)
 		return;

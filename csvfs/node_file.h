@@ -115,7 +115,7 @@ void node_file_written(struct node *n, const struct event *ev, struct effects *f
 void node_file_commit(struct node *n, const struct event *ev, struct effects *fx);
 void node_file_touched(struct node *n, const struct event *ev, struct effects *fx);
 /* A layout to write is asked for. */
-void node_file_writes(struct node *n, uint64_t ino);
+void node_times_writes(struct node *n, uint64_t ino);
 /* What is written there and not committed is, now: then node_times_told(nr). */
 void node_file_commit_times(struct node *n, uint64_t ino, uint64_t nr, struct effects *fx);
 void node_file_layout_event(struct node *n, const struct event *ev, struct effects *fx);
@@ -144,11 +144,13 @@ void node_file_flush_done(struct node *n, struct fwait *w, int32_t err, struct e
 /* Our lease ran out: nothing that we hold is ours any more. */
 void node_file_forget_layouts(struct node *n, struct effects *fx);
 
+/* NULL: nobody here has it open. */
+struct file *node_file_find(struct node *n, uint64_t ino);
 /* The file after `prev` (NULL: the first), in table order. For reclaim. */
 struct file *node_file_next(struct node *n, struct file *prev);
 
 /* A SETATTR of the kernel goes out: times that it sets are newer than the writes that were not told yet. */
-void node_file_times_set(struct node *n, const struct fs_request *rq);
+void node_times_set(struct node *n, const struct fs_request *rq);
 
 /* mtime that we wrote and did not commit shows in our own stat. */
 void node_file_overlay(struct node *n, struct fs_attr *attr);

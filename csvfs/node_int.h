@@ -437,6 +437,8 @@ void node_peers_evict(struct node *n, struct peer *p, const char *what, struct e
 /* We slept, and were not replaced meanwhile. */
 void node_peers_awake(struct node *n, struct effects *fx);
 void node_peers_departed(struct node *n, struct effects *fx);
+/* When somebody's rights end, or it has to have answered CARRY. */
+uint64_t node_peers_deadline(const struct node *n);
 /* Somebody was given up a moment ago, and may not know it. */
 bool node_peers_linger(const struct node *n);
 void node_peers_reclaim_appends(struct node *n, struct session *s, const struct msg *m);

@@ -521,6 +521,7 @@ static void forget(struct node *n, struct peer *p, bool back)
 /* A node that left: its rights end when it is fenced (if it was unclean) and its lease is over. */
 void node_peers_departed(struct node *n, struct effects *fx)
 {
+	node_carry_step(n, fx);
 	for (unsigned i = 0; i < NODES_MAX; i++) {
 		struct peer *p = &n->peers[i];
 		const struct member_node *m;
@@ -573,6 +574,17 @@ void node_peers_departed(struct node *n, struct effects *fx)
 			continue;
 		forget(n, p, m && m->member && m->state.life == p->life);
 	}
+}
+
+uint64_t node_peers_deadline(const struct node *n)
+{
+	uint64_t d = node_carry_deadline(n);
+
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		if (n->peers[i].node && n->peers[i].evicted_ns > n->now_ns && n->peers[i].evicted_ns < d)
+			d = n->peers[i].evicted_ns;
+	}
+	return d;
 }
 
 bool node_peers_linger(const struct node *n)

@@ -942,8 +942,6 @@ void node_server_step(struct node *n, struct effects *fx)
 				node_peers_serve(n, &n->peers[i], fx);
 		}
 	}
-	if (st == TK_DRAIN || st == TK_SERVE)
-		node_carry_step(n, fx);
 	if (st == TK_DRAIN)
 		node_peers_departed(n, fx);
 	if (st == TK_SERVE) {
@@ -982,15 +980,10 @@ uint64_t node_server_deadline(const struct node *n)
 		d = cache_lease_deadline(&n->cache_leases);
 	if (n->vol && vol_deadline(n->vol) < d)
 		d = vol_deadline(n->vol);
-	if (node_carry_deadline(n) < d)
-		d = node_carry_deadline(n);
+	if (node_peers_deadline(n) < d)
+		d = node_peers_deadline(n);
 	if (n->leases_changed || (!n->unsure && !node_lock_deadline(n)))
 		d = 0;
-	for (unsigned i = 0; i < NODES_MAX; i++) {
-		if (n->peers[i].node && n->peers[i].evicted_ns > n->now_ns &&
-			n->peers[i].evicted_ns < d)
-			d = n->peers[i].evicted_ns;
-	}
 	return d;
 }
 

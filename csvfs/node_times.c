@@ -191,3 +191,21 @@ void node_times_told(struct node *n, uint64_t nr, struct effects *fx)
 	if (n->coord)
 		(void)session_send(n->coord, &m, 0, 0, fx);
 }
+
+void node_times_writes(struct node *n, uint64_t ino)
+{
+	struct file *f = node_file_find(n, ino);
+
+	if (f)
+		f->writes = true;
+}
+
+void node_times_set(struct node *n, const struct fs_request *rq)
+{
+	struct file *f = node_file_find(n, rq->ino);
+
+	if (f && (rq->valid & (FS_SET_MTIME | FS_SET_SIZE)))
+		f->mtime_ns = f->flying_mtime_ns = 0;
+	if (f && (rq->valid & FS_SET_ATIME))
+		f->atime_ns = 0;
+}

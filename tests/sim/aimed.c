@@ -445,6 +445,7 @@ void aimed_plan(struct sim_plan *p)
 		p->nodes = 4;
 		p->clients = 3;
 		p->files = 1;
+	}
 	if (p->dies_held) {
 		p->nodes = 4;
 		p->watchers = 2;

@@ -512,8 +512,6 @@ void aimed_recalled(struct sim *s, struct snode *has);
 uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off, bool carried);
 /* It is about to be asked to forget what it knows: --set dies_held=1. */
 void aimed_forgets(struct sim *s, struct snode *has);
-/* So much longer is a write of that node, there, held. */
-uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off);
 
 /* admin.c */
 void admins_create(struct sim *s);
