@@ -431,6 +431,8 @@ bool node_server_executes(const struct node *n, const struct peer *p);
 bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct effects *fx);
 void node_peers_serve(struct node *n, struct peer *p, struct effects *fx);
 void node_peers_reclaim_self(struct node *n, struct effects *fx);
+/* They are to give back what they have of it, in a recall's time. Returns who was not asked before. */
+uint64_t node_peers_recall(struct node *n, struct lease_ino *li, uint64_t mask);
 void node_peers_timers(struct node *n, struct effects *fx);
 /* It has not answered: its rights end when it is fenced. */
 void node_peers_evict(struct node *n, struct peer *p, const char *what, struct effects *fx);

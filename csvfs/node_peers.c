@@ -385,6 +385,31 @@ static bool waits_for_us(const struct node *n, const struct peer *p, uint64_t in
 	return false;
 }
 
+/* Such a node writes nothing: it waits for a path, and so do we. */
+static uint64_t without_path(const struct node *n)
+{
+	uint64_t mask = 0;
+
+	for (uint32_t i = 0; i < NODES_MAX; i++) {
+		const struct member_node *m = n->peers[i].node ? member_find(&n->member, n->peers[i].node) : NULL;
+
+		if (m && m->member && m->state.path != MPATH_OK)
+			mask |= BIT(i);
+	}
+	return mask;
+}
+
+uint64_t node_peers_recall(struct node *n, struct lease_ino *li, uint64_t mask)
+{
+	mask = lease_recall(li, mask, n->now_ns + n->cfg.recall_ns);
+	if (!mask)
+		return 0;
+	li->recall_later |= mask & without_path(n);
+	if (li->recall_deadline_ns < n->recall_deadline_ns)
+		n->recall_deadline_ns = li->recall_deadline_ns;
+	return mask;
+}
+
 void node_peers_timers(struct node *n, struct effects *fx)
 {
 	if (n->now_ns < n->recall_deadline_ns)
@@ -403,14 +428,10 @@ void node_peers_timers(struct node *n, struct effects *fx)
 				continue;
 			}
 			over = lease_overdue(li, n->now_ns + n->cfg.recall_ns);
+			/* They have time from now on, whenever their path is back. */
+			li->recall_later |= over & without_path(n);
 			for (uint32_t i = 0; i < NODES_MAX; i++) {
-				const struct member_node *m;
-
-				if (!(over & BIT(i)) || n->peers[i].node == n->cfg.node)
-					continue;
-				/* Without a path it writes nothing: it waits for one, and so do we. */
-				m = member_find(&n->member, n->peers[i].node);
-				if (m && m->member && m->state.path != MPATH_OK)
+				if (!(over & ~li->recall_later & BIT(i)) || n->peers[i].node == n->cfg.node)
 					continue;
 				if (waits_for_us(n, &n->peers[i], li->ino))
 					continue;

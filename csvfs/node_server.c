@@ -181,12 +181,8 @@ void node_server_finish(struct node *n, struct sreq *s, int32_t err, struct effe
 
 static void recall(struct node *n, struct lease_ino *li, uint64_t mask, struct effects *fx)
 {
-	mask = lease_recall(li, mask, n->now_ns + n->cfg.recall_ns);
-	if (!mask)
-		return;
-	if (li->recall_deadline_ns < n->recall_deadline_ns)
-		n->recall_deadline_ns = li->recall_deadline_ns;
-	for (uint32_t idx = 0; idx < NODES_MAX; idx++) {
+	mask = node_peers_recall(n, li, mask);
+	for (uint32_t idx = 0; mask && idx < NODES_MAX; idx++) {
 		struct session *to;
 		struct msg m = {.type = MSG_RECALL, .recall = {.ino = li->ino}};
 
