@@ -80,11 +80,12 @@ void bdev_down(struct bdev *b, const char *fmt, ...)
 	va_end(ap);
 }
 
+/* Refused is what was never sent: of what was, a part may have been refused, and another one may still land. */
 static void end_all(struct bdev *b, struct list *reqs, const char *text)
 {
 	while (!list_empty(reqs)) {
 		struct bdev_req *r = list_first_entry(reqs, struct bdev_req, link);
-		bool refused = r->status == LUN_UNSUPPORTED;
+		bool refused = r->status == LUN_UNSUPPORTED && !r->parts;
 
 		bdev_done(b, r, refused ? LUN_UNSUPPORTED : LUN_UNKNOWN,
 			refused ? "not whole blocks of the LUN" : text);

@@ -339,6 +339,52 @@ static void faults_hold_delay_fail_and_lose(void **state)
 		-EINVAL);
 }
 
+/* ------------------------------------------------------------------ a session that is lost */
+
+static enum lun_status ended;
+
+static void keep_status(struct bdev_req *r)
+{
+	ended = r->status;
+}
+
+static void do_nothing(struct bdev *b)
+{
+	(void)b;
+}
+
+/* Two commands, of which the target has refused one; nothing is known of the other. */
+static void half_refused(struct bdev *b, struct bdev_req *r)
+{
+	(void)b;
+	r->parts = 1;
+	r->status = LUN_UNSUPPORTED;
+}
+
+static void what_was_refused_in_part_is_unknown_when_the_session_is_lost(void **state)
+{
+	static const struct bdev_ops ops = {.abort = do_nothing, .free = do_nothing, .submit = half_refused};
+	struct bdev_config cfg = {.url = "none"};
+	struct bdev_req r = {.cmd = {.op = LUN_WRITE, .len = 4096}, .done = keep_status};
+	struct bdev b;
+
+	(void)state;
+	bdev_init(&b, &ops, &cfg);
+	b.info.block_bytes = 512;
+	bdev_up(&b);
+	bdev_submit(&b, &r);
+	bdev_close(&b);
+	assert_int_equal(ended, LUN_UNKNOWN);
+	/* Never sent. */
+	bdev_init(&b, &ops, &cfg);
+	b.info.block_bytes = 512;
+	bdev_up(&b);
+	r.cmd.len = 100;
+	bdev_submit(&b, &r);
+	bdev_close(&b);
+	assert_int_equal(ended, LUN_UNSUPPORTED);
+}
+
 #define with_image(t) cmocka_unit_test_setup_teardown(t, make_image, remove_image)
 
 int main(int argc, char **argv)
@@ -353,6 +399,7 @@ int main(int argc, char **argv)
 		with_image(failed_flush_is_an_error_that_stays),
 		cmocka_unit_test(small_reads_of_an_image_in_memory_soon_need_no_worker),
 		with_image(faults_hold_delay_fail_and_lose),
+		cmocka_unit_test(what_was_refused_in_part_is_unknown_when_the_session_is_lost),
 	};
 
 	if (argc == 4 && !strcmp(argv[1], "open"))
