@@ -35,7 +35,8 @@
  *     the core or for its commit included. DP_NEED_* and DP_WAIT are outside. Closed: nobody enters;
  *     EV_DRAINED(ino) when nobody is inside. If the layout is dropped all the same, those inside
  *     are planned anew when they come back, whatever their outcome. What the core has of them it
- *     gives back without doing it: it knows by op->rights what was planned before.
+ *     gives back without doing it: it knows by op->rights what was planned before. What it is told of them then
+ *     (EV_WRITTEN, EV_COMMIT) does not count.
  *     Whose question for the layout was answered (dp_answered) goes inside, if the answer is enough, though the
  *     gate be closed by now: what several nodes want in turn brings each of them on by one write at least.
  *  6. Gate of the volume: GATE_DIRECT within the lease gives DP_SUBMIT, else DP_HANDOVER.
