@@ -7,6 +7,8 @@
 
 #define RETRY_STEP_NS (50 * NS_PER_MS)
 #define RETRIES_MAX 60
+/* What an older login has in flight is waited out where the target knows no LUN reset: as long as by a fence (fence.h). */
+#define DRAIN_NS (30 * NS_PER_SEC)
 /* A path that nobody uses is looked at so often; who took our registration away shows, too. */
 #define LOOK_NS (2 * NS_PER_SEC)
 /* A path that comes and goes is not used at once: each loss within FLAP_NS makes it wait longer. */
@@ -126,6 +128,7 @@ static void enter(struct io_path *p, enum path_st st, struct effects *fx)
 {
 	move(p, st);
 	p->retries = 0;
+	p->waits_out = false;
 	send(p, fx);
 }
 
@@ -370,6 +373,12 @@ static void on_done(struct io_path *p, const struct event *ev, struct effects *f
 		p->retry_at_ns = ev->now_ns + RETRY_STEP_NS;
 		return;
 	}
+	if (s == LUN_UNSUPPORTED && p->st == PST_DRAIN) {
+		trace(p->trace, TRACE_WARN, "path: the target refuses LUN reset -> waits %lu s", DRAIN_NS / NS_PER_SEC);
+		p->waits_out = true;
+		p->retry_at_ns = ev->now_ns + DRAIN_NS;
+		return;
+	}
 	/* Somebody may hold the reservation already: that is as good. */
 	if (s != LUN_OK && !(p->st == PST_RESERVE && s == LUN_CONFLICT)) {
 		io_path_lose(p, s == LUN_UNSUPPORTED ?
@@ -445,6 +454,8 @@ void io_path_step(struct io_path *p, uint64_t now_ns, struct effects *fx)
 	p->retry_at_ns = NEVER;
 	if (p->st == PST_CLOSED)
 		io_path_start(p, now_ns, fx);
+	else if (p->st == PST_DRAIN && p->waits_out)
+		enter(p, PST_VERIFY, fx);
 	else if (p->st > PST_ANNOUNCE && p->st < PST_SETTLE)
 		send(p, fx);
 }

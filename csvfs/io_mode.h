@@ -71,6 +71,7 @@ struct io_path {
 	bool outage; /* since it was lost no other node had a path either */
 	bool excused; /* io_path_excuse() */
 	bool ended; /* io_path_end() */
+	bool waits_out; /* in DRAIN: the target knows no LUN reset */
 	uint64_t old_key;
 	uint32_t block_bytes;
 	uint64_t lun_bytes;

@@ -97,6 +97,39 @@ static void path_that_comes_and_goes_waits_longer_each_time(void **state)
 	assert_int_equal(comes_back(), 0);
 }
 
+/* Cold start after a crash, and the target knows no LUN reset: what the older life has in flight is waited out. */
+static void older_key_is_waited_out_where_the_target_knows_no_reset(void **state)
+{
+	uint64_t keys[2] = {io_path_key(US, 5)};
+	struct event ev = {.type = EV_LUN_DONE};
+
+	setup_path();
+	effects_reset(&fx);
+	io_path_start(&P, now, &fx);
+	told(PATH_UP);
+	io_path_announced(&P, now, &fx);
+	lun_answers();
+	keys[1] = io_path_key(US, P.incarnation);
+	ev.now_ns = now;
+	ev.tag = P.tag;
+	ev.lun.keys = keys;
+	ev.lun.key_count = 2;
+	assert_true(io_path_event(&P, &ev, &fx));
+	assert_int_equal(P.st, PST_PREEMPT);
+	lun_answers();
+	assert_int_equal(P.st, PST_DRAIN);
+	ev = (struct event){.type = EV_LUN_DONE, .now_ns = now, .tag = P.tag};
+	ev.lun.status = LUN_UNSUPPORTED;
+	assert_true(io_path_event(&P, &ev, &fx));
+	now = io_path_deadline(&P);
+	assert_int_equal(now, 1030 * SEC);
+	io_path_step(&P, now, &fx);
+	assert_int_equal(P.st, PST_VERIFY);
+	while (P.st < PST_SETTLE)
+		lun_answers();
+	assert_int_equal(P.unfenced, 0);
+}
+
 /* A machine that pauses finds its session gone each time that it wakes up. */
 static void path_that_was_lost_in_our_sleep_does_not_count(void **state)
 {
@@ -175,6 +208,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(path_that_comes_and_goes_waits_longer_each_time),
+		cmocka_unit_test(older_key_is_waited_out_where_the_target_knows_no_reset),
 		cmocka_unit_test(path_that_was_lost_in_our_sleep_does_not_count),
 		cmocka_unit_test(excuse_ends_when_the_lun_has_shown_our_registration),
 		cmocka_unit_test(path_that_settles_is_used_at_once_when_there_is_no_other),
