@@ -806,7 +806,7 @@ void node_start(struct sim *s, struct snode *n)
 	n->paused_until = 0;
 	n->timer_at = n->dp_timer_at = NEVER;
 	n->evictions = n->losses = 0;
-	n->evicted_ns = 0;
+	n->evicted_ns = s->now_ns;
 	n->frozen = false;
 	list_init(&n->ops);
 	list_init(&n->inbox);
