@@ -775,7 +775,7 @@ uint64_t node_deadline(const struct node *n)
 		d = least(d, node_carry_own_deadline(n));
 	if (n->path.st == PST_UP && n->cfg.reservations)
 		d = least(d, n->stepped_ns + NODE_AWAKE_NS / 2);
-	if (n->again || (n->reclaim == RECLAIM_SENDING && !n->carry_hold_ns) || (n->stop == STOP_EXIT && !n->exited))
+	if (n->again || (n->reclaim == RECLAIM_SENDING && !n->carry_hold_ns && !n->fence_first) || (n->stop == STOP_EXIT && !n->exited))
 		d = 0;
 	/* What a reply made us ask of ourselves, behind local_requests(): nothing else would wake us. */
 	if (n->serving_local && !n->unsure && client_has_local(n->client))
