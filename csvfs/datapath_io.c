@@ -683,7 +683,10 @@ bool datapath_apply(struct datapath *d, const struct effect *e)
 		dp_layout_close(d->dp, e->layout.ino);
 		break;
 	case FX_LAYOUT_DROP:
-		dp_layout_drop(d->dp, e->layout.ino);
+		if (e->layout.ino)
+			dp_layout_drop(d->dp, e->layout.ino);
+		else
+			dp_layout_drop_all(d->dp);
 		break;
 	case FX_TIMES:
 		times(d, e);

@@ -799,6 +799,17 @@ void dp_layout_drop(struct dp *dp, uint64_t ino)
 	file_put(dp, f);
 }
 
+void dp_layout_drop_all(struct dp *dp)
+{
+	struct layout_file *lf = layout_next(&dp->layout, NULL), *next;
+
+	/* Only the file itself may be freed by it. */
+	for (; lf; lf = next) {
+		next = layout_next(&dp->layout, lf);
+		dp_layout_drop(dp, lf->ino);
+	}
+}
+
 void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns)
 {
 	dp->gate = gate;

@@ -281,6 +281,7 @@ void dp_layout_size(struct dp *dp, uint64_t ino, uint64_t size);
 void dp_layout_shown(struct dp *dp, uint64_t ino, uint64_t shown);
 void dp_layout_close(struct dp *dp, uint64_t ino);
 void dp_layout_drop(struct dp *dp, uint64_t ino);
+void dp_layout_drop_all(struct dp *dp); /* FX_LAYOUT_DROP of ino 0 */
 void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns);
 /* FX_GATE's number of the node's rights; before dp_gate(). EV_BLOCK carries op->rights. */
 void dp_rights(struct dp *dp, uint32_t rights);

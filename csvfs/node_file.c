@@ -892,9 +892,6 @@ void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_reques
  */
 static void forget_layout(struct node *n, struct file *f, struct effects *fx)
 {
-	struct effect *e = effects_add(fx, FX_LAYOUT_DROP, 0);
-
-	e->layout.ino = f->ino;
 	if (!list_empty(&f->dirty) || !list_empty(&f->flying)) {
 		trace(n->trace, TRACE_ERROR,
 			"first writes of ino %lx were not committed, and are lost", f->ino);
@@ -924,6 +921,11 @@ static void forget_layout(struct node *n, struct file *f, struct effects *fx)
 
 void node_file_forget_layouts(struct node *n, struct effects *fx)
 {
+	/*
+	 * One for all of them, of which there may be more than effects in a step. Also of those without one: there it may be known that
+	 * we are a writer (rule 14 of dp.h), which the coordinator does not know any more.
+	 */
+	effects_add(fx, FX_LAYOUT_DROP, 0)->layout.ino = 0;
 	for (struct file *f = node_file_next(n, NULL); f; f = node_file_next(n, f)) {
 		if (f->layout != LAYOUT_NONE)
 			forget_layout(n, f, fx);

@@ -237,7 +237,7 @@ enum fx_type {
 	FX_LAYOUT_PUT,	 /* layout: what is known of a range of a file; replaces what was known there */
 	FX_LAYOUT_SIZE,	 /* layout.ino, size, shown */
 	FX_LAYOUT_CLOSE, /* layout.ino: gate of the file closed -> EV_DRAINED(ino) when nothing is inside */
-	FX_LAYOUT_DROP,	 /* layout.ino: nothing is known any more; the file's gate is open again */
+	FX_LAYOUT_DROP,	 /* layout.ino (0: of all files): nothing is known any more; the file's gate is open again */
 	FX_TIMES,	 /* tag, layout.ino: EV_TOUCHED for what was written there and not told yet, then EV_TIMES */
 	FX_GATE,	 /* gate, lease_ns: of the volume. Closed: -> EV_DRAINED(0) when nothing is in flight */
 	FX_DATA_FREE,	 /* data: the core's reference goes (after the effects before it in this step) */

@@ -560,7 +560,10 @@ static void drop_layout(struct sim *s, struct snode *n, const struct effect *e)
 {
 	if (s->verbose)
 		sim_log(s, "%s: layout of ino %lx is dropped", n->name, e->layout.ino);
-	dp_layout_drop(n->dp, e->layout.ino);
+	if (e->layout.ino)
+		dp_layout_drop(n->dp, e->layout.ino);
+	else
+		dp_layout_drop_all(n->dp);
 }
 
 static void carry_out(struct sim *s, struct snode *n, const struct effect *e)

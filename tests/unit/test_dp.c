@@ -590,6 +590,20 @@ static void closed_file_lets_nobody_in_and_is_drained_when_the_last_is_answered(
 	assert_int_equal(dp_layout_done(x->dp, &c, -EIO, x->now), DP_DONE);
 }
 
+static void all_files_are_forgotten_at_once(void **state)
+{
+	struct fixture *x = *state;
+	struct fs_extent e = {.len = CS, .lun_off = 64 * CS, .state = EXT_WRITTEN};
+
+	for (uint64_t ino = INO; ino < INO + 3000; ino++)
+		assert_int_equal(dp_layout_put(x->dp, ino, 0, CS, CS, &e, 1), 0);
+	dp_layout_close(x->dp, INO + 1);
+	assert_true(drained(x, INO + 1));
+	dp_layout_drop_all(x->dp);
+	for (uint64_t ino = INO; ino < INO + 3000; ino++)
+		assert_null(dp_file_find(x->dp, ino));
+}
+
 static void close_of_an_idle_file_is_drained_at_once(void **state)
 {
 	struct fixture *x = *state;
@@ -962,6 +976,7 @@ int main(void)
 		T(sync_write_in_place_waits_for_older_first_writes_to_be_committed),
 		T(append_learns_its_place_from_the_coordinator),
 		T(closed_file_lets_nobody_in_and_is_drained_when_the_last_is_answered),
+		T(all_files_are_forgotten_at_once),
 		T(close_of_an_idle_file_is_drained_at_once),
 		T(who_asks_for_the_layout_is_not_inside),
 		T(closed_volume_hands_over_and_is_drained_when_no_direct_io_is_left),
