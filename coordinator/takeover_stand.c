@@ -213,10 +213,12 @@ static uint64_t quiet_until(const struct takeover *t, const struct claim *last)
 {
 	const struct hang *h = &t->hang;
 	uint64_t from = t->now_ns;
+	/* Who has released it waited for all whom it knew to be lost, and that is since before we were here. */
+	bool known = last->state == CLAIM_RELEASED || (t->seen_ns != NEVER && !recent(t, t->seen_ns));
 
 	if (t->in_order || last->state == CLAIM_CLEAN || t->cfg.no_reservations)
 		return 0;
-	if (!t->cold && t->seen_ns != NEVER && !recent(t, t->seen_ns) && !recent(t, t->m->lost_ns)) {
+	if (!t->cold && known && !recent(t, t->m->lost_ns)) {
 		if (!t->hung_node && !recent(t, t->m->office_lost_ns))
 			return 0;
 		if (h->shown_ns && !takeover_claim_moved(last, &h->seen))

@@ -110,6 +110,25 @@ static void daemon_whose_corosync_goes_with_it_is_waited_for(void **state)
 	CHECK(L.now_ns - at >= LAB_LEASE_OVER);
 }
 
+/*
+ * Known for less than TAKEOVER_LOST_NS, it has given up the epoch and left: the view changes, and its successor begins anew, with a fence.
+ * Whom it had lost it had waited for.
+ */
+static void who_released_the_claim_has_waited(void **state)
+{
+	uint64_t at;
+
+	up(2);
+	takeover_stop(tk(C));
+	for (uint32_t i = 0; i < 1000 && st(C) != TK_STOPPED; i++)
+		lab_run(&L, MS, NULL);
+	CHECK(st(C) == TK_STOPPED && st(B) < TK_SERVE);
+	at = L.now_ns;
+	lab_kill(&L, C);
+	CHECK(lab_run(&L, 10 * SEC, somebody_else_serves));
+	CHECK(L.now_ns - at < SEC);
+}
+
 /* Only what would happen again makes a node wait for others: nobody else is there, and the target may answer at any moment. */
 static void target_that_was_busy_is_tried_again_soon(void **state)
 {
@@ -137,6 +156,7 @@ int main(void)
 			dead_coordinator_whose_claim_was_seen_to_stand_still_is_hardly_waited_for),
 		cmocka_unit_test(whom_the_last_coordinator_lost_a_moment_ago_is_waited_for),
 		cmocka_unit_test(daemon_whose_corosync_goes_with_it_is_waited_for),
+		cmocka_unit_test(who_released_the_claim_has_waited),
 		cmocka_unit_test(target_that_was_busy_is_tried_again_soon),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
