@@ -13,9 +13,9 @@
  *     what was not sent goes direct. New writes need not wait for it: it was not acknowledged, so
  *     no application can know which came first; and it is not sent again before rule 3 (invariant 9).
  *  3. A write whose outcome is unknown is sent again only when its older attempt can no longer land: our
- *     lost incarnation is fenced, and whoever served us has been fenced too or has told us, in a new
- *     session, that nothing of ours is in flight there.
- *  4. For another node we do block I/O only while it is a member that we serve, or it follows us, and our
+ *     lost incarnation is fenced, and a coordinator serves us in a session at whose beginning nothing of ours was in
+ *     flight anywhere (node_carry.c).
+ *  4. For another node we do block I/O only while it is a member that we serve, or our coordinator has told us to, and our
  *     own path is UP. What fails here with an unknown outcome is answered only when our own lost
  *     incarnation is fenced: until then it might still land.
  *  5. The data path submits and answers for NODE_AWAKE_NS after a step of ours, no longer: when the whole
