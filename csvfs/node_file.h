@@ -114,8 +114,6 @@ void node_file_created(struct node *n, const struct fs_attr *attr, struct effect
 void node_file_written(struct node *n, const struct event *ev, struct effects *fx);
 void node_file_commit(struct node *n, const struct event *ev, struct effects *fx);
 void node_file_touched(struct node *n, const struct event *ev, struct effects *fx);
-/* A layout to write is asked for. */
-void node_times_writes(struct node *n, uint64_t ino);
 /* What is written there and not committed is, now: then node_times_told(nr). */
 void node_file_commit_times(struct node *n, uint64_t ino, uint64_t nr, struct effects *fx);
 void node_file_layout_event(struct node *n, const struct event *ev, struct effects *fx);
@@ -148,9 +146,6 @@ void node_file_forget_layouts(struct node *n, struct effects *fx);
 struct file *node_file_find(struct node *n, uint64_t ino);
 /* The file after `prev` (NULL: the first), in table order. For reclaim. */
 struct file *node_file_next(struct node *n, struct file *prev);
-
-/* A SETATTR of the kernel goes out: times that it sets are newer than the writes that were not told yet. */
-void node_times_set(struct node *n, const struct fs_request *rq);
 
 /* mtime that we wrote and did not commit shows in our own stat. */
 void node_file_overlay(struct node *n, struct fs_attr *attr);

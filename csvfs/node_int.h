@@ -482,6 +482,10 @@ void node_times_step(struct node *n, struct effects *fx);
 uint64_t node_times_deadline(const struct node *n);
 /* The node's side: the coordinator asks; what was written is committed. */
 void node_times_told(struct node *n, uint64_t nr, struct effects *fx);
+/* A layout to write is asked for. */
+void node_times_writes(struct node *n, uint64_t ino);
+/* A SETATTR of the kernel goes out: times that it sets are newer than the writes that were not told yet. */
+void node_times_set(struct node *n, const struct fs_request *rq);
 
 /* node_append.c */
 bool node_append_waits(struct lease_ino *li, struct sreq *s);

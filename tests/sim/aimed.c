@@ -370,13 +370,6 @@ static void dies(struct sim *s, void *arg)
 	sim_at(s, s->now_ns + 6 * SEC + adraw(s, 1000) * MS, daemon_back, n);
 }
 
-/* ------------------------------------------------------------------ lost_asks */
-
-bool aimed_loses_ask(struct sim *s, const struct msg *m)
-{
-	return !s->healing && m->request.op == FS_LAYOUT_GET && (m->request.flags & FS_LAYOUT_WRITE) && !adraw(s, 3);
-}
-
 void aimed_recalled(struct sim *s, struct snode *has)
 {
 	uint64_t asks_ns = 150 * MS + adraw(s, 300) * MS;
@@ -396,6 +389,13 @@ void aimed_recalled(struct sim *s, struct snode *has)
 		asks = &s->n[1 + c->id % s->plan.nodes];
 	s->aimed.asks = asks->id;
 	sim_at(s, s->now_ns + asks_ns, dies, asks);
+}
+
+/* ------------------------------------------------------------------ lost_asks */
+
+bool aimed_loses_ask(struct sim *s, const struct msg *m)
+{
+	return !s->healing && m->request.op == FS_LAYOUT_GET && (m->request.flags & FS_LAYOUT_WRITE) && !adraw(s, 3);
 }
 
 /* ------------------------------------------------------------------ dies_held */

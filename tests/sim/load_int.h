@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* load_int.h - what load.c and registers.c share. Nobody else includes it. */
+/* load_int.h - what load.c and registers.c share. minimise.c knows the limits; nobody else includes it. */
 #ifndef CSVFS_TESTS_SIM_LOAD_INT_H
 #define CSVFS_TESTS_SIM_LOAD_INT_H
 

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/load_int.h"
 
 #define TRIAL_SECONDS 60
 #define ROUNDS 4
@@ -27,10 +27,11 @@ struct plan_field {
 	const char *name;
 	size_t at;
 	enum field_kind kind;
-	uint64_t least;
+	uint64_t least, most;
 };
 
-#define F(f, kind, least) {#f, offsetof(struct sim_plan, f), kind, least}
+#define F(f, kind, least) {#f, offsetof(struct sim_plan, f), kind, least, (kind) == FLAG ? 1 : UINT64_MAX}
+#define C(f, least, most) {#f, offsetof(struct sim_plan, f), COUNT, least, most}
 static const struct plan_field fields[] = {
 	F(write_cache, FLAG, 0),
 	F(abort_supported, FLAG, 0),
@@ -87,12 +88,12 @@ static const struct plan_field fields[] = {
 	F(only_harmless, FLAG, 0),
 	F(only_hangs, FLAG, 0),
 	F(hold_ns, TIME, 0),
-	F(lockers, COUNT, 0),
-	F(watchers, COUNT, 0),
-	F(clients, COUNT, 1),
-	F(files, COUNT, 1),
-	F(names, COUNT, 1),
-	F(nodes, COUNT, 2),
+	C(lockers, 0, 2),
+	C(watchers, 0, 2),
+	C(clients, 1, CLIENTS_MAX),
+	C(files, 1, FILES_MAX),
+	C(names, 1, NAMES_MAX),
+	C(nodes, 2, SIM_NODES_MAX),
 	F(safety_ns, TIME, SEC),
 };
 #define FIELDS (sizeof(fields) / sizeof(fields[0]))
@@ -187,7 +188,7 @@ bool plan_set(const char *text)
 			return false;
 		cut.set[i] = true;
 		cut.value[i] = strtoull(eq + 1, &end, 0);
-		if (*end || cut.value[i] < fields[i].least)
+		if (*end || cut.value[i] < fields[i].least || cut.value[i] > fields[i].most)
 			return false;
 	}
 	return true;
