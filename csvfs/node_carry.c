@@ -22,6 +22,8 @@
  *     coordinator, whose SERVE says that nothing of it is in flight anywhere (rule 2).
  *  7. What a carrier has read counts only while its node's lease runs: it does not know, as the coordinator does, that the node was
  *     given up.
+ *  8. A path that has come back carries when the coordinator has answered since all were told of it (rule 7 of node_data.c). Who was
+ *     fenced, and does not know yet that its session is over, would carry under a key that nobody has fenced.
  */
 #include <string.h>
 
@@ -287,6 +289,8 @@ static void told_to_carry(struct node *n, const struct msg *m, struct effects *f
 bool node_carry_may(const struct node *n, const struct session *s, uint32_t ticket)
 {
 	if (s->outgoing || n->reclaim != RECLAIM_SERVED || n->stop != STOP_NO)
+		return false;
+	if (n->cfg.reservations && n->seen_incarnation != n->path.incarnation)
 		return false;
 	for (uint32_t i = 0; i < n->carry_count; i++) {
 		const struct carry *k = &n->carry[i];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * lun.pml - a LUN with persistent reservations, as far as takeover.pml and redirect.pml need it.
+ * lun.pml - a LUN with persistent reservations, as far as the other models need it.
  *
  * A write has two moments: the reservation is checked when it starts, and it lands later. Between the two
  * it is held in the target, and nothing but a reset waits for it: not a PREEMPT, not the death of its
