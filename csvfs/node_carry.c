@@ -67,7 +67,7 @@ static uint32_t load_of(const struct node *n, uint32_t node)
 {
 	uint32_t load = 0;
 
-	for (uint32_t i = 0; i < NODES_MAX; i++)
+	for (uint32_t i = 0; i < n->peers_end; i++)
 		load += n->peers[i].node && n->peers[i].placed && n->peers[i].way == node;
 	return load;
 }
@@ -88,7 +88,7 @@ static void place(struct node *n, struct peer *x, struct effects *fx)
 {
 	uint32_t least = n->cfg.carry_elsewhere ? UINT32_MAX : load_of(n, 0), at = NODES_MAX, ticket;
 
-	for (uint32_t i = 0; i < NODES_MAX; i++) {
+	for (uint32_t i = 0; i < n->peers_end; i++) {
 		struct peer *c = &n->peers[i];
 		uint32_t load;
 
@@ -146,7 +146,7 @@ static void end_carrying(struct node *n, struct peer *x, struct effects *fx)
 
 static bool is_to_end(const struct node *n, uint32_t idx)
 {
-	for (uint32_t i = 0; i < NODES_MAX; i++) {
+	for (uint32_t i = 0; i < n->peers_end; i++) {
 		const struct peer *x = &n->peers[i];
 
 		if ((x->carried & BIT(idx)) && !(x->placed && x->way == n->peers[idx].node))
@@ -177,7 +177,7 @@ void node_carry_step(struct node *n, struct effects *fx)
 {
 	bool serves = takeover_state(n->tk) == TK_SERVE;
 
-	for (uint32_t i = 0; i < NODES_MAX; i++) {
+	for (uint32_t i = 0; i < n->peers_end; i++) {
 		struct peer *x = &n->peers[i];
 
 		if (!x->node || x->node == n->cfg.node)
@@ -200,7 +200,7 @@ uint64_t node_carry_deadline(const struct node *n)
 {
 	uint64_t d = NEVER;
 
-	for (uint32_t i = 0; i < NODES_MAX && !n->unsure; i++) {
+	for (uint32_t i = 0; i < n->peers_end && !n->unsure; i++) {
 		if (n->peers[i].carry_due_ns && n->peers[i].carry_due_ns < d)
 			d = n->peers[i].carry_due_ns;
 	}
@@ -209,7 +209,7 @@ uint64_t node_carry_deadline(const struct node *n)
 
 void node_carry_awake(struct node *n)
 {
-	for (uint32_t i = 0; i < NODES_MAX; i++) {
+	for (uint32_t i = 0; i < n->peers_end; i++) {
 		if (n->peers[i].carry_due_ns)
 			n->peers[i].carry_due_ns = n->now_ns + n->cfg.recall_ns;
 	}
@@ -226,7 +226,7 @@ static void carried(struct node *n, struct peer *x, uint64_t mask)
 
 void node_carry_none(struct node *n, uint32_t idx)
 {
-	for (uint32_t i = 0; i < NODES_MAX; i++) {
+	for (uint32_t i = 0; i < n->peers_end; i++) {
 		carried(n, &n->peers[i], BIT(idx));
 		/* It has not heard of it, or has forgotten it. */
 		if (n->peers[i].node && n->peers[i].way && n->peers[i].way == n->peers[idx].node) {

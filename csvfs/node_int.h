@@ -327,6 +327,7 @@ struct node {
 	struct cache_lease_table cache_leases;
 	struct list lreqs; /* LOCKs that wait */
 	struct peer peers[NODES_MAX];
+	uint32_t peers_end; /* none has ever been behind that */
 	/* Requests (seq, by slot) for appends that a peer sent, and heard nothing of: until we serve. */
 	uint64_t asked[NODES_MAX][SLOTS_MAX + 1];
 	struct list sreqs, served;

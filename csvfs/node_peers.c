@@ -21,6 +21,8 @@ struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life)
 
 	if (!p)
 		p = node_peer(n, 0);
+	if (!p && n->peers_end < NODES_MAX)
+		p = &n->peers[n->peers_end++];
 	if (p && (p->node != node || p->life != life)) {
 		uint32_t blocks = p->node == node ? p->blocks : 0;
 		uint64_t carried = p->node == node ? p->carried : 0, ending = p->node == node ? p->ending : 0;
@@ -462,7 +464,7 @@ void node_peers_awake(struct node *n, struct effects *fx)
 	recalls_start_anew(n);
 	node_carry_awake(n);
 	takeover_be_patient(n->tk, n->now_ns);
-	for (unsigned i = 0; i < NODES_MAX; i++) {
+	for (unsigned i = 0; i < n->peers_end; i++) {
 		struct peer *p = &n->peers[i];
 		struct session *s = p->missed ? session_from(n->sessions, p->node) : NULL;
 
@@ -543,7 +545,7 @@ static void forget(struct node *n, struct peer *p, bool back)
 void node_peers_departed(struct node *n, struct effects *fx)
 {
 	node_carry_step(n, fx);
-	for (unsigned i = 0; i < NODES_MAX; i++) {
+	for (unsigned i = 0; i < n->peers_end; i++) {
 		struct peer *p = &n->peers[i];
 		const struct member_node *m;
 		struct session *from;
@@ -601,7 +603,7 @@ uint64_t node_peers_deadline(const struct node *n)
 {
 	uint64_t d = node_carry_deadline(n);
 
-	for (unsigned i = 0; i < NODES_MAX; i++) {
+	for (unsigned i = 0; i < n->peers_end; i++) {
 		if (n->peers[i].node && n->peers[i].evicted_ns > n->now_ns && n->peers[i].evicted_ns < d)
 			d = n->peers[i].evicted_ns;
 	}
@@ -610,7 +612,7 @@ uint64_t node_peers_deadline(const struct node *n)
 
 bool node_peers_linger(const struct node *n)
 {
-	for (unsigned i = 0; i < NODES_MAX; i++) {
+	for (unsigned i = 0; i < n->peers_end; i++) {
 		if (n->peers[i].evicting || n->now_ns < n->peers[i].evicted_ns)
 			return true;
 	}
@@ -619,7 +621,7 @@ bool node_peers_linger(const struct node *n)
 
 bool node_gave_up(const struct node *n, uint32_t node)
 {
-	for (unsigned i = 0; i < NODES_MAX; i++) {
+	for (unsigned i = 0; i < n->peers_end; i++) {
 		if (n->peers[i].node == node)
 			return !n->peers[i].reclaimed;
 	}

@@ -55,7 +55,7 @@ void node_server_init(struct node *n)
 
 struct peer *node_peer(struct node *n, uint32_t node)
 {
-	for (unsigned i = 0; i < NODES_MAX; i++) {
+	for (unsigned i = 0; i < n->peers_end; i++) {
 		if (n->peers[i].node == node)
 			return &n->peers[i];
 	}
@@ -775,6 +775,7 @@ static void close_down(struct node *n, bool abandon)
 	cache_lease_reset(&n->cache_leases);
 	node_lock_close_down(n);
 	memset(n->peers, 0, sizeof(n->peers));
+	n->peers_end = 0;
 	n->recall_deadline_ns = n->append_deadline_ns = NEVER;
 	csv_assert(!n->old_vol);
 	n->old_vol = n->vol;
@@ -871,7 +872,7 @@ static void serve_begins(struct node *n)
 	if (n->entitled_epoch == takeover_epoch(n->tk))
 		return;
 	n->entitled_epoch = takeover_epoch(n->tk);
-	for (unsigned i = 0; i < NODES_MAX; i++) {
+	for (unsigned i = 0; i < n->peers_end; i++) {
 		/* Who has told all, and lost its session since, was not silent: what it told is known. */
 		if (n->peers[i].node && !n->peers[i].told && !n->peers[i].reclaimed)
 			n->peers[i].entitled = false;
@@ -927,7 +928,7 @@ void node_server_step(struct node *n, struct effects *fx)
 
 		if (!self || !self->reclaimed)
 			node_peers_reclaim_self(n, fx);
-		for (unsigned i = 0; i < NODES_MAX; i++) {
+		for (unsigned i = 0; i < n->peers_end; i++) {
 			if (n->peers[i].node && n->peers[i].reclaimed && st == TK_RECLAIM &&
 				!n->peers[i].told) {
 				n->peers[i].told = true;
