@@ -71,6 +71,7 @@ void io_path_init(struct io_path *p, uint32_t node, uint64_t seed, bool reservat
 	p->retry_at_ns = NEVER;
 	p->settle_until_ns = p->look_ns = NEVER;
 	p->st = PST_CLOSED;
+	p->write_cache = true; /* until a login says that there is none: what goes through a peer may be in one */
 	strcpy(p->reason, "not opened yet");
 }
 

@@ -21,6 +21,11 @@
  *
  *   drain_looks	the coordinator moves every second. Of the scribes (edge.c) one writes, and the others look names up. No other faults.
  *
+ *   times	the same; of the seeds, a third each: the one that writes sets the times, it truncates in vain, the others exchange the names.
+ *
+ *   power	one node has no path from the beginning, and the SAN loses power when it was just told that something is durable. No other
+ *		faults.
+ *
  *   slow_release	the coordinator moves, its connections break, and the target is slow to take what it says in its claim. (With
  *		--well, or --cut-off.)
  *
@@ -182,7 +187,7 @@ static void moves(struct sim *s, void *arg)
 	if (s->healing)
 		return;
 	hands_over(s, arg);
-	sim_at(s, s->now_ns + (s->plan.drain_looks ? 1 : 4) * SEC + (s->plan.drain_looks ? adraw(s, 200) * MS : 0), moves, arg);
+	sim_at(s, s->now_ns + (s->plan.drain_looks || s->plan.times ? 1 : 4) * SEC + (s->plan.drain_looks || s->plan.times ? adraw(s, 200) * MS : 0), moves, arg);
 }
 
 /* ------------------------------------------------------------------ unheard */
@@ -426,11 +431,38 @@ void aimed_forgets(struct sim *s, struct snode *has)
 	sim_at(s, s->now_ns + 20 * MS + adraw(s, 100) * MS, is_killed, &s->n[asks]);
 }
 
+/* ------------------------------------------------------------------ power */
+
+void aimed_paths(struct sim *s)
+{
+	if (s->plan.power)
+		s->n[s->plan.nodes].path_cut = true;
+}
+
+static void loses_power(struct sim *s, void *arg)
+{
+	(void)arg;
+	if (s->healing)
+		return;
+	s->san_losses++;
+	sim_log(s, "the SAN loses POWER");
+	lun_power_loss(s);
+}
+
+void aimed_synced(struct sim *s, const struct snode *n)
+{
+	if (n->id != s->plan.nodes || !n->path_cut || s->now_ns < s->aimed.next_ns)
+		return;
+	s->aimed.next_ns = s->now_ns + 6 * SEC;
+	sim_at(s, s->now_ns + 1, loses_power, NULL);
+}
+
 /* ------------------------------------------------------------------ all */
 
 void aimed_plan(struct sim_plan *p)
 {
-	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries && !p->dies_held && !p->drain_looks)
+	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries && !p->dies_held && !p->drain_looks && !p->times &&
+		!p->power)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -438,7 +470,7 @@ void aimed_plan(struct sim_plan *p)
 	p->only_harmless = p->only_hangs = p->tight = false;
 	p->nodes = p->nodes < 3 ? 3 : p->nodes;
 	p->hold_ns = 0;
-	p->scribes |= p->unheard || p->moves || p->lost_asks || p->drain_looks;
+	p->scribes |= p->unheard || p->moves || p->lost_asks || p->drain_looks || p->times;
 	p->safety_ns = 60 * SEC;
 	if (p->carries) {
 		p->elsewhere = true;
@@ -446,6 +478,8 @@ void aimed_plan(struct sim_plan *p)
 		p->clients = 3;
 		p->files = 1;
 	}
+	if (p->power)
+		p->write_cache = p->san_loss = true;
 	if (p->dies_held) {
 		p->nodes = 4;
 		p->watchers = 2;
@@ -465,7 +499,7 @@ void aimed_start(struct sim *s)
 	s->aimed.rng.s = s->seed * 0xe7037ed1a0b428dbull + 17;
 	if (s->plan.reboots)
 		sim_at(s, s->now_ns + 4 * SEC, reboots, NULL);
-	if (s->plan.moves || s->plan.drain_looks)
+	if (s->plan.moves || s->plan.drain_looks || s->plan.times)
 		sim_at(s, 6 * SEC, moves, &s->n[2]);
 	s->aimed.next_ns = 4 * SEC;
 	if (s->plan.slow_release && s->plan.well && s->plan.nodes > 2)

@@ -11,7 +11,7 @@
  * With --set neighbours=1 (and three nodes) there is little else than two nodes that write parts of blocks, each in a cluster
  * of its own, one of which reads the other's, and now and then writes a block there.
  *
- * With --set lost_asks=1, or drain_looks=1, one node writes, and all others ask when a file was written last.
+ * With --set lost_asks=1, drain_looks=1, or times=1, one node writes, and all others ask when a file was written last.
  *
  * A byte is known from the end of its last write to the beginning of the next one. What a write leaves that was not
  * acknowledged, and what was not synced when its node died or was given up, is unknown until it is written again. A write
@@ -60,8 +60,9 @@ struct scribe {
 	uint64_t looked; /* at the end: up to here */
 	uint64_t was;	 /* around_move() */
 	/* As it asks for the file's times: when the last write began that had returned; and what the data path has not told. */
-	uint64_t wrote_ns;
+	uint64_t wrote_ns, wrote_both[2];
 	int64_t touched_ns;
+	int64_t set_ns; /* the last mtime that it has set */
 	struct fs_request rq;
 	const char *what;
 	uint8_t buf[IO_MAX];
@@ -276,9 +277,25 @@ static void synced(struct edges *e, uint32_t node, uint32_t file, uint64_t start
 
 /* ------------------------------------------------------------------ calls */
 
+static bool moves_often(const struct sim *s)
+{
+	return s->plan.drain_looks || s->plan.times;
+}
+
 static bool one_writes(const struct sim *s)
 {
-	return s->plan.lost_asks || s->plan.drain_looks;
+	return s->plan.lost_asks || moves_often(s);
+}
+
+/*
+ * --set times=1, a third of the seeds each: SETS, the writer sets the times itself; FAILS, it truncates in vain; SWAPS, the
+ * others exchange the two names, and look at when what a name leads to was written.
+ */
+enum { SETS, FAILS, SWAPS };
+
+static bool of_times(const struct sim *s, uint64_t what)
+{
+	return s->plan.times && s->seed / 2 % 3 == what;
 }
 
 /* With --set lost_asks=1: it is no writer when it opens a file, and all others may remember what that is. */
@@ -298,7 +315,7 @@ static void finished(struct scribe *c)
 	c->idle = true;
 	call_ends(&c->call);
 	s->ops_done++;
-	if (s->plan.drain_looks)
+	if (moves_often(s))
 		pause_ns = draw(s, writes_alone(c) ? 2 * MS : 60 * MS);
 	else
 		pause_ns = sim_delay(s, 100 * 1000, 300 * MS);
@@ -556,12 +573,12 @@ static bool times_may_be_old(const struct sim *s)
 {
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
 		/* A move in order takes nothing away. */
-		if (s->n[i].losses && !s->plan.drain_looks)
+		if (s->n[i].losses && !moves_often(s))
 			return true;
 	}
 	return s->crashes || s->partitions || s->pauses || s->san_losses || s->hangs || s->port_cuts || s->slow_luns ||
 	       s->slow_net_node || s->flaps || s->coro_restarts || s->ring_cuts || s->media_errors || s->spoilt ||
-	       (s->append_failed && !s->plan.drain_looks) || s->plan.hold_ns;
+	       (s->append_failed && !moves_often(s)) || s->plan.hold_ns;
 }
 
 /* stat(2) shows each write that has returned, here or elsewhere. */
@@ -569,7 +586,7 @@ static void stat_done(struct sim *s, void *arg, const struct fs_reply *rp)
 {
 	struct scribe *c = arg;
 	int64_t mtime_ns = rp->attr.mtime_ns;
-	bool look = !rp->err && c->wrote_ns && !times_may_be_old(s) && s->now_ns - c->start_ns < ASK_NS;
+	bool look = !rp->err && c->wrote_ns && (!s->plan.times || of_times(s, FAILS)) && !times_may_be_old(s) && s->now_ns - c->start_ns < ASK_NS;
 
 	if (rp->err && !bad_err(c, rp->err))
 		return;
@@ -581,6 +598,104 @@ static void stat_done(struct sim *s, void *arg, const struct fs_reply *rp)
 			(long)(((int64_t)c->wrote_ns + WALL - mtime_ns) / 1000));
 	s->statted += look;
 	finished(c);
+}
+
+/* A stat by name shows either file, and each write of it that had returned. */
+static void name_seen(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct scribe *c = arg;
+	uint64_t wrote_ns;
+
+	if (rp->err && !bad_err(c, rp->err))
+		return;
+	wrote_ns = c->wrote_both[rp->attr.ino == s->edges->ino[1]];
+	if (!rp->err && wrote_ns && !times_may_be_old(s) && s->now_ns - c->start_ns < ASK_NS &&
+		rp->attr.mtime_ns < (int64_t)wrote_ns + WALL)
+		sim_fail(s, "%s scribe: stat by name: mtime is %ld us older than a write that had returned before, asked %lu us ago", c->n->name,
+			(long)(((int64_t)wrote_ns + WALL - rp->attr.mtime_ns) / 1000), (s->now_ns - c->start_ns) / 1000);
+	finished(c);
+}
+
+static void swapped(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct scribe *c = arg;
+
+	(void)s;
+	if (rp->err && !bad_err(c, rp->err))
+		return;
+	finished(c);
+}
+
+static void swap_or_look(struct scribe *c)
+{
+	struct sim *s = c->s;
+
+	c->file = (uint32_t)draw(s, 2);
+	c->off = c->len = 0;
+	if (draw(s, 2)) {
+		memcpy(c->wrote_both, s->edges->wrote_ns, sizeof(c->wrote_both));
+		ask(c, FS_LOOKUP, "stat by name", name_seen);
+		return;
+	}
+	begins(c, "swap", false);
+	memset(&c->rq, 0, sizeof(c->rq));
+	c->rq.op = FS_RENAME;
+	c->rq.ino = c->rq.ino2 = s->root_ino;
+	c->rq.time_ns = (int64_t)s->now_ns;
+	c->rq.flags = 2; /* RENAME_EXCHANGE */
+	strcpy(c->rq.name, names[0]);
+	strcpy(c->rq.name2, names[1]);
+	c->call.tag = node_request(s, c->n, &c->rq, swapped, c);
+}
+
+/* What utimensat(2) has set after the last write stays. */
+static void utimes_seen(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct scribe *c = arg;
+
+	if (rp->err && !bad_err(c, rp->err))
+		return;
+	if (!rp->err && !times_may_be_old(s) && rp->attr.mtime_ns != c->set_ns)
+		sim_fail(s, "%s scribe: utimensat set mtime %ld and returned, nobody wrote since, stat says %ld", c->n->name,
+			(long)c->set_ns, (long)rp->attr.mtime_ns);
+	finished(c);
+}
+
+static void utimes_set(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct scribe *c = arg;
+
+	(void)s;
+	if (rp->err && !bad_err(c, rp->err))
+		return;
+	ask(c, FS_GETATTR, "stat after utimes", utimes_seen);
+}
+
+/* A truncate(2) that fails takes no time of a write away. */
+static void not_truncated(struct sim *s, void *arg, const struct fs_reply *rp)
+{
+	struct scribe *c = arg;
+
+	if (!rp->err)
+		sim_fail(s, "truncated to %lu", c->rq.attr.size);
+	c->wrote_ns = s->edges->wrote_ns[c->file];
+	c->touched_ns = dp_touched_ns(c->n->dp, s->edges->ino[c->file]);
+	ask(c, FS_GETATTR, "stat after a truncate that failed", stat_done);
+}
+
+static void set_times(struct scribe *c, bool fails)
+{
+	struct sim *s = c->s;
+
+	begins(c, fails ? "truncate that fails" : "utimes", false);
+	memset(&c->rq, 0, sizeof(c->rq));
+	c->rq.op = FS_SETATTR;
+	c->rq.ino = s->edges->ino[c->file];
+	c->rq.time_ns = (int64_t)s->now_ns;
+	c->rq.valid = fails ? FS_SET_SIZE : FS_SET_MTIME;
+	c->rq.attr.size = fails ? FILE_BYTES_MAX + 4096 : 0;
+	c->rq.attr.mtime_ns = fails ? 0 : ++c->set_ns;
+	c->call.tag = node_request(s, c->n, &c->rq, fails ? not_truncated : utimes_set, c);
 }
 
 static void closed_for_now(struct sim *s, void *arg, const struct fs_reply *rp)
@@ -641,6 +756,16 @@ static void next_call(struct sim *s, void *arg)
 		ask(c, FS_CLOSE, "close", closed_for_now);
 		return;
 	}
+	if (of_times(s, SWAPS) && !writes_alone(c)) {
+		swap_or_look(c);
+		return;
+	}
+	if (s->plan.times && !of_times(s, SWAPS) && writes_alone(c) && !draw(s, 4)) {
+		c->off = c->len = 0;
+		c->file = (uint32_t)draw(s, 2);
+		set_times(c, of_times(s, FAILS));
+		return;
+	}
 	switch (one_writes(s) && !writes_alone(c) ? 3 : draw(s, 9)) {
 	case 0:
 		c->off = c->len = 0;
@@ -656,7 +781,7 @@ static void next_call(struct sim *s, void *arg)
 		c->file = (uint32_t)draw(s, 2);
 		c->wrote_ns = s->edges->wrote_ns[c->file];
 		c->touched_ns = dp_touched_ns(c->n->dp, s->edges->ino[c->file]);
-		ask(c, s->plan.drain_looks ? FS_LOOKUP : FS_GETATTR, "stat", stat_done);
+		ask(c, moves_often(s) ? FS_LOOKUP : FS_GETATTR, "stat", stat_done);
 		return;
 	case 4:
 	case 5:

@@ -569,6 +569,8 @@ static void fsynced(struct sim *s, void *arg, const struct fs_reply *rp)
 				x->loose |= bit;
 		}
 	}
+	if (s->plan.power)
+		aimed_synced(s, c->n);
 	finished(c);
 }
 
@@ -576,6 +578,7 @@ static void fsync_one(struct client *c)
 {
 	new_rq(c, FS_FSYNC, "fsync");
 	c->evicted_ns = c->n->evicted_ns;
+	c->rq.flags = c->s->plan.power || c->s->ops_done % 2; /* fdatasync(2) */
 	c->file = (uint32_t)draw(c->s, c->s->plan.files);
 	c->rq.ino = c->s->load->ino[c->file];
 	ask(c, fsynced);

@@ -457,6 +457,7 @@ static void phases(struct sim *s)
 {
 	uint64_t limit;
 
+	aimed_paths(s);
 	for (uint32_t i = 1; i <= s->plan.nodes; i++)
 		node_start(s, &s->n[i]);
 	faults_start(s);

@@ -75,6 +75,8 @@ static const struct plan_field fields[] = {
 	F(dies_held, FLAG, 0),
 	F(lost_asks, FLAG, 0),
 	F(drain_looks, FLAG, 0),
+	F(times, FLAG, 0),
+	F(power, FLAG, 0),
 	F(slow_release, FLAG, 0),
 	F(carries, FLAG, 0),
 	F(elsewhere, FLAG, 0),

@@ -19,7 +19,8 @@ void shell_asks(struct sim *s, struct snode *n, const struct fs_request *rq)
 		dp_times_set(n->dp, rq->ino);
 		return;
 	case FS_FSYNC:
-		settle(s, n, rq->ino);
+		if (!(rq->flags & 1)) /* fdatasync(2) */
+			settle(s, n, rq->ino);
 		return;
 	case FS_CLOSE:
 		if (rq->lock.handle)

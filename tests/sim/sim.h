@@ -81,7 +81,7 @@ struct sim_plan {
 	bool scribes;	   /* edge.c */
 	/* What no seed draws, for what is too rare among all else: --set one_hole=1 */
 	bool one_hole; /* edge.c: the lanes have one cluster that was never written */
-	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries, writes_on, dies_held, drain_looks; /* aimed.c */
+	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries, writes_on, dies_held, drain_looks, times, power; /* aimed.c */
 	bool neighbours; /* edge.c: two nodes write parts of blocks, and one of them writes the other's */
 	bool slow_fence; /* weather.c: what takes rights away takes seconds */
 	bool crawl; /* weather.c: a write takes nearly as long as a path may be silent */
@@ -508,6 +508,9 @@ uint64_t aimed_lags(struct sim *s, uint32_t from, uint32_t to);
 bool aimed_loses_ask(struct sim *s, const struct msg *m);
 /* It is about to be asked for a layout: --set dies_asking=1. */
 void aimed_recalled(struct sim *s, struct snode *has);
+/* Before the nodes start. */
+void aimed_paths(struct sim *s);
+void aimed_synced(struct sim *s, const struct snode *n);
 /* So much longer is a write of that node, there, held; carried: of another one, that it does it for. */
 uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off, bool carried);
 /* It is about to be asked to forget what it knows: --set dies_held=1. */
