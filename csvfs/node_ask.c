@@ -175,7 +175,7 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 		node_file_fsync(n, ev->tag, ev->rq, fx);
 		return;
 	case FS_LSEEK:
-		node_file_lseek(n, ev->tag, ev->rq, fx);
+		node_file_in_turn(n, ev->tag, ev->rq, fx);
 		return;
 	case FS_LAYOUT_GET:
 	case FS_APPEND:
@@ -209,15 +209,16 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 			return;
 		node_ask(n, CQ_KERNEL, ev->tag, ev->rq, fx);
 		return;
+	case FS_SETATTR:
+		if (!(ev->rq->valid & (FS_SET_ATIME | FS_SET_MTIME | FS_SET_SIZE)))
+			break;
+		node_file_in_turn(n, ev->tag, ev->rq, fx);
+		return;
 	case FS_READLINK:
 	case FS_READDIR:
 	case FS_STATFS:
 	case FS_GETXATTR:
 	case FS_LISTXATTR:
-	case FS_SETATTR:
-		node_times_set(n, ev->rq);
-		node_ask(n, CQ_KERNEL, ev->tag, ev->rq, fx);
-		return;
 	case FS_MKNOD:
 	case FS_MKDIR:
 	case FS_SYMLINK:

@@ -219,25 +219,11 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 	node_ask(n, CQ_COMMIT, 0, rq, fx);
 }
 
-static void lseek_send(struct node *n, const struct fwait *w, struct effects *fx)
-{
-	struct fs_request *rq = &n->scratch_rq;
-
-	memset(rq, 0, sizeof(*rq));
-	rq->op = FS_LSEEK;
-	rq->ino = w->ino;
-	rq->generation = w->seek_generation;
-	rq->time_ns = n->wall_ns;
-	rq->off = w->seek_off;
-	rq->flags = w->seek_flags;
-	node_ask(n, CQ_KERNEL, w->tag, rq, fx);
-}
-
 /* Once: who was killed was told then. */
 static void wait_answer(struct node *n, struct fwait *w, int32_t err, struct effects *fx)
 {
-	if (w->tag && w->kind == FWAIT_LSEEK && !err)
-		lseek_send(n, w, fx);
+	if (w->tag && w->kind == FWAIT_REQUEST && !err)
+		node_ask(n, CQ_KERNEL, w->tag, w->rq, fx);
 	else if (w->tag && w->kind == FWAIT_TIMES)
 		node_times_told(n, w->tag, fx);
 	else if (w->tag && w->kind != FWAIT_WRITE)
@@ -253,6 +239,8 @@ static void wait_done(struct node *n, struct fwait *w, struct effects *fx)
 		return;
 	list_del(&w->link);
 	wait_answer(n, w, w->err, fx);
+	if (w->rq)
+		mem_free(n->mem, w->rq, sizeof(*w->rq));
 	mem_free(n->mem, w, sizeof(*w));
 }
 
@@ -317,7 +305,7 @@ void node_file_commit_reply(
 		e->layout.shown = rp->off;
 	}
 	list_for_each_entry_safe (w, tmp, &f->flying_waits, struct fwait, link) {
-		if (rp->err)
+		if (rp->err && !(w->rq && w->rq->op == FS_SETATTR))
 			w->err = rp->err;
 		wait_committed(n, w, fx);
 	}
@@ -519,24 +507,26 @@ void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, 
 	commit_pump(n, f, fx);
 }
 
-void node_file_lseek(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
+void node_file_in_turn(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
 {
 	struct file *f = node_file_find(n, rq->ino);
+	struct fs_request *copy;
 	struct fwait *w;
 
 	if (!f || (nothing_to_commit(f) && !f->commit_in_flight)) {
 		node_ask(n, CQ_KERNEL, tag, rq, fx);
 		return;
 	}
-	w = wait_new(n, f, tag, FWAIT_LSEEK);
+	copy = mem_alloc(n->mem, sizeof(*copy));
+	w = copy ? wait_new(n, f, tag, FWAIT_REQUEST) : NULL;
 	if (!w) {
+		if (copy)
+			mem_free(n->mem, copy, sizeof(*copy));
 		node_reply_err(n, tag, -ENOMEM, fx);
 		return;
 	}
-	w->ino = rq->ino;
-	w->seek_off = rq->off;
-	w->seek_flags = rq->flags;
-	w->seek_generation = rq->generation;
+	*copy = *rq;
+	w->rq = copy;
 	commit_pump(n, f, fx);
 }
 

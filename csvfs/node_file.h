@@ -34,11 +34,11 @@ struct frange {
 	uint64_t off, len;
 };
 
-/* Who waits for a commit: a write of the data path, an fsync, or an lseek that looks for data. */
+/* Who waits for a commit: a write of the data path, an fsync, or a request that comes after what was written before it. */
 enum fwait_kind {
 	FWAIT_WRITE,
 	FWAIT_FSYNC,
-	FWAIT_LSEEK,
+	FWAIT_REQUEST,
 	FWAIT_TIMES, /* tag: the number of a coordinator's question (node_times.c) */
 };
 
@@ -46,8 +46,7 @@ struct fwait {
 	struct list link;
 	uint64_t tag; /* 0: was answered */
 	enum fwait_kind kind;
-	uint64_t ino, seek_off; /* of the LSEEK that is asked then */
-	uint32_t seek_flags, seek_generation;
+	struct fs_request *rq; /* FWAIT_REQUEST: is asked then */
 	bool need_commit, need_flush;
 	int32_t err;
 	uint64_t since_ns;
@@ -106,8 +105,11 @@ void node_file_close_all(struct node *n, struct effects *fx);
 /* Closes one of the opens that we count of it, if it is open here. */
 void node_file_close_one(struct node *n, uint64_t ino, struct effects *fx);
 void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
-/* What was first-written here is committed, then the coordinator is asked. */
-void node_file_lseek(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
+/*
+ * LSEEK, or SETATTR of times or size: what was written here before is committed, then the coordinator is asked. A commit that it
+ * executes behind a utimensat(2) would undo that; and one that fails takes no time of a write away.
+ */
+void node_file_in_turn(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
 void node_file_created(struct node *n, const struct fs_attr *attr, struct effects *fx);
 
 /* The data path's events. */

@@ -485,8 +485,6 @@ uint64_t node_times_deadline(const struct node *n);
 void node_times_told(struct node *n, uint64_t nr, struct effects *fx);
 /* A layout to write is asked for. */
 void node_times_writes(struct node *n, uint64_t ino);
-/* A SETATTR of the kernel goes out: times that it sets are newer than the writes that were not told yet. */
-void node_times_set(struct node *n, const struct fs_request *rq);
 
 /* node_append.c */
 bool node_append_waits(struct lease_ino *li, struct sreq *s);

@@ -15,7 +15,7 @@
  *     (coordinator/PROTOCOL.md, "Cache leases").
  *  3. A node answers when all that had been written as it was asked is committed. One whose session breaks is asked again when it
  *     is served again. Nobody waits longer than ASK_NS (it hangs, or is cut off), nor for who has left.
- *  4. What SETATTR says comes after what was written before it.
+ *  4. What SETATTR says comes after what was written before it: its own node commits that first (node_file_in_turn()).
  *  5. Who drains asks nobody, and so does not answer what would have to be asked for: the next coordinator does.
  */
 #include <string.h>
@@ -96,7 +96,7 @@ void node_times_again(struct node *n, uint32_t idx, struct effects *fx)
 
 bool node_times_wait(struct node *n, struct sreq *s, uint64_t ino, struct effects *fx)
 {
-	uint64_t mask = s->times_asked || s->drop ? 0 : writers(n, ino, s->idx);
+	uint64_t mask = (s->times_asked && s->times_ino == ino) || s->drop ? 0 : writers(n, ino, s->idx);
 
 	if (!mask)
 		return false;
@@ -198,14 +198,4 @@ void node_times_writes(struct node *n, uint64_t ino)
 
 	if (f)
 		f->writes = true;
-}
-
-void node_times_set(struct node *n, const struct fs_request *rq)
-{
-	struct file *f = node_file_find(n, rq->ino);
-
-	if (f && (rq->valid & (FS_SET_MTIME | FS_SET_SIZE)))
-		f->mtime_ns = f->flying_mtime_ns = 0;
-	if (f && (rq->valid & FS_SET_ATIME))
-		f->atime_ns = 0;
 }
