@@ -191,7 +191,7 @@ static void on_message(
 		node_peers_reclaim_appends(n, s, m);
 		return;
 	case MSG_RECLAIM_END:
-		node_server_reclaim_end(n, s, fx);
+		node_server_reclaim_end(n, s, m->reclaim_end.count, fx);
 		return;
 	case MSG_SERVE:
 		if (s == n->coord && n->reclaim == RECLAIM_SENT)

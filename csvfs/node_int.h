@@ -122,6 +122,7 @@ struct peer {
 	bool entitled; /* a member when we took over, or served since: what it reclaims counts */
 	bool claims; /* has reclaimed a layout in this session */
 	bool reclaim_new; /* the next RECLAIM is the first: what we knew before is void */
+	uint32_t reclaims; /* so many since: what RECLAIM_END says must be the same */
 	bool older; /* an older life of the node may hold locks here, until it is fenced */
 	bool reclaim_due; /* what it reclaimed has not replaced yet what we knew */
 	uint64_t evicted_ns; /* given up; it uses nothing of ours any more from then on; 0: no */
@@ -415,7 +416,7 @@ void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wir
 	const struct fs_request *rq, struct effects *fx);
 void node_server_reclaim(
 	struct node *n, struct session *s, const struct msg *m, struct effects *fx);
-void node_server_reclaim_end(struct node *n, struct session *s, struct effects *fx);
+void node_server_reclaim_end(struct node *n, struct session *s, uint32_t count, struct effects *fx);
 void node_server_session_down(struct node *n, struct session *s);
 bool node_server_admits(struct node *n, uint32_t node, uint64_t life);
 struct peer *node_peer(struct node *n, uint32_t node);

@@ -3,6 +3,7 @@
  * node_peers.c - the coordinator's side: which nodes are served, what they reclaim, who is given up.
  * The rules are at the head of node_server.c (1, 5, 7).
  */
+#include <errno.h>
 #include <string.h>
 
 #include "csvfs/base/assert.h"
@@ -92,6 +93,7 @@ static void begin_reclaim(struct node *n, struct peer *p)
 
 	if (p->reclaim_new) {
 		p->claims = false;
+		p->reclaims = 0;
 		memset(n->asked[idx], 0, sizeof(n->asked[idx]));
 		lock_stage_clear(&n->locks, idx);
 	}
@@ -210,13 +212,16 @@ void node_server_reclaim(struct node *n, struct session *s, const struct msg *m,
 	if (!p)
 		return;
 	begin_reclaim(n, p);
+	p->reclaims++;
 	p->claims |= m->reclaim.holder;
 	/* Rule 7: void. What it gave up may be in the hands of others; it says all again, without that. */
 	if (m->reclaim.holder && !p->entitled)
 		return;
 	li = lease_get(&n->leases, m->reclaim.ino);
-	if (!li)
+	if (!li) {
+		session_drop(s, "no memory for what you hold: ask again", fx);
 		return;
+	}
 	li->reclaim_mask |= BIT(peer_idx(n, p));
 	if (m->reclaim.holder)
 		li->reclaim_held |= BIT(peer_idx(n, p));
@@ -233,7 +238,9 @@ void node_server_reclaim(struct node *n, struct session *s, const struct msg *m,
 	for (uint32_t i = 0; i < m->reclaim.edge_count && !err; i++)
 		err = lease_own(&n->leases, li, peer_idx(n, p), m->reclaim.edges[i].off,
 			m->reclaim.edges[i].len, true);
-	if (err) {
+	if (err == -ENOMEM) {
+		session_drop(s, "no memory for what you hold: ask again", fx);
+	} else if (err) {
 		trace(n->trace, TRACE_ERROR,
 			"node %u reclaims a range of ino %lx that is another's", s->peer,
 			m->reclaim.ino);
@@ -273,7 +280,7 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 	node_times_again(n, peer_idx(n, p), fx);
 }
 
-void node_server_reclaim_end(struct node *n, struct session *s, struct effects *fx)
+void node_server_reclaim_end(struct node *n, struct session *s, uint32_t count, struct effects *fx)
 {
 	struct peer *p;
 
@@ -285,6 +292,11 @@ void node_server_reclaim_end(struct node *n, struct session *s, struct effects *
 		return;
 	}
 	begin_reclaim(n, p);
+	/* It began before we could listen. What we have not heard of it would be another's. */
+	if (p->reclaims != count) {
+		session_drop(s, "we have not heard all that you hold: say it again", fx);
+		return;
+	}
 	if (p->claims && !p->entitled) {
 		/* Rule 7. */
 		trace(n->trace, TRACE_ERROR,
