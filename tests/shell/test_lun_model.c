@@ -80,6 +80,12 @@ void load_node_drained(struct sim *s, uint32_t node)
 	(void)node;
 }
 
+void load_node_fenced(struct sim *s, struct snode *n)
+{
+	(void)s;
+	(void)n;
+}
+
 bool weather_busy(struct sim *s, uint32_t node)
 {
 	(void)s;

@@ -712,8 +712,10 @@ void load_node_down(struct sim *s, struct snode *n)
 				struct sector *x = &l->sectors[c->file][k];
 
 				for (uint32_t j = 0; j < x->count; j++) {
-					if (x->e[j].id == c->id && x->e[j].end == NEVER)
-						x->e[j].node = c->redirected ? 0 : n->id;
+					if (x->e[j].id != c->id || x->e[j].end != NEVER)
+						continue;
+					x->e[j].node = c->redirected || c->zeroing ? 0 : n->id;
+					x->e[j].asked = c->zeroing ? n->id : 0;
 				}
 			}
 		}

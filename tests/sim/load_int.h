@@ -30,6 +30,7 @@ struct entry {
 	bool durable;	     /* a sync write, or one before an fsync of its node */
 	uint32_t by;	     /* node */
 	uint32_t node;	     /* of a client that died before the answer: 0 otherwise */
+	uint32_t asked;	     /* the same, of what its coordinator does: until the node is fenced, and a little longer */
 };
 
 struct sector {

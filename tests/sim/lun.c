@@ -275,6 +275,8 @@ static enum lun_status preempt(struct sim *s, struct lun_cmd_state *c, bool abor
 		/* A node that lives and has not lost its path is given up: what it did not sync may go. */
 		if (!s->n[x->node].path_cut && x->node != c->node && s->n[x->node].up)
 			load_node_evicted(s, &s->n[x->node]);
+		if (!s->n[x->node].up)
+			load_node_fenced(s, &s->n[x->node]);
 		if (abort)
 			abort_commands(s, x);
 	}

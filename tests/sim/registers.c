@@ -371,6 +371,26 @@ void registers_power_lost(struct sim *s)
 	}
 }
 
+static void asks_no_more(struct sim *s, void *arg)
+{
+	const struct snode *n = arg;
+
+	for (uint32_t i = 0; i < s->plan.files * FILE_SECTORS; i++) {
+		struct sector *x = &s->load->sectors[i / FILE_SECTORS][i % FILE_SECTORS];
+
+		for (uint32_t k = 0; k < x->count; k++) {
+			if (x->e[k].asked == n->id && x->e[k].end == NEVER)
+				x->e[k].end = s->now_ns;
+		}
+	}
+}
+
+/* What it has asked for and is begun is done, or dropped, in that time. Of a later life there is nothing yet. */
+void load_node_fenced(struct sim *s, struct snode *n)
+{
+	sim_at(s, s->now_ns + 100 * MS, asks_no_more, n);
+}
+
 void load_node_drained(struct sim *s, uint32_t node)
 {
 	struct load *l = s->load;

@@ -407,6 +407,8 @@ void load_node_evicted(struct sim *s, struct snode *n);
 /* Commands of that node's earlier lives and paths can no longer land. */
 void registers_size_seen(struct sim *s, uint64_t ino, uint64_t size);
 void load_node_drained(struct sim *s, uint32_t node);
+/* Its key is gone. */
+void load_node_fenced(struct sim *s, struct snode *n);
 /* No client of load.c: nothing happens. */
 void load_op_redirected(struct sim *s, void *arg);
 /* Of lost_grants: it still does what it does then. */
