@@ -22,6 +22,7 @@
 #include "coordinator/takeover_priv.h"
 
 #define TAKEOVER_FENCE_AGAIN_NS (5 * NS_PER_SEC)
+#define AFTER_FENCE_NS NS_PER_SEC /* to hear of it, and to reclaim */
 
 /* While we coordinate: whoever lands on the fence list is fenced, whatever else goes on. */
 static void background_fence(struct takeover *t, struct effects *fx)
@@ -185,8 +186,24 @@ uint64_t takeover_quiet_ns(const struct takeover *t)
 	return lost + t->cfg.lease_over_ns;
 }
 
+/*
+ * Who is there, and has given up its path, since what it does for others must end before it can say what it holds (csvfs/node_carry.c): it
+ * waits for us to fence that. Nobody is served before, and so it has a moment after that, too.
+ */
+static void wait_for_whom_we_fence(struct takeover *t)
+{
+	for (uint32_t i = 0; i < t->await_count; i++) {
+		const struct member_node *n = member_find(t->m, t->await[i]);
+
+		if (n && n->member && !n->silent && is_connected(t, n->node) && member_victim_pending(t->m, n->node) &&
+			t->deadline_ns < t->now_ns + AFTER_FENCE_NS)
+			t->deadline_ns = t->now_ns + AFTER_FENCE_NS;
+	}
+}
+
 static void reclaiming(struct takeover *t)
 {
+	wait_for_whom_we_fence(t);
 	for (uint32_t i = 0; i < t->await_count;) {
 		const struct member_node *n = member_find(t->m, t->await[i]);
 		bool done = n && n->state.leaving == LEAVING_DONE; /* holds nothing, and follows nobody */

@@ -120,6 +120,7 @@ void node_evicted(struct node *n, bool in_session, struct effects *fx)
 	n->standing = false;
 	node_held_lost(n, fx);
 	node_file_forget_layouts(n, fx);
+	node_carry_evicted(n, fx);
 	if (n->coord && !in_session) {
 		session_drop(n->coord, "evicted: starts over", fx);
 		node_session_notes(n, fx);

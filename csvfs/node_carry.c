@@ -12,7 +12,7 @@
  *  1. It is spread: who carries for the fewest is next, the coordinator itself first among equals (it needs no session more).
  *  2. The coordinator gives away nothing of a node, and serves it in no new session, while somebody may have I/O of it in
  *     flight: from before CARRY is sent until CARRIED, or until the carrier has reclaimed in a new session (rule 3), is
- *     fenced, or has left.
+ *     fenced, or has left. Also if only the path that it had then is fenced, and its session is gone: it may hang, and never say so.
  *  3. A node carries what its present session with its coordinator has told it to, and nothing else. It says RECLAIM_END only when
  *     nothing of others is in flight here: who takes over knows nothing of who carried for whom. If the target holds a write for
  *     too long for that, it gives up its path's incarnation: when that is fenced the write cannot land.
@@ -34,6 +34,7 @@
 #define HOLD_NS (1500 * NS_PER_MS)   /* rule 3; a member has 3 s to reclaim */
 #define AGAIN_NS (2 * NS_PER_SEC)    /* a session to the carrier that was lost */
 #define REFUSED_NS (200 * NS_PER_MS) /* ... and one over which it refused */
+#define DRAINS_NS (20 * NS_PER_MS)   /* the coordinator refused: it hands over, say */
 
 /* ------------------------------------------------------------------ the coordinator */
 
@@ -125,19 +126,40 @@ static void displace(struct node *n, struct peer *x, struct effects *fx)
 	x->way = 0;
 }
 
+static void carried(struct node *n, struct peer *x, uint64_t mask)
+{
+	if (!(x->carried & mask))
+		return;
+	x->carried &= ~mask;
+	x->ending &= ~mask;
+	n->leases_changed = n->again = true;
+}
+
+/* Its path was lost since it was told to carry, and is fenced: it may hang, for ever, but nothing of it lands. Rule 8: nor later. */
+static bool over_with_its_path(const struct node *n, const struct peer *c)
+{
+	const struct member_node *m = member_find(&n->member, c->node);
+
+	return m && m->member && m->state.life == c->life && m->state.path != MPATH_OK && !member_victim_pending(&n->member, c->node);
+}
+
 /* Rule 2: who is to carry no more for x, and does not know it. */
 static void end_carrying(struct node *n, struct peer *x, struct effects *fx)
 {
-	for (uint64_t left = x->carried & ~x->ending; left; left &= left - 1) {
+	for (uint64_t left = x->carried; left; left &= left - 1) {
 		uint32_t i = (uint32_t)__builtin_ctzll(left);
 		struct peer *c = &n->peers[i];
 
 		if (x->placed && x->way == c->node)
 			continue;
+		if (!c->served && over_with_its_path(n, c)) {
+			carried(n, x, BIT(i));
+			continue;
+		}
 		if (!c->carry_due_ns)
 			c->carry_due_ns = n->now_ns + n->cfg.recall_ns;
 		/* Who has no session says, as it reclaims, that nothing is in flight (rule 3). */
-		if (!c->served)
+		if (!c->served || (x->ending & BIT(i)))
 			continue;
 		x->ending |= BIT(i);
 		tell(n, c->node, MSG_CARRY, x->node, x->life, 0, fx);
@@ -215,15 +237,6 @@ void node_carry_awake(struct node *n)
 	}
 }
 
-static void carried(struct node *n, struct peer *x, uint64_t mask)
-{
-	if (!(x->carried & mask))
-		return;
-	x->carried &= ~mask;
-	x->ending &= ~mask;
-	n->leases_changed = n->again = true;
-}
-
 void node_carry_none(struct node *n, uint32_t idx)
 {
 	for (uint32_t i = 0; i < n->peers_end; i++) {
@@ -241,8 +254,11 @@ static void has_ended(struct node *n, const struct session *s, uint32_t node)
 	struct peer *c = n->vol && !s->outgoing ? node_peer(n, s->peer) : NULL;
 	struct peer *x = c ? node_peer(n, node) : NULL;
 
-	if (x && c->served && c->life == s->peer_life)
-		carried(n, x, x->ending & BIT(c - n->peers));
+	if (!x || !c->served || c->life != s->peer_life || !(x->ending & BIT(c - n->peers)))
+		return;
+	carried(n, x, BIT(c - n->peers));
+	/* It answers: for what else it was asked it has its time anew. */
+	c->carry_due_ns = is_to_end(n, (uint32_t)(c - n->peers)) ? n->now_ns + n->cfg.recall_ns : 0;
 }
 
 /* ------------------------------------------------------------------ who carries */
@@ -341,6 +357,8 @@ uint64_t node_carry_own_deadline(const struct node *n)
 		d = n->carry_hold_ns + HOLD_NS;
 	if (n->way_node && n->carrier_after_ns > n->now_ns && n->carrier_after_ns < d)
 		d = n->carrier_after_ns;
+	if (n->way_after_ns > n->now_ns && n->way_after_ns < d)
+		d = n->way_after_ns;
 	return d;
 }
 
@@ -353,7 +371,7 @@ struct session *node_carry_way(const struct node *n, uint32_t *ticket)
 		return n->carrier;
 	}
 	*ticket = (uint32_t)n->cfg.life | 1;
-	return n->coord;
+	return n->now_ns >= n->way_after_ns ? n->coord : NULL;
 }
 
 static void let_go(struct node *n, const char *why, struct effects *fx)
@@ -364,16 +382,28 @@ static void let_go(struct node *n, const char *why, struct effects *fx)
 	n->carrier_node = 0;
 }
 
+void node_carry_evicted(struct node *n, struct effects *fx)
+{
+	if (n->carrier)
+		let_go(n, "evicted: starts over", fx);
+}
+
 void node_carry_follow(struct node *n, struct effects *fx)
 {
 	uint32_t want = n->reclaim == RECLAIM_SERVED && n->path.st != PST_UP && n->stop <= STOP_FILES ? n->way_node : 0;
 	const struct member_node *m = member_find(&n->member, n->carrier ? n->carrier_node : want);
 
 	if (n->carrier) {
-		if (!m || !m->member || m->state.life != n->carrier_life || n->carrier_node == takeover_coordinator(n->tk).node)
+		if (!m || !m->member || m->state.life != n->carrier_life || n->carrier_node == takeover_coordinator(n->tk).node) {
 			let_go(n, "you are no member now", fx);
-		else if (n->carrier_node != want && !client_block_under_way(n->client, n->carrier))
+		} else if (n->carrier_node != want && !client_block_under_way(n->client, n->carrier)) {
+			bool well = n->carrier->state == SESSION_UP;
+
 			let_go(n, "no longer needed", fx);
+			/* Another one may be named at once. One that was lost is not tried at once. */
+			if (well)
+				n->carrier_after_ns = n->now_ns;
+		}
 		return;
 	}
 	if (!want || !m || !m->member || !m->answered || n->now_ns < n->carrier_after_ns)
@@ -387,6 +417,8 @@ void node_carry_refused(struct node *n, const struct session *s)
 {
 	if (s == n->carrier)
 		n->carrier_after_ns = n->now_ns + REFUSED_NS;
+	else
+		n->way_after_ns = n->now_ns + DRAINS_NS;
 }
 
 /* Rule 6. In another state than SERVED the next SERVE is yet to come. */

@@ -217,6 +217,7 @@ void node_data_reply(
 	if (s != n->coord && m->data_len && n->now_ns >= n->lease_ns) {
 		late = *m;
 		late.block_reply.status = LUN_RETRY;
+		late.data_len = 0;
 		m = &late;
 	}
 	if (client_block_reply(n->client, s, m, data, n->now_ns, fx) != CLIENT_BLOCK_OK)
@@ -306,7 +307,8 @@ void node_data_serve(
 	struct peer *p = node_peer(n, s->peer);
 	struct served *v;
 	uint64_t end = m->block.lun_off + m->block.len;
-	bool ours = p && p->served && !s->outgoing;
+	/* While we drain its I/O ends, as requests do: it asks whoever comes next. */
+	bool ours = p && p->served && !s->outgoing && takeover_state(n->tk) != TK_DRAIN;
 	bool ready = (ours || node_carry_may(n, s, m->block.incarnation)) && n->path.st == PST_UP;
 	bool fits = m->block.op == BLOCK_FLUSH ||
 		    (end >= m->block.lun_off &&
@@ -357,6 +359,11 @@ static void served_done(
 			effects_add(fx, FX_DATA_FREE, 0)->data = v->data;
 		v->data = 0;
 		v->retry_ns = n->now_ns + RETRY_NS;
+		return;
+	}
+	/* No cache to flush. */
+	if (v->op == BLOCK_FLUSH && ev->lun.status == LUN_UNSUPPORTED) {
+		served_reply(n, v, LUN_OK, fx);
 		return;
 	}
 	switch (ev->lun.status) {

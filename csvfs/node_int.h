@@ -296,6 +296,7 @@ struct node {
 	uint32_t carrier_node;
 	struct session *carrier; /* outgoing, to carrier_node */
 	uint64_t carrier_life, carrier_after_ns;
+	uint64_t way_after_ns; /* the coordinator refused: not before */
 	uint32_t tickets;
 
 	/* mode and gate */
@@ -529,6 +530,8 @@ bool node_carry_holds(struct node *n, struct effects *fx);
 /* The asking node's side: the session to who does it, and what is to be shown there. NULL: nobody. */
 struct session *node_carry_way(const struct node *n, uint32_t *ticket);
 void node_carry_follow(struct node *n, struct effects *fx);
+/* Our rights have ended: what is under way there was planned under them. */
+void node_carry_evicted(struct node *n, struct effects *fx);
 void node_carry_refused(struct node *n, const struct session *s);
 void node_carry_session_down(struct node *n, struct session *s, struct effects *fx);
 

@@ -399,7 +399,7 @@ static bool waits_for_us(const struct node *n, const struct peer *p, uint64_t in
 	return false;
 }
 
-/* Such a node writes nothing: it waits for a path, and so do we. */
+/* Such a node writes nothing: it waits for a path, and so do we. Not if it is not to be heard of: it hangs, and may for ever. */
 static uint64_t without_path(const struct node *n)
 {
 	uint64_t mask = 0;
@@ -407,7 +407,7 @@ static uint64_t without_path(const struct node *n)
 	for (uint32_t i = 0; i < NODES_MAX; i++) {
 		const struct member_node *m = n->peers[i].node ? member_find(&n->member, n->peers[i].node) : NULL;
 
-		if (m && m->member && m->state.path != MPATH_OK)
+		if (m && m->member && m->state.path != MPATH_OK && session_from(n->sessions, n->peers[i].node))
 			mask |= BIT(i);
 	}
 	return mask;

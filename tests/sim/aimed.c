@@ -29,8 +29,10 @@
  *   slow_release	the coordinator moves, its connections break, and the target is slow to take what it says in its claim. (With
  *		--well, or --cut-off.)
  *
- *   carries	a node has no path, and the target holds what another one writes for it; then connections break, the carrier hangs, or the
- *		coordinator moves or is lost. Or what it is to write is late, and its connection ends meanwhile. No other faults.
+ *   carries	a node has no path, and the target holds what another one writes for it; then connections break, the carrier hangs (some
+ *		with their path lost just before), or the coordinator moves or is lost; or the node itself is out of the ring for a
+ *		moment, is told VOID, and its connection breaks then. Or what it is to write is late, and its connection ends meanwhile.
+ *		No other faults.
  *   writes_on	one that is cut off, and has not learnt of it, does nothing but read and write, and wants that to be durable. (With
  *		--cut-off.)
  *
@@ -40,6 +42,8 @@
 
 #include "redirect/wire.h"
 #include "tests/sim/sim.h"
+
+#define HANGS_S 16u /* a carrier without a path */
 
 static uint64_t adraw(struct sim *s, uint64_t n)
 {
@@ -259,15 +263,62 @@ static void loses_path(struct sim *s, void *arg)
 	lun_cut(s, n);
 }
 
+/* The ring loses the node for a moment: its coordinator sees that, the carrier learns of it late, and it does not see itself alone. */
+static void ring_back(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	n->side = 0;
+	cluster_change(s);
+}
+
+static void void_breaks(struct sim *s, void *arg)
+{
+	net_break_between(s, s->aimed.node, ((struct snode *)arg)->id);
+}
+
+static void void_watch(struct sim *s, void *arg)
+{
+	struct snode *carrier = arg, *n = &s->n[s->aimed.node], *c = coordinator(s);
+
+	if (s->healing || !n->up || !c || s->now_ns >= s->aimed.next_ns)
+		return;
+	if (node_evictions(n->core) == s->aimed.evictions) {
+		sim_at(s, s->now_ns + 5 * MS, void_watch, carrier);
+		return;
+	}
+	sim_log(s, "node %u has been told VOID, and its connection to node %u BREAKS", n->id, carrier->id);
+	s->aimed.lags_to = c->id;
+	s->aimed.lags_until = s->now_ns + 6 * SEC;
+	sim_at(s, s->now_ns + 20 * MS, void_breaks, carrier);
+}
+
+static void leaves_for_a_moment(struct sim *s, struct snode *carrier)
+{
+	struct snode *n = &s->n[s->aimed.node];
+
+	if (!n->up || n->side)
+		return;
+	s->ring_cuts++;
+	s->aimed.evictions = node_evictions(n->core);
+	sim_log(s, "node %u: corosync's network is CUT for a moment", n->id);
+	n->side = 20;
+	n->late_until = s->now_ns + 400 * MS;
+	carrier->late_until = s->now_ns + 700 * MS;
+	cluster_change(s);
+	sim_at(s, s->now_ns + 300 * MS, ring_back, n);
+	void_watch(s, carrier);
+}
+
 /* The connection over which it goes breaks, or the one that says so, or the coordinator moves or is lost as well. */
 static void carrier_trouble(struct sim *s, void *arg)
 {
 	struct snode *carrier = arg, *c = coordinator(s);
-	uint64_t kind = adraw(s, 6);
+	uint64_t kind = adraw(s, 7);
 
 	if (s->healing || !c)
 		return;
-	if (kind)
+	if (kind && kind != 6)
 		net_break_between(s, s->aimed.node, carrier->id);
 	if (kind == 2 || !kind)
 		net_break_between(s, c->id, carrier->id);
@@ -281,6 +332,8 @@ static void carrier_trouble(struct sim *s, void *arg)
 		s->aimed.next_ns += 8 * SEC;
 		sim_log(s, "node %u HANGS until %lu ms", carrier->id, carrier->paused_until / MS);
 	}
+	if (kind == 6)
+		leaves_for_a_moment(s, carrier);
 	if (kind == 4 && c != carrier && all_up(s)) {
 		s->crashes++;
 		node_crash(s, c);
@@ -288,6 +341,31 @@ static void carrier_trouble(struct sim *s, void *arg)
 		sim_at(s, s->now_ns + 5 * SEC, machine_back, c);
 		sim_at(s, s->now_ns + 5 * SEC + adraw(s, 1000) * MS, daemon_back, c);
 	}
+}
+
+/* Its node is served without it. (What it holds itself waits for a recall's time.) */
+static void goes_on(struct sim *s, void *arg)
+{
+	const struct snode *n = &s->n[s->aimed.node];
+
+	(void)arg;
+	if (!s->healing && n->up && !node_stands(n->core))
+		sim_fail(s, "%s still waits for a carrier that hangs", n->name);
+}
+
+/* It has told that its path is gone, which is fenced then; and it says nothing more for long. */
+static void stops(struct sim *s, void *arg)
+{
+	struct snode *carrier = arg;
+
+	if (s->healing || !carrier->up)
+		return;
+	s->hangs++;
+	carrier->frozen = false;
+	carrier->paused_until = carrier->woke_ns = s->now_ns + HANGS_S * SEC;
+	sim_log(s, "node %u HANGS until %lu ms", carrier->id, carrier->paused_until / MS);
+	net_break_between(s, s->aimed.node, carrier->id);
+	sim_at(s, carrier->paused_until - SEC, goes_on, NULL);
 }
 
 static void ends_half(struct sim *s, void *arg)
@@ -304,6 +382,12 @@ uint64_t aimed_lags(struct sim *s, uint32_t from, uint32_t to)
 	return 300 * MS + adraw(s, 900) * MS;
 }
 
+static void restored(struct sim *s, void *arg)
+{
+	if (!s->healing)
+		lun_restore(s, arg);
+}
+
 static uint64_t holds_carried(struct sim *s, uint32_t node)
 {
 	if (s->healing || !s->aimed.node || node == s->aimed.node || s->now_ns < s->aimed.next_ns)
@@ -317,6 +401,15 @@ static uint64_t holds_carried(struct sim *s, uint32_t node)
 		return 0;
 	}
 	sim_log(s, "node %u: a write that it carries is HELD", node);
+	if (!adraw(s, 8)) {
+		s->aimed.next_ns += HANGS_S * SEC;
+		s->path_losses++;
+		sim_log(s, "node %u: path CUT", node);
+		lun_cut(s, &s->n[node]);
+		sim_at(s, s->now_ns + 11 * MS, stops, &s->n[node]);
+		sim_at(s, s->now_ns + (HANGS_S + 1) * SEC, restored, &s->n[node]);
+		return 30 * SEC;
+	}
 	sim_at(s, s->now_ns + 1 * MS, carrier_trouble, &s->n[node]);
 	return 500 * MS + adraw(s, 3400) * MS;
 }

@@ -272,8 +272,11 @@ static enum lun_status preempt(struct sim *s, struct lun_cmd_state *c, bool abor
 		found = true;
 		x->key = 0;
 		x->attention = true;
-		/* A node that lives and has not lost its path is given up: what it did not sync may go. */
-		if (!s->n[x->node].path_cut && x->node != c->node && s->n[x->node].up)
+		/*
+		 * A node that lives and has not lost its path is given up: what it did not sync may go. One that has lost it is not, but
+		 * if it sleeps it may have left, too.
+		 */
+		if ((!s->n[x->node].path_cut || s->n[x->node].paused_until > s->now_ns) && x->node != c->node && s->n[x->node].up)
 			load_node_evicted(s, &s->n[x->node]);
 		if (!s->n[x->node].up)
 			load_node_fenced(s, &s->n[x->node]);

@@ -325,6 +325,8 @@ void registers_forget(struct sim *s, uint32_t node)
 		for (uint32_t k = 0; k < x->count; k++) {
 			struct entry *w = &x->e[k];
 
+			/* It sleeps, and answers when it wakes, before it knows: the target had it before it was fenced. */
+			w->weak |= !w->acked && !w->durable && w->by == node && s->n[node].paused_until > s->now_ns;
 			if (w->acked && !w->durable && !w->weak && w->by == node) {
 				any = w->weak = true;
 				w->weak_ns = s->now_ns;

@@ -267,6 +267,7 @@ struct sim {
 		/* carries: what goes to that node for block I/O is late */
 		uint32_t lags_to;
 		uint64_t lags_until;
+		uint32_t evictions; /* ... of the node that is told VOID, before */
 	} aimed;
 	struct bulk *bulk;
 	struct crowds *crowds;

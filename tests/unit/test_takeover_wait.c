@@ -129,6 +129,34 @@ static void who_released_the_claim_has_waited(void **state)
 	CHECK(L.now_ns - at < SEC);
 }
 
+static bool b_has_fenced(struct lab *l)
+{
+	return !l->node[B].m.victim_count;
+}
+
+/* It says what it holds when what it does for others has ended, has given up its path for that, and the fence takes its time. */
+static void who_waits_for_our_fence_is_not_late(void **state)
+{
+	uint32_t x;
+
+	up(3);
+	x = 6 - C - B;
+	L.node[x].deaf = true;
+	lab_kill(&L, C);
+	CHECK(run_to(B, TK_RECLAIM));
+	takeover_connected(tk(B), x, true);
+	L.busy = true;
+	lab_path_set(&L, x, false);
+	lab_run(&L, TAKEOVER_RECLAIM_NS + TAKEOVER_RECLAIM_MORE_NS + SEC, NULL);
+	CHECK(st(B) == TK_RECLAIM);
+	L.busy = false;
+	CHECK(lab_run(&L, 10 * SEC, b_has_fenced));
+	lab_run(&L, SEC / 2, NULL);
+	L.node[x].deaf = false;
+	CHECK(lab_run(&L, 10 * SEC, somebody_else_serves));
+	CHECK(L.node[x].reclaim_epoch == takeover_epoch(tk(B)));
+}
+
 /* Only what would happen again makes a node wait for others: nobody else is there, and the target may answer at any moment. */
 static void target_that_was_busy_is_tried_again_soon(void **state)
 {
@@ -157,6 +185,7 @@ int main(void)
 		cmocka_unit_test(whom_the_last_coordinator_lost_a_moment_ago_is_waited_for),
 		cmocka_unit_test(daemon_whose_corosync_goes_with_it_is_waited_for),
 		cmocka_unit_test(who_released_the_claim_has_waited),
+		cmocka_unit_test(who_waits_for_our_fence_is_not_late),
 		cmocka_unit_test(target_that_was_busy_is_tried_again_soon),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
