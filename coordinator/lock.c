@@ -241,6 +241,53 @@ static uint32_t own_in(const struct lock_ino *li, const struct lock *want)
 	return n;
 }
 
+/* A lock becomes the part of it that lies within `want`; a head, a tail, or both stay what it was. */
+static void split(struct lock_table *t, struct lock_ino *li, struct list *spare, struct lock *l,
+	const struct lock *want)
+{
+	struct lock was = *l;
+
+	if (was.start < want->start)
+		held_add(t, li, spare, &was, was.start, want->start - 1, was.write);
+	if (was.end > want->end)
+		held_add(t, li, spare, &was, want->end + 1, was.end, was.write);
+	l->start = was.start > want->start ? was.start : want->start;
+	l->end = was.end < want->end ? was.end : want->end;
+	place(li, l);
+}
+
+static bool retagged(const struct lock *l, const struct lock *want)
+{
+	return same_owner(&l->key, &want->key) && overlap(l, want) && l->handle != want->handle;
+}
+
+static uint32_t retags_needed(const struct lock_ino *li, const struct lock *want)
+{
+	uint32_t n = 0;
+
+	list_for_each_entry (l, &li->held, struct lock, link) {
+		if (retagged(l, want))
+			n += (l->start < want->start) + (l->end > want->end);
+	}
+	return n;
+}
+
+/*
+ * What the owner holds of it goes with this open file from now on. Else the late RELEASE of an older one, at whose
+ * address the kernel has the newer one now (the owner of an OFD lock and of flock), would take what was granted.
+ */
+static void retag(
+	struct lock_table *t, struct lock_ino *li, struct list *spare, const struct lock *want)
+{
+	list_for_each_entry_safe (l, tmp, &li->held, struct lock, link) {
+		if (!retagged(l, want))
+			continue;
+		split(t, li, spare, l, want);
+		l->handle = want->handle;
+		l->pid = want->pid;
+	}
+}
+
 /* A read lock wherever the owner holds nothing: what is held for writing stays so. */
 static void fill(
 	struct lock_table *t, struct lock_ino *li, struct list *spare, const struct lock *want)
@@ -258,7 +305,7 @@ static void fill(
 		held_add(t, li, spare, want, at, want->end, false);
 }
 
-/* The owner holds all of it already. */
+/* The owner holds all of it already, through this open file. */
 static bool covered(const struct lock_ino *li, const struct lock *want)
 {
 	uint64_t at = want->start;
@@ -266,7 +313,7 @@ static bool covered(const struct lock_ino *li, const struct lock *want)
 	list_for_each_entry (l, &li->held, struct lock, link) {
 		if (!same_owner(&l->key, &want->key) || !overlap(l, want))
 			continue;
-		if (l->start > at || (want->write && !l->write))
+		if (l->start > at || (want->write && !l->write) || l->handle != want->handle)
 			return false;
 		at = l->end + 1;
 	}
@@ -283,7 +330,7 @@ static int take(struct lock_table *t, struct lock_ino *li, const struct lock *wa
 	if (covered(li, want))
 		return 0;
 	list_init(&spare);
-	need = want->write ? 2 : own_in(li, want) + 1;
+	need = want->write ? 2 : own_in(li, want) + 1 + retags_needed(li, want);
 	err = t->count + need > t->limit ? -ENOLCK : reserve(t, &spare, want->key.idx, need);
 	if (!err && want->write) {
 		list_for_each_entry_safe (l, tmp, &li->held, struct lock, link) {
@@ -292,6 +339,7 @@ static int take(struct lock_table *t, struct lock_ino *li, const struct lock *wa
 		}
 		held_add(t, li, &spare, want, want->start, want->end, true);
 	} else if (!err) {
+		retag(t, li, &spare, want);
 		fill(t, li, &spare, want);
 	}
 	unreserve(t, &spare);
@@ -332,20 +380,12 @@ static uint32_t cuts_needed(const struct lock_ino *li, const struct lock *want, 
 static void weaken_one(struct lock_table *t, struct lock_ino *li, struct list *spare,
 	struct lock *l, const struct lock *want, bool to_read)
 {
-	struct lock was = *l;
-
 	if (!to_read) {
 		cut(t, li, spare, l, want->start, want->end);
 		return;
 	}
-	if (was.start < want->start)
-		held_add(t, li, spare, &was, was.start, want->start - 1, true);
-	if (was.end > want->end)
-		held_add(t, li, spare, &was, want->end + 1, was.end, true);
-	l->start = was.start > want->start ? was.start : want->start;
-	l->end = was.end < want->end ? was.end : want->end;
+	split(t, li, spare, l, want);
 	l->write = false;
-	place(li, l);
 }
 
 int lock_weaken(struct lock_table *t, const struct lock *want, bool to_read)

@@ -12,7 +12,8 @@
  *
  * An owner is (node, kind, owner): for a POSIX lock the kernel's owner stands for a process, for OFD and
  * flock for an open file. POSIX and OFD locks exclude each other; flock is a world of its own. A lock
- * remembers through which open file (handle) it was taken last: it goes with that handle.
+ * remembers through which open file (handle) it was taken last, also when its owner had it already: it goes
+ * with that handle.
  *
  * Invariants (lock_check)
  *  K1 two locks of one kind that overlap, of different owners, are both for reading;

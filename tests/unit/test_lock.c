@@ -93,6 +93,51 @@ static void flock_and_fcntl_do_not_see_each_other(void **state)
 	assert_int_equal(get(fl(0, 1, false)), 0);
 }
 
+static struct lock through(struct lock l, uint64_t handle)
+{
+	l.handle = handle;
+	return l;
+}
+
+/*
+ * The owner of an OFD lock is an address. A file is closed, the next one is at that address and locks, and the RELEASE of the
+ * first comes after that: it takes what only the first one held.
+ */
+static void the_late_release_of_an_older_file_leaves_what_a_newer_one_locked(void **state)
+{
+	for (int write = 0; write < 2; write++) {
+		assert_int_equal(get(through(lk(0, 9, 0, 99, write), 1)), 0);
+		assert_int_equal(get(through(lk(0, 9, 50, 59, false), 2)), 0);
+		lock_drop_handle(t, INO, 0, 1);
+		lock_check(t);
+		assert_int_equal(t->count, 1);
+		assert_int_equal(get(lk(1, 1, 55, 55, true)), -EAGAIN);
+		assert_int_equal(get(lk(1, 1, 49, 49, true)), 0);
+		assert_int_equal(get(lk(1, 1, 60, 60, true)), 0);
+		lock_drop_handle(t, INO, 0, 2);
+		lock_drop_handle(t, INO, 1, 1);
+		assert_int_equal(t->count, 0);
+	}
+	assert_int_equal(get(through(fl(0, 9, true), 1)), 0);
+	assert_int_equal(get(through(fl(0, 9, true), 2)), 0);
+	lock_drop_handle(t, INO, 0, 1);
+	assert_int_equal(get(fl(1, 1, false)), -EAGAIN);
+}
+
+/* Both ends are cut off, and every gap is filled: more entries than any other request needs at once. */
+static void a_read_lock_over_many_of_an_older_file(void **state)
+{
+	for (uint64_t i = 0; i < 10; i++)
+		assert_int_equal(get(through(lk(0, 9, 10 * i, 10 * i + 5, i % 2), 1)), 0);
+	assert_int_equal(get(through(lk(0, 9, 3, 92, false), 2)), 0);
+	assert_int_equal(t->count, 12);
+	lock_drop_handle(t, INO, 0, 1);
+	lock_check(t);
+	assert_int_equal(t->count, 10);
+	lock_drop_handle(t, INO, 0, 2);
+	assert_int_equal(t->count, 0);
+}
+
 static void the_middle_of_a_range_goes_and_comes_back_as_one(void **state)
 {
 	assert_int_equal(get(lk(0, 1, 0, 99, true)), 0);
@@ -261,13 +306,9 @@ static void m_get(const struct lock *w)
 {
 	uint32_t f = (uint32_t)w->key.ino - 1, k = key_nr(&w->key);
 	uint8_t as = w->write ? 2 : 1;
-	bool all = true;
 
-	for (uint64_t i = w->start; i <= w->end && i < POS; i++)
-		all &= model[f][k][i] >= as;
-	for (uint64_t i = w->start; i <= w->end && i < POS && !all; i++) {
-		if (model[f][k][i] < as || as == 2)
-			handle[f][k][i] = w->handle;
+	for (uint64_t i = w->start; i <= w->end && i < POS; i++) {
+		handle[f][k][i] = w->handle;
 		if (model[f][k][i] < as)
 			model[f][k][i] = as;
 	}
@@ -455,6 +496,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(nodes_exclude_each_other, setup),
 		cmocka_unit_test_setup(flock_and_fcntl_do_not_see_each_other, setup),
+		cmocka_unit_test_setup(
+			the_late_release_of_an_older_file_leaves_what_a_newer_one_locked, setup),
+		cmocka_unit_test_setup(a_read_lock_over_many_of_an_older_file, setup),
 		cmocka_unit_test_setup(the_middle_of_a_range_goes_and_comes_back_as_one, setup),
 		cmocka_unit_test_setup(waiters_go_on_in_order, setup),
 		cmocka_unit_test_setup(who_was_interrupted_gets_nothing, setup),
