@@ -7,8 +7,12 @@
 
 #include "csvfs/base/assert.h"
 
-/* A search for a deadlock that has seen so many locks gives up: then they wait, and can be interrupted. */
+/*
+ * So many locks and waits are looked at for deadlocks: when somebody begins to wait, and when an inode's locks have
+ * changed. What is not found by then is not refused: they wait, and can be interrupted.
+ */
 #define SEARCH_MAX 20000
+#define SEARCH_GRANTS_MAX (10 * SEARCH_MAX)
 
 static uint64_t mix(uint64_t x)
 {
@@ -80,12 +84,6 @@ static void ino_put(struct lock_table *t, struct lock_ino *li)
 	mem_free(t->mem, li, sizeof(*li));
 }
 
-static void ino_changed(struct lock_table *t, struct lock_ino *li)
-{
-	if (!list_empty(&li->waiting) && list_empty(&li->changed))
-		list_add_tail(&li->changed, &t->changed);
-}
-
 static bool same_owner(const struct lock_key *a, const struct lock_key *b)
 {
 	return a->owner == b->owner && a->idx == b->idx && a->flock == b->flock;
@@ -100,6 +98,18 @@ static bool against(const struct lock *a, const struct lock *b)
 {
 	return a->key.flock == b->key.flock && overlap(a, b) && (a->write || b->write) &&
 	       !same_owner(&a->key, &b->key);
+}
+
+/* Somebody has let go of what lies from start to end: who waits for a part of that may go on. */
+static void ino_changed(struct lock_table *t, struct lock_ino *li, uint64_t start, uint64_t end)
+{
+	list_for_each_entry (w, &li->waiting, struct lock_wait, link) {
+		if (w->want.start > end || start > w->want.end)
+			continue;
+		w->again = true;
+		if (list_empty(&li->changed))
+			list_add_tail(&li->changed, &t->changed);
+	}
 }
 
 static const struct lock *conflict_in(const struct lock_ino *li, const struct lock *want)
@@ -409,36 +419,44 @@ int lock_weaken(struct lock_table *t, const struct lock *want, bool to_read)
 	}
 	csv_assert(list_empty(&spare));
 	merge(t, li, &want->key);
-	ino_changed(t, li);
+	ino_changed(t, li, want->start, want->end);
 	ino_put(t, li);
 	return 0;
+}
+
+/* All that was taken through `handle`; NULL: all of the node. */
+static void drop_from(
+	struct lock_table *t, struct lock_ino *li, uint32_t idx, const uint64_t *handle)
+{
+	uint64_t start = UINT64_MAX, end = 0;
+
+	list_for_each_entry_safe (l, tmp, &li->held, struct lock, link) {
+		if (l->key.idx != idx || (handle && l->handle != *handle))
+			continue;
+		if (l->start < start)
+			start = l->start;
+		if (l->end > end)
+			end = l->end;
+		held_free(t, l);
+	}
+	if (start <= end)
+		ino_changed(t, li, start, end);
+	ino_put(t, li);
 }
 
 void lock_drop_handle(struct lock_table *t, uint64_t ino, uint32_t idx, uint64_t handle)
 {
 	struct lock_ino *li = ino_find(t, ino);
 
-	if (!li)
-		return;
-	list_for_each_entry_safe (l, tmp, &li->held, struct lock, link) {
-		if (l->key.idx == idx && l->handle == handle)
-			held_free(t, l);
-	}
-	ino_changed(t, li);
-	ino_put(t, li);
+	if (li)
+		drop_from(t, li, idx, &handle);
 }
 
 void lock_drop_node(struct lock_table *t, uint32_t idx)
 {
 	for (unsigned b = 0; b < LOCK_BUCKETS && t->node_count[idx]; b++) {
-		list_for_each_entry_safe (li, tmp, &t->bucket[b], struct lock_ino, hash) {
-			list_for_each_entry_safe (l, tmp2, &li->held, struct lock, link) {
-				if (l->key.idx == idx)
-					held_free(t, l);
-			}
-			ino_changed(t, li);
-			ino_put(t, li);
-		}
+		list_for_each_entry_safe (li, tmp, &t->bucket[b], struct lock_ino, hash)
+			drop_from(t, li, idx, NULL);
 	}
 	csv_assert(!t->node_count[idx]);
 }
@@ -450,42 +468,68 @@ static bool waits(const struct lock_wait *w)
 	return !list_empty(&w->link);
 }
 
+static bool spend(struct lock_table *t, uint32_t *left)
+{
+	if (!*left)
+		return false;
+	--*left;
+	t->steps++;
+	return true;
+}
+
+/* All that the owner waits for has to be followed; each once. */
+static void follow_later(
+	struct lock_table *t, const struct lock_key *k, struct list *todo, uint32_t *left)
+{
+	list_for_each_entry (w, wait_bucket_of(t, k), struct lock_wait, hash) {
+		if (!spend(t, left))
+			return;
+		if (w->seen == t->searches || !same_owner(&w->want.key, k))
+			continue;
+		w->seen = t->searches;
+		list_add(&w->ended, todo);
+	}
+}
+
 /*
- * Does somebody whom `w` waits for wait, over others maybe, for `w`'s owner? Each is followed once; those who
- * still have to be followed are on a stack made of their own `ended` links.
+ * Does one of those in `todo` (a stack made of their own `ended` links) wait, over others maybe, for `whom`? NULL:
+ * all are followed, and are `seen` by this search.
  */
+static bool leads_to(struct lock_table *t, struct list *todo, const struct lock_key *whom, uint32_t *left)
+{
+	bool found = false;
+
+	while (!list_empty(todo) && *left && !found) {
+		struct lock_wait *at = list_first_entry(todo, struct lock_wait, ended);
+		const struct lock_ino *li = ino_find(t, at->want.key.ino);
+		const struct lock_key *last = NULL;
+
+		list_del(&at->ended);
+		list_for_each_entry (l, &li->held, struct lock, link) {
+			if (found || l->start > at->want.end || !spend(t, left))
+				break;
+			if (!against(l, &at->want) || (last && same_owner(last, &l->key)))
+				continue;
+			last = &l->key;
+			found = whom && same_owner(last, whom);
+			follow_later(t, last, todo, left);
+		}
+	}
+	while (!list_empty(todo))
+		list_del(todo->next);
+	return found;
+}
+
+/* Does somebody whom `w` waits for wait, over others maybe, for `w`'s owner? */
 static bool deadlock(struct lock_table *t, struct lock_wait *w)
 {
 	struct list todo;
 	uint32_t left = SEARCH_MAX;
-	bool found = false;
 
 	list_init(&todo);
-	t->searches++;
-	w->seen = t->searches;
+	w->seen = ++t->searches;
 	list_add(&w->ended, &todo);
-	while (!list_empty(&todo) && left) {
-		struct lock_wait *at = list_first_entry(&todo, struct lock_wait, ended);
-		const struct lock_ino *li = ino_find(t, at->want.key.ino);
-
-		list_del(&at->ended);
-		list_for_each_entry (l, &li->held, struct lock, link) {
-			left -= left > 0;
-			if (!against(l, &at->want))
-				continue;
-			found |= same_owner(&l->key, &w->want.key);
-			list_for_each_entry (
-				o, wait_bucket_of(t, &l->key), struct lock_wait, hash) {
-				if (o->seen == t->searches || !same_owner(&o->want.key, &l->key))
-					continue;
-				o->seen = t->searches;
-				list_add(&o->ended, &todo);
-			}
-		}
-	}
-	while (!list_empty(&todo))
-		list_del(todo.next);
-	return found && left;
+	return leads_to(t, &todo, &w->want.key, &left);
 }
 
 int lock_enqueue(struct lock_table *t, struct lock_wait *w)
@@ -497,6 +541,7 @@ int lock_enqueue(struct lock_table *t, struct lock_wait *w)
 	list_init(&w->hash);
 	list_init(&w->ended);
 	w->err = 0;
+	w->again = false;
 	w->seen = 0;
 	if (!w->want.key.flock && deadlock(t, w))
 		return -EDEADLK;
@@ -530,22 +575,56 @@ static void end_wait(struct lock_table *t, struct lock_wait *w, int err)
 	list_add_tail(&w->ended, &t->ended);
 }
 
-/* In order of arrival. A grant can close a circle of those who go on waiting. */
+/* Who waits for `got`, and is waited for, over others maybe, by the owner of it. */
+static struct lock_wait *in_circle(
+	struct lock_table *t, const struct lock_ino *li, const struct lock *got, uint32_t *left)
+{
+	struct list todo;
+
+	list_init(&todo);
+	t->searches++;
+	follow_later(t, &got->key, &todo, left);
+	if (list_empty(&todo))
+		return NULL; /* it waits for nothing: nearly always */
+	(void)leads_to(t, &todo, NULL, left);
+	list_for_each_entry (w, &li->waiting, struct lock_wait, link) {
+		if (w->seen == t->searches && against(got, &w->want))
+			return w;
+	}
+	return NULL;
+}
+
+/*
+ * A grant closes a circle if its owner waits elsewhere, and somebody in that circle waits for what was granted. That one
+ * is refused: in Linux it would find the circle when it tries again.
+ */
+static void refuse_circles(
+	struct lock_table *t, const struct lock_ino *li, const struct lock *got, uint32_t *left)
+{
+	struct lock_wait *w;
+
+	while (!got->key.flock && *left && (w = in_circle(t, li, got, left)))
+		end_wait(t, w, -EDEADLK);
+}
+
+/* In order of arrival. */
 static void look_again(struct lock_table *t, struct lock_ino *li)
 {
-	bool granted = false;
+	uint32_t left = SEARCH_GRANTS_MAX;
 
+	csv_assert(list_empty(&t->ended));
 	list_for_each_entry_safe (w, tmp, &li->waiting, struct lock_wait, link) {
-		if (conflict_in(li, &w->want))
+		if (!w->again)
 			continue;
-		end_wait(t, w, take(t, li, &w->want));
-		granted = true;
+		w->again = false;
+		t->steps++;
+		if (!conflict_in(li, &w->want))
+			end_wait(t, w, take(t, li, &w->want));
 	}
-	if (!granted)
-		return;
-	list_for_each_entry_safe (w, tmp, &li->waiting, struct lock_wait, link) {
-		if (!w->want.key.flock && deadlock(t, w))
-			end_wait(t, w, -EDEADLK);
+	list_del(&li->changed);
+	list_for_each_entry_safe (w, tmp, &t->ended, struct lock_wait, ended) {
+		if (!w->err)
+			refuse_circles(t, li, &w->want, &left);
 	}
 }
 
@@ -556,7 +635,6 @@ struct lock_wait *lock_next_ended(struct lock_table *t)
 	while (list_empty(&t->ended) && !list_empty(&t->changed)) {
 		struct lock_ino *li = list_first_entry(&t->changed, struct lock_ino, changed);
 
-		list_del(&li->changed);
 		look_again(t, li);
 		ino_put(t, li);
 	}
@@ -685,8 +763,10 @@ static uint32_t check_ino(const struct lock_ino *li, uint32_t *node_count)
 			csv_assert(!twin || (a->end + 1 != b->start && b->end + 1 != a->start));
 		}
 	}
-	list_for_each_entry (w, &li->waiting, struct lock_wait, link)
-		csv_assert(!list_empty(&li->changed) || conflict_in(li, &w->want)); /* K3 */
+	list_for_each_entry (w, &li->waiting, struct lock_wait, link) {
+		csv_assert(w->again || conflict_in(li, &w->want)); /* K3 */
+		csv_assert(!w->again || !list_empty(&li->changed));
+	}
 	return n;
 }
 

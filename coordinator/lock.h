@@ -18,7 +18,7 @@
  * Invariants (lock_check)
  *  K1 two locks of one kind that overlap, of different owners, are both for reading;
  *  K2 one owner's locks of an inode do not overlap, and neighbours that could be one are one;
- *  K3 nobody waits for what nothing stands against, unless its inode is marked as changed;
+ *  K3 nobody waits for what nothing stands against, unless somebody has just let go, and it is to be looked at `again`;
  *  K4 the counts, in all and per node, are those of the lists; a node's is within its limit.
  */
 #ifndef CSVFS_COORDINATOR_LOCK_H
@@ -60,6 +60,7 @@ struct lock_ino {
 struct lock_wait {
 	struct list link, hash, ended;
 	struct lock want;
+	bool again; /* somebody has let go of a part of it, and nobody has looked since */
 	int err; /* when ended: 0 granted, -EDEADLK, -ENOLCK */
 	uint64_t seen; /* by which search for a deadlock */
 };
@@ -68,13 +69,14 @@ struct lock_table {
 	struct mem *mem;
 	struct list bucket[LOCK_BUCKETS];
 	struct list wait_bucket[LOCK_WAIT_BUCKETS];
-	struct list changed; /* inodes: somebody who waits may go on */
+	struct list changed; /* inodes: of some who wait it has to be looked `again` whether they may go on */
 	struct list ended; /* lock_wait */
 	struct list staged[NODES_MAX];
 	uint32_t staged_count[NODES_MAX];
 	uint32_t count, waits, node_count[NODES_MAX];
 	uint32_t limit, node_limit;
 	uint64_t searches;
+	uint64_t steps; /* locks and waits that were looked at for those who wait: what a request costs is limited */
 };
 
 /*

@@ -229,6 +229,58 @@ static void a_grant_can_close_a_circle(void **state)
 	lock_check(t);
 }
 
+#define MANY 2000
+
+/* Owner 1 of node 0 holds single bytes, and for each of them somebody waits. */
+static struct lock_wait *many_wait(bool one_process)
+{
+	struct lock_wait *w = test_calloc(MANY, sizeof(*w));
+
+	lock_init(t, &mem, 3 * MANY, 3 * MANY);
+	for (uint64_t i = 0; i < MANY; i++) {
+		struct lock l = lk(0, 1, 2 * i, 2 * i, true);
+
+		assert_int_equal(lock_get(t, &l), 0);
+		w[i].want = lk(1, one_process ? 1 : i, 2 * i, 2 * i, true);
+		assert_int_equal(lock_enqueue(t, &w[i]), 0);
+	}
+	t->steps = 0;
+	return w;
+}
+
+/* It stops the whole coordinator for so long: nobody else is to be looked at than who was granted something. */
+static void an_unlock_costs_what_it_concerns(void **state)
+{
+	struct lock_wait *w = many_wait(false);
+
+	assert_int_equal(weaken(lk(0, 1, 100, 100, true), false), 0);
+	assert_ptr_equal(lock_next_ended(t), &w[50]);
+	assert_null(lock_next_ended(t));
+	assert_in_range(t->steps, 1, 100);
+	lock_reset(t);
+	test_free(w);
+
+	/* Who was granted it waits in many other threads: all that they wait for is looked at, up to a limit. */
+	w = many_wait(true);
+	assert_int_equal(weaken(lk(0, 1, 100, 100, true), false), 0);
+	assert_ptr_equal(lock_next_ended(t), &w[50]);
+	assert_null(lock_next_ended(t));
+	assert_in_range(t->steps, 1, 200001);
+	lock_reset(t);
+	test_free(w);
+}
+
+static void a_search_for_a_deadlock_has_a_limit(void **state)
+{
+	struct lock_wait *w = many_wait(true), last = {.want = lk(2, 1, 1, 1, true)};
+
+	assert_int_equal(get(lk(1, 1, 1, 1, true)), 0);
+	assert_int_equal(lock_enqueue(t, &last), 0);
+	assert_in_range(t->steps, 1, 20000);
+	lock_reset(t);
+	test_free(w);
+}
+
 static void a_full_table_says_so_and_changes_nothing(void **state)
 {
 	lock_init(t, &mem, 6, 4);
@@ -504,6 +556,8 @@ int main(void)
 		cmocka_unit_test_setup(who_was_interrupted_gets_nothing, setup),
 		cmocka_unit_test_setup(a_circle_over_nodes_and_files_is_seen, setup),
 		cmocka_unit_test_setup(a_grant_can_close_a_circle, setup),
+		cmocka_unit_test_setup(an_unlock_costs_what_it_concerns, setup),
+		cmocka_unit_test_setup(a_search_for_a_deadlock_has_a_limit, setup),
 		cmocka_unit_test_setup(a_full_table_says_so_and_changes_nothing, setup),
 		cmocka_unit_test_setup(a_reclaim_replaces_what_was_known, setup),
 		cmocka_unit_test_setup(like_the_model, setup),
