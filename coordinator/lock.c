@@ -357,21 +357,6 @@ static int take(struct lock_table *t, struct lock_ino *li, const struct lock *wa
 	return err;
 }
 
-int lock_get(struct lock_table *t, const struct lock *want)
-{
-	struct lock_ino *li;
-	int err;
-
-	csv_assert(want->start <= want->end);
-	csv_assert(want->key.idx < NODES_MAX);
-	li = ino_get(t, want->key.ino);
-	if (!li)
-		return -ENOLCK;
-	err = conflict_in(li, want) ? -EAGAIN : take(t, li, want);
-	ino_put(t, li);
-	return err;
-}
-
 static uint32_t cuts_needed(const struct lock_ino *li, const struct lock *want, bool to_read)
 {
 	uint32_t n = 0;
@@ -495,7 +480,8 @@ static void follow_later(
  * Does one of those in `todo` (a stack made of their own `ended` links) wait, over others maybe, for `whom`? NULL:
  * all are followed, and are `seen` by this search.
  */
-static bool leads_to(struct lock_table *t, struct list *todo, const struct lock_key *whom, uint32_t *left)
+static bool leads_to(
+	struct lock_table *t, struct list *todo, const struct lock_key *whom, uint32_t *left)
 {
 	bool found = false;
 
@@ -575,19 +561,40 @@ static void end_wait(struct lock_table *t, struct lock_wait *w, int err)
 	list_add_tail(&w->ended, &t->ended);
 }
 
+/* Nearly always one of the two waits for nothing. */
+static bool may_close(
+	struct lock_table *t, const struct lock_ino *li, const struct lock *got, uint32_t *left)
+{
+	bool owner = false, for_it = false;
+
+	list_for_each_entry (w, wait_bucket_of(t, &got->key), struct lock_wait, hash) {
+		if (owner || !spend(t, left))
+			break;
+		owner = same_owner(&w->want.key, &got->key);
+	}
+	list_for_each_entry (w, &li->waiting, struct lock_wait, link) {
+		if (!owner || for_it || !spend(t, left))
+			break;
+		for_it = against(got, &w->want);
+	}
+	return for_it;
+}
+
 /* Who waits for `got`, and is waited for, over others maybe, by the owner of it. */
 static struct lock_wait *in_circle(
 	struct lock_table *t, const struct lock_ino *li, const struct lock *got, uint32_t *left)
 {
 	struct list todo;
 
+	if (!may_close(t, li, got, left))
+		return NULL;
 	list_init(&todo);
 	t->searches++;
 	follow_later(t, &got->key, &todo, left);
-	if (list_empty(&todo))
-		return NULL; /* it waits for nothing: nearly always */
 	(void)leads_to(t, &todo, NULL, left);
+	/* Also if it has not come to an end: what it has seen is true. */
 	list_for_each_entry (w, &li->waiting, struct lock_wait, link) {
+		(void)spend(t, left);
 		if (w->seen == t->searches && against(got, &w->want))
 			return w;
 	}
@@ -605,6 +612,24 @@ static void refuse_circles(
 
 	while (!got->key.flock && *left && (w = in_circle(t, li, got, left)))
 		end_wait(t, w, -EDEADLK);
+}
+
+int lock_get(struct lock_table *t, const struct lock *want)
+{
+	uint32_t left = SEARCH_MAX;
+	struct lock_ino *li;
+	int err;
+
+	csv_assert(want->start <= want->end);
+	csv_assert(want->key.idx < NODES_MAX);
+	li = ino_get(t, want->key.ino);
+	if (!li)
+		return -ENOLCK;
+	err = conflict_in(li, want) ? -EAGAIN : take(t, li, want);
+	if (!err && !list_empty(&li->waiting))
+		refuse_circles(t, li, want, &left);
+	ino_put(t, li);
+	return err;
 }
 
 /* In order of arrival. */

@@ -19,6 +19,7 @@
  *  K1 two locks of one kind that overlap, of different owners, are both for reading;
  *  K2 one owner's locks of an inode do not overlap, and neighbours that could be one are one;
  *  K3 nobody waits for what nothing stands against, unless somebody has just let go, and it is to be looked at `again`;
+ *     nobody waits in a circle, but for flock and what a search was too short to find;
  *  K4 the counts, in all and per node, are those of the lists; a node's is within its limit.
  */
 #ifndef CSVFS_COORDINATOR_LOCK_H
@@ -87,7 +88,10 @@ void lock_init(struct lock_table *t, struct mem *mem, uint32_t limit, uint32_t n
 /* Forgets everything, those who wait too: their memory is the caller's. */
 void lock_reset(struct lock_table *t);
 
-/* 0; -EAGAIN: another owner's lock stands against it; -ENOLCK. Nothing has changed then. */
+/*
+ * 0; -EAGAIN: another owner's lock stands against it; -ENOLCK. Nothing has changed then. When it is granted, and its owner
+ * waits elsewhere, the waiting of somebody else may end (-EDEADLK).
+ */
 int lock_get(struct lock_table *t, const struct lock *want);
 
 /* After -EAGAIN: waits with w->want. -EDEADLK: each would wait for the other (not for flock). */

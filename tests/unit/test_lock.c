@@ -229,6 +229,52 @@ static void a_grant_can_close_a_circle(void **state)
 	lock_check(t);
 }
 
+/* The same, but what closes the circle is granted at once, to another thread. */
+static void a_grant_without_a_wait_can_close_a_circle(void **state)
+{
+	struct lock_wait h = {.want = lk(0, 1, 0, 9, true)}, g = {.want = lk(2, 1, 20, 29, true)};
+
+	assert_int_equal(get(lk(0, 1, 20, 29, true)), 0);
+	assert_int_equal(get(lk(1, 1, 0, 9, false)), 0);
+	assert_int_equal(lock_enqueue(t, &h), 0); /* h waits for k, which reads */
+	assert_int_equal(lock_enqueue(t, &g), 0); /* g waits for h */
+	assert_int_equal(get(lk(2, 1, 0, 9, false)), 0); /* another thread of g reads, too */
+	assert_ptr_equal(lock_next_ended(t), &h);
+	assert_int_equal(h.err, -EDEADLK);
+	assert_null(lock_next_ended(t));
+	/* h gives up what it has, as it should. */
+	lock_drop_node(t, 0);
+	assert_ptr_equal(lock_next_ended(t), &g);
+	assert_int_equal(g.err, 0);
+	lock_check(t);
+}
+
+/* Two circles through one grant: who waits in the second is told, too. Who waits for it in none goes on waiting. */
+static void a_grant_can_close_two_circles(void **state)
+{
+	struct lock_wait h[3], g[2];
+
+	for (uint32_t i = 0; i < 3; i++) {
+		h[i].want = lk(i, 1, 0, 9, true);
+		assert_int_equal(get(lk(i, 1, 20 + i, 20 + i, true)), 0);
+	}
+	assert_int_equal(get(lk(4, 1, 0, 9, false)), 0);
+	for (uint32_t i = 0; i < 3; i++)
+		assert_int_equal(lock_enqueue(t, &h[i]), 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		g[i].want = lk(3, 1, 20 + i, 20 + i, true);
+		assert_int_equal(lock_enqueue(t, &g[i]), 0);
+	}
+	assert_int_equal(get(lk(3, 1, 5, 5, false)), 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_ptr_equal(lock_next_ended(t), &h[i]);
+		assert_int_equal(h[i].err, -EDEADLK);
+	}
+	assert_null(lock_next_ended(t));
+	assert_int_equal(t->waits, 3);
+	lock_check(t);
+}
+
 #define MANY 2000
 
 /* Owner 1 of node 0 holds single bytes, and for each of them somebody waits. */
@@ -275,7 +321,12 @@ static void a_search_for_a_deadlock_has_a_limit(void **state)
 	struct lock_wait *w = many_wait(true), last = {.want = lk(2, 1, 1, 1, true)};
 
 	assert_int_equal(get(lk(1, 1, 1, 1, true)), 0);
+	assert_in_range(t->steps, 1, MANY + 10); /* nobody waits for that */
+	t->steps = 0;
 	assert_int_equal(lock_enqueue(t, &last), 0);
+	assert_in_range(t->steps, 1, 20000);
+	t->steps = 0;
+	assert_int_equal(get(lk(1, 1, 1, 1, true)), 0);
 	assert_in_range(t->steps, 1, 20000);
 	lock_reset(t);
 	test_free(w);
@@ -430,6 +481,7 @@ static void ended_ones(void)
 		if (!mw[i])
 			continue;
 		assert_true(m_conflict(&mw[i]->want));
+		assert_false(!mw[i]->want.key.flock && m_deadlock(&mw[i]->want));
 	}
 }
 
@@ -556,6 +608,8 @@ int main(void)
 		cmocka_unit_test_setup(who_was_interrupted_gets_nothing, setup),
 		cmocka_unit_test_setup(a_circle_over_nodes_and_files_is_seen, setup),
 		cmocka_unit_test_setup(a_grant_can_close_a_circle, setup),
+		cmocka_unit_test_setup(a_grant_without_a_wait_can_close_a_circle, setup),
+		cmocka_unit_test_setup(a_grant_can_close_two_circles, setup),
 		cmocka_unit_test_setup(an_unlock_costs_what_it_concerns, setup),
 		cmocka_unit_test_setup(a_search_for_a_deadlock_has_a_limit, setup),
 		cmocka_unit_test_setup(a_full_table_says_so_and_changes_nothing, setup),
