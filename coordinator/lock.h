@@ -20,7 +20,7 @@
  *  K2 one owner's locks of an inode do not overlap, and neighbours that could be one are one;
  *  K3 nobody waits for what nothing stands against, unless somebody has just let go, and it is to be looked at `again`;
  *     nobody waits in a circle, but for flock and what a search was too short to find;
- *  K4 the counts, in all and per node, are those of the lists; a node's is within its limit.
+ *  K4 the counts, in all and per node, are those of the lists.
  */
 #ifndef CSVFS_COORDINATOR_LOCK_H
 #define CSVFS_COORDINATOR_LOCK_H
@@ -55,6 +55,7 @@ struct lock_ino {
 	uint64_t ino;
 	struct list held; /* lock */
 	struct list waiting; /* lock_wait, in order of arrival */
+	uint32_t staged; /* so many locks of it */
 };
 
 /* Somebody who waits; the caller's memory, until lock_next_ended() or lock_leave(). */
@@ -73,7 +74,6 @@ struct lock_table {
 	struct list changed; /* inodes: of some who wait it has to be looked `again` whether they may go on */
 	struct list ended; /* lock_wait */
 	struct list staged[NODES_MAX];
-	uint32_t staged_count[NODES_MAX];
 	uint32_t count, waits, node_count[NODES_MAX];
 	uint32_t limit, node_limit;
 	uint64_t searches;
@@ -81,8 +81,8 @@ struct lock_table {
 };
 
 /*
- * A node has at most `node_limit` locks, and gets none when all have `limit`: -ENOLCK. (To unlock the
- * middle of one is allowed even then.)
+ * A node that has `node_limit` locks gets no more, and nobody when all have `limit`: -ENOLCK. What has been granted is
+ * beyond that: to unlock the middle of a lock is allowed even then, and so is to reclaim what is left.
  */
 void lock_init(struct lock_table *t, struct mem *mem, uint32_t limit, uint32_t node_limit);
 /* Forgets everything, those who wait too: their memory is the caller's. */
@@ -123,8 +123,9 @@ bool lock_has(const struct lock_table *t, const struct lock *want, bool write);
 struct lock *lock_next(const struct lock_table *t, const struct lock *prev);
 
 /*
- * What a node reclaims is put aside, until it has said all; then it replaces what was known of the node.
- * -EEXIST: another node holds what this one claims (what does not conflict is in force); -ENOLCK.
+ * What a node reclaims is put aside, until it has said all; then it replaces what was known of the node. lock_stage:
+ * -ENOMEM. lock_stage_apply: -EEXIST, another node holds what this one claims, or it contradicts itself (the rest is in force);
+ * nothing else can fail.
  */
 int lock_stage(struct lock_table *t, const struct lock *l);
 void lock_stage_clear(struct lock_table *t, uint32_t idx);

@@ -340,13 +340,79 @@ static void a_full_table_says_so_and_changes_nothing(void **state)
 	assert_int_equal(get(lk(0, 1, 40, 49, false)), 0);
 	assert_int_equal(get(lk(0, 1, 60, 69, true)), -ENOLCK); /* might need two */
 	assert_int_equal(weaken(lk(0, 1, 4, 5, true), false), 0);
-	assert_int_equal(weaken(lk(0, 1, 24, 25, true), false), -ENOLCK);
-	lock_check(t);
-	assert_int_equal(t->count, 4);
 	assert_int_equal(get(lk(1, 1, 100, 100, false)), 0);
 	assert_int_equal(get(lk(1, 1, 102, 102, false)), 0);
 	assert_int_equal(get(lk(2, 1, 104, 104, false)), -ENOLCK);
+	/* To let go is allowed even then. */
+	assert_int_equal(weaken(lk(0, 1, 24, 25, true), false), 0);
 	lock_check(t);
+	assert_int_equal(t->count, 7);
+}
+
+/* As a node does when its session is new. */
+static int reclaim_all(uint32_t idx)
+{
+	for (struct lock *l = lock_next(t, NULL); l; l = lock_next(t, l)) {
+		if (l->key.idx == idx && lock_stage(t, l))
+			return -ENOMEM;
+	}
+	return lock_stage_apply(t, idx);
+}
+
+/* It was granted them; that they became more by unlocking is no reason to give it up. */
+static void who_has_more_locks_than_the_table_takes_reclaims_them(void **state)
+{
+	lock_init(t, &mem, 4, 3);
+	assert_int_equal(get(lk(0, 1, 0, 99, true)), 0);
+	assert_int_equal(get(lk(1, 1, 200, 299, false)), 0);
+	for (uint64_t i = 1; i < 9; i++)
+		assert_int_equal(weaken(lk(0, 1, 10 * i, 10 * i, true), false), 0);
+	assert_int_equal(t->count, 10);
+	assert_int_equal(reclaim_all(0), 0);
+	lock_check(t);
+	assert_int_equal(t->count, 10);
+	assert_int_equal(get(lk(1, 1, 11, 11, false)), -EAGAIN);
+	assert_int_equal(reclaim_all(1), 0);
+	assert_int_equal(t->count, 10);
+}
+
+/* Memory that is used up is found when a lock is put aside: what is known of the node stands until it has said all. */
+static void a_reclaim_without_memory_loses_nothing(void **state)
+{
+	struct lock far = lk(0, 1, 500, 599, true);
+
+	for (uint64_t i = 0; i < 9; i++)
+		assert_int_equal(get(lk(0, 1, 10 * i, 10 * i + 5, true)), 0);
+	while (mem_alloc(&mem, sizeof(struct lock)))
+		;
+	assert_int_equal(reclaim_all(0), -ENOMEM);
+	lock_stage_clear(t, 0);
+	lock_check(t);
+	assert_int_equal(t->count, 9);
+	/* When all is put aside none is needed any more. */
+	setup(NULL);
+	assert_int_equal(lock_stage(t, &far), 0);
+	while (mem_alloc(&mem, 16))
+		;
+	assert_int_equal(lock_stage_apply(t, 0), 0);
+	lock_check(t);
+	assert_int_equal(t->count, 1);
+}
+
+/* An error of a node, and no reason to end here. */
+static void who_contradicts_itself_is_told(void **state)
+{
+	struct lock a = lk(0, 1, 0, 9, true), b = lk(0, 1, 5, 19, false), c = lk(0, 1, 10, 19, true);
+
+	assert_int_equal(lock_stage(t, &a), 0);
+	assert_int_equal(lock_stage(t, &a), 0);
+	assert_int_equal(lock_stage_apply(t, 0), 0);
+	assert_int_equal(lock_stage(t, &a), 0);
+	assert_int_equal(lock_stage(t, &b), 0);
+	assert_int_equal(lock_stage(t, &c), 0);
+	assert_int_equal(lock_stage_apply(t, 0), -EEXIST);
+	lock_check(t);
+	assert_int_equal(t->count, 1);
 }
 
 /* Until a node has said all that it has, what was known of it stands. */
@@ -613,6 +679,10 @@ int main(void)
 		cmocka_unit_test_setup(an_unlock_costs_what_it_concerns, setup),
 		cmocka_unit_test_setup(a_search_for_a_deadlock_has_a_limit, setup),
 		cmocka_unit_test_setup(a_full_table_says_so_and_changes_nothing, setup),
+		cmocka_unit_test_setup(
+			who_has_more_locks_than_the_table_takes_reclaims_them, setup),
+		cmocka_unit_test_setup(a_reclaim_without_memory_loses_nothing, setup),
+		cmocka_unit_test_setup(who_contradicts_itself_is_told, setup),
 		cmocka_unit_test_setup(a_reclaim_replaces_what_was_known, setup),
 		cmocka_unit_test_setup(like_the_model, setup),
 	};
