@@ -676,6 +676,41 @@ struct lock_wait *lock_next_ended(struct lock_table *t)
 	return w;
 }
 
+bool lock_splits(const struct lock_table *t, const struct lock *want)
+{
+	const struct lock_ino *li = ino_find(t, want->key.ino);
+
+	return li && cuts_needed(li, want, false);
+}
+
+bool lock_lacks(
+	const struct lock_table *t, const struct lock *want, struct lock *part, bool *to_read)
+{
+	const struct lock_ino *li = ino_find(t, want->key.ino);
+
+	*to_read = false;
+	if (part->start > want->end)
+		return false;
+	part->end = want->end;
+	if (!li)
+		return true;
+	list_for_each_entry (l, &li->held, struct lock, link) {
+		if (!same_owner(&l->key, &want->key) || !overlap(l, part))
+			continue;
+		if (l->start > part->start) {
+			part->end = l->start - 1;
+			return true;
+		}
+		*to_read = want->write && !l->write;
+		if (*to_read && l->end < want->end)
+			part->end = l->end;
+		if (*to_read || l->end >= want->end)
+			return *to_read;
+		part->start = l->end + 1;
+	}
+	return true;
+}
+
 /* ------------------------------------------------------------------ reclaim */
 
 /* The inode stays, too: to apply it needs no memory. */

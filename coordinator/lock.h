@@ -119,6 +119,16 @@ const struct lock *lock_conflict(const struct lock_table *t, const struct lock *
 /* Whether the owner holds a lock of that type that touches the range. */
 bool lock_has(const struct lock_table *t, const struct lock *want, bool write);
 
+/* To unlock that range would make two of one. */
+bool lock_splits(const struct lock_table *t, const struct lock *want);
+
+/*
+ * The first part of `want`, from part->start on, of which the owner holds less: nothing, or (*to_read) a
+ * read lock, when it is wanted for writing. False: there is none.
+ */
+bool lock_lacks(
+	const struct lock_table *t, const struct lock *want, struct lock *part, bool *to_read);
+
 /* Each lock in turn, in table order; NULL: the first, or no more. */
 struct lock *lock_next(const struct lock_table *t, const struct lock *prev);
 

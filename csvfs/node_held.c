@@ -12,6 +12,8 @@
  *     a LOCK counts from its answer on, an UNLOCK from before it is sent.
  *  H2 Answers come in the order of execution. So what is still to be unlocked when a LOCK's answer comes was
  *     not executed before it, and is taken off at once.
+ *  H3 A request that fails takes nothing away: the limit is looked at before it is sent. What is granted may be more
+ *     for a moment than what is left: a read lock over many write locks, before all is made one.
  */
 #include <errno.h>
 #include <string.h>
@@ -24,7 +26,8 @@
 
 void node_held_init(struct node *n)
 {
-	lock_init(&n->held, n->mem, LOCKS_NODE_MAX, LOCKS_NODE_MAX);
+	/* H3: what was granted is never refused here; begin_lock() and begin_unlock() know the limit. */
+	lock_init(&n->held, n->mem, UINT32_MAX, UINT32_MAX);
 }
 
 static struct lock lock_of(const struct creq *q)
@@ -105,7 +108,9 @@ static void begin_unlock(struct node *n, struct creq *q, struct effects *fx)
 
 	q->lock.type = FS_LK_NONE;
 	q->lock.flags &= FS_LK_FLOCK;
-	if (lock_has(&n->held, &l, false) || lock_has(&n->held, &l, true)) {
+	if (n->held.count >= LOCKS_NODE_MAX && lock_splits(&n->held, &l)) {
+		err = -ENOLCK;
+	} else if (lock_has(&n->held, &l, false) || lock_has(&n->held, &l, true)) {
 		err = unlock(n, q, LKS_WEAKEN, fx);
 		if (!err)
 			return;
@@ -147,6 +152,22 @@ void node_held_closed(struct node *n, const struct fs_request *rq, struct effect
 
 /* ------------------------------------------------------------------ the coordinator answers */
 
+/* H3: no memory to remember what was granted. Just that, and not what was held before, goes back. */
+static void give_back(struct node *n, const struct creq *q, struct effects *fx)
+{
+	struct creq back = {.ino = q->ino, .lock = q->lock};
+	struct lock want = lock_of(q), part = want;
+	bool to_read;
+
+	while (lock_lacks(&n->held, &want, &part, &to_read)) {
+		back.lock.start = part.start;
+		back.lock.end = part.end;
+		back.lock.type = to_read ? FS_LK_READ : FS_LK_NONE;
+		(void)unlock(n, &back, LKS_WEAKEN, fx);
+		part.start = part.end + 1;
+	}
+}
+
 static void got(struct node *n, struct creq *q, struct effects *fx)
 {
 	struct lock l = lock_of(q);
@@ -154,11 +175,7 @@ static void got(struct node *n, struct creq *q, struct effects *fx)
 
 	csv_assert(err != -EAGAIN); /* H1 */
 	if (err) {
-		/* No memory to remember it: then we do not hold it. */
-		struct creq drop = {.ino = q->ino, .lock = q->lock};
-
-		drop.lock.type = FS_LK_NONE;
-		(void)unlock(n, &drop, LKS_WEAKEN, fx);
+		give_back(n, q, fx);
 		node_reply_err(n, q->tag, -ENOLCK, fx);
 		return;
 	}
