@@ -200,8 +200,8 @@ void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp,
 	case LKS_DROP:
 		if (!q->tag)
 			return;
-		if (rp->err || q->cancelled)
-			node_reply_err(n, q->tag, rp->err ? rp->err : -EINTR, fx);
+		if (rp->err)
+			node_reply_err(n, q->tag, rp->err, fx);
 		else
 			ask(n, q, LKS_GET, fx);
 		return;
@@ -227,16 +227,32 @@ void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp,
 	}
 }
 
-/* The process got a signal. */
+/*
+ * Its process waits no longer, and it goes on: what is to be unlocked is, later. A LOCK of which only that is left
+ * holds what was asked for.
+ */
+static void leave(struct node *n, struct creq *q, struct effects *fx)
+{
+	bool granted = q->stage == LKS_WEAKEN && q->lock.type == FS_LK_READ;
+
+	node_reply_err(n, q->tag, granted ? 0 : -EINTR, fx);
+	q->tag = 0;
+}
+
+/*
+ * The process got a signal, or is dying: WIRE.md, section 6, rule 5. Done again for a LOCK that was out and is not any
+ * more, since INTERRUPT comes once: node_ask_step().
+ */
 void node_held_cancel(struct node *n, struct creq *q, struct effects *fx)
 {
 	struct fs_request *rq = &n->scratch_rq;
+	bool first = !q->cancelled;
 
-	if (q->cancelled || unlocks(q->stage)) {
-		q->cancelled = true;
+	q->cancelled = true;
+	if (unlocks(q->stage)) {
+		leave(n, q, fx);
 		return;
 	}
-	q->cancelled = true;
 	/* Not out, or to be answered at once: then nobody waits for it there. */
 	if (client_cancel(n->client, q->id)) {
 		list_del(&q->link);
@@ -244,7 +260,12 @@ void node_held_cancel(struct node *n, struct creq *q, struct effects *fx)
 		mem_free(n->mem, q, sizeof(*q));
 		return;
 	}
-	if (q->stage != LKS_GET || !(q->lock.flags & FS_LK_WAIT))
+	if (q->stage == LKS_TEST) {
+		leave(n, q, fx);
+		return;
+	}
+	n->dying = true;
+	if (!first || !(q->lock.flags & FS_LK_WAIT))
 		return;
 	memset(rq, 0, sizeof(*rq));
 	rq->op = FS_LOCK_CANCEL;

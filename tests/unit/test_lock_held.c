@@ -173,6 +173,123 @@ static void a_grant_that_cannot_be_remembered_takes_nothing_away(void **state)
 	assert_non_null(lock_conflict(&n->locks, &other));
 }
 
+/* Sent, and not answered: nobody reads what the coordinator is told. */
+static uint64_t out_of(enum fs_op op, struct fs_lock l)
+{
+	uint64_t wire_tag, tag;
+
+	effects_reset(&fx);
+	tag = ask_of(INO, op, l);
+	assert_non_null(client_next_local(n->client, &wire_tag));
+	return tag;
+}
+
+/* The coordinator is lost, and another one is there: what is left is sent again. */
+static void another_coordinator(void)
+{
+	client_down(n->client);
+	node_ask_step(n, &fx);
+	client_serve_local(n->client);
+	coordinator();
+}
+
+static bool coordinator_has(uint64_t owner, uint64_t at, uint32_t type)
+{
+	struct fs_lock l = lk(owner, at, at, type);
+	struct lock want = node_lock_of(0, INO, &l);
+
+	return lock_has(&n->locks, &want, type == WRITE);
+}
+
+static void an_unlock_happens_though_its_process_is_dying(void **state)
+{
+	uint64_t tag;
+
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	tag = out_of(FS_LOCK, lk(9, 0, 9, NONE));
+	node_kernel_cancel(n, tag, &fx);
+	assert_int_equal(answer_of(tag), -EINTR);
+	assert_int_equal(n->locks.count, 1);
+	another_coordinator();
+	assert_int_equal(n->locks.count, 0);
+	/* FLUSH, while nobody coordinates. */
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	client_down(n->client);
+	tag = ask_of(INO, FS_UNLOCK, lk(9, 0, FS_LK_END, NONE));
+	node_kernel_cancel(n, tag, &fx);
+	assert_int_equal(answer_of(tag), -EINTR);
+	another_coordinator();
+	assert_int_equal(n->locks.count, 0);
+	assert_true(list_empty(&n->creqs));
+}
+
+static void a_question_that_is_out_is_left(void **state)
+{
+	uint64_t tag = out_of(FS_GETLK, lk(9, 0, 9, WRITE));
+
+	node_kernel_cancel(n, tag, &fx);
+	assert_int_equal(answer_of(tag), -EINTR);
+	effects_reset(&fx);
+	another_coordinator();
+	assert_int_equal(answer_of(tag), UNANSWERED);
+	assert_true(list_empty(&n->creqs));
+}
+
+/* INTERRUPT comes once, while it is out. Then its session breaks. */
+static void a_lock_that_was_out_is_forgotten_with_its_session(void **state)
+{
+	for (uint32_t flags = 0; flags <= FS_LK_WAIT; flags += FS_LK_WAIT) {
+		struct fs_lock l = lk(9, 0, 9, WRITE);
+		uint64_t tag;
+
+		l.flags = flags;
+		tag = out_of(FS_LOCK, l);
+		node_kernel_cancel(n, tag, &fx);
+		assert_int_equal(answer_of(tag), UNANSWERED);
+		another_coordinator();
+		assert_int_equal(answer_of(tag), -EINTR);
+		assert_int_equal(n->locks.count, 0);
+		assert_int_equal(n->held.count, 0);
+		assert_true(list_empty(&n->creqs));
+	}
+}
+
+/* It was granted, and what is left is to tell that less is enough. */
+static void a_lock_that_only_becomes_weaker_is_held(void **state)
+{
+	const struct fs_request *rq;
+	uint64_t tag, wire_tag;
+
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	effects_reset(&fx);
+	tag = ask_of(INO, FS_LOCK, lk(9, 0, 9, READ));
+	rq = client_next_local(n->client, &wire_tag);
+	node_lock_serve(n, 0, true, wire_tag, rq, &fx);
+	assert_int_equal(answer_of(tag), UNANSWERED);
+	node_kernel_cancel(n, tag, &fx);
+	assert_int_equal(answer_of(tag), 0);
+	coordinator();
+	assert_true(coordinator_has(9, 5, READ));
+	assert_false(coordinator_has(9, 5, WRITE));
+}
+
+/* flock lets the old one go first. */
+static void a_flock_that_is_interrupted_between_is_not_taken(void **state)
+{
+	struct fs_lock l = lk(9, 0, FS_LK_END, READ);
+	uint64_t tag;
+
+	l.flags = FS_LK_FLOCK;
+	assert_int_equal(lock_of(INO, l), 0);
+	l.type = WRITE;
+	tag = out_of(FS_LOCK, l);
+	node_kernel_cancel(n, tag, &fx);
+	assert_int_equal(answer_of(tag), -EINTR);
+	another_coordinator();
+	assert_int_equal(n->locks.count, 0);
+	assert_true(list_empty(&n->creqs));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -182,6 +299,15 @@ int main(void)
 			who_has_its_limit_gets_no_more_and_keeps_what_it_has, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_grant_that_cannot_be_remembered_takes_nothing_away, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			an_unlock_happens_though_its_process_is_dying, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_question_that_is_out_is_left, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_lock_that_was_out_is_forgotten_with_its_session, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_lock_that_only_becomes_weaker_is_held, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_flock_that_is_interrupted_between_is_not_taken, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
