@@ -14,6 +14,9 @@
 #define SEARCH_MAX 20000
 #define SEARCH_GRANTS_MAX (10 * SEARCH_MAX)
 
+/* What is tried again in one round: each try walks along locks, and the coordinator has one thread. */
+#define ROUND_STEPS 1000000
+
 static uint64_t mix(uint64_t x)
 {
 	return x * 0x9e3779b97f4a7c15ull;
@@ -638,21 +641,33 @@ int lock_get(struct lock_table *t, const struct lock *want)
 	return err;
 }
 
-/* In order of arrival. */
+static bool round_over(const struct lock_table *t)
+{
+	return t->tries > ROUND_STEPS / (t->count + 1);
+}
+
+/* In order of arrival. What is left when the round is over is still to be looked at `again`. */
 static void look_again(struct lock_table *t, struct lock_ino *li)
 {
 	uint32_t left = SEARCH_GRANTS_MAX;
+	bool all = true;
 
 	csv_assert(list_empty(&t->ended));
 	list_for_each_entry_safe (w, tmp, &li->waiting, struct lock_wait, link) {
 		if (!w->again)
 			continue;
+		all = !round_over(t);
+		if (!all)
+			break;
 		w->again = false;
+		t->tries++;
 		t->steps++;
 		if (!conflict_in(li, &w->want))
 			end_wait(t, w, take(t, li, &w->want));
 	}
 	list_del(&li->changed);
+	if (!all)
+		list_add_tail(&li->changed, &t->changed);
 	list_for_each_entry_safe (w, tmp, &t->ended, struct lock_wait, ended) {
 		if (!w->err)
 			refuse_circles(t, li, &w->want, &left);
@@ -663,14 +678,16 @@ struct lock_wait *lock_next_ended(struct lock_table *t)
 {
 	struct lock_wait *w;
 
-	while (list_empty(&t->ended) && !list_empty(&t->changed)) {
+	while (list_empty(&t->ended) && !list_empty(&t->changed) && !round_over(t)) {
 		struct lock_ino *li = list_first_entry(&t->changed, struct lock_ino, changed);
 
 		look_again(t, li);
 		ino_put(t, li);
 	}
-	if (list_empty(&t->ended))
+	if (list_empty(&t->ended)) {
+		t->tries = 0;
 		return NULL;
+	}
 	w = list_first_entry(&t->ended, struct lock_wait, ended);
 	list_del(&w->ended);
 	return w;

@@ -76,6 +76,7 @@ struct lock_table {
 	struct list staged[NODES_MAX];
 	uint32_t count, waits, node_count[NODES_MAX];
 	uint32_t limit, node_limit;
+	uint32_t tries; /* in this round: since lock_next_ended() gave NULL */
 	uint64_t searches;
 	uint64_t steps; /* locks and waits that were looked at for those who wait: what a request costs is limited */
 };
@@ -110,7 +111,10 @@ int lock_weaken(struct lock_table *t, const struct lock *want, bool to_read);
 void lock_drop_handle(struct lock_table *t, uint64_t ino, uint32_t idx, uint64_t handle);
 void lock_drop_node(struct lock_table *t, uint32_t idx);
 
-/* Whose waiting has ended, one per call, in order of arrival for each inode; NULL: no more. */
+/*
+ * Whose waiting has ended, one per call, in order of arrival for each inode. NULL: no more, or that was enough for one
+ * step: then `changed` is not empty, and the caller comes again after others had their turn.
+ */
 struct lock_wait *lock_next_ended(struct lock_table *t);
 
 /* What stands against `want`, the one that begins first; NULL: nothing. */

@@ -316,6 +316,32 @@ static void an_unlock_costs_what_it_concerns(void **state)
 	test_free(w);
 }
 
+/* One unlock lets so many go on that it would take long: in turns with all else. */
+static void many_grants_come_in_rounds(void **state)
+{
+	struct lock_wait *w = test_calloc(MANY, sizeof(*w)), *e;
+	uint32_t rounds = 0, i = 0;
+
+	lock_init(t, &mem, 3 * MANY, 3 * MANY);
+	assert_int_equal(get(lk(0, 1, 0, 2 * MANY, true)), 0);
+	for (uint64_t k = 0; k < MANY; k++) {
+		w[k].want = lk(1, k, 2 * k, 2 * k, true);
+		assert_int_equal(lock_enqueue(t, &w[k]), 0);
+	}
+	assert_int_equal(weaken(lk(0, 1, 0, ALL_END, true), false), 0);
+	for (; !list_empty(&t->changed); rounds++) {
+		while ((e = lock_next_ended(t))) {
+			assert_ptr_equal(e, &w[i++]);
+			assert_int_equal(e->err, 0);
+		}
+		lock_check(t);
+	}
+	assert_int_equal(i, MANY);
+	assert_in_range(rounds, 2, 10);
+	lock_reset(t);
+	test_free(w);
+}
+
 static void a_search_for_a_deadlock_has_a_limit(void **state)
 {
 	struct lock_wait *w = many_wait(true), last = {.want = lk(2, 1, 1, 1, true)};
@@ -677,6 +703,7 @@ int main(void)
 		cmocka_unit_test_setup(a_grant_without_a_wait_can_close_a_circle, setup),
 		cmocka_unit_test_setup(a_grant_can_close_two_circles, setup),
 		cmocka_unit_test_setup(an_unlock_costs_what_it_concerns, setup),
+		cmocka_unit_test_setup(many_grants_come_in_rounds, setup),
 		cmocka_unit_test_setup(a_search_for_a_deadlock_has_a_limit, setup),
 		cmocka_unit_test_setup(a_full_table_says_so_and_changes_nothing, setup),
 		cmocka_unit_test_setup(
