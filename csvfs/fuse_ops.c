@@ -121,7 +121,7 @@ static void interrupted(fuse_req_t req, void *data)
 	f->cfg.signalled(f->cfg.ctx, (uint32_t)fuse_req_ctx(req)->pid, (uint64_t)(uintptr_t)data);
 }
 
-/* fcntl(2): a wait for somebody's lock ends with EINTR, whatever the signal. */
+/* fcntl(2): a wait for somebody's lock ends with EINTR, whatever the signal. (Unlocking does not.) */
 static void lock_interrupted(fuse_req_t req, void *data)
 {
 	struct fuse_ops *f = ops_of(req);
@@ -133,7 +133,8 @@ static void lock_interrupted(fuse_req_t req, void *data)
 static void frq_post(struct fuse_ops *f, struct frq *q)
 {
 	struct event ev = {.type = EV_REQUEST, .tag = tag_of(q), .rq = &q->rq};
-	fuse_interrupt_func_t on_signal = q->rq.op == FS_LOCK ? lock_interrupted : interrupted;
+	bool locks = q->rq.op == FS_LOCK && q->rq.lock.type != FS_LK_NONE;
+	fuse_interrupt_func_t on_signal = locks ? lock_interrupted : interrupted;
 	fuse_req_t req = q->req;
 
 	if (fuse_gone_answer(f, q)) {

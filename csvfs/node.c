@@ -366,7 +366,7 @@ static void reclaim_send(struct node *n, struct effects *fx)
 		n->reclaim_at = f;
 	}
 	/* Together with the end: between the two none may come or go. */
-	if (!effects_room(fx, 80, 2u << 20))
+	if (!effects_room(fx, 80 + n->held.count / WIRE_LOCKS_MAX, (1u << 20) + n->held.count * 64))
 		return;
 	node_held_reclaim(n, fx);
 	node_append_reclaim(n, fx);

@@ -245,14 +245,25 @@ static bool lands_at_once(const struct node *n, const struct creq *q)
 	       client_served(n->client);
 }
 
+/* Nobody coordinates any more: who is dying is told now, and a LOCK that was out is not. */
 void node_ask_step(struct node *n, struct effects *fx)
 {
 	if (!n->dying || client_served(n->client))
 		return;
 	n->dying = false;
-	list_for_each_entry (q, &n->creqs, struct creq, link) {
-		if (q->kind > CQ_CREATE || !q->cancelled || !q->tag)
+	list_for_each_entry_safe (q, tmp, &n->creqs, struct creq, link) {
+		if (q->kind > CQ_CREATE && q->kind != CQ_LOCK)
 			continue;
+		if (!q->cancelled || !q->tag)
+			continue;
+		if (!effects_room(fx, 4, 4096)) {
+			n->dying = n->again = true;
+			return;
+		}
+		if (q->kind == CQ_LOCK) {
+			node_held_cancel(n, q, fx);
+			continue;
+		}
 		node_reply_err(n, q->tag, -EINTR, fx);
 		q->tag = 0;
 	}

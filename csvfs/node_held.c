@@ -12,6 +12,8 @@
  *     a LOCK counts from its answer on, an UNLOCK from before it is sent.
  *  H2 Answers come in the order of execution. So what is still to be unlocked when a LOCK's answer comes was
  *     not executed before it, and is taken off at once.
+ *  H3 A request that fails takes nothing away: the limit is looked at before it is sent. What is granted may be more
+ *     for a moment than what is left: a read lock over many write locks, before all is made one.
  */
 #include <errno.h>
 #include <string.h>
@@ -24,7 +26,8 @@
 
 void node_held_init(struct node *n)
 {
-	lock_init(&n->held, n->mem, LOCKS_NODE_MAX, LOCKS_NODE_MAX);
+	/* H3: what was granted is never refused here; begin_lock() and begin_unlock() know the limit. */
+	lock_init(&n->held, n->mem, UINT32_MAX, UINT32_MAX);
 }
 
 static struct lock lock_of(const struct creq *q)
@@ -105,7 +108,9 @@ static void begin_unlock(struct node *n, struct creq *q, struct effects *fx)
 
 	q->lock.type = FS_LK_NONE;
 	q->lock.flags &= FS_LK_FLOCK;
-	if (lock_has(&n->held, &l, false) || lock_has(&n->held, &l, true)) {
+	if (n->held.count >= LOCKS_NODE_MAX && lock_splits(&n->held, &l)) {
+		err = -ENOLCK;
+	} else if (lock_has(&n->held, &l, false) || lock_has(&n->held, &l, true)) {
 		err = unlock(n, q, LKS_WEAKEN, fx);
 		if (!err)
 			return;
@@ -147,6 +152,22 @@ void node_held_closed(struct node *n, const struct fs_request *rq, struct effect
 
 /* ------------------------------------------------------------------ the coordinator answers */
 
+/* H3: no memory to remember what was granted. Just that, and not what was held before, goes back. */
+static void give_back(struct node *n, const struct creq *q, struct effects *fx)
+{
+	struct creq back = {.ino = q->ino, .lock = q->lock};
+	struct lock want = lock_of(q), part = want;
+	bool to_read;
+
+	while (lock_lacks(&n->held, &want, &part, &to_read)) {
+		back.lock.start = part.start;
+		back.lock.end = part.end;
+		back.lock.type = to_read ? FS_LK_READ : FS_LK_NONE;
+		(void)unlock(n, &back, LKS_WEAKEN, fx);
+		part.start = part.end + 1;
+	}
+}
+
 static void got(struct node *n, struct creq *q, struct effects *fx)
 {
 	struct lock l = lock_of(q);
@@ -154,11 +175,7 @@ static void got(struct node *n, struct creq *q, struct effects *fx)
 
 	csv_assert(err != -EAGAIN); /* H1 */
 	if (err) {
-		/* No memory to remember it: then we do not hold it. */
-		struct creq drop = {.ino = q->ino, .lock = q->lock};
-
-		drop.lock.type = FS_LK_NONE;
-		(void)unlock(n, &drop, LKS_WEAKEN, fx);
+		give_back(n, q, fx);
 		node_reply_err(n, q->tag, -ENOLCK, fx);
 		return;
 	}
@@ -183,8 +200,8 @@ void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp,
 	case LKS_DROP:
 		if (!q->tag)
 			return;
-		if (rp->err || q->cancelled)
-			node_reply_err(n, q->tag, rp->err ? rp->err : -EINTR, fx);
+		if (rp->err)
+			node_reply_err(n, q->tag, rp->err, fx);
 		else
 			ask(n, q, LKS_GET, fx);
 		return;
@@ -210,16 +227,32 @@ void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp,
 	}
 }
 
-/* The process got a signal. */
+/*
+ * Its process waits no longer, and it goes on: what is to be unlocked is, later. A LOCK of which only that is left
+ * holds what was asked for.
+ */
+static void leave(struct node *n, struct creq *q, struct effects *fx)
+{
+	bool granted = q->stage == LKS_WEAKEN && q->lock.type == FS_LK_READ;
+
+	node_reply_err(n, q->tag, granted ? 0 : -EINTR, fx);
+	q->tag = 0;
+}
+
+/*
+ * The process got a signal, or is dying: WIRE.md, section 6, rule 5. Done again for a LOCK that was out and is not any
+ * more, since INTERRUPT comes once: node_ask_step().
+ */
 void node_held_cancel(struct node *n, struct creq *q, struct effects *fx)
 {
 	struct fs_request *rq = &n->scratch_rq;
+	bool first = !q->cancelled;
 
-	if (q->cancelled || unlocks(q->stage)) {
-		q->cancelled = true;
+	q->cancelled = true;
+	if (unlocks(q->stage)) {
+		leave(n, q, fx);
 		return;
 	}
-	q->cancelled = true;
 	/* Not out, or to be answered at once: then nobody waits for it there. */
 	if (client_cancel(n->client, q->id)) {
 		list_del(&q->link);
@@ -227,7 +260,12 @@ void node_held_cancel(struct node *n, struct creq *q, struct effects *fx)
 		mem_free(n->mem, q, sizeof(*q));
 		return;
 	}
-	if (q->stage != LKS_GET || !(q->lock.flags & FS_LK_WAIT))
+	if (q->stage == LKS_TEST) {
+		leave(n, q, fx);
+		return;
+	}
+	n->dying = true;
+	if (!first || !(q->lock.flags & FS_LK_WAIT))
 		return;
 	memset(rq, 0, sizeof(*rq));
 	rq->op = FS_LOCK_CANCEL;

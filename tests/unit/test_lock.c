@@ -93,6 +93,51 @@ static void flock_and_fcntl_do_not_see_each_other(void **state)
 	assert_int_equal(get(fl(0, 1, false)), 0);
 }
 
+static struct lock through(struct lock l, uint64_t handle)
+{
+	l.handle = handle;
+	return l;
+}
+
+/*
+ * The owner of an OFD lock is an address. A file is closed, the next one is at that address and locks, and the RELEASE of the
+ * first comes after that: it takes what only the first one held.
+ */
+static void the_late_release_of_an_older_file_leaves_what_a_newer_one_locked(void **state)
+{
+	for (int write = 0; write < 2; write++) {
+		assert_int_equal(get(through(lk(0, 9, 0, 99, write), 1)), 0);
+		assert_int_equal(get(through(lk(0, 9, 50, 59, false), 2)), 0);
+		lock_drop_handle(t, INO, 0, 1);
+		lock_check(t);
+		assert_int_equal(t->count, 1);
+		assert_int_equal(get(lk(1, 1, 55, 55, true)), -EAGAIN);
+		assert_int_equal(get(lk(1, 1, 49, 49, true)), 0);
+		assert_int_equal(get(lk(1, 1, 60, 60, true)), 0);
+		lock_drop_handle(t, INO, 0, 2);
+		lock_drop_handle(t, INO, 1, 1);
+		assert_int_equal(t->count, 0);
+	}
+	assert_int_equal(get(through(fl(0, 9, true), 1)), 0);
+	assert_int_equal(get(through(fl(0, 9, true), 2)), 0);
+	lock_drop_handle(t, INO, 0, 1);
+	assert_int_equal(get(fl(1, 1, false)), -EAGAIN);
+}
+
+/* Both ends are cut off, and every gap is filled: more entries than any other request needs at once. */
+static void a_read_lock_over_many_of_an_older_file(void **state)
+{
+	for (uint64_t i = 0; i < 10; i++)
+		assert_int_equal(get(through(lk(0, 9, 10 * i, 10 * i + 5, i % 2), 1)), 0);
+	assert_int_equal(get(through(lk(0, 9, 3, 92, false), 2)), 0);
+	assert_int_equal(t->count, 12);
+	lock_drop_handle(t, INO, 0, 1);
+	lock_check(t);
+	assert_int_equal(t->count, 10);
+	lock_drop_handle(t, INO, 0, 2);
+	assert_int_equal(t->count, 0);
+}
+
 static void the_middle_of_a_range_goes_and_comes_back_as_one(void **state)
 {
 	assert_int_equal(get(lk(0, 1, 0, 99, true)), 0);
@@ -184,6 +229,135 @@ static void a_grant_can_close_a_circle(void **state)
 	lock_check(t);
 }
 
+/* The same, but what closes the circle is granted at once, to another thread. */
+static void a_grant_without_a_wait_can_close_a_circle(void **state)
+{
+	struct lock_wait h = {.want = lk(0, 1, 0, 9, true)}, g = {.want = lk(2, 1, 20, 29, true)};
+
+	assert_int_equal(get(lk(0, 1, 20, 29, true)), 0);
+	assert_int_equal(get(lk(1, 1, 0, 9, false)), 0);
+	assert_int_equal(lock_enqueue(t, &h), 0); /* h waits for k, which reads */
+	assert_int_equal(lock_enqueue(t, &g), 0); /* g waits for h */
+	assert_int_equal(get(lk(2, 1, 0, 9, false)), 0); /* another thread of g reads, too */
+	assert_ptr_equal(lock_next_ended(t), &h);
+	assert_int_equal(h.err, -EDEADLK);
+	assert_null(lock_next_ended(t));
+	/* h gives up what it has, as it should. */
+	lock_drop_node(t, 0);
+	assert_ptr_equal(lock_next_ended(t), &g);
+	assert_int_equal(g.err, 0);
+	lock_check(t);
+}
+
+/* Two circles through one grant: who waits in the second is told, too. Who waits for it in none goes on waiting. */
+static void a_grant_can_close_two_circles(void **state)
+{
+	struct lock_wait h[3], g[2];
+
+	for (uint32_t i = 0; i < 3; i++) {
+		h[i].want = lk(i, 1, 0, 9, true);
+		assert_int_equal(get(lk(i, 1, 20 + i, 20 + i, true)), 0);
+	}
+	assert_int_equal(get(lk(4, 1, 0, 9, false)), 0);
+	for (uint32_t i = 0; i < 3; i++)
+		assert_int_equal(lock_enqueue(t, &h[i]), 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		g[i].want = lk(3, 1, 20 + i, 20 + i, true);
+		assert_int_equal(lock_enqueue(t, &g[i]), 0);
+	}
+	assert_int_equal(get(lk(3, 1, 5, 5, false)), 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_ptr_equal(lock_next_ended(t), &h[i]);
+		assert_int_equal(h[i].err, -EDEADLK);
+	}
+	assert_null(lock_next_ended(t));
+	assert_int_equal(t->waits, 3);
+	lock_check(t);
+}
+
+#define MANY 2000
+
+/* Owner 1 of node 0 holds single bytes, and for each of them somebody waits. */
+static struct lock_wait *many_wait(bool one_process)
+{
+	struct lock_wait *w = test_calloc(MANY, sizeof(*w));
+
+	lock_init(t, &mem, 3 * MANY, 3 * MANY);
+	for (uint64_t i = 0; i < MANY; i++) {
+		struct lock l = lk(0, 1, 2 * i, 2 * i, true);
+
+		assert_int_equal(lock_get(t, &l), 0);
+		w[i].want = lk(1, one_process ? 1 : i, 2 * i, 2 * i, true);
+		assert_int_equal(lock_enqueue(t, &w[i]), 0);
+	}
+	t->steps = 0;
+	return w;
+}
+
+/* It stops the whole coordinator for so long: nobody else is to be looked at than who was granted something. */
+static void an_unlock_costs_what_it_concerns(void **state)
+{
+	struct lock_wait *w = many_wait(false);
+
+	assert_int_equal(weaken(lk(0, 1, 100, 100, true), false), 0);
+	assert_ptr_equal(lock_next_ended(t), &w[50]);
+	assert_null(lock_next_ended(t));
+	assert_in_range(t->steps, 1, 100);
+	lock_reset(t);
+	test_free(w);
+
+	/* Who was granted it waits in many other threads: all that they wait for is looked at, up to a limit. */
+	w = many_wait(true);
+	assert_int_equal(weaken(lk(0, 1, 100, 100, true), false), 0);
+	assert_ptr_equal(lock_next_ended(t), &w[50]);
+	assert_null(lock_next_ended(t));
+	assert_in_range(t->steps, 1, 200001);
+	lock_reset(t);
+	test_free(w);
+}
+
+/* One unlock lets so many go on that it would take long: in turns with all else. */
+static void many_grants_come_in_rounds(void **state)
+{
+	struct lock_wait *w = test_calloc(MANY, sizeof(*w)), *e;
+	uint32_t rounds = 0, i = 0;
+
+	lock_init(t, &mem, 3 * MANY, 3 * MANY);
+	assert_int_equal(get(lk(0, 1, 0, 2 * MANY, true)), 0);
+	for (uint64_t k = 0; k < MANY; k++) {
+		w[k].want = lk(1, k, 2 * k, 2 * k, true);
+		assert_int_equal(lock_enqueue(t, &w[k]), 0);
+	}
+	assert_int_equal(weaken(lk(0, 1, 0, ALL_END, true), false), 0);
+	for (; !list_empty(&t->changed); rounds++) {
+		while ((e = lock_next_ended(t))) {
+			assert_ptr_equal(e, &w[i++]);
+			assert_int_equal(e->err, 0);
+		}
+		lock_check(t);
+	}
+	assert_int_equal(i, MANY);
+	assert_in_range(rounds, 2, 10);
+	lock_reset(t);
+	test_free(w);
+}
+
+static void a_search_for_a_deadlock_has_a_limit(void **state)
+{
+	struct lock_wait *w = many_wait(true), last = {.want = lk(2, 1, 1, 1, true)};
+
+	assert_int_equal(get(lk(1, 1, 1, 1, true)), 0);
+	assert_in_range(t->steps, 1, MANY + 10); /* nobody waits for that */
+	t->steps = 0;
+	assert_int_equal(lock_enqueue(t, &last), 0);
+	assert_in_range(t->steps, 1, 20000);
+	t->steps = 0;
+	assert_int_equal(get(lk(1, 1, 1, 1, true)), 0);
+	assert_in_range(t->steps, 1, 20000);
+	lock_reset(t);
+	test_free(w);
+}
+
 static void a_full_table_says_so_and_changes_nothing(void **state)
 {
 	lock_init(t, &mem, 6, 4);
@@ -192,13 +366,79 @@ static void a_full_table_says_so_and_changes_nothing(void **state)
 	assert_int_equal(get(lk(0, 1, 40, 49, false)), 0);
 	assert_int_equal(get(lk(0, 1, 60, 69, true)), -ENOLCK); /* might need two */
 	assert_int_equal(weaken(lk(0, 1, 4, 5, true), false), 0);
-	assert_int_equal(weaken(lk(0, 1, 24, 25, true), false), -ENOLCK);
-	lock_check(t);
-	assert_int_equal(t->count, 4);
 	assert_int_equal(get(lk(1, 1, 100, 100, false)), 0);
 	assert_int_equal(get(lk(1, 1, 102, 102, false)), 0);
 	assert_int_equal(get(lk(2, 1, 104, 104, false)), -ENOLCK);
+	/* To let go is allowed even then. */
+	assert_int_equal(weaken(lk(0, 1, 24, 25, true), false), 0);
 	lock_check(t);
+	assert_int_equal(t->count, 7);
+}
+
+/* As a node does when its session is new. */
+static int reclaim_all(uint32_t idx)
+{
+	for (struct lock *l = lock_next(t, NULL); l; l = lock_next(t, l)) {
+		if (l->key.idx == idx && lock_stage(t, l))
+			return -ENOMEM;
+	}
+	return lock_stage_apply(t, idx);
+}
+
+/* It was granted them; that they became more by unlocking is no reason to give it up. */
+static void who_has_more_locks_than_the_table_takes_reclaims_them(void **state)
+{
+	lock_init(t, &mem, 4, 3);
+	assert_int_equal(get(lk(0, 1, 0, 99, true)), 0);
+	assert_int_equal(get(lk(1, 1, 200, 299, false)), 0);
+	for (uint64_t i = 1; i < 9; i++)
+		assert_int_equal(weaken(lk(0, 1, 10 * i, 10 * i, true), false), 0);
+	assert_int_equal(t->count, 10);
+	assert_int_equal(reclaim_all(0), 0);
+	lock_check(t);
+	assert_int_equal(t->count, 10);
+	assert_int_equal(get(lk(1, 1, 11, 11, false)), -EAGAIN);
+	assert_int_equal(reclaim_all(1), 0);
+	assert_int_equal(t->count, 10);
+}
+
+/* Memory that is used up is found when a lock is put aside: what is known of the node stands until it has said all. */
+static void a_reclaim_without_memory_loses_nothing(void **state)
+{
+	struct lock far = lk(0, 1, 500, 599, true);
+
+	for (uint64_t i = 0; i < 9; i++)
+		assert_int_equal(get(lk(0, 1, 10 * i, 10 * i + 5, true)), 0);
+	while (mem_alloc(&mem, sizeof(struct lock)))
+		;
+	assert_int_equal(reclaim_all(0), -ENOMEM);
+	lock_stage_clear(t, 0);
+	lock_check(t);
+	assert_int_equal(t->count, 9);
+	/* When all is put aside none is needed any more. */
+	setup(NULL);
+	assert_int_equal(lock_stage(t, &far), 0);
+	while (mem_alloc(&mem, 16))
+		;
+	assert_int_equal(lock_stage_apply(t, 0), 0);
+	lock_check(t);
+	assert_int_equal(t->count, 1);
+}
+
+/* An error of a node, and no reason to end here. */
+static void who_contradicts_itself_is_told(void **state)
+{
+	struct lock a = lk(0, 1, 0, 9, true), b = lk(0, 1, 5, 19, false), c = lk(0, 1, 10, 19, true);
+
+	assert_int_equal(lock_stage(t, &a), 0);
+	assert_int_equal(lock_stage(t, &a), 0);
+	assert_int_equal(lock_stage_apply(t, 0), 0);
+	assert_int_equal(lock_stage(t, &a), 0);
+	assert_int_equal(lock_stage(t, &b), 0);
+	assert_int_equal(lock_stage(t, &c), 0);
+	assert_int_equal(lock_stage_apply(t, 0), -EEXIST);
+	lock_check(t);
+	assert_int_equal(t->count, 1);
 }
 
 /* Until a node has said all that it has, what was known of it stands. */
@@ -261,13 +501,9 @@ static void m_get(const struct lock *w)
 {
 	uint32_t f = (uint32_t)w->key.ino - 1, k = key_nr(&w->key);
 	uint8_t as = w->write ? 2 : 1;
-	bool all = true;
 
-	for (uint64_t i = w->start; i <= w->end && i < POS; i++)
-		all &= model[f][k][i] >= as;
-	for (uint64_t i = w->start; i <= w->end && i < POS && !all; i++) {
-		if (model[f][k][i] < as || as == 2)
-			handle[f][k][i] = w->handle;
+	for (uint64_t i = w->start; i <= w->end && i < POS; i++) {
+		handle[f][k][i] = w->handle;
 		if (model[f][k][i] < as)
 			model[f][k][i] = as;
 	}
@@ -337,6 +573,7 @@ static void ended_ones(void)
 		if (!mw[i])
 			continue;
 		assert_true(m_conflict(&mw[i]->want));
+		assert_false(!mw[i]->want.key.flock && m_deadlock(&mw[i]->want));
 	}
 }
 
@@ -455,12 +692,24 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(nodes_exclude_each_other, setup),
 		cmocka_unit_test_setup(flock_and_fcntl_do_not_see_each_other, setup),
+		cmocka_unit_test_setup(
+			the_late_release_of_an_older_file_leaves_what_a_newer_one_locked, setup),
+		cmocka_unit_test_setup(a_read_lock_over_many_of_an_older_file, setup),
 		cmocka_unit_test_setup(the_middle_of_a_range_goes_and_comes_back_as_one, setup),
 		cmocka_unit_test_setup(waiters_go_on_in_order, setup),
 		cmocka_unit_test_setup(who_was_interrupted_gets_nothing, setup),
 		cmocka_unit_test_setup(a_circle_over_nodes_and_files_is_seen, setup),
 		cmocka_unit_test_setup(a_grant_can_close_a_circle, setup),
+		cmocka_unit_test_setup(a_grant_without_a_wait_can_close_a_circle, setup),
+		cmocka_unit_test_setup(a_grant_can_close_two_circles, setup),
+		cmocka_unit_test_setup(an_unlock_costs_what_it_concerns, setup),
+		cmocka_unit_test_setup(many_grants_come_in_rounds, setup),
+		cmocka_unit_test_setup(a_search_for_a_deadlock_has_a_limit, setup),
 		cmocka_unit_test_setup(a_full_table_says_so_and_changes_nothing, setup),
+		cmocka_unit_test_setup(
+			who_has_more_locks_than_the_table_takes_reclaims_them, setup),
+		cmocka_unit_test_setup(a_reclaim_without_memory_loses_nothing, setup),
+		cmocka_unit_test_setup(who_contradicts_itself_is_told, setup),
 		cmocka_unit_test_setup(a_reclaim_replaces_what_was_known, setup),
 		cmocka_unit_test_setup(like_the_model, setup),
 	};

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A node's own side of file locks (node_held.c), against a coordinator in the same process, without all else. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <errno.h>
+#include <cmocka.h>
+
+#include "csvfs/node_int.h"
+
+#define INO 7
+#define REGION (64u << 20)
+#define NONE FS_LK_NONE
+#define READ FS_LK_READ
+#define WRITE FS_LK_WRITE
+#define UNANSWERED 1
+
+static struct mem mem, coord_mem;
+static struct node *n;
+static struct effects fx;
+static uint64_t tags;
+
+static int setup(void **state)
+{
+	static void *region;
+	struct node_config cfg = {
+		.node = 1, .name = "n1", .life = 5, .standalone = true, .root_ino = 1};
+
+	if (!region)
+		region = aligned_alloc(4096, 2 * REGION);
+	if (!fx.arena)
+		fx.arena = malloc(EFFECTS_ARENA);
+	effects_reset(&fx);
+	mem_init(&mem, region, REGION);
+	mem_init(&coord_mem, (uint8_t *)region + REGION, REGION);
+	n = node_create(&cfg, &mem, NULL);
+	assert_non_null(n);
+	/* The coordinator's is another node's. */
+	n->locks.mem = &coord_mem;
+	n->peers[0].node = 1;
+	client_serve_local(n->client);
+	return 0;
+}
+
+static struct fs_lock lk(uint64_t owner, uint64_t start, uint64_t end, uint32_t type)
+{
+	return (struct fs_lock){
+		.owner = owner, .handle = owner, .start = start, .end = end, .type = type};
+}
+
+static uint64_t ask_of(uint64_t ino, enum fs_op op, struct fs_lock l)
+{
+	struct fs_request rq = {.op = op, .ino = ino, .lock = l};
+
+	node_held_request(n, ++tags, &rq, &fx);
+	return tags;
+}
+
+static void coordinator(void)
+{
+	const struct fs_request *rq;
+	uint64_t wire_tag;
+
+	while ((rq = client_next_local(n->client, &wire_tag)))
+		node_lock_serve(n, 0, true, wire_tag, rq, &fx);
+}
+
+static int teardown(void **state)
+{
+	node_lock_check(n);
+	node_held_check(n);
+	return 0;
+}
+
+static int32_t answer_of(uint64_t tag)
+{
+	for (uint32_t i = 0; i < fx.count; i++) {
+		if (fx.fx[i].type == FX_REPLY && fx.fx[i].tag == tag)
+			return fx.fx[i].reply->err;
+	}
+	return UNANSWERED;
+}
+
+static int32_t lock_of(uint64_t ino, struct fs_lock l)
+{
+	uint64_t tag;
+
+	effects_reset(&fx);
+	tag = ask_of(ino, FS_LOCK, l);
+	coordinator();
+	return answer_of(tag);
+}
+
+/* A read lock over many write locks fills what is between, before it makes all one: twice as many for a moment. */
+static void a_read_lock_over_half_a_table_of_write_locks(void **state)
+{
+	enum { COUNT = LOCKS_NODE_MAX / 2 + 8 };
+
+	for (uint64_t i = 0; i < COUNT; i++) {
+		/* As many asked for, and granted; only faster. */
+		struct fs_lock l = lk(9, 2 * i, 2 * i, WRITE);
+		struct lock have = node_lock_of(0, INO, &l);
+
+		assert_int_equal(lock_get(&n->held, &have), 0);
+		assert_int_equal(lock_get(&n->locks, &have), 0);
+	}
+	assert_int_equal(lock_of(INO, lk(9, 0, FS_LK_END, READ)), 0);
+	assert_int_equal(n->held.count, 1);
+	assert_int_equal(n->locks.count, 1);
+}
+
+static void who_has_its_limit_gets_no_more_and_keeps_what_it_has(void **state)
+{
+	uint32_t had;
+	uint64_t i = 0;
+
+	while (!lock_of(10 + i, lk(9, 0, 99, WRITE)))
+		i++;
+	had = n->held.count;
+	assert_in_range(had, LOCKS_NODE_MAX - 300, LOCKS_NODE_MAX);
+	assert_int_equal(lock_of(10, lk(9, 0, 200, WRITE)), -ENOLCK);
+	assert_int_equal(n->held.count, had);
+	/* The middle of one may be let go of, up to the limit; then whole ones only. */
+	for (i = 0; i < 1000 && !lock_of(10 + i, lk(9, 50, 50, NONE)); i++)
+		;
+	assert_int_equal(n->held.count, LOCKS_NODE_MAX);
+	assert_int_equal(lock_of(10 + i, lk(9, 50, 50, NONE)), -ENOLCK);
+	assert_int_equal(n->locks.count, LOCKS_NODE_MAX);
+	assert_int_equal(lock_of(10 + i, lk(9, 0, 50, NONE)), 0);
+	assert_int_equal(lock_of(10 + i, lk(9, 0, FS_LK_END, NONE)), 0);
+	assert_int_equal(n->held.count, LOCKS_NODE_MAX - 1);
+	assert_int_equal(n->locks.count, LOCKS_NODE_MAX - 1);
+}
+
+/* There is no memory to remember what was granted: that is given back, and what was held stays held. */
+static void a_grant_that_cannot_be_remembered_takes_nothing_away(void **state)
+{
+	struct fs_lock l = lk(9, 0, 39, READ);
+	struct lock want = node_lock_of(0, INO, &l), other;
+	uint64_t tag;
+
+	/* Memory for requests, which is used again. */
+	for (uint64_t i = 0; i < 8; i++)
+		(void)ask_of(INO, FS_LOCK, lk(9, 10 * i, 10 * i, READ));
+	coordinator();
+	assert_int_equal(lock_of(INO, lk(9, 0, FS_LK_END, NONE)), 0);
+	assert_int_equal(lock_of(INO, lk(9, 10, 19, READ)), 0);
+	assert_int_equal(lock_of(INO, lk(9, 30, 39, WRITE)), 0);
+	/* It is granted, and the answer is on its way. */
+	effects_reset(&fx);
+	tag = ask_of(INO, FS_LOCK, lk(9, 0, 39, WRITE));
+	want.write = true;
+	assert_int_equal(lock_get(&n->locks, &want), 0);
+	while (mem_alloc(&mem, 16) || mem_alloc(&mem, sizeof(struct lock)))
+		;
+	coordinator();
+	assert_int_equal(answer_of(tag), -ENOLCK);
+	assert_int_equal(n->held.count, 2);
+	assert_int_equal(n->locks.count, 2);
+	other = want;
+	other.key.owner = 1;
+	other.end = 9;
+	assert_null(lock_conflict(&n->locks, &other));
+	other.start = other.end = 15;
+	assert_non_null(lock_conflict(&n->locks, &other));
+	other.write = false;
+	assert_null(lock_conflict(&n->locks, &other));
+	other.start = other.end = 35;
+	assert_non_null(lock_conflict(&n->locks, &other));
+}
+
+/* Sent, and not answered: nobody reads what the coordinator is told. */
+static uint64_t out_of(enum fs_op op, struct fs_lock l)
+{
+	uint64_t wire_tag, tag;
+
+	effects_reset(&fx);
+	tag = ask_of(INO, op, l);
+	assert_non_null(client_next_local(n->client, &wire_tag));
+	return tag;
+}
+
+/* The coordinator is lost, and another one is there: what is left is sent again. */
+static void another_coordinator(void)
+{
+	client_down(n->client);
+	node_ask_step(n, &fx);
+	client_serve_local(n->client);
+	coordinator();
+}
+
+static bool coordinator_has(uint64_t owner, uint64_t at, uint32_t type)
+{
+	struct fs_lock l = lk(owner, at, at, type);
+	struct lock want = node_lock_of(0, INO, &l);
+
+	return lock_has(&n->locks, &want, type == WRITE);
+}
+
+static void an_unlock_happens_though_its_process_is_dying(void **state)
+{
+	uint64_t tag;
+
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	tag = out_of(FS_LOCK, lk(9, 0, 9, NONE));
+	node_kernel_cancel(n, tag, &fx);
+	assert_int_equal(answer_of(tag), -EINTR);
+	assert_int_equal(n->locks.count, 1);
+	another_coordinator();
+	assert_int_equal(n->locks.count, 0);
+	/* FLUSH, while nobody coordinates. */
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	client_down(n->client);
+	tag = ask_of(INO, FS_UNLOCK, lk(9, 0, FS_LK_END, NONE));
+	node_kernel_cancel(n, tag, &fx);
+	assert_int_equal(answer_of(tag), -EINTR);
+	another_coordinator();
+	assert_int_equal(n->locks.count, 0);
+	assert_true(list_empty(&n->creqs));
+}
+
+static void a_question_that_is_out_is_left(void **state)
+{
+	uint64_t tag = out_of(FS_GETLK, lk(9, 0, 9, WRITE));
+
+	node_kernel_cancel(n, tag, &fx);
+	assert_int_equal(answer_of(tag), -EINTR);
+	effects_reset(&fx);
+	another_coordinator();
+	assert_int_equal(answer_of(tag), UNANSWERED);
+	assert_true(list_empty(&n->creqs));
+}
+
+/* INTERRUPT comes once, while it is out. Then its session breaks. */
+static void a_lock_that_was_out_is_forgotten_with_its_session(void **state)
+{
+	for (uint32_t flags = 0; flags <= FS_LK_WAIT; flags += FS_LK_WAIT) {
+		struct fs_lock l = lk(9, 0, 9, WRITE);
+		uint64_t tag;
+
+		l.flags = flags;
+		tag = out_of(FS_LOCK, l);
+		node_kernel_cancel(n, tag, &fx);
+		assert_int_equal(answer_of(tag), UNANSWERED);
+		another_coordinator();
+		assert_int_equal(answer_of(tag), -EINTR);
+		assert_int_equal(n->locks.count, 0);
+		assert_int_equal(n->held.count, 0);
+		assert_true(list_empty(&n->creqs));
+	}
+}
+
+/* It was granted, and what is left is to tell that less is enough. */
+static void a_lock_that_only_becomes_weaker_is_held(void **state)
+{
+	const struct fs_request *rq;
+	uint64_t tag, wire_tag;
+
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	effects_reset(&fx);
+	tag = ask_of(INO, FS_LOCK, lk(9, 0, 9, READ));
+	rq = client_next_local(n->client, &wire_tag);
+	node_lock_serve(n, 0, true, wire_tag, rq, &fx);
+	assert_int_equal(answer_of(tag), UNANSWERED);
+	node_kernel_cancel(n, tag, &fx);
+	assert_int_equal(answer_of(tag), 0);
+	coordinator();
+	assert_true(coordinator_has(9, 5, READ));
+	assert_false(coordinator_has(9, 5, WRITE));
+}
+
+/* flock lets the old one go first. */
+static void a_flock_that_is_interrupted_between_is_not_taken(void **state)
+{
+	struct fs_lock l = lk(9, 0, FS_LK_END, READ);
+	uint64_t tag;
+
+	l.flags = FS_LK_FLOCK;
+	assert_int_equal(lock_of(INO, l), 0);
+	l.type = WRITE;
+	tag = out_of(FS_LOCK, l);
+	node_kernel_cancel(n, tag, &fx);
+	assert_int_equal(answer_of(tag), -EINTR);
+	another_coordinator();
+	assert_int_equal(n->locks.count, 0);
+	assert_true(list_empty(&n->creqs));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			a_read_lock_over_half_a_table_of_write_locks, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			who_has_its_limit_gets_no_more_and_keeps_what_it_has, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_grant_that_cannot_be_remembered_takes_nothing_away, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			an_unlock_happens_though_its_process_is_dying, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_question_that_is_out_is_left, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_lock_that_was_out_is_forgotten_with_its_session, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_lock_that_only_becomes_weaker_is_held, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_flock_that_is_interrupted_between_is_not_taken, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
