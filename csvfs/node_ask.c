@@ -65,7 +65,7 @@ static struct creq *creq_find(struct node *n, uint64_t id)
 }
 
 /* Copied: an effect outlives the frame that the reply came in. */
-static void reply_kernel(
+void node_reply_kernel(
 	struct node *n, uint64_t tag, const struct fs_reply *rp, struct effects *fx)
 {
 	struct fs_reply *out;
@@ -99,7 +99,7 @@ static void creq_layout(struct node *n, struct creq *q, struct fs_reply *rp, str
 		rp->extents = copy;
 	}
 	node_file_layout_reply(n, q->ino, &rq, rp, fx);
-	reply_kernel(n, q->tag, rp, fx);
+	node_reply_kernel(n, q->tag, rp, fx);
 }
 
 static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx)
@@ -108,8 +108,8 @@ static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struc
 	node_cache_learns(n, q, rp);
 	switch (q->kind) {
 	case CQ_CREATE:
-		if (!rp->err)
-			node_file_created(n, &rp->attr, fx);
+		if (!rp->err && node_file_created(n, q, rp, fx))
+			return;
 		if (!rp->err && !q->tag)
 			node_file_close_one(n, rp->attr.ino, fx);
 		/* fall through */
@@ -120,7 +120,7 @@ static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struc
 			node_append_begun(n, q->ino, rp->off);
 		else if (q->op == FS_APPEND && !rp->err)
 			node_append_tell(n, q->ino, rp->off, fx);
-		reply_kernel(n, q->tag, rp, fx);
+		node_reply_kernel(n, q->tag, rp, fx);
 		break;
 	case CQ_LAYOUT:
 		creq_layout(n, q, rp, fx);

@@ -581,18 +581,25 @@ void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, s
 	list_add_tail(&q->link, &f->open_waiters);
 }
 
-void node_file_created(struct node *n, const struct fs_attr *attr, struct effects *fx)
+bool node_file_created(struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx)
 {
-	struct file *f = node_file_find(n, attr->ino);
+	struct file *f = node_file_find(n, rp->attr.ino);
 
+	if (f && f->st == FILE_CLOSING) {
+		if (q->tag) {
+			q->generation = (uint32_t)(rp->attr.generation & FS_GENERATION_MASK);
+			list_add_tail(&q->link, &f->open_waiters);
+		}
+		return q->tag;
+	}
 	if (!f)
-		f = file_new(n, attr->ino);
+		f = file_new(n, rp->attr.ino);
 	if (!f)
-		return; /* the coordinator thinks it open; our next CLOSE of it puts that right */
-	seen(f, attr);
-	f->st = FILE_OPEN;
-	if (!f->opens++)
-		f->generation = attr->generation;
+		return false; /* the coordinator thinks it open; our next CLOSE of it puts that right */
+	f->opens++;
+	/* If an OPEN is out its answer changes nothing more. */
+	node_file_open_reply(n, f->ino, rp, fx);
+	return false;
 }
 
 static void layout_close_gate(struct node *n, struct file *f, struct effects *fx)
@@ -686,7 +693,10 @@ void node_file_open_reply(
 			err = -ESTALE;
 		list_del(&q->link);
 		f->opens += !err;
-		node_reply_err(n, q->tag, err, fx);
+		if (q->kind == CQ_CREATE && !err)
+			node_reply_kernel(n, q->tag, rp, fx);
+		else
+			node_reply_err(n, q->tag, err, fx);
 		mem_free(n->mem, q, sizeof(*q));
 	}
 	if (!rp->err) {

@@ -22,6 +22,7 @@
 #include "csvfs/base/platform.h"
 
 struct node;
+struct creq;
 
 enum file_st { FILE_OPENING, FILE_OPEN, FILE_CLOSING };
 enum layout_st { LAYOUT_NONE, LAYOUT_KEPT, LAYOUT_DRAINING, LAYOUT_COMMITTING, LAYOUT_RETURNING };
@@ -110,7 +111,11 @@ void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, 
  * executes behind a utimensat(2) would undo that; and one that fails takes no time of a write away.
  */
 void node_file_in_turn(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
-void node_file_created(struct node *n, const struct fs_attr *attr, struct effects *fx);
+/*
+ * Its CREATE is answered: it is open. That may have been done long ago, and the file be opened by its name, or closed, since. True: it is
+ * on its way to be closed, and `q` is answered when it is open again.
+ */
+bool node_file_created(struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx);
 
 /* The data path's events. */
 void node_file_written(struct node *n, const struct event *ev, struct effects *fx);

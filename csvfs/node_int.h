@@ -386,6 +386,7 @@ void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs
 void node_ask_as(
 	struct node *n, const struct creq *as, const struct fs_request *rq, struct effects *fx);
 void node_reply_err(struct node *n, uint64_t tag, int32_t err, struct effects *fx);
+void node_reply_kernel(struct node *n, uint64_t tag, const struct fs_reply *rp, struct effects *fx);
 void node_answer(struct node *n, uint64_t wire_tag, const struct fs_reqid *id, struct fs_reply *rp,
 	struct effects *fx);
 /* Who is dying and waits for a change that was sent: it ends when nobody serves us any more. */

@@ -143,7 +143,7 @@ void node_peers_reclaim_locks(
 	begin_reclaim(n, p);
 	p->claims = true;
 	if (node_lock_stage(n, peer_idx(n, p), m))
-		session_drop(s, "more locks than a node can have", fx);
+		session_drop(s, "no memory for what you hold: ask again", fx);
 }
 
 /* Who serves already has heard of them all. */
