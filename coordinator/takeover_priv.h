@@ -51,6 +51,7 @@ struct takeover {
 	bool quit; /* candidate: withdraw when nothing is in flight */
 	bool restart; /* candidate: the view changed, stand again when nothing is in flight */
 	bool in_order; /* handover: no fence is needed */
+	bool was_released; /* `claim` replaced a released one, and nobody was served under it */
 	bool lost_split, unfit, stopping;
 	uint64_t tell_ns, tell_due_ns; /* candidates: our STATE was told again last; when they are looked at again */
 	uint64_t pathless_ns; /* stopping: nobody waits longer for a path; 0: not set yet */

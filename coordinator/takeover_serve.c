@@ -235,6 +235,7 @@ static void reclaiming(struct takeover *t)
 		return;
 	trace(t->cfg.trace, TRACE_INFO, "epoch %llu: serves", (unsigned long long)t->epoch);
 	takeover_enter(t, TK_SERVE);
+	t->was_released = false;
 	takeover_given_serve(t);
 }
 

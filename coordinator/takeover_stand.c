@@ -214,7 +214,7 @@ static uint64_t quiet_until(const struct takeover *t, const struct claim *last)
 	const struct hang *h = &t->hang;
 	uint64_t from = t->now_ns;
 	/* Who has released it waited for all whom it knew to be lost, and that is since before we were here. */
-	bool known = last->state == CLAIM_RELEASED || (t->seen_ns != NEVER && !recent(t, t->seen_ns));
+	bool known = t->was_released || (t->seen_ns != NEVER && !recent(t, t->seen_ns));
 
 	if (t->in_order || last->state == CLAIM_CLEAN || t->cfg.no_reservations)
 		return 0;
@@ -248,6 +248,9 @@ static void claim_read(struct takeover *t, struct effects *fx)
 		return;
 	}
 	t->fenced_ns = t->now_ns;
+	/* It may be our own that we see: the view changed when we had just written it. */
+	t->was_released = best->state == CLAIM_RELEASED ||
+			  (t->was_released && best->epoch == c->epoch && best->life == c->life && best->node == c->node);
 	t->quiet_ns = quiet_until(t, best);
 	/* Keys may have been left behind, by whom nobody serves any more. */
 	if (best->state == CLAIM_CLEAN)

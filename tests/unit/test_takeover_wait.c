@@ -129,6 +129,24 @@ static void who_released_the_claim_has_waited(void **state)
 	CHECK(L.now_ns - at < SEC);
 }
 
+/* The same when its successor has just written its own claim, and sees that instead. */
+static void who_released_the_claim_has_waited_also_if_ours_is_written(void **state)
+{
+	uint64_t at;
+
+	up(2);
+	takeover_stop(tk(C));
+	CHECK(run_to(B, TK_CLAIM_READ));
+	at = L.now_ns;
+	L.node[C].paused = true;
+	L.min_ns = L.max_ns = 10 * MS; /* longer than the news that it has left needs */
+	CHECK(run_to(B, TK_CLAIM_VERIFY));
+	lab_kill(&L, C);
+	CHECK(run_to(B, TK_FENCE));
+	CHECK(lab_run(&L, 10 * SEC, somebody_else_serves));
+	CHECK(L.now_ns - at < SEC);
+}
+
 static bool b_has_fenced(struct lab *l)
 {
 	return !l->node[B].m.victim_count;
@@ -185,6 +203,7 @@ int main(void)
 		cmocka_unit_test(whom_the_last_coordinator_lost_a_moment_ago_is_waited_for),
 		cmocka_unit_test(daemon_whose_corosync_goes_with_it_is_waited_for),
 		cmocka_unit_test(who_released_the_claim_has_waited),
+		cmocka_unit_test(who_released_the_claim_has_waited_also_if_ours_is_written),
 		cmocka_unit_test(who_waits_for_our_fence_is_not_late),
 		cmocka_unit_test(target_that_was_busy_is_tried_again_soon),
 	};
