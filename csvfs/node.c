@@ -772,8 +772,7 @@ uint64_t node_deadline(const struct node *n)
 	d = least(d, node_server_deadline(n));
 	d = least(d, node_data_deadline(n));
 	d = least(d, node_admin_deadline(n));
-	if (n->carry_hold_ns || n->way_node)
-		d = least(d, node_carry_own_deadline(n));
+	d = least(d, node_carry_own_deadline(n));
 	if (n->path.st == PST_UP && n->cfg.reservations)
 		d = least(d, n->stepped_ns + NODE_AWAKE_NS / 2);
 	if (n->again || (n->reclaim == RECLAIM_SENDING && !n->carry_hold_ns && !n->fence_first) || (n->stop == STOP_EXIT && !n->exited))

@@ -331,6 +331,7 @@ void node_carry_stop(struct node *n)
 	n->carry_count = 0;
 	n->carry_hold_ns = 0;
 	n->way_node = 0;
+	n->way_after_ns = 0;
 }
 
 bool node_carry_holds(struct node *n, struct effects *fx)
@@ -417,7 +418,7 @@ void node_carry_refused(struct node *n, const struct session *s)
 {
 	if (s == n->carrier)
 		n->carrier_after_ns = n->now_ns + REFUSED_NS;
-	else
+	else if (s == n->coord)
 		n->way_after_ns = n->now_ns + DRAINS_NS;
 }
 

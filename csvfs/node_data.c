@@ -210,6 +210,7 @@ void node_data_expired(struct node *n, uint64_t tag, bool lands, struct effects 
 void node_data_reply(
 	struct node *n, struct session *s, const struct msg *m, uint64_t data, struct effects *fx)
 {
+	enum client_block_result result;
 	uint32_t from = fx->count;
 	struct msg late;
 
@@ -220,7 +221,8 @@ void node_data_reply(
 		late.data_len = 0;
 		m = &late;
 	}
-	if (client_block_reply(n->client, s, m, data, n->now_ns, fx) != CLIENT_BLOCK_OK)
+	result = client_block_reply(n->client, s, m, data, n->now_ns, fx);
+	if (result != CLIENT_BLOCK_OK && result != CLIENT_BLOCK_STALE)
 		node_carry_refused(n, s);
 	take_flushes(n, from, fx);
 }

@@ -585,7 +585,7 @@ bool node_file_created(struct node *n, struct creq *q, const struct fs_reply *rp
 {
 	struct file *f = node_file_find(n, rp->attr.ino);
 
-	if (f && f->st == FILE_CLOSING) {
+	if (f && f->st != FILE_OPEN) {
 		if (q->tag) {
 			q->generation = (uint32_t)(rp->attr.generation & FS_GENERATION_MASK);
 			list_add_tail(&q->link, &f->open_waiters);
@@ -597,7 +597,6 @@ bool node_file_created(struct node *n, struct creq *q, const struct fs_reply *rp
 	if (!f)
 		return false; /* the coordinator thinks it open; our next CLOSE of it puts that right */
 	f->opens++;
-	/* If an OPEN is out its answer changes nothing more. */
 	node_file_open_reply(n, f->ino, rp, fx);
 	return false;
 }

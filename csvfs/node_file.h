@@ -113,7 +113,7 @@ void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, 
 void node_file_in_turn(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
 /*
  * Its CREATE is answered: it is open. That may have been done long ago, and the file be opened by its name, or closed, since. True: it is
- * on its way to be closed, and `q` is answered when it is open again.
+ * on its way to be opened, or closed, and `q` is answered when it is open (again).
  */
 bool node_file_created(struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx);
 

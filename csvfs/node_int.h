@@ -122,6 +122,7 @@ struct peer {
 	bool entitled; /* a member when we took over, or served since: what it reclaims counts */
 	bool claims; /* has reclaimed a layout in this session */
 	bool reclaim_new; /* the next RECLAIM is the first: what we knew before is void */
+	uint64_t unheard_ns; /* when its last session ended */
 	uint32_t reclaims; /* so many since: what RECLAIM_END says must be the same */
 	bool older; /* an older life of the node may hold locks here, until it is fenced */
 	bool reclaim_due; /* what it reclaimed has not replaced yet what we knew */

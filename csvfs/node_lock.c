@@ -183,6 +183,17 @@ static void serve_getlk(
 	answer(n, a, &rp, fx);
 }
 
+/* Rule 6 of WIRE.md, section 6. What was granted to that owner there, and is not answered yet, is answered first. */
+static void answer_granted(struct node *n, const struct lock *want, struct effects *fx)
+{
+	list_for_each_entry_safe (w, tmp, &n->locks.ended, struct lock_wait, ended) {
+		const struct lock_key *k = &w->want.key;
+
+		if (k->ino == want->key.ino && k->idx == want->key.idx && k->owner == want->key.owner && k->flock == want->key.flock)
+			lreq_end(n, container_of(w, struct lreq, w), w->err, fx);
+	}
+}
+
 void node_lock_serve(struct node *n, uint32_t idx, bool local, uint64_t wire_tag,
 	const struct fs_request *rq, struct effects *fx)
 {
@@ -190,6 +201,7 @@ void node_lock_serve(struct node *n, uint32_t idx, bool local, uint64_t wire_tag
 	struct lock want = node_lock_of(idx, rq->ino, &rq->lock);
 	struct lreq *q;
 
+	answer_granted(n, &want, fx);
 	switch (rq->op) {
 	case FS_LOCK:
 		serve_lock(n, &a, &want, rq, fx);
@@ -203,7 +215,7 @@ void node_lock_serve(struct node *n, uint32_t idx, bool local, uint64_t wire_tag
 	case FS_LOCK_CANCEL:
 		q = lreq_find(n, a.node, rq->id.life, rq->lock.seq);
 		if (q)
-			lreq_end(n, q, -EINTR, fx);
+			lreq_end(n, q, list_empty(&q->w.link) ? q->w.err : -EINTR, fx);
 		answer_err(n, &a, 0, fx);
 		return;
 	default:

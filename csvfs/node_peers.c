@@ -326,6 +326,7 @@ void node_server_session_down(struct node *n, struct session *s)
 		node_cache_cut(n, p);
 		p->reclaimed = p->served = false;
 		p->reclaim_new = true;
+		p->unheard_ns = n->now_ns;
 	}
 }
 
@@ -399,7 +400,7 @@ static bool waits_for_us(const struct node *n, const struct peer *p, uint64_t in
 	return false;
 }
 
-/* Such a node writes nothing: it waits for a path, and so do we. Not if it is not to be heard of: it hangs, and may for ever. */
+/* Such a node writes nothing: it waits for a path, and so do we. Not if it was not heard of for a recall's time: it hangs, and may for ever. */
 static uint64_t without_path(const struct node *n)
 {
 	uint64_t mask = 0;
@@ -407,7 +408,8 @@ static uint64_t without_path(const struct node *n)
 	for (uint32_t i = 0; i < NODES_MAX; i++) {
 		const struct member_node *m = n->peers[i].node ? member_find(&n->member, n->peers[i].node) : NULL;
 
-		if (m && m->member && m->state.path != MPATH_OK && session_from(n->sessions, n->peers[i].node))
+		if (m && m->member && m->state.path != MPATH_OK &&
+			(session_from(n->sessions, n->peers[i].node) || n->now_ns < n->peers[i].unheard_ns + n->cfg.recall_ns))
 			mask |= BIT(i);
 	}
 	return mask;
@@ -551,6 +553,7 @@ static void forget(struct node *n, struct peer *p, bool back)
 	p->life = was.life;
 	p->claims = was.claims;
 	p->reclaim_new = was.reclaim_new;
+	p->reclaims = was.reclaims;
 }
 
 /* A node that left: its rights end when it is fenced (if it was unclean) and its lease is over. */

@@ -979,7 +979,7 @@ uint64_t node_server_deadline(const struct node *n)
 		d = vol_deadline(n->vol);
 	if (node_peers_deadline(n) < d)
 		d = node_peers_deadline(n);
-	if (n->leases_changed || (!n->unsure && !node_lock_deadline(n)))
+	if (n->leases_changed || (!n->unsure && takeover_state(n->tk) == TK_SERVE && !node_lock_deadline(n)))
 		d = 0;
 	return d;
 }
