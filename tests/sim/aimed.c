@@ -13,6 +13,9 @@
  *   dies_asking	a node hangs as it is asked for what it has, and while others wait for that one of them is lost; that is fenced, and
  *		then the first one wakes. There is one file, of which much is taken away. No other faults.
  *
+ *   oversleeps	a node that has space in a file, and has not written there, hangs; the others write there, for which it is fenced. The
+ *		first thing that happens as it wakes is that somebody reads that. No other faults.
+ *
  *   dies_held	a node hangs as it is asked to forget what it knows of a file, and the daemon that wants to change the file is killed
  *		while it waits for that. No other faults.
  *
@@ -489,6 +492,39 @@ void aimed_recalled(struct sim *s, struct snode *has)
 	sim_at(s, s->now_ns + asks_ns, dies, asks);
 }
 
+/* ------------------------------------------------------------------ oversleeps */
+
+static void falls_asleep(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (!n->up || s->healing || node_coordinates(n->core) || n->paused_until > s->now_ns) {
+		s->aimed.wakes_ns = 0;
+		return;
+	}
+	s->hangs++;
+	n->frozen = false;
+	n->paused_until = n->woke_ns = s->aimed.wakes_ns;
+	sim_log(s, "node %u HANGS until %lu ms", n->id, n->paused_until / MS);
+}
+
+static void oversleeps(struct sim *s, void *arg)
+{
+	struct snode *n = &s->n[1 + adraw(s, s->plan.nodes)];
+
+	(void)arg;
+	if (s->healing)
+		return;
+	sim_at(s, s->now_ns + 18 * SEC + adraw(s, 2000) * MS, oversleeps, NULL);
+	if (!coordinator(s) || n == coordinator(s) || !all_up(s))
+		return;
+	s->aimed.asks = n->id;
+	s->aimed.owns = 0;
+	s->aimed.hangs_ns = s->now_ns + 600 * MS;
+	s->aimed.wakes_ns = s->aimed.hangs_ns + 11 * SEC + adraw(s, 3000) * MS;
+	sim_at(s, s->aimed.hangs_ns, falls_asleep, n);
+}
+
 /* ------------------------------------------------------------------ lost_asks */
 
 bool aimed_loses_ask(struct sim *s, const struct msg *m)
@@ -555,7 +591,7 @@ void aimed_synced(struct sim *s, const struct snode *n)
 void aimed_plan(struct sim_plan *p)
 {
 	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries && !p->dies_held && !p->drain_looks && !p->times &&
-		!p->power)
+		!p->power && !p->oversleeps)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -578,7 +614,7 @@ void aimed_plan(struct sim_plan *p)
 		p->watchers = 2;
 		p->porters = p->scribes = false;
 	}
-	if (!p->dies_asking)
+	if (!p->dies_asking && !p->oversleeps)
 		return;
 	p->nodes = 4;
 	p->clients = 3;
@@ -601,4 +637,6 @@ void aimed_start(struct sim *s)
 		sim_at(s, 3 * SEC, loses_path, NULL);
 	if (s->plan.unheard)
 		sim_at(s, s->now_ns + 3 * SEC, unheard, NULL);
+	if (s->plan.oversleeps)
+		sim_at(s, 3 * SEC, oversleeps, NULL);
 }

@@ -367,10 +367,11 @@ static uint32_t any_file(struct sim *s)
 	return chance(s, 75) ? lost : f;
 }
 
-static void punch(struct client *c)
+/* `again`: that has been done, and there is to be space. */
+static void take_away(struct client *c, bool again)
 {
-	new_rq(c, FS_FALLOCATE, "punch");
-	c->rq.flags = 3; /* FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE */
+	new_rq(c, FS_FALLOCATE, again ? "fallocate" : "punch");
+	c->rq.flags = again ? 1 : 3; /* FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE */
 	c->rq.off = (uint64_t)c->first * SECTOR;
 	c->rq.len = (uint64_t)c->count * SECTOR;
 	ask_zeroes(c);
@@ -392,7 +393,7 @@ static void zero_one(struct client *c)
 	}
 	c->first = per * (uint32_t)draw(s, FILE_SECTORS / per);
 	c->count = per * (1 + (uint32_t)draw(s, (FILE_SECTORS - c->first) / per));
-	punch(c);
+	take_away(c, false);
 }
 
 /*
@@ -593,7 +594,7 @@ static bool asks_of_the_hung(struct client *c)
 	struct sim *s = c->s;
 	uint64_t fenced_ns = s->aimed.wakes_ns - 30 * MS, at_ns;
 
-	if (!s->aimed.wakes_ns || s->now_ns >= s->aimed.wakes_ns + 100 * MS)
+	if (!s->plan.dies_asking || !s->aimed.wakes_ns || s->now_ns >= s->aimed.wakes_ns + 100 * MS)
 		return false;
 	at_ns = c->n->id == s->aimed.asks ? s->aimed.hangs_ns + 100 * MS : c->nr ? fenced_ns : s->aimed.hangs_ns;
 	if (s->now_ns < at_ns) {
@@ -606,7 +607,7 @@ static bool asks_of_the_hung(struct client *c)
 	c->count = 2 * SIM_CLUSTER_BYTES / SECTOR;
 	if (c->n->id == s->aimed.asks && c->opened[0] == c->life) {
 		zeroes(c, 0);
-		punch(c);
+		take_away(c, false);
 		return true;
 	}
 	c->reading = s->now_ns > s->aimed.wakes_ns;
@@ -618,6 +619,43 @@ static bool asks_of_the_hung(struct client *c)
 	return true;
 }
 
+/*
+ * With --set oversleeps=1 (aimed.c): one takes two clusters away, has space for both again, and writes in the first: the second is its
+ * own, and reads as zero. While it hangs the others write there, and when it wakes it reads that.
+ */
+static bool oversleeps(struct client *c)
+{
+	struct sim *s = c->s;
+	bool hangs = c->n->id == s->aimed.asks, first = hangs && !c->nr, before = s->now_ns < s->aimed.hangs_ns;
+
+	if (!s->plan.oversleeps || s->now_ns >= s->aimed.wakes_ns + 100 * MS)
+		return false;
+	if (before && (!first || s->aimed.owns == 3)) {
+		c->idle = true;
+		/* What waits for one that hangs happens in the order in which it would have. */
+		sim_at_node(s, c->n, s->aimed.hangs_ns + 1 + (first ? 0 : draw(s, 20) * MS), next_op, c);
+		return true;
+	}
+	c->file = 0;
+	c->first = 0;
+	c->count = 2 * SIM_CLUSTER_BYTES / SECTOR;
+	c->reading = hangs ? !before : s->now_ns > s->aimed.wakes_ns;
+	if (before && c->opened[0] == c->life && s->aimed.owns++ < 2) {
+		zeroes(c, 0);
+		take_away(c, s->aimed.owns == 2);
+		return true;
+	}
+	c->count /= 2;
+	if (hangs && !before)
+		c->first = c->count;
+	else if (!hangs && !c->reading)
+		c->first = c->n->id % 2 ? c->count : c->count * 3 / 2;
+	if (!c->reading)
+		c->count /= 2;
+	io_or_open(c);
+	return true;
+}
+
 static void next_op(struct sim *s, void *arg)
 {
 	struct client *c = arg;
@@ -625,7 +663,7 @@ static void next_op(struct sim *s, void *arg)
 	if (!c->alive || !c->idle || s->failed)
 		return;
 	c->idle = false;
-	if (asks_of_the_hung(c))
+	if (asks_of_the_hung(c) || oversleeps(c))
 		return;
 	if (s->load->stopping) {
 		if (close_one(c))

@@ -77,6 +77,7 @@ static const struct plan_field fields[] = {
 	F(drain_looks, FLAG, 0),
 	F(times, FLAG, 0),
 	F(power, FLAG, 0),
+	F(oversleeps, FLAG, 0),
 	F(slow_release, FLAG, 0),
 	F(carries, FLAG, 0),
 	F(elsewhere, FLAG, 0),
