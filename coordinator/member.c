@@ -305,8 +305,8 @@ static void view_new(struct member *m, bool quorate, uint64_t now_ns)
 {
 	struct member_view *v = &m->view;
 	bool same_ring = v->quorate && v->ring.seq == m->cpg.ring_seq && v->ring.node == m->cpg.ring_node;
-	bool same_nodes = v->quorate && v->count == m->cpg.member_count &&
-			  !memcmp(v->nodes, m->cpg.members, v->count * sizeof(v->nodes[0]));
+	bool same_nodes = m->quorate_view.member_count == m->cpg.member_count &&
+			  !memcmp(m->quorate_view.members, m->cpg.members, m->cpg.member_count * sizeof(v->nodes[0]));
 
 	v->number++;
 	v->ring = (struct member_ring){m->cpg.ring_seq, m->cpg.ring_node};
@@ -327,12 +327,13 @@ static void view_new(struct member *m, bool quorate, uint64_t now_ns)
 	if (quorate) {
 		uint32_t count = m->quorum.member_count;
 
+		/* A half whose corosync starts anew, and is not quorate meanwhile, is half of the same cluster still. */
 		if (count != m->quorate_count || !same_nodes)
-			v->halved = count * 2 <= m->quorate_count;
+			m->half = count * 2 <= m->quorate_count;
 		m->quorate_count = count;
-	} else {
-		v->halved = false;
+		m->quorate_view = m->cpg;
 	}
+	v->halved = quorate && m->half;
 	trace_view(m);
 	for (uint32_t i = 0; i < v->count; i++) {
 		struct member_node *n = node_get(m, v->nodes[i]);

@@ -152,6 +152,8 @@ struct member {
 	struct cpg_conf cpg, quorum;
 	bool have_cpg, have_quorum, down, publish;
 	uint32_t quorate_count; /* nodes in the last quorate cluster; at first, of the nodelist */
+	struct cpg_conf quorate_view; /* ... and of its view */
+	bool half; /* what the last view that was quorate is of the cluster before (halved) */
 	uint64_t agree_ns; /* deadline of STATEs; NEVER: none is awaited */
 	uint64_t form_ns; /* deadline of the two rings becoming one; NEVER: they are */
 	uint64_t join_ns; /* when to try to join again; NEVER: joined, or being tried */

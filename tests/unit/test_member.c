@@ -305,6 +305,11 @@ static void half_of_the_last_cluster_is_marked(void **state)
 	cpg(1, 7, N(1)); /* the ring forms again: still the same half */
 	quorum(1, 7, N(1), true);
 	assert_true(member_view(&m[1])->halved);
+	quorum(1, 8, N(1), false); /* our corosync starts anew, and finds nobody else again */
+	assert_false(member_view(&m[1])->halved);
+	cpg(1, 8, N(1));
+	quorum(1, 8, N(1), true);
+	assert_true(member_view(&m[1])->halved);
 	begin(NULL);
 	view_all(5, N(1) | N(2) | N(3));
 	cpg(1, 6, N(1) | N(2));
