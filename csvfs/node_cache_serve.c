@@ -106,7 +106,8 @@ void node_cache_grant(struct node *n, struct sreq *s)
 	if (s->stage != SREQ_ENGINE || takeover_state(n->tk) != TK_SERVE ||
 		s->lease_life != t->life[s->idx])
 		return;
-	if (!rp->err && rp->attr.ino && !node_times_change(n, rp->attr.ino, s->idx) &&
+	/* Without a name, and changed: it may have been removed before it was asked for again, and its number be another file's soon. */
+	if (!rp->err && rp->attr.ino && (rp->attr.nlink || !fs_op_needs_slot(s->vr.rq.op)) && !node_times_change(n, rp->attr.ino, s->idx) &&
 		cache_lease_grant(t, rp->attr.ino, s->idx, s->seen, true, n->now_ns))
 		rp->lease |= FS_LEASE_ATTR;
 	if (dir && cache_lease_grant(t, dir, s->idx, s->seen, false, n->now_ns))

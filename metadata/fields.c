@@ -94,6 +94,7 @@ static const struct field reply_fields[] = {
 	REPLY(ino, FIELD_U64),
 	REPLY(generation, FIELD_U64),
 	REPLY(off, FIELD_U64),
+	REPLY(mode, FIELD_U32),
 };
 #undef R
 

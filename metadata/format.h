@@ -145,7 +145,9 @@ struct disk_reply_entry {
 	le32 op;
 	le64 ino, generation; /* the reply's attributes are read again from there */
 	le64 off;
-	le64 reserved[3];
+	le32 mode; /* of `ino`, as it was then; 0: written by a csvfs that did not record it */
+	le32 reserved0;
+	le64 reserved[2];
 };
 _Static_assert(sizeof(struct disk_reply_entry) == 64, "format");
 struct disk_reply_block {

@@ -96,6 +96,28 @@ int op_execute(struct txn *t, struct vol_req *r)
 	return err ? err : execute(t, r);
 }
 
+/*
+ * What was made, or changed by its name, has been removed since, by another node. The kernel must not hear ESTALE: it would walk the
+ * path again and do it again. It gets what it was, without a name. But what is to be open cannot be opened any more.
+ */
+static int replied_gone(struct vol_req *r)
+{
+	uint32_t mode = r->reply.attr.mode;
+	bool known = S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISCHR(mode) || S_ISBLK(mode) || S_ISFIFO(mode) ||
+		     S_ISSOCK(mode);
+
+	switch (r->rq.op) {
+	case FS_MKNOD:
+	case FS_MKDIR:
+	case FS_SYMLINK:
+	case FS_LINK:
+	case FS_SETATTR:
+		return known ? 0 : -ESTALE;
+	default:
+		return -ESTALE;
+	}
+}
+
 int op_replied(struct txn *t, struct vol_req *r)
 {
 	uint64_t generation = r->reply.attr.generation;
@@ -105,11 +127,11 @@ int op_replied(struct txn *t, struct vol_req *r)
 	if (r->reply.attr.ino == 0)
 		return 0;
 	err = inode_get_outside(t, r->reply.attr.ino, &in);
+	/* Or the slot has a new life. */
+	if (err == -ESTALE || (!err && le64_get(in.d->generation) != generation))
+		return replied_gone(r);
 	if (err)
 		return err;
-	/* What it made has been removed since, and the slot has a new life. */
-	if (le64_get(in.d->generation) != generation)
-		return -ESTALE;
 	inode_attr(&in, &r->reply.attr);
 	return 0;
 }

@@ -56,6 +56,7 @@ static void fill(struct txn *t, struct vol_req *r, const struct block *b)
 	r->reply.err = (int32_t)le32_get(e->err);
 	r->reply.attr.ino = le64_get(e->ino);
 	r->reply.attr.generation = le64_get(e->generation);
+	r->reply.attr.mode = le32_get(e->mode);
 	r->reply.off = le64_get(e->off);
 }
 
@@ -145,5 +146,6 @@ void reply_record(struct txn *t, struct vol_req *r)
 	e->op = le32_of((uint32_t)r->rq.op);
 	e->ino = le64_of(r->reply.attr.ino);
 	e->generation = le64_of(r->reply.attr.generation);
+	e->mode = le32_of(r->reply.attr.mode);
 	e->off = le64_of(r->reply.off);
 }

@@ -110,11 +110,11 @@ struct vol_ops {
 	 * extents. Returns what goes into reply.err, or -EAGAIN, or -EINPROGRESS: this step's changes
 	 * stay, call again (r->step is the operation's own; it comes back to what it was if the step
 	 * is undone). A recorded request (id.slot != 0) is recorded with reply.attr.ino,
-	 * attr.generation and off.
+	 * attr.generation, attr.mode and off.
 	 */
 	int (*execute)(struct txn *t, struct vol_req *r);
 	/*
-	 * The request was executed before: reply.attr.ino, attr.generation and off stand as
+	 * The request was executed before: reply.attr.ino, attr.generation, attr.mode and off stand as
 	 * recorded; fill in what else a reply of this kind has (attr.ino 0: nothing).
 	 */
 	int (*replied)(struct txn *t, struct vol_req *r);

@@ -882,7 +882,21 @@ static void recorded_reply_is_filled_in_or_found_stale(void **state)
 	fake_end(true);
 	assert_int_equal(do_name(FS_UNLINK, root, "f"), 0);
 	fake_begin();
+	memset(&run.r.reply.attr, 0, sizeof(a));
 	run.r.reply.attr.ino = f;
+	run.r.reply.attr.generation = a.generation;
+	run.r.rq.op = FS_CREATE;
+	run.r.reply.attr.mode = a.mode;
+	assert_int_equal(op_replied(&fake, &run.r), -ESTALE); /* it cannot be opened */
+	/* The kernel would do again what was done. */
+	run.r.rq.op = FS_LINK;
+	assert_int_equal(op_replied(&fake, &run.r), 0);
+	assert_int_equal(run.r.reply.attr.mode, a.mode);
+	assert_int_equal(run.r.reply.attr.nlink, 0);
+	run.r.reply.attr.mode = 0; /* not recorded */
+	assert_int_equal(op_replied(&fake, &run.r), -ESTALE);
+	run.r.reply.attr.mode = a.mode;
+	run.r.rq.op = FS_FALLOCATE;
 	assert_int_equal(op_replied(&fake, &run.r), -ESTALE);
 	fake_end(true);
 }

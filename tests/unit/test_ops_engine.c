@@ -329,6 +329,31 @@ static void nameless_file_nobody_heard_of_is_made_anew(void **state)
 	engine_end();
 }
 
+/* Another node removes it before its maker has heard of it: that one must not make it again. */
+static void made_and_removed_before_it_comes_again_is_not_made_twice(void **state)
+{
+	uint64_t root = engine_mkfs(64ull << 20, 4ull << 20), seq, first;
+	struct check_report rep;
+
+	rq(FS_MKDIR, root, "d")->mode = S_IFDIR | 0755;
+	seq = engine.seq;
+	assert_int_equal(run_request(), 0);
+	first = run.r.reply.attr.ino;
+	rq(FS_RMDIR, root, "d")->id = (struct fs_reqid){.node = 2, .slot = 1, .life = 8, .seq = 1};
+	run_room();
+	assert_int_equal(run_sync_request(engine.rs, &run.r.rq, &run.r.reply), 0);
+	rq(FS_MKDIR, root, "d")->mode = S_IFDIR | 0755;
+	engine.seq = seq;
+	assert_int_equal(run_request(), 0);
+	assert_int_equal(run.r.reply.attr.ino, first);
+	assert_int_equal(run.r.reply.attr.mode, S_IFDIR | 0755);
+	assert_int_equal(run.r.reply.attr.nlink, 0);
+	rq(FS_LOOKUP, root, "d");
+	assert_int_equal(run_request(), -ENOENT);
+	engine_check(&rep);
+	engine_end();
+}
+
 /* What it does beside the engine (node_size.c) must not be done again either. */
 static void request_that_comes_again_is_known_before_it_is_submitted(void **state)
 {
@@ -435,6 +460,7 @@ int main(void)
 		cmocka_unit_test(space_of_what_was_deleted_is_there_for_the_next_request),
 		cmocka_unit_test(many_extents_are_freed_in_the_background_through_crashes),
 		cmocka_unit_test(nameless_file_nobody_heard_of_is_made_anew),
+		cmocka_unit_test(made_and_removed_before_it_comes_again_is_not_made_twice),
 		cmocka_unit_test(request_that_comes_again_is_known_before_it_is_submitted),
 		cmocka_unit_test(append_that_was_not_answered_is_found),
 		cmocka_unit_test(number_that_a_node_has_open_is_not_used_again),
