@@ -50,23 +50,15 @@ static struct file *file_new(struct node *n, uint64_t ino)
 	return f;
 }
 
-static void ranges_clear(struct node *n, struct list *l)
-{
-	list_for_each_entry_safe (r, tmp, l, struct frange, link) {
-		list_del(&r->link);
-		mem_free(n->mem, r, sizeof(*r));
-	}
-}
-
 static void file_free(struct node *n, struct file *f)
 {
 	csv_assert(list_empty(&f->open_waiters));
 	csv_assert(list_empty(&f->waits));
 	csv_assert(list_empty(&f->flying_waits));
-	ranges_clear(n, &f->owned);
-	ranges_clear(n, &f->edges);
-	ranges_clear(n, &f->dirty);
-	ranges_clear(n, &f->flying);
+	node_ranges_clear(n, &f->owned);
+	node_ranges_clear(n, &f->edges);
+	node_ranges_clear(n, &f->dirty);
+	node_ranges_clear(n, &f->flying);
 	list_del(&f->hash);
 	n->files.count--;
 	mem_free(n->mem, f, sizeof(*f));
@@ -84,69 +76,6 @@ struct file *node_file_next(struct node *n, struct file *prev)
 			return NULL;
 		at = b->next;
 	}
-}
-
-/* ------------------------------------------------------------------ ranges */
-
-static struct frange *range_add(struct node *n, struct list *before, uint64_t off, uint64_t len)
-{
-	struct frange *r = mem_alloc(n->mem, sizeof(*r));
-
-	if (!r)
-		return NULL;
-	r->off = off;
-	r->len = len;
-	list_add_tail(&r->link, before);
-	return r;
-}
-
-/* A sorted, disjoint list; adds [off, off+len). False: no memory. */
-static bool range_insert(struct node *n, struct list *l, uint64_t off, uint64_t len)
-{
-	uint64_t end = off + len;
-
-	list_for_each_entry_safe (r, tmp, l, struct frange, link) {
-		if (r->off > end)
-			return range_add(n, &r->link, off, end - off) != NULL;
-		if (r->off + r->len < off)
-			continue;
-		/* Touches or overlaps: take it into ours. */
-		if (r->off < off)
-			off = r->off;
-		if (r->off + r->len > end)
-			end = r->off + r->len;
-		list_del(&r->link);
-		mem_free(n->mem, r, sizeof(*r));
-	}
-	return range_add(n, l, off, end - off) != NULL;
-}
-
-static bool range_remove(struct node *n, struct list *l, uint64_t off, uint64_t len)
-{
-	uint64_t end = off + len;
-
-	list_for_each_entry_safe (r, tmp, l, struct frange, link) {
-		uint64_t r_end = r->off + r->len;
-
-		if (r_end <= off || r->off >= end)
-			continue;
-		if (r->off < off && r_end > end) {
-			struct list *next = r->link.next;
-
-			r->len = off - r->off;
-			return range_add(n, next, end, r_end - end) != NULL;
-		}
-		if (r->off < off) {
-			r->len = off - r->off;
-		} else if (r_end > end) {
-			r->off = end;
-			r->len = r_end - end;
-		} else {
-			list_del(&r->link);
-			mem_free(n->mem, r, sizeof(*r));
-		}
-	}
-	return true;
 }
 
 /* ------------------------------------------------------------------ commit */
@@ -276,6 +205,26 @@ static void seen(struct file *f, const struct fs_attr *a)
 	f->seen_change_ns = a->mtime_ns > a->ctime_ns ? a->mtime_ns : a->ctime_ns;
 }
 
+/* First writes are lost: who waits for an fsync hears of it now (F3), who asks for the next one then. */
+static void say_lost(struct file *f, struct list *waits)
+{
+	f->lost = true;
+	list_for_each_entry (w, waits, struct fwait, link) {
+		if (w->kind == FWAIT_FSYNC)
+			w->err = -EIO;
+	}
+}
+
+/* Who came while it flew waits for the next one, and has what was in this one behind it: that includes its own first write. */
+static void commit_lost(struct file *f, int32_t err)
+{
+	say_lost(f, &f->waits);
+	list_for_each_entry (w, &f->waits, struct fwait, link) {
+		if (w->kind == FWAIT_WRITE)
+			w->err = err;
+	}
+}
+
 void node_file_commit_reply(
 	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx)
 {
@@ -287,11 +236,10 @@ void node_file_commit_reply(
 	f->flying_mtime_ns = 0;
 	if (rp->err)
 		trace(n->trace, TRACE_ERROR, "commit of ino %lx failed: %d", ino, rp->err);
-	/* Nobody waits for most of them: the next fsync says so. */
 	if (rp->err && !list_empty(&f->flying))
-		f->lost = true;
+		commit_lost(f, rp->err);
 	list_for_each_entry_safe (r, tmp, &f->flying, struct frange, link) {
-		(void)range_remove(n, &f->owned, r->off, r->len);
+		(void)node_range_remove(n, &f->owned, r->off, r->len);
 		list_del(&r->link);
 		mem_free(n->mem, r, sizeof(*r));
 	}
@@ -362,21 +310,12 @@ bool node_file_cancel(struct node *n, uint64_t tag, struct effects *fx)
 	return false;
 }
 
-/* First writes are lost: who waits for an fsync hears of it now (F3), who asks for the next one then. */
-static void say_lost(struct file *f, struct list *waits)
-{
-	f->lost = true;
-	list_for_each_entry (w, waits, struct fwait, link) {
-		if (w->kind == FWAIT_FSYNC)
-			w->err = -EIO;
-	}
-}
-
 /* First-written and not yet committed: without memory to remember it, commit nothing and say EIO. */
 static void remember_dirty(struct node *n, struct file *f, uint64_t off, uint64_t len)
 {
-	if (len && !range_insert(n, &f->dirty, off, len)) {
-		f->lost = true;
+	if (len && !node_range_insert(n, &f->dirty, off, len)) {
+		say_lost(f, &f->waits);
+		f->lost_write = true;
 		trace(n->trace, TRACE_ERROR, "no memory to remember a first write of ino %lx",
 			f->ino);
 	}
@@ -424,6 +363,9 @@ void node_file_commit(struct node *n, const struct event *ev, struct effects *fx
 		wait_committed(n, w, fx);
 		return;
 	}
+	if (f->lost_write)
+		w->err = -EIO;
+	f->lost_write = false;
 	/* size 0: only to be told that what was first-written before is committed. */
 	if (ev->range.size > f->size)
 		f->size = ev->range.size;
@@ -776,8 +718,8 @@ static void layout_drop(struct node *n, struct file *f, struct effects *fx)
 	e->layout.ino = f->ino;
 	f->layout = LAYOUT_NONE;
 	f->recalled = f->voided = false;
-	ranges_clear(n, &f->owned);
-	ranges_clear(n, &f->edges);
+	node_ranges_clear(n, &f->owned);
+	node_ranges_clear(n, &f->edges);
 }
 
 void node_file_return_reply(struct node *n, uint64_t ino, struct effects *fx)
@@ -850,8 +792,8 @@ static void layout_take(struct node *n, struct file *f, const struct fs_request 
 	for (uint32_t i = 0; i < rp->extent_count; i++) {
 		const struct fs_extent *x = &rp->extents[i];
 
-		if ((x->state == EXT_UNWRITTEN && !range_insert(n, &f->owned, x->off, x->len)) ||
-			(x->edge && !range_insert(n, &f->edges, x->off, x->len))) {
+		if ((x->state == EXT_UNWRITTEN && !node_range_insert(n, &f->owned, x->off, x->len)) ||
+			(x->edge && !node_range_insert(n, &f->edges, x->off, x->len))) {
 			trace(n->trace, TRACE_ERROR, "no memory for the layout of ino %lx", f->ino);
 			return;
 		}
@@ -897,11 +839,11 @@ static void forget_layout(struct node *n, struct file *f, struct effects *fx)
 		say_lost(f, &f->waits);
 		say_lost(f, &f->flying_waits);
 	}
-	ranges_clear(n, &f->dirty);
+	node_ranges_clear(n, &f->dirty);
 	/* The commit that is out says nothing of them any more (client_void_commits): its answer takes none from what is ours by then. */
-	ranges_clear(n, &f->flying);
-	ranges_clear(n, &f->owned);
-	ranges_clear(n, &f->edges);
+	node_ranges_clear(n, &f->flying);
+	node_ranges_clear(n, &f->owned);
+	node_ranges_clear(n, &f->edges);
 	/* Nor how long the file is. Who was answered has that committed, and others may have made it shorter since. */
 	f->size = 0;
 	f->recalled = false;

@@ -62,6 +62,7 @@ struct file {
 	bool recalled; /* a recall, not only our own wish, wants the layout back */
 	bool voided; /* what we hold counts no longer: it is on its way out */
 	bool lost; /* first writes were lost with the lease: who waits for an fsync is told EIO, and the next one is */
+	bool lost_write; /* ... one was, for which there was no memory: the next write that is to be durable is told */
 	bool reopen; /* opened again while closing */
 	bool writes; /* a layout to write was asked for since it was opened */
 	bool commit_in_flight;
@@ -87,6 +88,11 @@ struct file_table {
 	struct list bucket[FILE_BUCKETS];
 	uint32_t count;
 };
+
+/* Lists of frange, sorted and disjoint. False: no memory; what was there may be gone in part. */
+bool node_range_insert(struct node *n, struct list *l, uint64_t off, uint64_t len);
+bool node_range_remove(struct node *n, struct list *l, uint64_t off, uint64_t len);
+void node_ranges_clear(struct node *n, struct list *l);
 
 void node_file_init(struct node *n);
 /*
