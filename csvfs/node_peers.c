@@ -176,6 +176,27 @@ static void void_claims(struct node *n, struct peer *p, struct effects *fx)
 }
 
 /*
+ * True: it has asked for a commit that runs, under a layout that it does not name any more: it has forgotten it since (it was given up,
+ * and is back). What it held goes to others only when that is over: it would mark as written what is theirs, and give a file that
+ * they made shorter its length back. (node_peers_departed() waits for it when the node stays away.)
+ */
+static bool commits_unheld(const struct node *n, const struct peer *p)
+{
+	uint64_t bit = BIT(peer_idx(n, p));
+
+	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
+		const struct lease_ino *li;
+
+		if (s->node != p->node || s->drop || s->stage == SREQ_LEASE || s->vr.rq.op != FS_LAYOUT_COMMIT)
+			continue;
+		li = lease_find(&n->leases, s->vr.rq.ino);
+		if (!li || !(li->reclaim_mask & li->reclaim_held & bit))
+			return true;
+	}
+	return false;
+}
+
+/*
  * What a node says that it holds replaces what we knew: an older life's when that is fenced, and its own when nothing
  * that we do for it can land any more. It wrote that under what it does not name now (it was given up meanwhile, and has
  * forgotten), and nobody may have that before.
@@ -188,6 +209,8 @@ static bool reclaim_in_force(struct node *n, struct peer *p, struct effects *fx)
 		return false;
 	/* While we take over nothing of before is known here that could be kept. */
 	if (node_carry_busy(p) && takeover_state(n->tk) == TK_SERVE)
+		return false;
+	if (commits_unheld(n, p))
 		return false;
 	p->reclaim_due = p->older = false;
 	node_carry_none(n, peer_idx(n, p));
@@ -357,8 +380,10 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 		li->open_mask |= BIT(peer_idx(n, p));
 		if (f->writes)
 			li->write_mask |= BIT(peer_idx(n, p));
-		if (f->layout != LAYOUT_NONE && !f->voided)
-			lease_hold(li, peer_idx(n, p), true);
+		/* On its way back (reclaim_file()): it may have arrived, and another node have been given it. */
+		if (f->layout == LAYOUT_NONE || f->layout == LAYOUT_RETURNING || f->voided)
+			continue;
+		lease_hold(li, peer_idx(n, p), true);
 		list_for_each_entry (r, &f->owned, struct frange, link)
 			(void)lease_own(&n->leases, li, peer_idx(n, p), r->off, r->len, false);
 		list_for_each_entry (r, &f->edges, struct frange, link)
