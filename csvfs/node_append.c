@@ -10,7 +10,8 @@
  *  1. Who asks for a layout to read behind where another node's append begins that is under way, waits for its end. Whoever
  *     is told the size with a layout meanwhile is told that place with it (*shown*), and asks before it reads behind that.
  *     The node that appends sees to its own readers (rule 13 of dp.h).
- *  2. Appends of different nodes take turns, in order of arrival: so none waits for one that waits for it.
+ *  2. Appends of different nodes take turns, in order of arrival: so none waits for one that waits for it. A change of the file's
+ *     size takes its turn with them: else an append would land behind the end that a truncation has just made.
  *  3. Where it begins is known when the engine has answered. Until then no other node is granted a layout, and
  *     it does not go to the engine while one is being granted.
  *  4. A new coordinator hears of those under way before it serves: from the nodes that were told their places (RECLAIM_APPENDS);
@@ -68,7 +69,7 @@ static bool must_wait(const struct lease_ino *li, const struct sreq *s)
 		if (told_before(li, s))
 			return false;
 		list_for_each_entry (w, &li->appends.waiting, struct sreq, waiting) {
-			if (w->vr.rq.op == FS_APPEND)
+			if (w->vr.rq.op == FS_APPEND || node_size_set_by(&w->vr.rq))
 				return true;
 		}
 		return others(li, s) || li->appends.placing + li->appends.count >= LEASE_APPENDS_MAX;
@@ -81,7 +82,7 @@ static bool must_wait(const struct lease_ino *li, const struct sreq *s)
 			return true;
 		return !(rq->flags & FS_LAYOUT_WRITE) && rq->off + rq->len > first_at(li);
 	default:
-		return false;
+		return node_size_set_by(rq) && others(li, s);
 	}
 }
 

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Which requests wait for an append that is under way (node_append.c, rule 2). */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "csvfs/node_int.h"
+
+static struct lease_ino li;
+static struct sreq s[3];
+
+static bool waits(uint32_t i, uint32_t idx, enum fs_op op, uint32_t valid)
+{
+	s[i].idx = idx;
+	s[i].vr.rq.op = op;
+	s[i].vr.rq.valid = valid;
+	s[i].id = s[i].vr.rq.id = (struct fs_reqid){.node = idx + 1, .slot = i + 1, .life = 1, .seq = 1};
+	list_add_tail(&s[i].waiting, &li.waiting);
+	return node_append_waits(&li, &s[i]);
+}
+
+static int setup(void **state)
+{
+	memset(&li, 0, sizeof(li));
+	memset(s, 0, sizeof(s));
+	list_init(&li.waiting);
+	list_init(&li.appends.waiting);
+	/* Node 2 has been told that it appends at 100, and has not said that it is over. */
+	li.appends.idx = 1;
+	li.appends.count = 1;
+	li.appends.told[0].off = 100;
+	li.appends.told[0].id = (struct fs_reqid){.node = 2, .slot = 9, .life = 1, .seq = 1};
+	return 0;
+}
+
+static void append_of_another_node_waits(void **state)
+{
+	assert_true(waits(0, 0, FS_APPEND, 0));
+	assert_false(waits(1, 0, FS_GETATTR, 0));
+}
+
+static void truncation_of_another_node_waits(void **state)
+{
+	assert_true(waits(0, 0, FS_SETATTR, FS_SET_SIZE));
+	assert_false(waits(1, 0, FS_SETATTR, FS_SET_MODE));
+	/* Its own kernel sees to it that the two do not meet. */
+	assert_false(waits(2, 1, FS_SETATTR, FS_SET_SIZE));
+}
+
+/* Else one that appends all the time would keep it out for ever. */
+static void next_append_waits_behind_a_truncation(void **state)
+{
+	assert_false(waits(0, 1, FS_APPEND, 0));
+	assert_true(waits(1, 0, FS_SETATTR, FS_SET_SIZE));
+	assert_true(waits(2, 1, FS_APPEND, 0));
+	/* But not what was told before: the truncation waits for that. */
+	s[2].id = li.appends.told[0].id;
+	list_del(&s[2].waiting);
+	list_add_tail(&s[2].waiting, &li.waiting);
+	assert_false(node_append_waits(&li, &s[2]));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(append_of_another_node_waits, setup),
+		cmocka_unit_test_setup(truncation_of_another_node_waits, setup),
+		cmocka_unit_test_setup(next_append_waits_behind_a_truncation, setup),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
