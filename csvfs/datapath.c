@@ -117,14 +117,14 @@ static void on_write(struct dthread *t, const struct fuse_in_header *h,
 
 	if (in->size != data_len || in->size > IO_BYTES_MAX ||
 		(!cached && misaligned(t->d, in->offset, in->size, in->flags))) {
-		datapath_answer(t->d, h->unique, -EINVAL, NULL, 0);
+		datapath_write_fails(t->d, h->unique, in->fh, -EINVAL);
 		return;
 	}
 	io = datapath_io_get(t, h->unique, h->pid);
 	if (io)
 		io->data = take_data(t, in->size);
 	if (!io || !io->data) {
-		datapath_answer(t->d, h->unique, -ENOMEM, NULL, 0);
+		datapath_write_fails(t->d, h->unique, in->fh, -ENOMEM);
 		if (io)
 			datapath_io_put(io);
 		return;
@@ -354,7 +354,7 @@ static void settle(void *ctx, uint64_t ino)
 	pthread_mutex_unlock(&d->lock);
 }
 
-static void zero(void *ctx, uint64_t ino, uint64_t off, uint32_t len,
+static void zero(void *ctx, uint64_t ino, uint64_t handle, uint64_t off, uint32_t len,
 	void (*done)(void *arg, int err), void *arg)
 {
 	struct io *io = datapath_io_get(self, DATAPATH_OWN, 0);
@@ -368,6 +368,7 @@ static void zero(void *ctx, uint64_t ino, uint64_t off, uint32_t len,
 	io->arg = arg;
 	io->op.write = io->op.zero = true;
 	io->op.ino = ino;
+	io->op.handle = handle;
 	io->op.off = off;
 	io->op.len = len;
 	io->start_ns = bdev_now_ns();
@@ -381,6 +382,17 @@ static void closed(void *ctx, uint64_t handle)
 	pthread_mutex_lock(&d->lock);
 	dp_handle_closed(d->dp, handle);
 	pthread_mutex_unlock(&d->lock);
+}
+
+static bool failed(void *ctx, uint64_t handle)
+{
+	struct datapath *d = ctx;
+	bool has;
+
+	pthread_mutex_lock(&d->lock);
+	has = dp_handle_has_failed(d->dp, handle);
+	pthread_mutex_unlock(&d->lock);
+	return has;
 }
 
 static int64_t read_ns(void *ctx, uint64_t ino)
@@ -520,6 +532,7 @@ int datapath_start(const struct datapath_config *cfg, struct datapath **out)
 		.times_set = times_set,
 		.zero = zero,
 		.closed = closed,
+		.failed = failed,
 		.cluster_bytes = cfg->cluster_bytes,
 		.ctx = d};
 	int err;

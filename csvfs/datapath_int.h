@@ -125,6 +125,7 @@ void datapath_io_run(struct dthread *t);
 /* The kernel's INTERRUPT. True: the request that it means is one of ours. */
 bool datapath_io_interrupt(struct datapath *d, uint64_t unique);
 /* To the kernel: an error (negative), or data. */
+void datapath_write_fails(struct datapath *d, uint64_t unique, uint64_t handle, int err);
 void datapath_answer(struct datapath *d, uint64_t unique, int err, const void *data, size_t len);
 
 /* datapath.lock is held: the thread looks at `returned` and its commands soon. */

@@ -218,12 +218,24 @@ static void answer_read(struct io *io)
 	datapath_answer(d, io->unique, 0, io->img->bytes + op->skip, (size_t)op->result);
 }
 
+/*
+ * After a failed write that is asynchronous (io_uring, libaio) and reaches past the end that it knows, the kernel sets the size to that
+ * end. Another node may have made the file longer: op_setattr() (fuse_ops.c) has to know that there was such a write.
+ */
+void datapath_write_fails(struct datapath *d, uint64_t unique, uint64_t handle, int err)
+{
+	pthread_mutex_lock(&d->lock);
+	dp_handle_failed(d->dp, handle);
+	pthread_mutex_unlock(&d->lock);
+	datapath_answer(d, unique, err, NULL, 0);
+}
+
 static void answer_write(struct io *io)
 {
 	struct fuse_write_out out = {.size = (uint32_t)io->op.result};
 
 	if (io->op.result < 0)
-		datapath_answer(io->t->d, io->unique, io->op.result, NULL, 0);
+		datapath_write_fails(io->t->d, io->unique, io->op.handle, io->op.result);
 	else
 		datapath_answer(io->t->d, io->unique, 0, &out, sizeof(out));
 }
@@ -619,6 +631,8 @@ static void give_up(struct datapath *d, struct io *io, int err)
 	dp_given_up(d->dp, &io->op);
 	if (io->done)
 		return;
+	if (io->op.write)
+		dp_handle_failed(d->dp, io->op.handle);
 	datapath_answer(d, io->unique, err, NULL, 0);
 	io->unique = DATAPATH_OWN;
 	io->given_up = true;

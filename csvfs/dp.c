@@ -245,13 +245,9 @@ static bool wants_fua(const struct dp_op *op)
 /* Rule 10. */
 static bool is_lost(const struct dp *dp, const struct dp_op *op)
 {
-	if (!op->handle || !(dp->lost_count || dp->lost_upto))
-		return false;
-	list_for_each_entry(l, &dp->lost[op->handle % DP_LOST_BUCKETS], struct dp_lost, link) {
-		if (l->handle == op->handle)
-			return true;
-	}
-	return op->handle <= dp->lost_upto;
+	const struct dp_handle *h = op->handle && dp->handle_count ? dp_handle_find(dp, op->handle) : NULL;
+
+	return op->handle && ((h && h->lost) || op->handle <= dp->lost_upto);
 }
 
 /* What it was planned on is not known to be ours any more. */
@@ -954,8 +950,8 @@ struct dp *dp_create(const struct dp_config *cfg)
 	list_init(&dp->later);
 	list_init(&dp->parked);
 	list_init(&dp->drained);
-	for (unsigned i = 0; i < DP_LOST_BUCKETS; i++)
-		list_init(&dp->lost[i]);
+	for (unsigned i = 0; i < DP_HANDLE_BUCKETS; i++)
+		list_init(&dp->handles[i]);
 	list_init(&dp->touched);
 	list_init(&dp->due);
 	list_init(&dp->used);

@@ -287,6 +287,9 @@ void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns);
 void dp_rights(struct dp *dp, uint32_t rights);
 /* These open files held locks that are lost: what is not done yet through them, and what comes, gets EIO. */
 void dp_handles_lost(struct dp *dp, const uint64_t *handles, uint32_t count);
+/* A write through this open file is answered with an error. 0: none. */
+void dp_handle_failed(struct dp *dp, uint64_t handle);
+bool dp_handle_has_failed(const struct dp *dp, uint64_t handle);
 /* It is closed, and its number is not used again. */
 void dp_handle_closed(struct dp *dp, uint64_t handle);
 

@@ -54,34 +54,68 @@ uint64_t dp_hold_deadline(const struct dp *dp)
 	return dp->cfg.hold_ns && !list_empty(&dp->parked) ? dp->look_ns : NEVER;
 }
 
-/* ------------------------------------------------------------------ locks that were lost */
+/* ------------------------------------------------------------------ what is known of an open file */
+
+struct dp_handle *dp_handle_find(const struct dp *dp, uint64_t handle)
+{
+	list_for_each_entry(h, &dp->handles[handle % DP_HANDLE_BUCKETS], struct dp_handle, link) {
+		if (h->handle == handle)
+			return h;
+	}
+	return NULL;
+}
+
+/* NULL: no memory; then it is noted for all up to there: rather too many than one too few. */
+static struct dp_handle *note(struct dp *dp, uint64_t handle, uint64_t *upto)
+{
+	struct dp_handle *h = dp_handle_find(dp, handle);
+
+	if (h)
+		return h;
+	h = mem_alloc(dp->cfg.mem, sizeof(*h));
+	if (!h) {
+		if (handle > *upto)
+			*upto = handle;
+		return NULL;
+	}
+	h->handle = handle;
+	list_add(&h->link, &dp->handles[handle % DP_HANDLE_BUCKETS]);
+	dp->handle_count++;
+	return h;
+}
 
 void dp_handles_lost(struct dp *dp, const uint64_t *handles, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
-		struct dp_lost *l = mem_alloc(dp->cfg.mem, sizeof(*l));
+		struct dp_handle *h = note(dp, handles[i], &dp->lost_upto);
 
-		if (!l) {
-			/* Rather too many than one too few. */
-			if (handles[i] > dp->lost_upto)
-				dp->lost_upto = handles[i];
-			continue;
-		}
-		l->handle = handles[i];
-		list_add(&l->link, &dp->lost[l->handle % DP_LOST_BUCKETS]);
-		dp->lost_count++;
+		if (h)
+			h->lost = true;
 	}
+}
+
+void dp_handle_failed(struct dp *dp, uint64_t handle)
+{
+	struct dp_handle *h = handle ? note(dp, handle, &dp->failed_upto) : NULL;
+
+	if (h)
+		h->failed = true;
+}
+
+bool dp_handle_has_failed(const struct dp *dp, uint64_t handle)
+{
+	const struct dp_handle *h = dp_handle_find(dp, handle);
+
+	return (h && h->failed) || handle <= dp->failed_upto;
 }
 
 void dp_handle_closed(struct dp *dp, uint64_t handle)
 {
-	if (!dp->lost_count)
+	struct dp_handle *h = dp->handle_count ? dp_handle_find(dp, handle) : NULL;
+
+	if (!h)
 		return;
-	list_for_each_entry_safe(l, tmp, &dp->lost[handle % DP_LOST_BUCKETS], struct dp_lost, link) {
-		if (l->handle != handle)
-			continue;
-		list_del(&l->link);
-		dp->lost_count--;
-		mem_free(dp->cfg.mem, l, sizeof(*l));
-	}
+	list_del(&h->link);
+	dp->handle_count--;
+	mem_free(dp->cfg.mem, h, sizeof(*h));
 }

@@ -35,12 +35,13 @@ struct dp_file {
 
 #define NO_CLUSTER UINT64_MAX
 
-#define DP_LOST_BUCKETS 64
+#define DP_HANDLE_BUCKETS 64
 
-/* An open file whose locks were lost. */
-struct dp_lost {
+/* What is known of an open file: its locks were lost; a write through it has failed. */
+struct dp_handle {
 	struct list link;
 	uint64_t handle;
+	bool lost, failed;
 };
 
 struct dp {
@@ -57,15 +58,17 @@ struct dp {
 	struct list parked;	/* ops in PARKED, by hlink */
 	uint64_t look_ns;	/* when it is looked for those that have waited too long */
 	struct list drained;	/* files */
-	struct list lost[DP_LOST_BUCKETS]; /* dp_lost */
-	uint32_t lost_count;
-	uint64_t lost_upto; /* no memory for each: all handles up to here */
+	struct list handles[DP_HANDLE_BUCKETS]; /* dp_handle */
+	uint32_t handle_count;
+	uint64_t lost_upto, failed_upto; /* no memory for each: all handles up to here */
 	struct list touched;	/* files, by tlink, in order of touch_due_ns */
 	struct list due;	/* of those, the ones that dp_next_event() tells now */
 	struct list used;	/* files with extents, by ulink, least recently used first */
 	uint64_t shed_ino;	/* told, and still known; 0: none */
 	uint32_t shed_again;	/* with so many extents it was in vain: told again */
 };
+
+struct dp_handle *dp_handle_find(const struct dp *dp, uint64_t handle);
 
 static inline struct dp_file *dp_file_find(struct dp *dp, uint64_t ino)
 {

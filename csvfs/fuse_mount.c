@@ -201,14 +201,22 @@ static int64_t no_touched(void *ctx, uint64_t ino)
 	return 0;
 }
 
-static void no_zero(void *ctx, uint64_t ino, uint64_t off, uint32_t len,
+static void no_zero(void *ctx, uint64_t ino, uint64_t handle, uint64_t off, uint32_t len,
 	void (*done)(void *arg, int err), void *arg)
 {
 	(void)ctx;
 	(void)ino;
+	(void)handle;
 	(void)off;
 	(void)len;
 	done(arg, -EIO);
+}
+
+static bool no_failed(void *ctx, uint64_t handle)
+{
+	(void)ctx;
+	(void)handle;
+	return false;
 }
 
 void fuse_ops_set_hooks(struct fuse_ops *f, const struct fuse_ops_hooks *h)
@@ -221,7 +229,8 @@ void fuse_ops_set_hooks(struct fuse_ops *f, const struct fuse_ops_hooks *h)
 			.read_ns = no_touched,
 			.times_set = no_settle,
 			.zero = no_zero,
-			.closed = no_closed};
+			.closed = no_closed,
+			.failed = no_failed};
 }
 
 /* A comma in the name of an image would end the option. */

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "csvfs/base/assert.h"
@@ -313,16 +314,52 @@ static int64_t ns_of(struct timespec ts)
 	return (int64_t)ts.tv_sec * (int64_t)NS_PER_SEC + ts.tv_nsec;
 }
 
+/* The process `pid` waits in a system call that starts asynchronous I/O, or does it in the kernel for another one (io_uring's workers). */
+static bool does_async_io(pid_t pid)
+{
+	char path[64], line[32] = "";
+	long nr = SYS_ftruncate;
+	FILE *in;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", (int)pid);
+	in = pid > 0 ? fopen(path, "re") : NULL;
+	if (!in)
+		return false;
+	if (fgets(line, sizeof(line), in))
+		nr = strtol(line, NULL, 10);
+	fclose(in);
+	return nr == SYS_io_submit || nr == SYS_io_uring_enter || nr == -1;
+}
+
+/*
+ * Nobody's ftruncate(2): after an asynchronous write that failed (fuse_direct_IO()) the kernel sets the size to what this host knew
+ * last, to take away what it might have written behind that. Here a write that fails makes nothing longer, and another host may have.
+ * Nothing in the request tells the two apart.
+ */
+static bool is_kernels_own(fuse_req_t req, int set, const struct fuse_file_info *fi)
+{
+	struct fuse_ops *f = ops_of(req);
+
+	return fi && (set & FUSE_SET_ATTR_SIZE) && f->hooks.failed(f->hooks.ctx, fi->fh) &&
+	       does_async_io(fuse_req_ctx(req)->pid);
+}
+
 static void op_setattr(
 	fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct fuse_file_info *fi)
 {
-	struct frq *q = frq_plain(req, FS_SETATTR, ino);
 	struct fs_request *rq;
+	struct frq *q;
 
-	(void)fi;
+	if (is_kernels_own(req, set, fi)) {
+		op_getattr(req, ino, fi);
+		return;
+	}
+	q = frq_plain(req, FS_SETATTR, ino);
 	if (!q)
 		return;
 	rq = &q->rq;
+	if (fi && (set & FUSE_SET_ATTR_SIZE))
+		rq->lock.handle = fi->fh;
 	if (set & FUSE_SET_ATTR_MODE) {
 		rq->valid |= FS_SET_MODE;
 		rq->attr.mode = st->st_mode;
@@ -610,7 +647,7 @@ static void next_part(void *arg, int err)
 		frq_fail(q, -err);
 	else if (i < q->part_count)
 		f->hooks.zero(
-			f->hooks.ctx, q->rq.ino, q->part[i].off, q->part[i].len, next_part, q);
+			f->hooks.ctx, q->rq.ino, q->rq.lock.handle, q->part[i].off, q->part[i].len, next_part, q);
 	else
 		post_change(f, q);
 }
@@ -620,9 +657,9 @@ static void op_fallocate(
 {
 	struct frq *q = frq_plain(req, FS_FALLOCATE, ino);
 
-	(void)fi;
 	if (!q)
 		return;
+	q->rq.lock.handle = fi->fh;
 	q->rq.flags = (uint32_t)mode;
 	q->rq.off = (uint64_t)off;
 	q->rq.len = (uint64_t)len;

@@ -102,12 +102,14 @@ struct fuse_ops_hooks {
 	void (*times_set)(void *ctx, uint64_t ino);
 	/*
 	 * Writes zeros to [off, off + len), which lies in one cluster, as far as the file reaches; done()
-	 * is called by the same thread. Only from within fuse_ops_process() and done().
+	 * is called by the same thread. Only from within fuse_ops_process() and done(). Through the open file `handle`; 0: none.
 	 */
-	void (*zero)(void *ctx, uint64_t ino, uint64_t off, uint32_t len,
+	void (*zero)(void *ctx, uint64_t ino, uint64_t handle, uint64_t off, uint32_t len,
 		void (*done)(void *arg, int err), void *arg);
 	/* An open file is closed. */
 	void (*closed)(void *ctx, uint64_t handle);
+	/* A write through it was answered with an error. */
+	bool (*failed)(void *ctx, uint64_t handle);
 	uint32_t cluster_bytes;
 	void *ctx;
 };

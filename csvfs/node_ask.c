@@ -49,10 +49,41 @@ void node_ask_as(
 	}
 }
 
+/* It changes a file through an open one: what that is stays here (H4 of node_held.c). */
+static bool through_handle(const struct fs_request *rq)
+{
+	return (rq->op == FS_SETATTR || rq->op == FS_FALLOCATE) && rq->lock.handle;
+}
+
 void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs_request *rq,
 	struct effects *fx)
 {
-	node_ask_as(n, &(struct creq){.kind = kind, .tag = tag}, rq, fx);
+	struct creq as = {.kind = kind, .tag = tag};
+
+	if (through_handle(rq)) {
+		if (node_held_is_lost(n, rq->lock.handle)) {
+			node_reply_err(n, tag, -EIO, fx);
+			return;
+		}
+		as.lock.handle = rq->lock.handle;
+		n->scratch_rq = *rq;
+		n->scratch_rq.lock.handle = 0;
+		rq = &n->scratch_rq;
+	}
+	node_ask_as(n, &as, rq, fx);
+}
+
+/* H4: who waits is told; the answer is heard as if somebody waited for it, and shown to nobody. */
+void node_ask_lost(struct node *n, struct effects *fx)
+{
+	list_for_each_entry (q, &n->creqs, struct creq, link) {
+		if (q->kind != CQ_KERNEL || !node_held_is_lost(n, q->lock.handle))
+			continue;
+		client_void_change(n->client, q->id);
+		if (q->tag)
+			node_reply_err(n, q->tag, -EIO, fx);
+		q->tag = 0;
+	}
 }
 
 static struct creq *creq_find(struct node *n, uint64_t id)

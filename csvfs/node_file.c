@@ -55,10 +55,10 @@ static void file_free(struct node *n, struct file *f)
 	csv_assert(list_empty(&f->open_waiters));
 	csv_assert(list_empty(&f->waits));
 	csv_assert(list_empty(&f->flying_waits));
-	node_ranges_clear(n, &f->owned);
-	node_ranges_clear(n, &f->edges);
-	node_ranges_clear(n, &f->dirty);
-	node_ranges_clear(n, &f->flying);
+	node_range_clear(n, &f->owned);
+	node_range_clear(n, &f->edges);
+	node_range_clear(n, &f->dirty);
+	node_range_clear(n, &f->flying);
 	list_del(&f->hash);
 	n->files.count--;
 	mem_free(n->mem, f, sizeof(*f));
@@ -718,8 +718,8 @@ static void layout_drop(struct node *n, struct file *f, struct effects *fx)
 	e->layout.ino = f->ino;
 	f->layout = LAYOUT_NONE;
 	f->recalled = f->voided = false;
-	node_ranges_clear(n, &f->owned);
-	node_ranges_clear(n, &f->edges);
+	node_range_clear(n, &f->owned);
+	node_range_clear(n, &f->edges);
 }
 
 void node_file_return_reply(struct node *n, uint64_t ino, struct effects *fx)
@@ -839,11 +839,11 @@ static void forget_layout(struct node *n, struct file *f, struct effects *fx)
 		say_lost(f, &f->waits);
 		say_lost(f, &f->flying_waits);
 	}
-	node_ranges_clear(n, &f->dirty);
+	node_range_clear(n, &f->dirty);
 	/* The commit that is out says nothing of them any more (client_void_commits): its answer takes none from what is ours by then. */
-	node_ranges_clear(n, &f->flying);
-	node_ranges_clear(n, &f->owned);
-	node_ranges_clear(n, &f->edges);
+	node_range_clear(n, &f->flying);
+	node_range_clear(n, &f->owned);
+	node_range_clear(n, &f->edges);
 	/* Nor how long the file is. Who was answered has that committed, and others may have made it shorter since. */
 	f->size = 0;
 	f->recalled = false;

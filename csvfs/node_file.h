@@ -92,7 +92,7 @@ struct file_table {
 /* Lists of frange, sorted and disjoint. False: no memory; what was there may be gone in part. */
 bool node_range_insert(struct node *n, struct list *l, uint64_t off, uint64_t len);
 bool node_range_remove(struct node *n, struct list *l, uint64_t off, uint64_t len);
-void node_ranges_clear(struct node *n, struct list *l);
+void node_range_clear(struct node *n, struct list *l);
 
 void node_file_init(struct node *n);
 /*

@@ -14,6 +14,9 @@
  *     not executed before it, and is taken off at once.
  *  H3 A request that fails takes nothing away: the limit is looked at before it is sent. What is granted may be more
  *     for a moment than what is left: a read lock over many write locks, before all is made one.
+ *  H4 Through an open file whose locks were lost nothing is changed any more: who has them now may use what it is a lock for. The data
+ *     path sees to reads and writes (rule 10 of dp.h); what changes the size, or takes space away, is refused here, and what of
+ *     it was under way does nothing if it has not been executed.
  */
 #include <errno.h>
 #include <string.h>
@@ -28,6 +31,7 @@ void node_held_init(struct node *n)
 {
 	/* H3: what was granted is never refused here; begin_lock() and begin_unlock() know the limit. */
 	lock_init(&n->held, n->mem, UINT32_MAX, UINT32_MAX);
+	list_init(&n->lost_handles);
 }
 
 static struct lock lock_of(const struct creq *q)
@@ -132,11 +136,55 @@ void node_held_request(
 		begin_lock(n, &q, fx);
 }
 
+struct lost_handle {
+	struct list link;
+	uint64_t handle;
+};
+
+bool node_held_is_lost(const struct node *n, uint64_t handle)
+{
+	if (!handle || (list_empty(&n->lost_handles) && !n->lost_upto))
+		return false; /* nearly always */
+	list_for_each_entry (h, &n->lost_handles, struct lost_handle, link) {
+		if (h->handle == handle)
+			return true;
+	}
+	return handle <= n->lost_upto;
+}
+
+static void remember_lost(struct node *n, uint64_t handle)
+{
+	struct lost_handle *h;
+
+	if (node_held_is_lost(n, handle))
+		return;
+	h = mem_alloc(n->mem, sizeof(*h));
+	if (!h) {
+		/* Rather too many than one too few. */
+		if (handle > n->lost_upto)
+			n->lost_upto = handle;
+		return;
+	}
+	h->handle = handle;
+	list_add_tail(&h->link, &n->lost_handles);
+}
+
+static void forget_lost(struct node *n, uint64_t handle)
+{
+	list_for_each_entry_safe (h, tmp, &n->lost_handles, struct lost_handle, link) {
+		if (h->handle != handle)
+			continue;
+		list_del(&h->link);
+		mem_free(n->mem, h, sizeof(*h));
+	}
+}
+
 void node_held_closed(struct node *n, const struct fs_request *rq, struct effects *fx)
 {
 	struct creq q = {.kind = CQ_LOCK, .ino = rq->ino};
 	bool any = false;
 
+	forget_lost(n, rq->lock.handle);
 	if (!rq->lock.handle || !n->held.count)
 		return; /* nearly always */
 	for (const struct lock *l = lock_next(&n->held, NULL); l && !any;
@@ -327,7 +375,9 @@ void node_held_lost(struct node *n, struct effects *fx)
 	for (const struct lock *l = lock_next(&n->held, NULL); l; l = lock_next(&n->held, l)) {
 		if (!count || handles[count - 1] != l->handle)
 			handles[count++] = l->handle;
+		remember_lost(n, l->handle);
 	}
+	node_ask_lost(n, fx);
 	trace(n->trace, TRACE_ERROR,
 		"%u locks are lost -> I/O on the open files that held them fails", n->held.count);
 	e = effects_add(fx, FX_LOCKS_LOST, 0);

@@ -268,6 +268,8 @@ struct node {
 	uint64_t creq_count, lock_seq;
 	struct fs_request scratch_rq;
 	struct lock_table held; /* locks of ours, as far as we may rely on them */
+	struct list lost_handles; /* open files that held locks which were lost (node_held.c) */
+	uint64_t lost_upto; /* no memory for each: all handles up to here */
 	struct node_cache cache;
 
 	/* membership */
@@ -381,6 +383,8 @@ uint64_t node_lun(struct node *n, enum tag_owner owner, enum lun_op op, struct e
 /* node_ask.c: what we ask our coordinator, and what the kernel asks us */
 void node_kernel_request(struct node *n, const struct event *ev, struct effects *fx);
 void node_kernel_cancel(struct node *n, uint64_t tag, struct effects *fx);
+/* Some open files have lost their locks: what changes a file through them is over. */
+void node_ask_lost(struct node *n, struct effects *fx);
 void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs_request *rq,
 	struct effects *fx);
 /* The same, with what node_held.c keeps of it. */
@@ -564,6 +568,8 @@ void node_held_init(struct node *n);
 void node_held_request(
 	struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
 /* RELEASE of an open file: what was locked through it goes. */
+/* The locks of this open file were lost: nothing is changed through it. */
+bool node_held_is_lost(const struct node *n, uint64_t handle);
 void node_held_closed(struct node *n, const struct fs_request *rq, struct effects *fx);
 void node_held_answer(
 	struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx);

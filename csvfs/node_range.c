@@ -2,7 +2,7 @@
 /* node_range.c - the ranges of a file that a node owns, has written, or commits (node_file.h). */
 #include "csvfs/node_int.h"
 
-void node_ranges_clear(struct node *n, struct list *l)
+void node_range_clear(struct node *n, struct list *l)
 {
 	list_for_each_entry_safe (r, tmp, l, struct frange, link) {
 		list_del(&r->link);

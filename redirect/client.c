@@ -3,6 +3,7 @@
 #include "redirect/client_impl.h"
 
 #include <errno.h>
+#include <linux/falloc.h>
 #include <string.h>
 
 #include "csvfs/base/assert.h"
@@ -206,6 +207,21 @@ void client_void_commits(struct client *c)
 			continue;
 		q->rq.extent_count = 0;
 		q->rq.valid &= ~FS_SET_SIZE;
+	}
+}
+
+void client_void_change(struct client *c, uint64_t tag)
+{
+	list_for_each_entry(q, &c->all, struct client_rq, link_all) {
+		if (q->tag != tag)
+			continue;
+		/* No length is refused before anything is done. */
+		if (q->rq.op == FS_FALLOCATE) {
+			q->rq.len = 0;
+			q->rq.flags |= FALLOC_FL_KEEP_SIZE;
+		} else {
+			q->rq.valid &= ~FS_SET_SIZE;
+		}
 	}
 }
 

@@ -79,6 +79,8 @@ bool client_cancel(struct client *c, uint64_t tag);
  * executed. The space may be another's.
  */
 void client_void_commits(struct client *c);
+/* The same of one FALLOCATE, or SETATTR of a size. */
+void client_void_change(struct client *c, uint64_t tag);
 
 /* The coordinator serves us, over this session or in this process: send all that is unanswered. */
 void client_serve_remote(struct client *c, struct session *s);

@@ -611,6 +611,21 @@ uint64_t fakecore_size(struct fakecore *c)
 	return __atomic_load_n(&c->size, __ATOMIC_RELAXED);
 }
 
+void fakecore_set_size(struct fakecore *c, uint64_t size)
+{
+	__atomic_store_n(&c->size, size, __ATOMIC_RELAXED);
+	layout_fx(c, FX_LAYOUT_DROP);
+}
+
+void fakecore_lose_locks(struct fakecore *c, uint64_t handle)
+{
+	struct effect e = {.type = FX_LOCKS_LOST};
+
+	e.lost.count = 1;
+	e.lost.handles = &handle;
+	apply(c, &e);
+}
+
 uint64_t fakecore_count(struct fakecore *c, enum ev_type type)
 {
 	uint64_t n;

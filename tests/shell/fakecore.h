@@ -45,6 +45,10 @@ void fakecore_wait(struct fakecore *c);
 
 void fakecore_stats(struct fakecore *c, struct datapath_stats *st);
 uint64_t fakecore_size(struct fakecore *c);
+/* Another node makes the file so long, and what was known of it here is taken back. */
+void fakecore_set_size(struct fakecore *c, uint64_t size);
+/* The locks of that open file are lost; the first one of a mount has number 1. */
+void fakecore_lose_locks(struct fakecore *c, uint64_t handle);
 /* Touched, written, handed over: how many events of that type came. */
 uint64_t fakecore_count(struct fakecore *c, enum ev_type type);
 

@@ -28,7 +28,8 @@
 #include "fakecore.h"
 #include "tests/posix/kernel.h"
 
-#include <sys/mount.h> /* last: it has a BLOCK_SIZE of its own */
+#include <linux/aio_abi.h> /* last: they have a BLOCK_SIZE of their own */
+#include <sys/mount.h>
 
 #define IMAGE_BYTES (24u << 20)
 #define FILE_BYTES (16u << 20)
@@ -596,6 +597,81 @@ static void failing_medium_is_an_error_of_that_write_alone(void **state)
 	stop(c);
 }
 
+/* What a kernel does for io_uring and libaio alone. */
+static long write_asynchronously(int fd, const void *buf, size_t len, off_t off)
+{
+	struct iocb cb = {.aio_fildes = (uint32_t)fd, .aio_lio_opcode = IOCB_CMD_PWRITE,
+		.aio_buf = (uint64_t)(uintptr_t)buf, .aio_nbytes = len, .aio_offset = off}, *p = &cb;
+	aio_context_t ctx = 0;
+	struct io_event ev = {0};
+
+	assert_int_equal(syscall(SYS_io_setup, 4, &ctx), 0);
+	assert_int_equal(syscall(SYS_io_submit, ctx, 1, &p), 1);
+	assert_int_equal(syscall(SYS_io_getevents, ctx, 1, 1, &ev, NULL), 1);
+	assert_int_equal(syscall(SYS_io_destroy, ctx), 0);
+	return (long)ev.res;
+}
+
+/*
+ * The kernel takes away what such a write may have left behind the end of the file, the end that it knows; another node has made the
+ * file longer since.
+ */
+static void failed_asynchronous_write_cuts_off_nothing_of_another_node(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c;
+	struct stat st;
+	void *buf = NULL;
+	int fd;
+
+	cfg.written = true;
+	c = start(&cfg);
+	fakecore_set_size(c, 4096);
+	assert_int_equal(posix_memalign(&buf, 4096, CLUSTER), 0);
+	memset(buf, 1, CLUSTER);
+	fd = open(file, O_RDWR | O_DIRECT);
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 4096);
+	fakecore_set_size(c, FILE_BYTES / 2);
+	assert_int_equal(write_asynchronously(fd, buf, CLUSTER, FILE_BYTES), -ENOSPC);
+	assert_int_equal(fakecore_size(c), FILE_BYTES / 2);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, FILE_BYTES / 2);
+	/* What a user asks for is done, also through that one. */
+	assert_int_equal(ftruncate(fd, 8192), 0);
+	assert_int_equal(fakecore_size(c), 8192);
+	close(fd);
+	free(buf);
+	stop(c);
+}
+
+/* The ends of a hole are zeroed by writes, which are none of the kernel's. */
+static void no_hole_is_made_through_an_open_file_that_lost_its_locks(void **state)
+{
+	struct fakecore_config cfg = config();
+	uint8_t got[512], want[512];
+	struct fakecore *c;
+	int fd;
+
+	cfg.written = true;
+	c = start(&cfg);
+	fd = open(file, O_RDWR);
+	assert_true(fd >= 0);
+	memset(want, 0xee, sizeof(want));
+	assert_int_equal(pwrite(fd, want, sizeof(want), 512), sizeof(want));
+	fakecore_lose_locks(c, 1);
+	assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 512, 3 * CLUSTER), -1);
+	assert_int_equal(errno, EIO);
+	close(fd);
+	fd = open(file, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, got, sizeof(got), 512), sizeof(got));
+	assert_memory_equal(got, want, sizeof(got));
+	close(fd);
+	stop(c);
+}
+
 static void names_and_statfs_pass_through(void **state)
 {
 	struct fakecore_config cfg = config();
@@ -688,6 +764,8 @@ int main(void)
 		T(write_by_a_user_takes_setuid_away),
 		T(who_keeps_setgid_without_group_execute),
 		T(failing_medium_is_an_error_of_that_write_alone),
+		T(failed_asynchronous_write_cuts_off_nothing_of_another_node),
+		T(no_hole_is_made_through_an_open_file_that_lost_its_locks),
 		T(names_and_statfs_pass_through),
 		T(writers_that_meet_in_blocks_do_not_harm_each_other),
 		T(with_several_data_threads_too),

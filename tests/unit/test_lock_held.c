@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <errno.h>
+#include <linux/falloc.h>
 #include <cmocka.h>
 
 #include "csvfs/node_int.h"
@@ -290,6 +291,74 @@ static void a_flock_that_is_interrupted_between_is_not_taken(void **state)
 	assert_true(list_empty(&n->creqs));
 }
 
+/* ------------------------------------------------------------------ open files that lost their locks (H4) */
+
+static uint64_t change(enum fs_op op, uint64_t handle)
+{
+	struct fs_request rq = {.op = op, .ino = INO, .lock.handle = handle};
+	struct event ev = {.type = EV_REQUEST, .tag = ++tags, .rq = &rq};
+
+	if (op == FS_SETATTR) {
+		rq.valid = FS_SET_SIZE | FS_SET_MTIME;
+		rq.attr.size = 4096;
+	} else {
+		rq.flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+		rq.len = 65536;
+	}
+	node_kernel_request(n, &ev, &fx);
+	return tags;
+}
+
+static void what_changes_a_file_through_it_is_refused(void **state)
+{
+	uint64_t tag;
+
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	node_evicted(n, true, &fx);
+	effects_reset(&fx);
+	tag = change(FS_SETATTR, 9);
+	assert_int_equal(answer_of(tag), -EIO);
+	tag = change(FS_FALLOCATE, 9);
+	assert_int_equal(answer_of(tag), -EIO);
+	/* Another open file never had any. */
+	tag = change(FS_FALLOCATE, 8);
+	assert_int_equal(answer_of(tag), UNANSWERED);
+}
+
+/* It may be asked again in a new session, when another node has the lock and uses the file. */
+static void what_was_asked_before_does_nothing_any_more(void **state)
+{
+	const struct fs_request *rq;
+	uint64_t size, hole, wire_tag;
+
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	size = change(FS_SETATTR, 9);
+	hole = change(FS_FALLOCATE, 9);
+	node_evicted(n, true, &fx);
+	assert_int_equal(answer_of(size), -EIO);
+	assert_int_equal(answer_of(hole), -EIO);
+	rq = client_next_local(n->client, &wire_tag);
+	assert_non_null(rq);
+	assert_int_equal(rq->op, FS_SETATTR);
+	assert_false(rq->valid & FS_SET_SIZE);
+	rq = client_next_local(n->client, &wire_tag);
+	assert_non_null(rq);
+	assert_int_equal(rq->op, FS_FALLOCATE);
+	assert_int_equal(rq->len, 0);
+}
+
+/* Its number is not used again; nothing of it is to be remembered. */
+static void what_was_lost_is_forgotten_when_it_is_closed(void **state)
+{
+	struct fs_request rq = {.op = FS_CLOSE, .ino = INO, .lock.handle = 9};
+
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	node_evicted(n, true, &fx);
+	assert_true(node_held_is_lost(n, 9));
+	node_held_closed(n, &rq, &fx);
+	assert_false(node_held_is_lost(n, 9));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -308,6 +377,12 @@ int main(void)
 			a_lock_that_only_becomes_weaker_is_held, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_flock_that_is_interrupted_between_is_not_taken, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			what_changes_a_file_through_it_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			what_was_asked_before_does_nothing_any_more, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			what_was_lost_is_forgotten_when_it_is_closed, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
