@@ -33,7 +33,9 @@
  *     and a beat may be at the same time. Their buffers are not touched until they are in.
  *  5. Who was in LOST stands again with another incarnation only.
  *  6. Whoever was fenced by somebody outside of its view (lost_split) stands again only when the
- *     view has more nodes, or the claim is clean or has stood still for TAKEOVER_FROZEN_NS.
+ *     view has more nodes, or the claim is clean or has stood still for TAKEOVER_FROZEN_NS. Who is
+ *     not known to have been fenced (split_guessed), and whose own claim is the last one, waits for
+ *     a head start's time.
  */
 #include "coordinator/takeover.h"
 
@@ -209,6 +211,7 @@ void takeover_enter(struct takeover *t, enum takeover_state to)
 		takeover_state_name(to));
 	t->state = to;
 	t->deadline_ns = t->poll_ns = NEVER;
+	t->frozen_sent_ns = 0;
 	if (to != TK_FOLLOW)
 		t->following = 0;
 	/* Who did not answer us may be well: it says to the next one what it holds. */
@@ -245,11 +248,18 @@ void takeover_lose(struct takeover *t, const char *why)
 	t->deadline_ns = t->now_ns + 1;
 }
 
-void takeover_lose_fenced(struct takeover *t, const char *why)
+static void lose_split(struct takeover *t, bool guessed)
 {
 	t->lost_split = true;
+	t->split_guessed = guessed;
 	t->view_count = member_view(t->m)->count;
 	memset(&t->watched, 0, sizeof(t->watched));
+	t->watched_ns = t->frozen_sent_ns = 0;
+}
+
+void takeover_lose_fenced(struct takeover *t, const char *why)
+{
+	lose_split(t, false);
 	takeover_lose(t, why);
 	t->lost_fenced = true;
 }
@@ -401,11 +411,13 @@ void takeover_stand(struct takeover *t, const char *why)
 
 void takeover_fenced_outside(struct takeover *t)
 {
+	if (t->lost_split && t->split_guessed)
+		t->guessed_ns = t->now_ns;
 	if (t->lost_split || !member_view(t->m)->halved)
 		return;
-	trace(t->cfg.trace, TRACE_WARN, "fenced by the other half: it coordinates");
-	t->lost_split = true;
-	t->view_count = member_view(t->m)->count;
+	trace(t->cfg.trace, TRACE_WARN, "our key is gone, and nobody here took it -> looks whether the other half coordinates");
+	lose_split(t, true);
+	t->guessed_ns = t->now_ns;
 }
 
 /* Nobody coordinates in an agreed view: is it us who should? */
@@ -501,35 +513,62 @@ bool takeover_claim_moved(const struct claim *a, const struct claim *b)
 	       a->life != b->life;
 }
 
+/* Unless it moves before, the claim that is watched keeps nobody from standing then. */
+static uint64_t frozen_until(const struct takeover *t)
+{
+	/*
+	 * Whoever takes a coordinator's key away claims next. If nobody has, our key may just have been forgotten, or
+	 * replaced by ourselves: the other half has the time that a head start gives it, and another one before we fence.
+	 */
+	if (!t->split_guessed || t->watched.life != member_own(t->m)->life)
+		return t->watched_ns + TAKEOVER_FROZEN_NS;
+	return (t->guessed_ns > t->watched_ns ? t->guessed_ns : t->watched_ns) + TAKEOVER_HEADSTART_NS;
+}
+
+/* A look came back. True: nobody outside of our view coordinates. */
+static bool frozen_looked(struct takeover *t)
+{
+	const struct claim *best = claim_io_result(&t->io) == CLAIM_DONE ? claim_io_best(&t->io) : NULL;
+	uint64_t sent_ns = t->frozen_sent_ns, until_ns;
+
+	t->frozen_sent_ns = 0;
+	t->poll_ns = t->now_ns + CLAIM_BEAT_NS / 2;
+	if (!best)
+		return false;
+	if (takeover_claim_moved(best, &t->watched)) {
+		t->watched = *best;
+		t->watched_ns = t->now_ns;
+	}
+	until_ns = frozen_until(t);
+	if (until_ns > t->now_ns && until_ns < t->poll_ns)
+		t->poll_ns = until_ns;
+	return best->state == CLAIM_CLEAN || sent_ns >= until_ns;
+}
+
 /*
- * Invariant 6: somebody outside of our view has fenced us. As long as its claim beats it
- * coordinates; a clean one says that all who were with it have gone.
+ * Invariant 6: somebody outside of our view has fenced us, or may have. As long as its claim beats it
+ * coordinates; a clean one says that all who were with it have gone. What was seen outlasts the loss of our path, and
+ * of our quorum: a claim's values never come again, so one that is unchanged afterwards did not beat meanwhile.
  */
 static void frozen(struct takeover *t, struct effects *fx)
 {
-	const struct claim *best;
-
 	if (!t->lost_split || claim_io_busy(&t->io))
 		return;
 	if (!takeover_path_works(t)) {
-		memset(&t->watched, 0, sizeof(t->watched));
-		t->poll_ns = t->deadline_ns = NEVER;
+		t->frozen_sent_ns = 0;
+		t->poll_ns = NEVER;
 		return;
 	}
-	if (claim_io_result(&t->io) == CLAIM_DONE && t->poll_ns == NEVER) {
-		best = claim_io_best(&t->io);
-		if (best && takeover_claim_moved(best, &t->watched)) {
-			t->watched = *best;
-			t->deadline_ns = t->now_ns + TAKEOVER_FROZEN_NS;
-		}
-		t->poll_ns = t->now_ns + CLAIM_BEAT_NS / 2;
-	}
-	if (t->watched.epoch && (t->now_ns >= t->deadline_ns || t->watched.state == CLAIM_CLEAN)) {
-		trace(t->cfg.trace, TRACE_WARN, "the claim of %s %s -> tries again", t->watched.name,
-			t->watched.state == CLAIM_CLEAN ? "is clean" : "has stood still");
+	if (t->frozen_sent_ns && frozen_looked(t)) {
+		if (t->watched.life == member_own(t->m)->life)
+			takeover_say(t, TRACE_WARN, "nobody has claimed since we did -> tries again");
+		else
+			trace(t->cfg.trace, TRACE_WARN, "the claim of %s %s -> tries again", t->watched.name,
+				t->watched.state == CLAIM_CLEAN ? "is clean" : "has stood still");
 		t->lost_split = false;
 	} else if (t->poll_ns == NEVER || t->now_ns >= t->poll_ns) {
 		t->poll_ns = NEVER;
+		t->frozen_sent_ns = t->now_ns;
 		claim_io_read(&t->io, fx);
 	}
 }

@@ -209,8 +209,8 @@ void takeover_fence_node(struct takeover *t, uint32_t node, const char *reason);
 void takeover_be_patient(struct takeover *t, uint64_t now_ns);
 
 /*
- * Our key was taken away, and nobody of our view says that it did it: in half of a cluster that was the
- * other half, which coordinates now (TK_FROZEN).
+ * Our key is gone, and nobody of our view says that it took it away: in half of a cluster that may have been the
+ * other half, which coordinates now (TK_FROZEN). Or a target that restarted has forgotten it, or our new login replaced it.
  */
 void takeover_fenced_outside(struct takeover *t);
 

@@ -39,6 +39,8 @@ struct takeover {
 	uint32_t before_count; /* given up in that one */
 	struct claim_given_up before[CLAIM_GIVEN_UP_MAX];
 	struct claim watched; /* WATCH, FROZEN: a claim seen before */
+	uint64_t watched_ns; /* FROZEN: end of the first look that showed it */
+	uint64_t frozen_sent_ns; /* FROZEN: the look under way began; 0: there is none */
 	uint64_t epoch; /* ours, OPEN and later */
 	uint32_t incarnation; /* under which we stand or coordinate */
 	uint32_t lost_incarnation;
@@ -53,6 +55,8 @@ struct takeover {
 	bool in_order; /* handover: no fence is needed */
 	bool was_released; /* `claim` replaced a released one, and nobody was served under it */
 	bool lost_split, unfit, stopping;
+	bool split_guessed; /* lost_split: the LUN has not refused us, our key was gone when we came back */
+	uint64_t guessed_ns; /* ... the last time */
 	uint64_t tell_ns, tell_due_ns; /* candidates: our STATE was told again last; when they are looked at again */
 	uint64_t pathless_ns; /* stopping: nobody waits longer for a path; 0: not set yet */
 	bool ready, closed; /* told by the node in OPEN, DRAIN */

@@ -32,6 +32,9 @@
  *   slow_release	the coordinator moves, its connections break, and the target is slow to take what it says in its claim. (With
  *		--well, or --cut-off.)
  *
+ *   lone	one of two nodes goes and does not come back; the other one loses its path now and then, and no call takes longer than
+ *		LONE_STALL_NS. Some targets replace its key as it logs in (one_nexus). No other faults.
+ *
  *   carries	a node has no path, and the target holds what another one writes for it; then connections break, the carrier hangs (some
  *		with their path lost just before), or the coordinator moves or is lost; or the node itself is out of the ring for a
  *		moment, is told VOID, and its connection breaks then. Or what it is to write is late, and its connection ends meanwhile.
@@ -586,12 +589,48 @@ void aimed_synced(struct sim *s, const struct snode *n)
 	sim_at(s, s->now_ns + 1, loses_power, NULL);
 }
 
+/* ------------------------------------------------------------------ lone */
+
+static void lone_path_back(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (!s->healing)
+		lun_restore(s, n);
+}
+
+static void path_blips(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (s->healing)
+		return;
+	s->aimed.alone_ns = s->now_ns;
+	if (n->up && !n->path_cut) {
+		s->path_losses++;
+		sim_log(s, "node %u: path CUT", n->id);
+		lun_cut(s, n);
+		sim_at(s, s->now_ns + 100 * MS + adraw(s, 400) * MS, lone_path_back, n);
+	}
+	sim_at(s, s->now_ns + 20 * SEC + adraw(s, 5000) * MS, path_blips, n);
+}
+
+static void goes_for_good(struct sim *s, void *arg)
+{
+	struct snode *n = &s->n[1 + adraw(s, 2)];
+
+	(void)arg;
+	s->crashes++;
+	node_crash(s, n);
+	sim_at(s, s->now_ns + 15 * SEC, path_blips, &s->n[3 - n->id]);
+}
+
 /* ------------------------------------------------------------------ all */
 
 void aimed_plan(struct sim_plan *p)
 {
 	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries && !p->dies_held && !p->drain_looks && !p->times &&
-		!p->power && !p->oversleeps)
+		!p->power && !p->oversleeps && !p->lone)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -609,6 +648,10 @@ void aimed_plan(struct sim_plan *p)
 	}
 	if (p->power)
 		p->write_cache = p->san_loss = true;
+	if (p->lone) {
+		p->nodes = 2;
+		p->safety_ns = 120 * SEC;
+	}
 	if (p->dies_held) {
 		p->nodes = 4;
 		p->watchers = 2;
@@ -639,4 +682,8 @@ void aimed_start(struct sim *s)
 		sim_at(s, s->now_ns + 3 * SEC, unheard, NULL);
 	if (s->plan.oversleeps)
 		sim_at(s, 3 * SEC, oversleeps, NULL);
+	if (s->plan.lone) {
+		s->plan.one_nexus |= s->seed & 1;
+		sim_at(s, 4 * SEC, goes_for_good, NULL);
+	}
 }

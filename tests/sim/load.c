@@ -66,6 +66,13 @@ static void finished(struct client *c)
 			sim_fail(s, "%s client %u: %s took %lu ms", c->n->name, c->nr, c->what,
 				(s->now_ns - c->start_ns) / MS);
 	}
+	if (s->aimed.alone_ns && !s->healing && c->start_ns > s->aimed.alone_ns) {
+		if (s->now_ns - c->start_ns > s->stall_ns)
+			s->stall_ns = s->now_ns - c->start_ns;
+		if (s->now_ns - c->start_ns > LONE_STALL_NS)
+			sim_fail(s, "%s client %u, alone: %s took %lu ms", c->n->name, c->nr, c->what,
+				(s->now_ns - c->start_ns) / MS);
+	}
 	c->idle = true;
 	call_ends(&c->call);
 	s->ops_done++;

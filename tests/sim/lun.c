@@ -301,6 +301,13 @@ static enum lun_status pr(struct sim *s, struct lun_cmd_state *c)
 
 	switch (c->cmd.op) {
 	case LUN_PR_REGISTER:
+		for (struct sim_nexus *x = s->lun.nexuses; x && s->plan.one_nexus; x = x->next) {
+			if (x->node != me->node || x == me || !x->key)
+				continue;
+			if (s->lun.reserved && s->lun.holder_key == x->key)
+				s->lun.holder_key = c->cmd.key;
+			x->key = 0;
+		}
 		me->key = c->cmd.key;
 		return LUN_OK;
 	case LUN_PR_UNREGISTER:

@@ -81,7 +81,7 @@ struct sim_plan {
 	bool scribes;	   /* edge.c */
 	/* What no seed draws, for what is too rare among all else: --set one_hole=1 */
 	bool one_hole; /* edge.c: the lanes have one cluster that was never written */
-	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries, writes_on, dies_held, drain_looks, times, power, oversleeps; /* aimed.c */
+	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries, writes_on, dies_held, drain_looks, times, power, oversleeps, lone; /* aimed.c */
 	bool neighbours; /* edge.c: two nodes write parts of blocks, and one of them writes the other's */
 	bool slow_fence; /* weather.c: what takes rights away takes seconds */
 	bool crawl; /* weather.c: a write takes nearly as long as a path may be silent */
@@ -90,6 +90,8 @@ struct sim_plan {
 	bool lost_grants; /* net.c: a layout is granted, and its connection breaks before its node knows */
 	bool kills;	   /* processes are killed while they wait */
 	bool tight;	   /* little space: what is freed is used again at once, and ENOSPC */
+	/* A node's logins are one I_T nexus, as SPC has it with a fixed ISID: it replaces its own key (LIO, arrays; tgtd makes a new one). */
+	bool one_nexus;
 	bool forgets;	   /* a target that restarts knows no registration any more, as tgtd */
 	bool reset_tells_all; /* who resets the LUN gets UNIT ATTENTION itself, as from tgtd */
 	bool hostile;	   /* frames that are not in the protocol, peers that are not who they say */
@@ -264,6 +266,7 @@ struct sim {
 		/* dies_asking: who is to die, and from when to when the one of whom it asks something hangs; not again before next */
 		uint32_t asks;
 		uint64_t hangs_ns, wakes_ns, next_ns;
+		uint64_t alone_ns; /* lone: the other one has been away for long; 0: it has not */
 		uint32_t owns; /* oversleeps: steps that the one which is to hang has taken */
 		/* carries: what goes to that node for block I/O is late */
 		uint32_t lags_to;
@@ -288,6 +291,8 @@ struct sim {
 };
 
 #define HANG_STALL_NS (10 * SEC)
+/* The loss is seen after 4 s, two head starts, a lease, and what the commands take; 10 s more if it waited for a claim that stands still. */
+#define LONE_STALL_NS (15 * SEC)
 
 /* Draws. */
 static inline uint64_t draw(struct sim *s, uint64_t n)

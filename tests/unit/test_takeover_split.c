@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Half of a cluster that was fenced by the other half, or may have been (PROTOCOL.md, "A split of two"): the claim on
+ * the LUN says whether it was. C coordinates first, B is the other (coord_lab.h).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/unit/coord_lab.h"
+
+static void split2(void)
+{
+	static const uint32_t apart[] = {0, 1, 0, 0, 0};
+
+	B = 3 - C;
+	lab_split(&L, apart);
+}
+
+/* Its path is lost; when it comes back the old key is gone, and nobody here says why. As node.c says it. */
+static void comes_back_without_its_key(uint32_t node)
+{
+	struct event ev = {.type = EV_TIMER};
+
+	lab_path_set(&L, node, false);
+	lab_run(&L, 200 * MS, NULL);
+	lab_path_set(&L, node, true);
+	takeover_fenced_outside(tk(node));
+	lab_step_node(&L, &L.node[node], &ev);
+}
+
+/* The target has restarted and has forgotten all registrations, or our new login replaced our key itself. */
+static void key_that_nobody_took_costs_two_head_starts(void **state)
+{
+	uint64_t at;
+
+	up(2);
+	split2();
+	lab_kill(&L, B);
+	lab_run(&L, 8 * SEC, NULL);
+	CHECK(st(C) == TK_SERVE);
+	for (uint32_t i = 0; i < 5; i++) {
+		at = L.now_ns;
+		comes_back_without_its_key(C);
+		CHECK(run_to(C, TK_FROZEN));
+		CHECK(run_to(C, TK_SERVE));
+		CHECK(L.now_ns - at >= 2 * TAKEOVER_HEADSTART_NS);
+		CHECK(L.now_ns - at < 2 * TAKEOVER_HEADSTART_NS + LAB_LEASE_OVER + SEC);
+		CHECK(lab_said(&L, "nobody has claimed since we did -> tries again"));
+	}
+}
+
+/* Its own claim is the last one when it looks first: the other half is about to write one. */
+static void other_half_that_claims_within_a_head_start_is_waited_for(void **state)
+{
+	for (uint64_t late = 0; late < 1500; late += 300) {
+		up(2);
+		split2();
+		lab_path_set(&L, C, false);
+		lab_run(&L, 400 * MS + late * MS, NULL);
+		CHECK(st(B) == TK_HEADSTART);
+		comes_back_without_its_key(C);
+		CHECK(run_to(C, TK_FROZEN) && run_to(B, TK_SERVE));
+		for (uint32_t i = 0; i < 30; i++) {
+			lab_run(&L, SEC, NULL);
+			CHECK(st(C) == TK_FROZEN && lab_serving(&L) == B);
+		}
+		CHECK(takeover_epoch(tk(B)) == 2);
+	}
+}
+
+/* Who was refused by the LUN was fenced for certain, whatever the claim says: a target may be slow. */
+static void who_is_known_to_be_fenced_waits_longer(void **state)
+{
+	uint64_t at;
+
+	up(2);
+	split2();
+	lab_kill(&L, B);
+	lab_run(&L, 8 * SEC, NULL);
+	L.reg[C] = 0;
+	L.holder = 99;
+	at = L.now_ns;
+	CHECK(run_to(C, TK_FROZEN));
+	lab_run(&L, 100 * MS, NULL);
+	comes_back_without_its_key(C);
+	CHECK(run_to(C, TK_SERVE));
+	CHECK(L.now_ns - at >= TAKEOVER_FROZEN_NS);
+}
+
+/* The winner has died, and the loser's path comes and goes: the claim stands still all the same. */
+static void claim_stands_still_while_a_path_comes_and_goes(void **state)
+{
+	uint64_t at;
+	bool served = false;
+
+	up(2);
+	split2();
+	lab_run(&L, 8 * SEC, NULL);
+	CHECK(st(B) == TK_FROZEN);
+	lab_kill(&L, C);
+	at = L.now_ns;
+	while (!served && L.now_ns < at + 60 * SEC) {
+		comes_back_without_its_key(B);
+		want_node = B;
+		want_state = TK_STAND;
+		served = lab_run(&L, 3 * SEC, is_in_state);
+	}
+	CHECK(served);
+	CHECK(L.now_ns - at >= TAKEOVER_FROZEN_NS - CLAIM_BEAT_NS);
+	CHECK(L.now_ns - at < TAKEOVER_FROZEN_NS + 4 * SEC);
+	CHECK(run_to(B, TK_SERVE));
+}
+
+/* What was seen before a long loss of the path says nothing about a winner that lives: its claim is looked at anew. */
+static void claim_that_moved_while_we_had_no_path_is_waited_for(void **state)
+{
+	up(2);
+	split2();
+	lab_run(&L, 8 * SEC, NULL);
+	CHECK(st(B) == TK_FROZEN);
+	for (uint32_t i = 0; i < 5; i++) {
+		lab_path_set(&L, B, false);
+		lab_run(&L, 2 * TAKEOVER_FROZEN_NS, NULL);
+		lab_path_set(&L, B, true);
+		lab_run(&L, 3 * SEC, NULL);
+		CHECK(st(B) == TK_FROZEN && lab_serving(&L) == C);
+	}
+	CHECK(takeover_epoch(tk(C)) == 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(key_that_nobody_took_costs_two_head_starts),
+		cmocka_unit_test(other_half_that_claims_within_a_head_start_is_waited_for),
+		cmocka_unit_test(who_is_known_to_be_fenced_waits_longer),
+		cmocka_unit_test(claim_stands_still_while_a_path_comes_and_goes),
+		cmocka_unit_test(claim_that_moved_while_we_had_no_path_is_waited_for),
+	};
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	lab_drop(&L);
+	free(lab_fx.arena);
+	return failed;
+}
