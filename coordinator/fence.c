@@ -17,7 +17,7 @@
  *    write later. That was seen to happen.
  *  - A key that is gone is not drained: who took it away may have died before its barrier. So
  *    the barrier is needed for each victim that is not known to be clean and that this fence did
- *    not abort.
+ *    not abort. Nor is one drained whose PREEMPT ended in a way that says nothing.
  *  - RESERVATION CONFLICT does not say that we were fenced: PREEMPT of a key that is not
  *    registered any more ends in it as well. The keys are read again.
  *  - The end is proven by reading, not inferred from status.
@@ -110,6 +110,9 @@ static void fence_end(struct fence *f, enum fence_result result, const char *why
 {
 	enum fence_state at = f->state;
 
+	/* A PREEMPT that was not answered with OK may have been carried out: the key is gone, and nothing is drained. */
+	if (at == FENCE_PREEMPT && f->targets[f->at].dirty)
+		f->barrier = true;
 	fence_move(f, FENCE_ENDED);
 	f->result = result;
 	if (result == FENCE_DONE)
@@ -481,10 +484,9 @@ bool fence_lun_done(struct fence *f, const struct event *ev, struct effects *fx)
 		return false;
 	f->tag = 0;
 	if (f->cancel && ev->lun.status != LUN_UNKNOWN) {
-		/* The last PREEMPT was carried out all the same, or somebody else's was. */
-		if (f->state == FENCE_PREEMPT && f->targets[f->at].dirty &&
-			(f->abort_refused || ev->lun.status == LUN_CONFLICT))
-			f->barrier = true;
+		/* The last PREEMPT was carried out all the same; that ended its victim's commands, if it could. */
+		if (f->state == FENCE_PREEMPT && ev->lun.status == LUN_OK && !f->abort_refused)
+			f->targets[f->at].dirty = false;
 		fence_end(f, FENCE_FAILED, "cancelled");
 		return true;
 	}

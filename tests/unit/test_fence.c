@@ -426,6 +426,52 @@ static void cancelled_fence_sends_nothing_more(void **state)
 	assert_int_equal(fence_result(&F), FENCE_NONE);
 }
 
+static void to_preempt(bool clean)
+{
+	start();
+	registered(2, V2, OURS);
+	begin(false, 1, V2);
+	F.victims[0].dirty = !clean;
+	answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+	holder(true);
+}
+
+/* Nobody finds the key any more if it was carried out: what its owner has in flight is drained by whoever fences next. */
+static void preempt_of_unknown_outcome_is_not_drained(void **state)
+{
+	static const enum lun_status status[] = {LUN_OK, LUN_RETRY, LUN_CONFLICT, LUN_MEDIUM, LUN_UNKNOWN};
+
+	to_preempt(false);
+	answer(LUN_PR_PREEMPT_ABORT, V2, LUN_UNKNOWN);
+	ends(FENCE_UNKNOWN);
+	assert_true(fence_left_undrained(&F));
+	assert_false(fence_left_undrained(&F)); /* said once */
+	to_preempt(false);
+	answer(LUN_PR_PREEMPT_ABORT, V2, LUN_UNSUPPORTED);
+	answer(LUN_PR_PREEMPT, V2, LUN_UNKNOWN);
+	ends(FENCE_UNKNOWN);
+	assert_true(fence_left_undrained(&F));
+	/* It is clean: there is nothing to drain. */
+	to_preempt(true);
+	answer(LUN_PR_PREEMPT, V2, LUN_UNKNOWN);
+	ends(FENCE_UNKNOWN);
+	assert_false(fence_left_undrained(&F));
+	for (size_t i = 0; i < sizeof(status) / sizeof(status[0]); i++) {
+		to_preempt(false);
+		fence_cancel(&F);
+		answer(LUN_PR_PREEMPT_ABORT, V2, status[i]);
+		ends(status[i] == LUN_UNKNOWN ? FENCE_UNKNOWN : FENCE_FAILED);
+		assert_true(fence_left_undrained(&F) == (status[i] != LUN_OK));
+	}
+	/* While it waits to be sent once more. */
+	to_preempt(false);
+	while (fx.count)
+		answer(LUN_PR_PREEMPT_ABORT, V2, LUN_RETRY);
+	fence_cancel(&F);
+	assert_false(fence_running(&F));
+	assert_true(fence_left_undrained(&F));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -445,6 +491,7 @@ int main(void)
 		cmocka_unit_test(lost_path_leaves_nothing_assumed),
 		cmocka_unit_test(stale_completion_changes_nothing),
 		cmocka_unit_test(cancelled_fence_sends_nothing_more),
+		cmocka_unit_test(preempt_of_unknown_outcome_is_not_drained),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
