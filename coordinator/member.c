@@ -201,27 +201,35 @@ static void lost(struct member *m, const struct member_node *n, uint64_t now_ns)
 		m->lost_ns = now_ns;
 }
 
+static bool was_fenced(const struct member_node *n, uint32_t incarnation)
+{
+	return incarnation && (n->fenced_last[0] == incarnation || n->fenced_last[1] == incarnation);
+}
+
 static void victim_done(struct member *m, uint32_t node, uint32_t incarnation, uint64_t now_ns)
 {
 	struct member_victim *v = victim_find(m, node, incarnation);
 	struct member_node *n = node_get(m, node);
 
 	m->changes++;
-	if (!knows_it(n, incarnation) && !(n && n->fenced_incarnation == incarnation))
+	if (!knows_it(n, incarnation) && !(n && was_fenced(n, incarnation)))
 		lost(m, n, now_ns);
 	if (v)
 		*v = m->victims[--m->victim_count];
-	if (!n)
+	if (!n || was_fenced(n, incarnation))
 		return;
-	n->fenced_incarnation = incarnation;
-	n->fenced = n->state.incarnation == incarnation;
+	/* Its path may have been lost twice, and be told in any order: the present incarnation is not forgotten for an older one. */
+	if (n->fenced_last[1] != n->state.incarnation)
+		n->fenced_last[1] = n->fenced_last[0];
+	n->fenced_last[0] = incarnation;
+	n->fenced = was_fenced(n, n->state.incarnation);
 }
 
 /* The incarnation a node had is given up: by departure, by another life, by another path. */
 static void incarnation_ended(struct member *m, struct member_node *n, const char *why)
 {
 	struct member_state *s = &n->state;
-	bool fenced = s->incarnation == n->fenced_incarnation;
+	bool fenced = was_fenced(n, s->incarnation);
 
 	if (s->path != MPATH_NONE && s->incarnation && !fenced) {
 		trace(m->cfg.trace, TRACE_INFO,
@@ -586,7 +594,7 @@ static void state_delivered(
 	n->told_node = told->told_node;
 	n->told_sum = told->told_sum;
 	n->heard = true;
-	n->fenced = s->incarnation && s->incarnation == n->fenced_incarnation;
+	n->fenced = was_fenced(n, s->incarnation);
 	if (s->path == MPATH_LOST && !n->fenced)
 		member_victim_add(m, n->node, s->incarnation, true);
 	/* Who is ahead of us, in the view that comes, has answered in this one: else nobody would coordinate until it does. */
@@ -608,7 +616,7 @@ static bool hearsay(const struct member *m, const struct member_victim *v)
 
 	if (!n)
 		return false;
-	if (n->fenced_incarnation == v->incarnation)
+	if (was_fenced(n, v->incarnation))
 		return true;
 	return n->member && n->heard && n->state.incarnation == v->incarnation &&
 	       (n->state.path == MPATH_OK || n->state.path == MPATH_COMING);
@@ -892,7 +900,7 @@ bool member_announced(const struct member *m, uint32_t incarnation)
 
 bool member_was_fenced(const struct member *m, uint32_t incarnation)
 {
-	return incarnation && member_self(m)->fenced_incarnation == incarnation;
+	return was_fenced(member_self(m), incarnation);
 }
 
 void member_check(const struct member *m)

@@ -99,7 +99,7 @@ struct member_node {
 	bool counted; /* in the last view that counted: to be absent in the next is to leave */
 	bool ended; /* when it left last, its corosync stayed and saw its daemon end: of that life nothing runs */
 	bool fenced; /* its present incarnation has been fenced; it may not know yet */
-	uint32_t fenced_incarnation; /* the last that was */
+	uint32_t fenced_last[2]; /* the last ones that were */
 	uint64_t told_ns; /* when its last STATE was delivered */
 	bool silent; /* a CANDIDATE that has told nothing for so long that it hangs; until it tells something */
 	bool excused; /* it was READY to leave when a coordinator began to drain: it is not counted on to take over */

@@ -447,6 +447,39 @@ static void fenced_is_told_to_all_and_ends_it(void **state)
 	assert_int_equal(m[1].victim_count, 0);
 }
 
+/* A node whose path was lost twice is on the list twice, in any order. */
+static void of_two_that_are_fenced_the_present_one_counts(void **state)
+{
+	const uint32_t all = N(1) | N(2);
+	struct event ev = {.type = EV_CPG_MSG};
+
+	view_all(5, all);
+	for (uint32_t i = 0; i < 2; i++) {
+		uint32_t old = 0x21 + 2 * i, last = old + 1;
+		const struct member_victim both[] = {{.node = 2, .incarnation = i ? old : last, .dirty = true},
+			{.node = 2, .incarnation = i ? last : old, .dirty = true}};
+
+		path(2, MPATH_OK, old, all);
+		path(2, MPATH_LOST, old, all);
+		path(2, MPATH_LOST, last, all);
+		assert_true(victim(1, 2, old, true) && victim(1, 2, last, true));
+		effects_reset(&fx);
+		member_send_fenced(&m[1], both, 2, now, &fx);
+		ev.msg = (typeof(ev.msg)){.node = 1, .bytes = fx.fx[0].net.bytes, .len = fx.fx[0].net.len};
+		give(2, &ev);
+		for (uint32_t on = 1; on <= 2; on++) {
+			assert_true(member_find(&m[on], 2)->fenced);
+			assert_int_equal(m[on].victim_count, 0);
+		}
+		assert_true(member_was_fenced(&m[2], last) && member_was_fenced(&m[2], old));
+	}
+	/* A new one is not fenced, and is when it is told. */
+	path(2, MPATH_OK, 0x29, all);
+	assert_false(member_find(&m[1], 2)->fenced || member_was_fenced(&m[2], 0x29));
+	member_send_fenced(&m[1], &(struct member_victim){.node = 2, .incarnation = 0x29}, 1, now, &fx);
+	assert_true(member_find(&m[1], 2)->fenced);
+}
+
 static void lists_are_told_and_the_coordinators_settles_older_ones(void **state)
 {
 	const uint32_t all = N(1) | N(2) | N(3);
@@ -675,6 +708,7 @@ int main(void)
 		TEST(another_life_and_another_incarnation_leave_the_old_one_behind),
 		TEST(lost_path_is_a_victim_and_none_is_proof),
 		TEST(fenced_is_told_to_all_and_ends_it),
+		TEST(of_two_that_are_fenced_the_present_one_counts),
 		TEST(lists_are_told_and_the_coordinators_settles_older_ones),
 		TEST(hearsay_fences_no_member_that_is_well),
 		TEST(more_victims_than_fit_are_not_forgotten),
