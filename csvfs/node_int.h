@@ -559,7 +559,7 @@ void node_lock_close_down(struct node *n);
 /* The node has lost its locks. */
 void node_lock_drop(struct node *n, uint32_t idx);
 int node_lock_stage(struct node *n, uint32_t idx, const struct msg *m);
-void node_lock_stage_held(struct node *n, uint32_t idx);
+int node_lock_stage_held(struct node *n, uint32_t idx);
 uint64_t node_lock_deadline(const struct node *n);
 void node_lock_check(const struct node *n);
 

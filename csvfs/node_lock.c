@@ -265,15 +265,18 @@ int node_lock_stage(struct node *n, uint32_t idx, const struct msg *m)
 }
 
 /* Our own. */
-void node_lock_stage_held(struct node *n, uint32_t idx)
+int node_lock_stage_held(struct node *n, uint32_t idx)
 {
+	int err = 0;
+
 	lock_stage_clear(&n->locks, idx);
-	for (const struct lock *l = lock_next(&n->held, NULL); l; l = lock_next(&n->held, l)) {
+	for (const struct lock *l = lock_next(&n->held, NULL); l && !err; l = lock_next(&n->held, l)) {
 		struct lock have = *l;
 
 		have.key.idx = idx;
-		(void)lock_stage(&n->locks, &have);
+		err = lock_stage(&n->locks, &have);
 	}
+	return err;
 }
 
 uint64_t node_lock_deadline(const struct node *n)

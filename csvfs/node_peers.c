@@ -353,11 +353,24 @@ void node_server_session_down(struct node *n, struct session *s)
 	}
 }
 
+/* Of one file: 0, or what is not known now. */
+static int reclaim_own(struct node *n, const struct file *f, struct lease_ino *li, uint32_t idx)
+{
+	int err = 0;
+
+	list_for_each_entry (r, &f->owned, struct frange, link)
+		err = err ? err : lease_own(&n->leases, li, idx, r->off, r->len, false);
+	list_for_each_entry (r, &f->edges, struct frange, link)
+		err = err ? err : lease_own(&n->leases, li, idx, r->off, r->len, true);
+	return err;
+}
+
 /* Our own rights, told to ourselves. */
 void node_peers_reclaim_self(struct node *n, struct effects *fx)
 {
 	struct peer *p = node_peer_get(n, n->cfg.node, n->cfg.life);
 	struct file *f = NULL;
+	int err = 0;
 
 	csv_assert(p);
 	/* Rule 3 of node_carry.c. */
@@ -372,11 +385,13 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 		trace(n->trace, TRACE_ERROR, "the last coordinator gave us up: our layouts are void");
 		node_evicted(n, true, fx);
 	}
-	while ((f = node_file_next(n, f))) {
+	while (!err && (f = node_file_next(n, f))) {
 		struct lease_ino *li = f->st == FILE_OPENING ? NULL : lease_get(&n->leases, f->ino);
 
-		if (!li)
+		if (!li) {
+			err = f->st == FILE_OPENING ? 0 : -ENOMEM;
 			continue;
+		}
 		li->open_mask |= BIT(peer_idx(n, p));
 		if (f->writes)
 			li->write_mask |= BIT(peer_idx(n, p));
@@ -384,13 +399,17 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx)
 		if (f->layout == LAYOUT_NONE || f->layout == LAYOUT_RETURNING || f->voided)
 			continue;
 		lease_hold(li, peer_idx(n, p), true);
-		list_for_each_entry (r, &f->owned, struct frange, link)
-			(void)lease_own(&n->leases, li, peer_idx(n, p), r->off, r->len, false);
-		list_for_each_entry (r, &f->edges, struct frange, link)
-			(void)lease_own(&n->leases, li, peer_idx(n, p), r->off, r->len, true);
+		err = reclaim_own(n, f, li, peer_idx(n, p));
 	}
 	node_append_reclaim_self(n, p);
-	node_lock_stage_held(n, peer_idx(n, p));
+	err = err ? err : node_lock_stage_held(n, peer_idx(n, p));
+	if (err) {
+		/* What we do not know of ourselves we would give to others. */
+		takeover_volume_failed(n->tk, err == -ENOMEM ? "no memory for what we hold ourselves" :
+							       "another node holds what is ours");
+		n->again = true;
+		return;
+	}
 	(void)lock_stage_apply(&n->locks, peer_idx(n, p));
 	p->reclaimed = p->entitled = true;
 	takeover_reclaimed(n->tk, n->cfg.node);

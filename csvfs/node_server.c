@@ -928,6 +928,8 @@ void node_server_step(struct node *n, struct effects *fx)
 
 		if (!self || !self->reclaimed)
 			node_peers_reclaim_self(n, fx);
+		if (!takeover_mine(n->tk))
+			return;
 		for (unsigned i = 0; i < n->peers_end; i++) {
 			if (n->peers[i].node && n->peers[i].reclaimed && st == TK_RECLAIM &&
 				!n->peers[i].told) {
