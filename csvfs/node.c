@@ -655,7 +655,7 @@ static void local_requests(struct node *n, struct effects *fx)
 	const struct fs_request *rq;
 	uint64_t wire_tag;
 
-	while (n->serving_local && !n->unsure && effects_room(fx, 16, 128u << 10) &&
+	while (n->serving_local && !n->unsure && n->now_ns >= n->local_after_ns && effects_room(fx, 16, 128u << 10) &&
 		(rq = client_next_local(n->client, &wire_tag)))
 		node_server_request(n, n->cfg.node, true, wire_tag, rq, fx);
 }
@@ -779,7 +779,7 @@ uint64_t node_deadline(const struct node *n)
 		d = 0;
 	/* What a reply made us ask of ourselves, behind local_requests(): nothing else would wake us. */
 	if (n->serving_local && !n->unsure && client_has_local(n->client))
-		d = 0;
+		d = least(d, n->local_after_ns);
 	if (n->exited)
 		d = NEVER;
 	return d;

@@ -327,6 +327,7 @@ struct node {
 	struct vol *vol, *old_vol; /* old_vol: abandoned, its last commands have not come back */
 	uint64_t vol_seed;
 	bool serving_local;
+	uint64_t local_after_ns; /* there was no memory for a request of our own: the next one not before */
 	struct lease_table leases;
 	struct lock_table locks;
 	struct cache_lease_table cache_leases;
@@ -421,6 +422,11 @@ void node_server_step(struct node *n, struct effects *fx);
 uint64_t node_server_deadline(const struct node *n);
 void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wire_tag,
 	const struct fs_request *rq, struct effects *fx);
+/* There is no memory for it: it is refused, or comes again. */
+void node_server_no_memory(struct node *n, uint32_t node, bool local, uint64_t wire_tag,
+	const struct fs_request *rq, struct effects *fx);
+/* It is not answered, and comes again: of another node in its next session. */
+void node_server_ask_again(struct node *n, uint32_t node, bool local, uint64_t wire_tag, struct effects *fx);
 void node_server_reclaim(
 	struct node *n, struct session *s, const struct msg *m, struct effects *fx);
 void node_server_reclaim_end(struct node *n, struct session *s, uint32_t count, struct effects *fx);

@@ -161,8 +161,10 @@ static void serve_unlock(struct node *n, const struct asker *a, const struct loc
 		lock_drop_handle(&n->locks, rq->ino, want->key.idx, want->handle);
 	else
 		err = lock_weaken(&n->locks, want, rq->lock.type == FS_LK_READ);
-	/* Out of memory: it is asked again in the next session. The node does not rely on it any more. */
-	if (!err)
+	/* The node does not rely on it any more, and waits. */
+	if (err)
+		node_server_ask_again(n, a->node, a->local, a->wire_tag, fx);
+	else
 		answer_err(n, a, 0, fx);
 	node_lock_step(n, fx);
 }

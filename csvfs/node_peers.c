@@ -10,6 +10,7 @@
 #include "csvfs/node_int.h"
 
 #define BIT(idx) (1ull << (idx))
+#define LOCAL_AGAIN_NS SESSION_RETRY_MIN_NS /* as another node would */
 
 static uint32_t peer_idx(const struct node *n, const struct peer *p)
 {
@@ -531,6 +532,45 @@ void node_peers_awake(struct node *n, struct effects *fx)
 			session_drop(s, "slept: ask again", fx);
 		n->again |= s != NULL;
 	}
+}
+
+/* No process's that could be told of an error: what the coordinator does not come to know it would wait for, or never let go. */
+static bool must_be_heard(enum fs_op op)
+{
+	return op == FS_LAYOUT_COMMIT || op == FS_LAYOUT_RETURN || op == FS_CLOSE || op == FS_APPENDED || op == FS_UNLOCK;
+}
+
+void node_server_ask_again(struct node *n, uint32_t node, bool local, uint64_t wire_tag, struct effects *fx)
+{
+	struct session *s = local ? NULL : session_from(n->sessions, node);
+
+	trace(n->trace, TRACE_WARN, "no memory for a request of node %u: it is to ask again", node);
+	if (local) {
+		n->local_after_ns = n->now_ns + LOCAL_AGAIN_NS;
+		client_again_local(n->client, wire_tag);
+	} else if (s) {
+		session_drop(s, "no memory for what you ask: ask again", fx);
+	}
+	n->again = true;
+}
+
+/*
+ * Nothing was done for it now. What was done before (it is asked again, and its answer was lost: invariant 11) must not be told
+ * to have failed; all else may be refused.
+ */
+void node_server_no_memory(struct node *n, uint32_t node, bool local, uint64_t wire_tag,
+	const struct fs_request *rq, struct effects *fx)
+{
+	struct fs_reply rp = {.err = -ENOMEM};
+	struct msg m = {.type = MSG_REPLY, .tag = wire_tag, .reply = {.op = rq->op, .id = rq->id, .r = rp}};
+	struct session *to = session_from(n->sessions, node);
+
+	if (must_be_heard(rq->op) || vol_replied(n->vol, &rq->id))
+		node_server_ask_again(n, node, local, wire_tag, fx);
+	else if (local)
+		node_answer(n, wire_tag, &rq->id, &rp, fx);
+	else if (to)
+		(void)session_send(to, &m, 0, 0, fx);
 }
 
 bool node_server_executes(const struct node *n, const struct peer *p)

@@ -422,7 +422,8 @@ void node_server_serve(struct node *n, struct sreq *s, struct effects *fx)
 	if (wants_lease(rq)) {
 		li = lease_get(&n->leases, rq->ino);
 		if (!li) {
-			node_server_finish(n, s, -ENOMEM, fx);
+			node_server_no_memory(n, s->node, s->local, s->wire_tag, rq, fx);
+			node_server_forget(n, s);
 			return;
 		}
 		if ((rq->op == FS_LAYOUT_GET || rq->op == FS_APPEND) && !(li->open_mask & BIT(s->idx))) {
@@ -507,8 +508,10 @@ void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wir
 	if (in_flight(n, node, rq, wire_tag))
 		return;
 	s = mem_alloc(n->mem, sizeof(*s));
-	if (!s)
+	if (!s) {
+		node_server_no_memory(n, node, local, wire_tag, rq, fx);
 		return;
+	}
 	list_add_tail(&s->link, &n->sreqs);
 	list_init(&s->waiting);
 	s->node = node;
@@ -519,7 +522,8 @@ void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wir
 	s->lease_life = n->cache_leases.life[s->idx];
 	s->stage = SREQ_LEASE;
 	if (!sreq_copy(n, s, rq)) {
-		node_server_finish(n, s, -ENOMEM, fx);
+		node_server_no_memory(n, node, local, wire_tag, rq, fx);
+		sreq_free(n, s);
 		return;
 	}
 	node_server_serve(n, s, fx);
@@ -645,8 +649,10 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 			(void)lease_set_open(&n->leases, s->vr.rq.ino, s->idx, false);
 		/* Again: the session may have broken and its rights been reclaimed without this one. */
 		if ((s->vr.rq.op == FS_OPEN || s->vr.rq.op == FS_CREATE) && !rp->err && !s->placeless &&
-			lease_set_open(&n->leases, rp->attr.ino, s->idx, true))
-			rp->err = -ENOMEM;
+			lease_set_open(&n->leases, rp->attr.ino, s->idx, true)) {
+			node_server_no_memory(n, s->node, s->local, s->wire_tag, &s->vr.rq, fx);
+			s->drop = true;
+		}
 		if (s->vr.rq.op == FS_LAYOUT_COMMIT && !rp->err && !s->placeless)
 			committed(n, s);
 		send_reply(n, s, fx);

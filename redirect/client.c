@@ -284,6 +284,19 @@ const struct fs_request *client_next_local(struct client *c, uint64_t *wire_tag)
 	return &e->rq;
 }
 
+void client_again_local(struct client *c, uint64_t wire_tag)
+{
+	list_for_each_entry (e, bucket_of(c, wire_tag), struct client_rq, hash) {
+		if (e->wire_tag != wire_tag || e->state != CLIENT_RQ_SENT)
+			continue;
+		/* R3: it was sent before all that are ready. */
+		list_del(&e->link);
+		e->state = CLIENT_RQ_READY;
+		list_add(&e->link, &c->ready);
+		return;
+	}
+}
+
 bool client_answered(struct client *c, uint64_t wire_tag, const struct fs_reqid *id,
 	uint64_t now_ns, uint64_t *tag)
 {

@@ -6,7 +6,7 @@
  * Requests. Each is kept until its reply is here, across sessions and coordinators, for ever.
  *
  *	client_submit() -> QUEUED --a slot is free--> READY --served--> SENT --reply--> answered
- *	                                                ^-- coordinator down --+
+ *	                                                ^-- coordinator down, or could not take it --+
  *
  *  R1 A request that may change something has a slot and a sequence number of its own from READY on, and
  *     keeps both when it is sent again: the coordinator's reply cache then executes it at most once
@@ -95,6 +95,8 @@ bool client_served(const struct client *c);
  * valid until client_answered() with its *wire_tag, or client_down().
  */
 const struct fs_request *client_next_local(struct client *c, uint64_t *wire_tag);
+/* The coordinator in this process could not take it, and did nothing: it is the next one again. */
+void client_again_local(struct client *c, uint64_t wire_tag);
 /* Would that give one? */
 bool client_has_local(const struct client *c);
 
