@@ -404,7 +404,7 @@ static void tell_soon(struct dp *dp, struct dp_file *f, struct dp_op *op, struct
 {
 	if (f->touched)
 		return;
-	if (f->told_ns && now.now_ns - f->told_ns < DP_TOUCH_NS) {
+	if (f->told_ns && dp_since(now.now_ns, f->told_ns) < DP_TOUCH_NS) {
 		f->touched = true;
 		f->touch_due_ns = now.now_ns + DP_TOUCH_NS;
 		list_add_tail(&f->tlink, &dp->touched);
@@ -426,7 +426,7 @@ static void note_touched(struct dp *dp, struct dp_file *f, struct dp_op *op, str
 /* The core knows which reads set atime; here those are dropped that cannot. */
 static void note_read(struct dp *dp, struct dp_file *f, struct dp_op *op, struct dp_now now)
 {
-	if (!op->atime || (!f->changed && f->read_noted_ns && now.now_ns - f->read_noted_ns < DP_READ_NS))
+	if (!op->atime || (!f->changed && f->read_noted_ns && dp_since(now.now_ns, f->read_noted_ns) < DP_READ_NS))
 		return;
 	f->changed = false;
 	f->read_noted_ns = now.now_ns;
@@ -522,7 +522,7 @@ static enum dp_verdict io_again(struct dp *dp, struct dp_op *op, struct dp_now n
 	op->retries++;
 	if (op->retries <= 3)
 		return enter(dp, op, false, now);
-	if (now.now_ns - op->retry_since_ns > DP_RETRY_NS)
+	if (dp_since(now.now_ns, op->retry_since_ns) > DP_RETRY_NS)
 		return enter(dp, op, true, now);
 	pause_ns = NS_PER_MS << (op->retries < 10 ? op->retries - 4 : 6);
 	op->not_before_ns = now.now_ns + pause_ns;

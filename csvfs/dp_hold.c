@@ -28,7 +28,7 @@ void dp_hold_parked(struct dp *dp, struct dp_op *op)
 static struct dp_op *overdue(const struct dp *dp, uint64_t now_ns)
 {
 	list_for_each_entry(op, &dp->parked, struct dp_op, hlink) {
-		if (now_ns - op->begun_ns >= dp->cfg.hold_ns)
+		if (dp_since(now_ns, op->begun_ns) >= dp->cfg.hold_ns)
 			return op;
 	}
 	return NULL;

@@ -77,6 +77,15 @@ static inline struct dp_file *dp_file_find(struct dp *dp, uint64_t ino)
 	return lf ? container_of(lf, struct dp_file, lf) : NULL;
 }
 
+/*
+ * 0 when `then` is later: each thread reads its clock before it takes the lock that guards dp, and another may have come in
+ * between with a later time.
+ */
+static inline uint64_t dp_since(uint64_t now_ns, uint64_t then_ns)
+{
+	return now_ns > then_ns ? now_ns - then_ns : 0;
+}
+
 /* What a plan came to. */
 enum plan {
 	PLAN_IO,	/* segs are filled in */

@@ -123,6 +123,23 @@ static void who_waits_behind_one_that_gives_up_goes_on(void **state)
 	forget(x);
 }
 
+/* Each thread reads its clock before it takes the lock: what it brings may be older than what another has brought. */
+static void who_comes_with_an_older_time_ends_nobodys_wait(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op op;
+
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	dp_layout_close(x->dp, INO);
+	assert_int_equal(go(x, &op, true, 0, 4096), DP_WAIT);
+	assert_null(dp_next_ready(x->dp, x->now.now_ns - 2000));
+	x->now.now_ns += HOLD + NS_PER_SEC;
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &op);
+	assert_int_equal(dp_begin(x->dp, &op, x->now), DP_DONE);
+	assert_int_equal(op.result, -EIO);
+	forget(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -132,6 +149,7 @@ int main(void)
 		T(a_first_write_that_was_given_up_counts_as_never_written),
 		T(who_waits_behind_it_has_a_limit_of_its_own),
 		T(who_waits_behind_one_that_gives_up_goes_on),
+		T(who_comes_with_an_older_time_ends_nobodys_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

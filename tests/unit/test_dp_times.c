@@ -135,6 +135,22 @@ static void who_has_only_read_asks_before_it_writes(void **state)
 	forget(x);
 }
 
+/* Each thread reads its clock before it takes the lock: what it brings may be older than what another has brought. */
+static void who_comes_with_an_older_time_tells_no_sooner(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op op;
+
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	assert_true(read_is_told(x, 1));
+	x->now.now_ns -= 2 * DP_TOUCH_NS + 2000;
+	assert_false(read_is_told(x, 2));
+	assert_int_equal(go(x, &op, true, 0, 4096), DP_SUBMIT);
+	assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
+	assert_false(dp_op_event(&op, &(struct event){0}));
+	forget(x);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -144,6 +160,7 @@ int main(void)
 		T(write_in_place_that_must_be_durable_is_told_with_its_time),
 		T(read_is_told_once_then_after_a_change_or_an_hour),
 		T(who_has_only_read_asks_before_it_writes),
+		T(who_comes_with_an_older_time_tells_no_sooner),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
