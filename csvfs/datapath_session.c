@@ -229,8 +229,9 @@ void datapath_session_poll(struct dthread *t)
 		return;
 	if (fd != t->b_fd)
 		unpoll(t);
-	if (fd >= 0)
-		(void)epoll_ctl(t->epfd, t->b_fd == fd ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &ev);
+	/* A number may come back for another socket (a target that redirects): then MOD finds nothing, and ADD is right. */
+	if (fd >= 0 && (fd != t->b_fd || epoll_ctl(t->epfd, EPOLL_CTL_MOD, fd, &ev)))
+		(void)epoll_ctl(t->epfd, EPOLL_CTL_ADD, fd, &ev);
 	t->b_fd = fd;
 	t->b_events = events;
 }
