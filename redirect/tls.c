@@ -130,7 +130,7 @@ static void again_all(struct tls *t)
 {
 	list_for_each_entry_safe (c, tmp, &t->conns, struct conn, link)
 		if (c->again)
-			tls_conn_serve(t, c, tls_conn_pending(c) ? EPOLLIN : 0);
+			tls_conn_serve(t, c, 0);
 }
 
 /* Ends what is late; how long to wait at most, in ms. -1: for ever. */
@@ -168,7 +168,7 @@ static void unpause(struct tls *t)
 		return;
 	__atomic_store_n(&t->paused, false, __ATOMIC_SEQ_CST);
 	list_for_each_entry (c, &t->conns, struct conn, link) {
-		c->again |= c->state == CONN_UP;
+		c->again |= c->state == CONN_UP && c->unread;
 		tls_conn_watch(t, c);
 	}
 }

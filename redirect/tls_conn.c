@@ -95,6 +95,9 @@ void tls_conn_watch(struct tls *t, struct conn *c)
 	else
 		events = (t->paused && c->state == CONN_UP ? 0 : EPOLLIN) |
 			 (c->want_write ? EPOLLOUT : 0);
+	/* Of a connection that has broken epoll always tells, again and again: while nobody would listen, once. */
+	if (!events)
+		events = EPOLLONESHOT;
 	if (events == c->events)
 		return;
 	c->events = events;
@@ -249,6 +252,8 @@ static void conn_up(struct tls *t, struct conn *c)
 	c->state = CONN_UP;
 	c->deadline_ms = 0;
 	c->want_write = false;
+	/* What the other side has sent behind its handshake may have come with it. */
+	c->unread = c->again = true;
 	count(&t->stats.accepted, c->accepted);
 	deliver_state(t, EV_NET_UP, c, NULL, false);
 }
@@ -584,6 +589,15 @@ static bool inbox_full(const struct tls *t)
 	return __atomic_load_n(&t->inbox_bytes, __ATOMIC_SEQ_CST) > TLS_INBOX_BYTES;
 }
 
+/*
+ * What has come is in the socket, of which epoll tells as long as there is any, or OpenSSL has taken it from there (it reads
+ * ahead). That it has something says nothing: a part of a record can only be waited for. But SSL_ERROR_WANT_READ says that
+ * the socket had no more and that no whole record is left: then all that comes next shows in epoll, and there is
+ * nothing to do before. Until it has been said, `unread` is set, and one of these is to come, each of which leads here:
+ *   again       the budget ran out, or the handshake has just ended
+ *   t->paused   unpause() sets `again`
+ *   want_write  EPOLLOUT
+ */
 static void conn_read(struct tls *t, struct conn *c)
 {
 	uint32_t done = 0, n = 0;
@@ -593,6 +607,7 @@ static void conn_read(struct tls *t, struct conn *c)
 		size_t got = 0;
 		int e;
 
+		c->unread = true;
 		if (!p) {
 			conn_fail(t, c, "no memory for data of %s", c->peer.name);
 			return;
@@ -602,8 +617,8 @@ static void conn_read(struct tls *t, struct conn *c)
 		if (SSL_read_ex(c->ssl, p, n, &got) != 1) {
 			e = SSL_get_error(c->ssl, 0);
 			if (e == SSL_ERROR_WANT_READ)
-				return;
-			if (e == SSL_ERROR_WANT_WRITE)
+				c->unread = false;
+			else if (e == SSL_ERROR_WANT_WRITE)
 				c->want_write = true;
 			else
 				conn_fail_ssl(t, c, e);
@@ -687,11 +702,6 @@ void tls_conn_accept(struct tls *t, int fd, const struct sockaddr_storage *sa, s
 
 /* ------------------------------------------------------------------ what happens to it */
 
-bool tls_conn_pending(const struct conn *c)
-{
-	return c->state == CONN_UP && SSL_has_pending(c->ssl);
-}
-
 void tls_conn_serve(struct tls *t, struct conn *c, uint32_t events)
 {
 	uint64_t id = c->id;
@@ -707,7 +717,8 @@ void tls_conn_serve(struct tls *t, struct conn *c, uint32_t events)
 		c->again = false;
 		if (!conn_write(t, c))
 			return;
-		if (events)
+		/* conn_write() has forgotten what a read may have waited to write. */
+		if (events || c->unread)
 			conn_read(t, c);
 		break;
 	case CONN_LINGER:
@@ -715,8 +726,6 @@ void tls_conn_serve(struct tls *t, struct conn *c, uint32_t events)
 		return;
 	}
 	c = conn_find(t, id); /* it may be gone */
-	if (c && c->state == CONN_UP && events && tls_conn_pending(c) && !t->paused)
-		c->again = true;
 	if (c)
 		tls_conn_watch(t, c);
 }

@@ -38,7 +38,8 @@ struct conn {
 	bool distrust; /* a certificate was refused, here or there */
 	uint32_t events; /* what epoll watches for */
 	bool want_write; /* OpenSSL cannot go on before the socket takes more */
-	bool again; /* a budget ran out: go on without waiting */
+	bool again; /* go on without waiting: a budget ran out, or there is something new to do */
+	bool unread; /* OpenSSL may hold what could be read: epoll does not see that. tls_conn.c, "receiving" */
 	uint64_t
 		deadline_ms; /* of the handshake, of the frame that comes, of the linger; 0: none */
 	struct tls_peer peer;
@@ -112,8 +113,6 @@ void tls_conn_close(struct tls *t, uint64_t id);
 
 /* Moves what can be moved; events of epoll, 0: none. May end it. */
 void tls_conn_serve(struct tls *t, struct conn *c, uint32_t events);
-/* True: OpenSSL holds bytes that epoll does not see. */
-bool tls_conn_pending(const struct conn *c);
 /* What epoll watches for, after a change of t->paused. */
 void tls_conn_watch(struct tls *t, struct conn *c);
 /* deadline_ms has come. Ends it. */
