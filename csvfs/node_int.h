@@ -450,6 +450,7 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx);
 uint64_t node_peers_recall(struct node *n, struct lease_ino *li, uint64_t mask);
 void node_peers_timers(struct node *n, struct effects *fx);
 /* It has not answered: its rights end when it is fenced. */
+void node_peers_end_strangers(struct node *n, struct effects *fx);
 void node_peers_evict(struct node *n, struct peer *p, const char *what, struct effects *fx);
 /* We slept, and were not replaced meanwhile. */
 void node_peers_awake(struct node *n, struct effects *fx);

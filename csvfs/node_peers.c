@@ -534,6 +534,24 @@ void node_peers_awake(struct node *n, struct effects *fx)
 	}
 }
 
+/*
+ * A session may outlive the office in which it was served, and another one of ours begin. Our answers to its PINGs would go on to
+ * prove the lease of a node that is no member any more, and is given up: node_peers_departed() knows of those alone that are
+ * served in this one.
+ */
+void node_peers_end_strangers(struct node *n, struct effects *fx)
+{
+	for (uint32_t i = 0; i < n->member.node_count; i++) {
+		const struct member_node *m = &n->member.nodes[i];
+		struct session *s = m->member || m->node == n->cfg.node
+					    ? NULL
+					    : session_from(n->sessions, m->node);
+
+		if (s && !node_peer(n, m->node))
+			session_drop(s, "you are no member now", fx);
+	}
+}
+
 /* No process's that could be told of an error: what the coordinator does not come to know it would wait for, or never let go. */
 static bool must_be_heard(enum fs_op op)
 {

@@ -886,30 +886,12 @@ static void serve_begins(struct node *n)
 	node_append_find(n);
 }
 
-/*
- * A session may outlive the office in which it was served, and another one of ours begin. Our answers to its PINGs would go on to
- * prove the lease of a node that is no member any more, and is given up: node_peers_departed() knows of those alone that are
- * served in this one.
- */
-static void end_strangers(struct node *n, struct effects *fx)
-{
-	for (uint32_t i = 0; i < n->member.node_count; i++) {
-		const struct member_node *m = &n->member.nodes[i];
-		struct session *s = m->member || m->node == n->cfg.node
-					    ? NULL
-					    : session_from(n->sessions, m->node);
-
-		if (s && !node_peer(n, m->node))
-			session_drop(s, "you are no member now", fx);
-	}
-}
-
 void node_server_step(struct node *n, struct effects *fx)
 {
 	enum takeover_state st = takeover_state(n->tk);
 
 	bury_old_vol(n);
-	end_strangers(n, fx);
+	node_peers_end_strangers(n, fx);
 	if (n->vol && !takeover_mine(n->tk)) {
 		trace(n->trace, TRACE_WARN, "we coordinate no longer (%s)", takeover_reason(n->tk));
 		close_down(n, true);
