@@ -449,8 +449,9 @@ void node_peers_reclaim_self(struct node *n, struct effects *fx);
 /* They are to give back what they have of it, in a recall's time. Returns who was not asked before. */
 uint64_t node_peers_recall(struct node *n, struct lease_ino *li, uint64_t mask);
 void node_peers_timers(struct node *n, struct effects *fx);
-/* It has not answered: its rights end when it is fenced. */
+/* Ends the sessions of those that are no members. */
 void node_peers_end_strangers(struct node *n, struct effects *fx);
+/* It has not answered: its rights end when it is fenced. */
 void node_peers_evict(struct node *n, struct peer *p, const char *what, struct effects *fx);
 /* We slept, and were not replaced meanwhile. */
 void node_peers_awake(struct node *n, struct effects *fx);
