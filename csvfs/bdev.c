@@ -47,6 +47,8 @@ void bdev_init(struct bdev *b, const struct bdev_ops *ops, const struct bdev_con
 	list_init(&b->busy);
 	list_init(&b->late);
 	b->open_ns = bdev_now_ns();
+	b->want_uuid = cfg->uuid;
+	b->want_identity = cfg->identity ? cfg->identity : "";
 	b->on_state = cfg->on_state;
 	b->ctx = cfg->ctx;
 }
@@ -64,6 +66,15 @@ void bdev_up(struct bdev *b)
 {
 	csv_assert(b->state == BDEV_OPENING);
 	b->state = BDEV_UP;
+	if (b->want_uuid)
+		bdev_volume_check(b);
+	else
+		bdev_is_up(b);
+}
+
+void bdev_is_up(struct bdev *b)
+{
+	csv_assert(b->state == BDEV_UP && !b->checking);
 	if (b->on_state)
 		b->on_state(b->ctx, b, BDEV_UP);
 }
@@ -132,11 +143,11 @@ void bdev_submit(struct bdev *b, struct bdev_req *r)
 	r->parts = 0;
 	r->flushing = false;
 	r->start_ns = bdev_now_ns();
-	if (b->state == BDEV_UP &&
+	if (bdev_state(b) == BDEV_UP &&
 		(r->cmd.op == LUN_READ || r->cmd.op == LUN_WRITE || r->cmd.op == LUN_UNMAP) &&
 		!in_bounds(&b->info, &r->cmd))
 		r->status = LUN_UNSUPPORTED;
-	if (b->state != BDEV_UP || r->status != LUN_OK) {
+	if ((bdev_state(b) != BDEV_UP && !bdev_volume_asks(b, r)) || r->status != LUN_OK) {
 		list_add_tail(&r->link, &b->late);
 		return;
 	}
@@ -174,7 +185,7 @@ int bdev_events(const struct bdev *b)
 
 uint64_t bdev_oldest_ns(const struct bdev *b)
 {
-	if (b->state == BDEV_OPENING)
+	if (bdev_state(b) == BDEV_OPENING)
 		return b->open_ns;
 	if (b->patient || list_empty(&b->busy))
 		return NEVER;
@@ -183,7 +194,7 @@ uint64_t bdev_oldest_ns(const struct bdev *b)
 
 enum bdev_state bdev_state(const struct bdev *b)
 {
-	return b->state;
+	return b->checking && b->state == BDEV_UP ? BDEV_OPENING : b->state;
 }
 
 const struct bdev_info *bdev_info(const struct bdev *b)

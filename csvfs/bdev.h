@@ -13,7 +13,7 @@
  * it watches bdev_oldest_ns() and closes it. Once BDEV_DOWN it stays so until it is closed.
  *
  *	BDEV_OPENING --login, size, caching mode read--> BDEV_UP --connection lost--> BDEV_DOWN
- *	     +-----------refused, no LUN, connection lost------------------------------^
+ *	     +--refused, no LUN, not the volume's LUN, connection lost-----------------^
  *
  * Rules
  *  1. done() and on_state() are called from bdev_service() and bdev_close(), never from
@@ -74,6 +74,13 @@ struct bdev_config {
 	uint16_t session;	 /* BDEV_SESSION_* */
 	bool readonly;		 /* image: opened for reading, lock shared */
 	bool nolock;		 /* image: no lock at all (looking at a mounted one) */
+	/*
+	 * The volume that must be there, or the session does not come up (bdev_volume.c): the uuid of its superblock
+	 * (NULL: whatever is there), and what its LUN says of itself (as bdev_info.identity; empty: that is not known).
+	 * Both stay valid until bdev_close().
+	 */
+	const uint8_t *uuid;
+	const char *identity;
 	/*
 	 * state: BDEV_UP or BDEV_DOWN. Called once or twice: up, then perhaps down; or down at
 	 * once.
@@ -175,6 +182,9 @@ struct bdev {
 	bool serving;		/* bdev_service() or bdev_close() is running */
 	bool patient;		/* an image: see bdev_oldest_ns() */
 	struct bdev_info info;
+	const uint8_t *want_uuid;  /* bdev_config.uuid, .identity */
+	const char *want_identity;
+	struct bdev_volume *checking; /* it is not up yet for its owner: what is there is being looked at */
 	char text[BDEV_TEXT_MAX];
 	struct list busy;	/* outstanding requests, oldest first */
 	struct list late;	/* submitted while not up: end with the next service */
@@ -192,7 +202,12 @@ int fault_bdev_wrap(struct bdev **io, const char *spec, char *text, size_t text_
 void bdev_init(struct bdev *b, const struct bdev_ops *ops, const struct bdev_config *cfg);
 /* Takes r out of `busy` and calls done(). */
 void bdev_done(struct bdev *b, struct bdev_req *r, enum lun_status status, const char *text);
+/* The driver is ready. It is up for its owner (bdev_is_up) once it is known to be the volume's. */
 void bdev_up(struct bdev *b);
+void bdev_is_up(struct bdev *b);
+void bdev_volume_check(struct bdev *b);
+/* Is that its question? */
+bool bdev_volume_asks(const struct bdev *b, const struct bdev_req *r);
 /* The session is lost: from the end of this service on the bdev is BDEV_DOWN. */
 void bdev_down(struct bdev *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 uint64_t bdev_now_ns(void);

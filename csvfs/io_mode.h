@@ -76,7 +76,7 @@ struct io_path {
 	uint32_t block_bytes;
 	uint64_t lun_bytes;
 	bool write_cache;
-	char reason[128]; /* why it is not up */
+	char reason[192]; /* why it is not up */
 };
 
 void io_path_init(struct io_path *p, uint32_t node, uint64_t seed, bool reservations,

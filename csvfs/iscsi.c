@@ -210,6 +210,14 @@ static bool is_deferred(const struct scsi_sense *s)
 	return s->error_type == 0x71 || s->error_type == 0x73;
 }
 
+/* SPC-4: INQUIRY DATA, REPORTED LUNS DATA HAS CHANGED. Behind our number may be another LUN now. */
+static bool may_be_another(int status, const struct scsi_task *task)
+{
+	return status == SCSI_STATUS_CHECK_CONDITION && has_sense(task) &&
+	       task->sense.key == SCSI_SENSE_UNIT_ATTENTION &&
+	       (task->sense.ascq == 0x3f03 || task->sense.ascq == 0x3f0e);
+}
+
 /*
  * SAM-5, SPC-4. "To be repeated" is said only when the command has ended at the target, executed or
  * not: then sending a read or a write again is safe.
@@ -385,6 +393,11 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 	 */
 	if (status == SCSI_STATUS_CHECK_CONDITION && p->task->sense.ascq == 0x2500)
 		bdev_down(&ib->b, "the target has no LUN %d any more", ib->lun);
+	/* Nor is it repeated in this session: a new one finds out. */
+	if (may_be_another(status, p->task)) {
+		s = LUN_UNKNOWN;
+		bdev_down(&ib->b, "LUN %d may be another one now: %s", ib->lun, ib->text);
+	}
 	part_free(p);
 	if (r->flushing && s == LUN_UNSUPPORTED)
 		s = LUN_OK;
@@ -733,7 +746,10 @@ static void step_done(struct part *p, int status)
 	enum lun_status s = status_of(status, p->task);
 	size_t n = p->in_bytes;
 
-	if (s == LUN_RETRY && ib->unit_attentions++ < UA_MAX) {
+	/* Until then it is no more than news: which one it is, is yet to be asked. */
+	if (ib->step > STEP_IDENTITY && may_be_another(status, p->task)) {
+		bdev_down(&ib->b, "LUN %d may be another one now", ib->lun);
+	} else if (s == LUN_RETRY && ib->unit_attentions++ < UA_MAX) {
 		part_free(p);
 		step_send(ib);
 		return;

@@ -79,7 +79,7 @@ struct loop {
 	struct bdev *own;
 	bool own_up, own_down; /* what on_state has said */
 	bool data_up, data_open; /* data_open: PATH_CLOSED is still to come */
-	char path_text[128], logged_text[128];
+	char path_text[BDEV_TEXT_MAX], logged_text[BDEV_TEXT_MAX];
 	struct bdev_config own_cfg;
 	int own_fd, own_events; /* as registered with epoll; -1: not */
 	struct list ended; /* struct lun_io */

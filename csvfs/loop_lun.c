@@ -224,6 +224,8 @@ void loop_lun_init(struct loop *l)
 		.chap_secret = l->cfg->chap_secret,
 		.node = l->lc->node.node,
 		.session = BDEV_SESSION_CORE,
+		.uuid = l->lc->volume->super.h.uuid,
+		.identity = l->lc->volume->info.identity,
 		.on_state = own_state,
 		.ctx = l};
 }

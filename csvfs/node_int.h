@@ -305,7 +305,7 @@ struct node {
 	/* mode and gate */
 	uint32_t seen_incarnation; /* node_data.c, rule 7 */
 	enum io_mode mode;
-	char mode_reason[160];
+	char mode_reason[192];
 	int64_t mode_since_ns;
 	enum gate gate;
 	uint64_t gate_lease_ns, lease_ns;

@@ -167,6 +167,8 @@ int probe_alone(const struct bdev_config *cfg, const char *name, const struct pr
 	if (p->info.is_file)
 		return 0; /* its lock says more */
 	c.session = BDEV_SESSION_RANDOM;
+	c.uuid = p->super.h.uuid;
+	c.identity = p->info.identity;
 	err = bdev_sync_open(&c, LOGIN_MS, &s, text, text_bytes);
 	if (err)
 		return err;
@@ -219,6 +221,8 @@ int probe_open(const struct bdev_config *cfg, const char *name, const struct pro
 	int err;
 
 	c.session = BDEV_SESSION_RANDOM;
+	c.uuid = p->super.h.uuid;
+	c.identity = p->info.identity;
 	err = bdev_sync_open(&c, LOGIN_MS, &s, text, text_bytes);
 	if (err)
 		return err;

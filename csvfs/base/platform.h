@@ -175,7 +175,7 @@ struct event {
 			uint64_t lun_bytes;
 			bool write_cache;      /* WCE: flushes are needed */
 			bool reservations;     /* the target knows persistent reservations */
-			char text[128];
+			char text[192];
 		} path;
 		struct cpg_conf conf;
 		struct {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* bdev_file.c, bdev_fault.c, bdev_sync.c */
+/* bdev_file.c, bdev_fault.c, bdev_sync.c, bdev_volume.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +16,7 @@
 #include <errno.h>
 
 #include "csvfs/bdev_sync.h"
+#include "metadata/verify.h"
 #include "tests/shell/bdev_user.h"
 
 #define IMAGE_BYTES (8ull << 20)
@@ -385,6 +386,136 @@ static void what_was_refused_in_part_is_unknown_when_the_session_is_lost(void **
 	assert_int_equal(ended, LUN_UNSUPPORTED);
 }
 
+/* ------------------------------------------------------------------ which volume is it? */
+
+/* A LUN in memory: what it says of itself, and the three places of its superblock. */
+struct which {
+	const char *what;
+	const char *identity, *wanted; /* of the LUN */
+	char super[3];		       /* '1', '2': volume 1's, volume 2's; 'x': damaged; '0': zeros; 'u': cannot be read */
+	const char *text;	       /* that it does not come up; NULL: it does */
+};
+
+static struct {
+	const struct which *w;
+	struct bdev b;
+	struct bdev_req *r;
+	unsigned reads, others, busy;
+} lun;
+
+static void lun_take(struct bdev *b, struct bdev_req *r)
+{
+	(void)b;
+	lun.r = r;
+	lun.reads += r->cmd.op == LUN_READ;
+	lun.others += r->cmd.op != LUN_READ;
+}
+
+static void lun_answer(struct bdev *b, int revents)
+{
+	struct bdev_req *r = lun.r;
+	char is;
+	int at;
+
+	(void)revents;
+	if (!r)
+		return;
+	lun.r = NULL;
+	at = r->cmd.off == 0 ? 0 : r->cmd.off == 3 * BLOCK_SIZE ? 1 : 2;
+	assert_true(at < 2 || r->cmd.off == b->info.lun_bytes - BLOCK_SIZE);
+	if (lun.busy && lun.busy--) {
+		bdev_done(b, r, LUN_RETRY, "busy");
+		return;
+	}
+	is = lun.w->super[at];
+	memset(r->cmd.buf, 0, r->cmd.len);
+	if (is == '1' || is == '2' || is == 'x') {
+		const uint8_t uuid[16] = {(uint8_t)(is == '2' ? 2 : 1)};
+
+		verify_init_header(r->cmd.buf, MAGIC_SUPER, uuid, r->cmd.off / BLOCK_SIZE, 0);
+		verify_seal(r->cmd.buf);
+		((uint8_t *)r->cmd.buf)[100] ^= is == 'x';
+	}
+	bdev_done(b, r, is == 'u' ? LUN_MEDIUM : LUN_OK, is == 'u' ? "unreadable" : "");
+}
+
+static void lun_session(const struct which *w, struct user *u)
+{
+	static const struct bdev_ops ops = {
+		.abort = do_nothing, .free = do_nothing, .submit = lun_take, .service = lun_answer};
+	static const uint8_t uuid[16] = {1};
+	struct bdev_config cfg = {
+		.uuid = uuid, .identity = w->wanted, .on_state = user_state, .ctx = u};
+
+	*u = (struct user){.b = &lun.b};
+	lun.w = w;
+	lun.r = NULL;
+	lun.reads = lun.others = 0;
+	bdev_init(&lun.b, &ops, &cfg);
+	lun.b.info = (struct bdev_info){.block_bytes = 512, .lun_bytes = IMAGE_BYTES};
+	strcpy(lun.b.info.identity, w->identity);
+	bdev_up(&lun.b);
+}
+
+/* Of what was sent before it is known nothing may change the LUN. */
+static void a_session_comes_up_on_the_volumes_own_lun_alone(void **state)
+{
+	static const struct which cases[] = {
+		{"it", "naa.1", "naa.1", "111", NULL},
+		{"another LUN", "naa.2", "naa.1", "111", "this is LUN naa.2, the volume is on LUN naa.1"},
+		{"it does not say which", "", "naa.1", "111", "the volume is on LUN naa.1"},
+		{"made anew", "naa.1", "naa.1", "222", "on this LUN is volume 02000000-"},
+		{"numbered alike by another target", "IET 1", "IET 1", "222", "not 01000000-"},
+		{"numbered alike, empty", "IET 1", "IET 1", "000", "there is no volume on this LUN: see"},
+		{"damaged", "naa.1", "naa.1", "x11", NULL},
+		{"a copy is another's", "naa.1", "naa.1", "x21", "on this LUN is volume 02000000-"},
+		{"all damaged", "naa.1", "naa.1", "xux", "there is no volume on this LUN: see"},
+		{"none can be read", "naa.1", "naa.1", "uuu", "cannot be read: unreadable"},
+		{"no name, but the volume", "", "", "111", NULL},
+		{"a name that it had not", "naa.1", "", "u01", NULL},
+		{"no name, another volume", "", "", "222", "on this LUN is volume 02000000-"},
+		{"no name, nothing there", "", "", "000", "there is no volume on this LUN"},
+	};
+	struct bdev_req w = {.cmd = {.op = LUN_WRITE, .len = 4096, .buf = buf}};
+	struct user u;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct which *c = &cases[i];
+
+		lun_session(c, &u);
+		for (int turns = 0; turns < 4; turns++)
+			(void)bdev_service(u.b, 0);
+		if (u.up == !!c->text || u.down != !!c->text ||
+			(c->text && !strstr(bdev_text(u.b), c->text)))
+			fail_msg("%s: %s: %s", c->what, u.up ? "up" : "not up", bdev_text(u.b));
+		assert_int_equal(lun.others, 0);
+		bdev_close(u.b);
+	}
+	/* Until then it is opening, and takes nothing. */
+	lun_session(&cases[0], &u);
+	lun.busy = 5;
+	for (int turns = 0; turns < 5; turns++) {
+		assert_int_equal(bdev_state(u.b), BDEV_OPENING);
+		assert_true(bdev_oldest_ns(u.b) != NEVER);
+		(void)bdev_service(u.b, 0);
+	}
+	user_send(&u, &w);
+	assert_true(u.up && user_ended(&w) && w.status == LUN_UNKNOWN && !lun.others);
+	bdev_close(u.b);
+	/* A target that never says anything else. */
+	lun_session(&cases[0], &u);
+	lun.busy = UINT32_MAX;
+	for (int turns = 0; turns < 100; turns++)
+		(void)bdev_service(u.b, 0);
+	lun.busy = 0;
+	assert_true(u.down && lun.reads < 40);
+	bdev_close(u.b);
+	lun_session(&cases[0], &u);
+	bdev_close(u.b);
+	assert_false(u.up || u.down);
+}
+
 #define with_image(t) cmocka_unit_test_setup_teardown(t, make_image, remove_image)
 
 int main(int argc, char **argv)
@@ -400,6 +531,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(small_reads_of_an_image_in_memory_soon_need_no_worker),
 		with_image(faults_hold_delay_fail_and_lose),
 		cmocka_unit_test(what_was_refused_in_part_is_unknown_when_the_session_is_lost),
+		cmocka_unit_test(a_session_comes_up_on_the_volumes_own_lun_alone),
 	};
 
 	if (argc == 4 && !strcmp(argv[1], "open"))

@@ -16,6 +16,7 @@
 #include <errno.h>
 
 #include "csvfs/bdev_sync.h"
+#include "metadata/verify.h"
 #include "tests/shell/bdev_user.h"
 #include "tests/shell/target.h"
 
@@ -568,6 +569,105 @@ static void who_does_not_know_fua_is_flushed(void **state)
 	liar_stop();
 }
 
+/* ------------------------------------------------------------------ another LUN */
+
+static bool comes_up(struct user *u, const uint8_t *uuid, const char *identity)
+{
+	struct bdev_config cfg = {.url = TARGET_URL, .node = 1, .uuid = uuid, .identity = identity};
+	char text[BDEV_TEXT_MAX] = "";
+
+	assert_int_equal(user_start(u, cfg, text, sizeof(text)), 0);
+	for (int turns = 0; turns < 200 && !u->up && !u->down; turns++)
+		user_turn(u, 50);
+	return u->up && !u->down;
+}
+
+static void a_lun_that_has_become_another_one_does_not_come_up(void **state)
+{
+	static const uint8_t uuid[16] = {7}, other[16] = {8};
+	char was[BDEV_IDENTITY_MAX];
+	struct user u;
+
+	(void)state;
+	NEED_TARGET();
+	clear_reservations();
+	memset(buf, 0, 4096);
+	verify_init_header(buf, MAGIC_SUPER, uuid, 0, 0);
+	verify_seal(buf);
+	assert_true(user_open(&u, TARGET_URL, 1, 0));
+	strcpy(was, bdev_info(u.b)->identity);
+	assert_int_equal(user_do(&u, WRITE_AT(0)), LUN_OK);
+	bdev_close(u.b);
+	assert_true(comes_up(&u, uuid, was));
+	bdev_close(u.b);
+	assert_false(comes_up(&u, other, was));
+	assert_non_null(strstr(bdev_text(u.b), "on this LUN is volume 07000000-"));
+	bdev_close(u.b);
+	assert_int_equal(
+		target_admin("--op update --mode logicalunit --tid 1 --lun 1 --params scsi_id=test-2"), 0);
+	assert_false(comes_up(&u, uuid, was));
+	assert_non_null(strstr(bdev_text(u.b), "this is LUN"));
+	assert_non_null(strstr(bdev_text(u.b), was));
+	bdev_close(u.b);
+	assert_int_equal(
+		target_admin("--op update --mode logicalunit --tid 1 --lun 1 --params scsi_id=test-1"), 0);
+	assert_true(comes_up(&u, uuid, was));
+	bdev_close(u.b);
+}
+
+/* SPC-4: what is behind the number is asked anew, in a session that asks it first. A reset is no such news. */
+static void news_of_other_luns_end_the_session_and_no_more(void **state)
+{
+	static const struct {
+		struct lie lie;
+		bool ends;
+	} news[] = {
+		{{"REPORTED LUNS DATA HAS CHANGED", 2, {0x70, 0, 6, [7] = 10, [12] = 0x3f, [13] = 0x0e}, 18, LUN_UNKNOWN}, true},
+		{{"INQUIRY DATA HAS CHANGED", 2, {0x72, 6, 0x3f, 0x03}, 8, LUN_UNKNOWN}, true},
+		{{"BUS DEVICE RESET OCCURRED", 2, {0x70, 0, 6, [7] = 10, [12] = 0x29, [13] = 0x03}, 18, LUN_RETRY}, false},
+		{{"CAPACITY DATA HAS CHANGED", 2, {0x70, 0, 6, [7] = 10, [12] = 0x2a, [13] = 0x09}, 18, LUN_RETRY}, false},
+	};
+	char image[192], args[320];
+	struct user u, v;
+
+	(void)state;
+	NEED_TARGET();
+	clear_reservations();
+	liar_start();
+	for (size_t i = 0; i < sizeof(news) / sizeof(news[0]); i++) {
+		assert_true(user_open(&u, LIAR_URL, 1, 0));
+		liar.lie = &news[i].lie;
+		assert_int_equal(user_cmd(&u, WRITE_AT(4096)), news[i].lie.is);
+		liar.lie = NULL;
+		if (u.down != news[i].ends)
+			fail_msg("%s: the session is %s", news[i].lie.what, u.down ? "lost" : "not lost");
+		bdev_close(u.b);
+	}
+	liar_stop();
+	/* The target tells each session by itself; who logs in then has nothing to hear of it but at the beginning. */
+	assert_true(user_open(&u, TARGET_URL, 1, 0));
+	assert_int_equal(user_do(&u, READ_AT(4096)), LUN_OK);
+	snprintf(image, sizeof(image), "%s.2", target_image());
+	snprintf(args, sizeof(args), "truncate -s 1M %s", image);
+	assert_int_equal(system(args), 0);
+	snprintf(args, sizeof(args), "--op new --mode logicalunit --tid 1 --lun 2 -b %s", image);
+	assert_int_equal(target_admin(args), 0);
+	assert_int_equal(user_cmd(&u, WRITE_AT(4096)), LUN_UNKNOWN);
+	assert_true(u.down);
+	assert_non_null(strstr(bdev_text(u.b), "LUN 1 may be another one now"));
+	bdev_close(u.b);
+	for (int i = 0; i < 3; i++) {
+		assert_true(user_open(&u, TARGET_URL, 1, 0));
+		assert_true(user_open(&v, TARGET_URL, 1, 1));
+		assert_int_equal(user_do(&u, WRITE_AT(4096)), LUN_OK);
+		assert_int_equal(user_do(&u, OP(LUN_RESET)), LUN_OK);
+		assert_int_equal(user_do(&v, WRITE_AT(4096)), LUN_OK);
+		bdev_close(u.b);
+		bdev_close(v.b);
+	}
+	assert_int_equal(target_admin("--op delete --mode logicalunit --tid 1 --lun 2"), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -585,6 +685,8 @@ int main(void)
 		cmocka_unit_test(who_does_not_know_fua_is_flushed),
 		cmocka_unit_test(each_wrong_url_has_a_message_of_its_own),
 		cmocka_unit_test(chap_is_needed_and_enough),
+		cmocka_unit_test(a_lun_that_has_become_another_one_does_not_come_up),
+		cmocka_unit_test(news_of_other_luns_end_the_session_and_no_more),
 	};
 	int failed;
 
