@@ -35,7 +35,7 @@
  *  6. Whoever was fenced by somebody outside of its view (lost_split) stands again only when the
  *     view has more nodes, or the claim is clean or has stood still for TAKEOVER_FROZEN_NS. Who is
  *     not known to have been fenced (split_guessed), and whose own claim is the last one, waits for
- *     a head start's time.
+ *     a head start's time. A standalone mount that never was ours is REFUSED when the claim beats.
  */
 #include "coordinator/takeover.h"
 
@@ -73,7 +73,7 @@ static const uint32_t takeover_moves[TK_STATES] = {
 	[TK_DRAIN] = TO(TK_RELEASE) | TO(TK_LOST),
 	[TK_RELEASE] = PASSIVE | TO(TK_STOPPED) | TO(TK_LOST),
 	[TK_LOST] = PASSIVE | TO(TK_STOPPED),
-	[TK_FROZEN] = PASSIVE | TO(TK_STAND) | TO(TK_STOPPED),
+	[TK_FROZEN] = PASSIVE | TO(TK_STAND) | TO(TK_REFUSED) | TO(TK_STOPPED),
 	[TK_REFUSED] = TO(TK_FOLLOW) | TO(TK_IDLE) | TO(TK_STOPPED),
 	[TK_STOPPED] = 0,
 };
@@ -254,7 +254,7 @@ static void lose_split(struct takeover *t, bool guessed)
 	t->split_guessed = guessed;
 	t->view_count = member_view(t->m)->count;
 	memset(&t->watched, 0, sizeof(t->watched));
-	t->watched_ns = t->frozen_sent_ns = 0;
+	t->watched_ns = t->frozen_sent_ns = t->beaten_ns = 0;
 }
 
 void takeover_lose_fenced(struct takeover *t, const char *why)
@@ -294,6 +294,17 @@ void takeover_refuse(struct takeover *t, const char *why)
 	set_reason(t, why);
 	trace(t->cfg.trace, TRACE_ERROR, "%s -> refused", why);
 	takeover_enter(t, TK_REFUSED);
+}
+
+void takeover_refuse_in_use(struct takeover *t, const struct claim *by)
+{
+	char why[160];
+
+	if (by->node & NODE_ALONE)
+		(void)trace_format(why, sizeof(why), "in use by %s, without a cluster", by->name);
+	else
+		(void)trace_format(why, sizeof(why), "in use by %s (node %u)", by->name, by->node);
+	takeover_refuse(t, why);
 }
 
 /* ------------------------------------------------------------------ fencing */
@@ -525,6 +536,19 @@ static uint64_t frozen_until(const struct takeover *t)
 	return (t->guessed_ns > t->watched_ns ? t->guessed_ns : t->watched_ns) + TAKEOVER_HEADSTART_NS;
 }
 
+/*
+ * Two that mount the volume without a cluster, at one moment: each has found it free, and one has fenced the other. Who
+ * has never had it does not wait for it. (The claim itself and one beat may be of one that died right after.)
+ */
+static bool is_anothers(struct takeover *t)
+{
+	if (!t->cfg.standalone || t->epoch || !t->watched.epoch || t->watched.state != CLAIM_HELD)
+		return false;
+	if (!t->beaten_ns)
+		t->beaten_ns = t->now_ns;
+	return t->now_ns >= t->beaten_ns + TAKEOVER_LIVES_NS;
+}
+
 /* A look came back. True: nobody outside of our view coordinates. */
 static bool frozen_looked(struct takeover *t)
 {
@@ -536,6 +560,10 @@ static bool frozen_looked(struct takeover *t)
 	if (!best)
 		return false;
 	if (takeover_claim_moved(best, &t->watched)) {
+		if (is_anothers(t)) {
+			takeover_refuse_in_use(t, best);
+			return false;
+		}
 		t->watched = *best;
 		t->watched_ns = t->now_ns;
 	}
@@ -602,7 +630,8 @@ static void run(struct takeover *t, struct effects *fx)
 	switch (t->state) {
 	case TK_FROZEN:
 		frozen(t, fx);
-		passive(t);
+		if (t->state == TK_FROZEN)
+			passive(t);
 		break;
 	case TK_FOLLOW:
 		takeover_hang_step(t, fx);

@@ -49,7 +49,7 @@ struct takeover {
 	bool lost_fenced; /* TK_LOST was entered because our key was gone */
 	uint32_t following; /* node; 0: nobody */
 	bool cold; /* nobody here saw the last coordinator: unknown lives may have writes in flight */
-	uint64_t beaten_ns; /* WATCH: the claim was first seen to have moved; 0: it has not */
+	uint64_t beaten_ns; /* WATCH, FROZEN: the claim was first seen to have moved; 0: it has not */
 	bool quit; /* candidate: withdraw when nothing is in flight */
 	bool restart; /* candidate: the view changed, stand again when nothing is in flight */
 	bool in_order; /* handover: no fence is needed */
@@ -102,6 +102,7 @@ void takeover_lose_fenced(struct takeover *t, const char *why);
 void takeover_withdraw(struct takeover *t, const char *why);
 void takeover_become_unfit(struct takeover *t, const char *why, uint64_t for_ns);
 void takeover_refuse(struct takeover *t, const char *why);
+void takeover_refuse_in_use(struct takeover *t, const struct claim *by);
 void takeover_stand(struct takeover *t, const char *why);
 
 void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx);

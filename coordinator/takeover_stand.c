@@ -131,16 +131,12 @@ static void looked(struct takeover *t, struct effects *fx)
  */
 static void claim_lives(struct takeover *t, const struct claim *best, struct effects *fx)
 {
-	char why[160];
-
 	if (member_view(t->m)->halved && !t->cfg.standalone) {
 		takeover_lose_fenced(t, "the other half of the cluster coordinates");
 	} else if (!is_stranger(t, best)) {
 		headstart_or_fence(t, fx);
 	} else {
-		(void)trace_format(
-			why, sizeof(why), "in use by %s (node %u)", best->name, best->node);
-		takeover_refuse(t, why);
+		takeover_refuse_in_use(t, best);
 	}
 }
 

@@ -183,7 +183,7 @@ void io_path_start(struct io_path *p, uint64_t now_ns, struct effects *fx)
 	p->retry_at_ns = NEVER;
 	do {
 		p->incarnation = (uint32_t)prng_u64(&p->rng);
-	} while (!p->incarnation || p->incarnation == p->unfenced);
+	} while (!p->incarnation || p->incarnation == p->unfenced || p->incarnation == p->before);
 	effects_add(fx, FX_PATH_OPEN, 0);
 }
 
@@ -210,6 +210,8 @@ void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct ef
 		if (p->reservations)
 			p->unfenced = p->incarnation;
 	}
+	if (p->st > PST_ANNOUNCE)
+		p->before = p->incarnation;
 	p->incarnation = 0;
 	p->tag = 0;
 	p->proven_ns = 0;
@@ -305,6 +307,15 @@ static void on_path(struct io_path *p, const struct event *ev, struct effects *f
 	}
 }
 
+/* P4 */
+static bool is_older_of_ours(const struct io_path *p, uint64_t key)
+{
+	uint32_t incarnation = (uint32_t)key;
+
+	return key >> 32 == p->node &&
+	       (p->number_is_ours || incarnation == p->before || incarnation == p->unfenced);
+}
+
 /* Our key must be there; an older one of this node is preempted; others are not our business. */
 static void on_keys(struct io_path *p, const struct event *ev, struct effects *fx)
 {
@@ -315,7 +326,7 @@ static void on_keys(struct io_path *p, const struct event *ev, struct effects *f
 	for (uint32_t i = 0; i < ev->lun.key_count; i++) {
 		if (ev->lun.keys[i] == ours)
 			found = true;
-		else if (ev->lun.keys[i] >> 32 == p->node)
+		else if (is_older_of_ours(p, ev->lun.keys[i]))
 			p->old_key = ev->lun.keys[i];
 	}
 	if (!found) {

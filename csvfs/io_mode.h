@@ -18,7 +18,9 @@
  *  P2 each login has an incarnation of its own;
  *  P3 while `unfenced` is not 0 a write of that incarnation may still land: nothing of ours may be
  *     acknowledged on another way, and the path does not get UP, before it was fenced by the
- *     coordinator (io_path_fenced) or by us (PREEMPT and DRAIN) (invariant 9).
+ *     coordinator (io_path_fenced) or by us (PREEMPT and DRAIN) (invariant 9);
+ *  P4 before it is known that nobody else uses the LUN under our number (number_is_ours), only keys of this life are
+ *     preempted here: an earlier life's is fenced by who coordinates, and that has looked whether the volume is in use.
  */
 #ifndef CSVFS_IO_MODE_H
 #define CSVFS_IO_MODE_H
@@ -73,6 +75,8 @@ struct io_path {
 	bool ended; /* io_path_end() */
 	bool waits_out; /* in DRAIN: the target knows no LUN reset */
 	uint64_t old_key;
+	uint32_t before; /* the incarnation of this life that was the last to register, and was lost; 0: none */
+	bool number_is_ours; /* no other node has our number, as the owner knows since it has been served */
 	uint32_t block_bytes;
 	uint64_t lun_bytes;
 	bool write_cache;

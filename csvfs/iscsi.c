@@ -935,7 +935,8 @@ static void initiator_name(const struct bdev_config *cfg, char *out, size_t out_
 		else
 			out[n++] = '-';
 	}
-	snprintf(out + n, out_bytes - n, "-n%u", cfg->node);
+	/* Targets let initiators in by name: without a cluster it has always been this one. */
+	snprintf(out + n, out_bytes - n, "-n%u", cfg->node & NODE_ALONE ? 1 : cfg->node);
 }
 
 int iscsi_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text, size_t text_bytes)

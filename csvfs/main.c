@@ -24,6 +24,7 @@
 #include "csvfs/config.h"
 #include "csvfs/log.h"
 #include "csvfs/loop.h"
+#include "csvfs/node_id.h"
 #include "csvfs/probe.h"
 
 #define EXIT_USAGE 1
@@ -96,11 +97,17 @@ static bool join_cluster(struct daemon *d, char *text, size_t text_bytes)
 static void stay_alone(struct daemon *d)
 {
 	struct node_config *n = &d->loop.node;
+	char machine[64] = "";
+	FILE *f = fopen("/etc/machine-id", "re");
 
-	n->node = 1;
 	n->standalone = true;
 	if (gethostname(n->name, sizeof(n->name) - 1) || !n->name[0])
 		strcpy(n->name, "localhost");
+	if (f) {
+		(void)!fgets(machine, sizeof(machine), f); /* there may be none: then the name is all */
+		fclose(f);
+	}
+	n->node = node_id_alone(machine, n->name);
 }
 
 /*

@@ -735,9 +735,10 @@ static void advance(struct node *n, struct effects *fx)
 		node_refuse_mount(n, -EACCES, n->coord->why);
 	node_stop_step(n, fx);
 	if (!n->ever_served && client_served(n->client))
-		n->ever_served = true;
-	if (takeover_state(n->tk) == TK_REFUSED && !n->ever_served)
-		node_exit(n, -EBUSY, takeover_reason(n->tk), fx);
+		n->ever_served = n->path.number_is_ours = true;
+	/* Not at once: its key at the LUN would stay behind. */
+	if (takeover_state(n->tk) == TK_REFUSED)
+		node_refuse_mount(n, -EBUSY, takeover_reason(n->tk));
 	if (takeover_write_protected(n->tk))
 		node_refuse_mount(n, -EROFS, takeover_reason(n->tk));
 }

@@ -21,7 +21,7 @@ struct node;
 #define NODE_LEASE_NS (2 * NS_PER_SEC)
 
 struct node_config {
-	uint32_t node;		  /* corosync node id; 1 when standalone */
+	uint32_t node;		  /* corosync node id; node_id_alone() when standalone */
 	char name[NODE_NAME_MAX]; /* node name; host name when standalone */
 	char addr[ADDR_MAX];	  /* where other nodes reach this daemon */
 	uint16_t port;

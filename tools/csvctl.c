@@ -134,8 +134,11 @@ static void print_state(const char *s)
 	row("", "%s", json_text(s, "volume", "?", a, sizeof(a)));
 	row("mounted at", "%s (csvfs %s, pid %s)", json_text(s, "mountpoint", "?", a, sizeof(a)),
 		json_text(s, "version", "?", b, sizeof(b)), json_text(s, "pid", "?", c, sizeof(c)));
-	row("node", "%s (id %s)%s", json_text(s, "node", "?", a, sizeof(a)),
-		json_text(s, "id", "?", b, sizeof(b)), json_true(s, "standalone") ? ", alone" : "");
+	json_text(s, "node", "?", a, sizeof(a));
+	if (json_true(s, "standalone"))
+		row("node", "%s, alone", a);
+	else
+		row("node", "%s (id %s)", a, json_text(s, "id", "?", b, sizeof(b)));
 	row("coordinator", "%s, epoch %s, %s", json_text(s, "coordinator", "nobody", a, sizeof(a)),
 		json_text(s, "epoch", "?", b, sizeof(b)),
 		json_text(s, "takeover", "?", c, sizeof(c)));

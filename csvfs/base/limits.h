@@ -21,6 +21,7 @@
 #define DIR_LINKS_MAX 0x7fffffffu /* subdirectories: more than there is room for, but the field has an end */
 
 #define NODES_MAX 64		/* nodes of one cluster that mount one volume at once */
+#define NODE_ALONE (1u << 31)	/* in the number of a node that is in no cluster (csvfs/node_id.h) */
 #define NODE_NAME_MAX 64	/* with the ending zero */
 #define ADDR_MAX 64		/* an IP address as text, with the ending zero */
 #define SLOTS_MAX 60		/* requests of one node that may change something, at once */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A node's path to the LUN: how long one that comes back waits before it is used. */
+/* A node's path to the LUN: whose older keys it takes away, and how long one that comes back waits before it is used. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -97,32 +97,89 @@ static void path_that_comes_and_goes_waits_longer_each_time(void **state)
 	assert_int_equal(comes_back(), 0);
 }
 
-/* Cold start after a crash, and the target knows no LUN reset: what the older life has in flight is waited out. */
-static void older_key_is_waited_out_where_the_target_knows_no_reset(void **state)
+/* The path reads the registrations, and finds these and its own. */
+static void shows(uint64_t other)
 {
-	uint64_t keys[2] = {io_path_key(US, 5)};
-	struct event ev = {.type = EV_LUN_DONE};
+	uint64_t keys[2] = {other, io_path_key(US, P.incarnation)};
+	struct event ev = {.type = EV_LUN_DONE, .now_ns = now, .tag = P.tag};
 
-	setup_path();
-	effects_reset(&fx);
-	io_path_start(&P, now, &fx);
-	told(PATH_UP);
-	io_path_announced(&P, now, &fx);
-	lun_answers();
-	keys[1] = io_path_key(US, P.incarnation);
-	ev.now_ns = now;
-	ev.tag = P.tag;
+	ev.lun.status = LUN_OK;
 	ev.lun.keys = keys;
 	ev.lun.key_count = 2;
 	assert_true(io_path_event(&P, &ev, &fx));
+}
+
+static void registers(void)
+{
+	effects_reset(&fx);
+	if (P.st == PST_CLOSING)
+		told(PATH_CLOSED);
+	now += SEC;
+	if (P.st == PST_CLOSED)
+		io_path_start(&P, now, &fx);
+	told(PATH_UP);
+	io_path_announced(&P, now, &fx);
+	lun_answers();
+	assert_int_equal(P.st, PST_KEYS);
+}
+
+/* P4: whoever else has it may live, and be at work. */
+static void key_with_our_number_is_left_alone_until_we_know_whose_it_is(void **state)
+{
+	uint32_t first;
+
+	setup_path();
+	registers();
+	shows(io_path_key(US, 5));
+	assert_int_equal(P.st, PST_HOLDER);
+	assert_int_equal(P.unfenced, 0);
+	/* It breaks before it is up: that key is of this life. */
+	first = P.incarnation;
+	loses();
+	registers();
+	shows(io_path_key(US, first));
+	assert_int_equal(P.st, PST_PREEMPT);
+	assert_true(P.old_key == io_path_key(US, first));
+	while (P.st < PST_SETTLE)
+		lun_answers();
+	is_used();
+	/* And so is that of one that was up. */
+	first = P.incarnation;
+	effects_reset(&fx);
+	told(PATH_LOST);
+	registers();
+	shows(io_path_key(US, first));
+	assert_int_equal(P.st, PST_PREEMPT);
+	while (P.st < PST_SETTLE)
+		lun_answers();
+	is_used();
+	/* Now that we are served it can only be one of our own. */
+	loses();
+	P.number_is_ours = true;
+	registers();
+	shows(io_path_key(US, 5));
+	assert_int_equal(P.st, PST_PREEMPT);
+}
+
+/* After a crash, and the target knows no LUN reset: what the older one has in flight is waited out. */
+static void older_key_is_waited_out_where_the_target_knows_no_reset(void **state)
+{
+	struct event ev = {.type = EV_LUN_DONE};
+	uint64_t from;
+
+	setup_path();
+	P.number_is_ours = true;
+	registers();
+	shows(io_path_key(US, 5));
 	assert_int_equal(P.st, PST_PREEMPT);
 	lun_answers();
 	assert_int_equal(P.st, PST_DRAIN);
 	ev = (struct event){.type = EV_LUN_DONE, .now_ns = now, .tag = P.tag};
 	ev.lun.status = LUN_UNSUPPORTED;
 	assert_true(io_path_event(&P, &ev, &fx));
+	from = now;
 	now = io_path_deadline(&P);
-	assert_int_equal(now, 1030 * SEC);
+	assert_int_equal(now - from, 30 * SEC);
 	io_path_step(&P, now, &fx);
 	assert_int_equal(P.st, PST_VERIFY);
 	while (P.st < PST_SETTLE)
@@ -208,6 +265,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(path_that_comes_and_goes_waits_longer_each_time),
+		cmocka_unit_test(key_with_our_number_is_left_alone_until_we_know_whose_it_is),
 		cmocka_unit_test(older_key_is_waited_out_where_the_target_knows_no_reset),
 		cmocka_unit_test(path_that_was_lost_in_our_sleep_does_not_count),
 		cmocka_unit_test(excuse_ends_when_the_lun_has_shown_our_registration),

@@ -694,50 +694,6 @@ static void claim_that_stands_still_is_taken_and_its_key_fenced(void **state)
 	CHECK(takeover_epoch(tk(1)) == 9 && !L.strange_key && L.holder == 1);
 }
 
-static void standalone_mount_refuses_a_living_one_and_fences_a_dead_one(void **state)
-{
-	uint64_t at;
-
-	lab_init(&L, 2, 5);
-	L.standalone = true;
-	lab_start(&L, 1);
-	CHECK(run_to(1, TK_SERVE));
-	lab_start(&L, 2);
-	CHECK(run_to(2, TK_REFUSED));
-	assert_string_equal(takeover_reason(tk(2)), "in use by n1 (node 1)");
-	lab_run(&L, 5 * SEC, NULL);
-	CHECK(st(1) == TK_SERVE && L.preempts == 0);
-	L.node[2].up = false;
-	lab_kill(&L, 1);
-	at = L.now_ns;
-	lab_start(&L, 2);
-	CHECK(run_to(2, TK_SERVE));
-	CHECK(L.now_ns - at < TAKEOVER_WATCH_NS + LAB_LEASE_OVER + SEC);
-	CHECK(L.reg[1] == 0 && takeover_epoch(tk(2)) == 2);
-	takeover_stop(tk(2));
-	lab_run(&L, 2 * SEC, NULL);
-	at = L.now_ns;
-	lab_start(&L, 1);
-	CHECK(run_to(1, TK_SERVE));
-	CHECK(L.now_ns - at < SEC); /* the claim is clean: nothing to watch */
-}
-
-static void image_behind_a_lock_waits_for_nothing(void **state)
-{
-	uint64_t at;
-
-	lab_init(&L, 1, 5);
-	L.standalone = L.no_reservations = true;
-	lab_start(&L, 1);
-	CHECK(run_to(1, TK_SERVE));
-	lab_kill(&L, 1);
-	lab_run(&L, 10 * MS, NULL);
-	at = L.now_ns;
-	lab_start(&L, 1);
-	CHECK(run_to(1, TK_SERVE));
-	CHECK(L.now_ns - at < SEC / 2 && takeover_epoch(tk(1)) == 2 && L.preempts == 0);
-}
-
 static void beats_that_the_lun_took_are_known(void **state)
 {
 	uint64_t beat;
@@ -981,8 +937,6 @@ int main(void)
 		cmocka_unit_test(claim_that_beats_for_a_stranger_is_refused),
 		cmocka_unit_test(claim_that_beats_in_the_other_half_is_waited_for),
 		cmocka_unit_test(claim_that_stands_still_is_taken_and_its_key_fenced),
-		cmocka_unit_test(standalone_mount_refuses_a_living_one_and_fences_a_dead_one),
-		cmocka_unit_test(image_behind_a_lock_waits_for_nothing),
 		cmocka_unit_test(beats_that_the_lun_took_are_known),
 		cmocka_unit_test(unknown_keys_are_fenced_at_a_takeover),
 		cmocka_unit_test(replay_that_fails_lets_another_try),
