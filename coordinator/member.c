@@ -206,10 +206,19 @@ static bool was_fenced(const struct member_node *n, uint32_t incarnation)
 	return incarnation && (n->fenced_last[0] == incarnation || n->fenced_last[1] == incarnation);
 }
 
+/* With a path it has logged in again, which has ended the session of before (takeover_fenced.c, rule 2). */
+static bool later_path(const struct member_node *n, uint32_t incarnation)
+{
+	uint32_t now = n->state.incarnation;
+
+	return n->heard && n->state.path == MPATH_OK && now && now != incarnation && !was_fenced(n, now);
+}
+
 static void victim_done(struct member *m, uint32_t node, uint32_t incarnation, uint64_t now_ns)
 {
 	struct member_victim *v = victim_find(m, node, incarnation);
 	struct member_node *n = node_get(m, node);
+	bool dirty = v ? v->dirty : !n || n->state.path != MPATH_CLEAN;
 
 	m->changes++;
 	if (!knows_it(n, incarnation) && !(n && was_fenced(n, incarnation)))
@@ -223,6 +232,8 @@ static void victim_done(struct member *m, uint32_t node, uint32_t incarnation, u
 		n->fenced_last[1] = n->fenced_last[0];
 	n->fenced_last[0] = incarnation;
 	n->fenced = was_fenced(n, n->state.incarnation);
+	if (dirty && !later_path(n, incarnation))
+		n->at_large = incarnation;
 }
 
 /* The incarnation a node had is given up: by departure, by another life, by another path. */
@@ -595,6 +606,8 @@ static void state_delivered(
 	n->told_sum = told->told_sum;
 	n->heard = true;
 	n->fenced = was_fenced(n, s->incarnation);
+	if (later_path(n, n->at_large))
+		n->at_large = 0;
 	if (s->path == MPATH_LOST && !n->fenced)
 		member_victim_add(m, n->node, s->incarnation, true);
 	/* Who is ahead of us, in the view that comes, has answered in this one: else nobody would coordinate until it does. */

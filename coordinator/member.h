@@ -100,6 +100,7 @@ struct member_node {
 	bool ended; /* when it left last, its corosync stayed and saw its daemon end: of that life nothing runs */
 	bool fenced; /* its present incarnation has been fenced; it may not know yet */
 	uint32_t fenced_last[2]; /* the last ones that were */
+	uint32_t at_large; /* fenced, it had not let go, and no path of a later incarnation has been told since; 0: none */
 	uint64_t told_ns; /* when its last STATE was delivered */
 	bool silent; /* a CANDIDATE that has told nothing for so long that it hangs; until it tells something */
 	bool excused; /* it was READY to leave when a coordinator began to drain: it is not counted on to take over */

@@ -342,6 +342,7 @@ static void hear(struct takeover *t, struct effects *fx)
 
 void takeover_fence_noted(struct takeover *t)
 {
+	takeover_fenced_noted(t);
 	if (!fence_left_undrained(&t->fence))
 		return;
 	trace(t->cfg.trace, TRACE_WARN,
@@ -351,6 +352,7 @@ void takeover_fence_noted(struct takeover *t)
 
 void takeover_fence_succeeded(struct takeover *t, struct effects *fx)
 {
+	takeover_fenced_noted(t);
 	if (t->fencing_all && t->m->victims_overflow) {
 		t->m->victims_overflow = false;
 		t->m->lost_ns = t->now_ns;
@@ -400,6 +402,7 @@ static void follow(struct takeover *t, uint32_t node)
 	if (n && n->state.role >= ROLE_RECOVERING) {
 		takeover_seen(t);
 		t->lost_split = false;
+		takeover_fenced_forget(t);
 		tell_role(t);
 	}
 }

@@ -219,6 +219,12 @@ void takeover_try_again(struct takeover *t);
 /* Leave in order: hand over if others can, else mark the claim CLEAN. Ends in TK_STOPPED. */
 void takeover_stop(struct takeover *t);
 
+/*
+ * Somebody was fenced, as far as we know, who has not been back: if we are the last to leave our registration stays, and with it the
+ * reservation, which keeps the writes away that it may still send. `why`: for the log.
+ */
+bool takeover_fenced_at_large(const struct takeover *t, char *why, size_t why_bytes);
+
 void takeover_check(const struct takeover *t);
 
 #endif

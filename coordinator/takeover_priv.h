@@ -31,8 +31,8 @@ struct takeover {
 	uint64_t now_ns;
 	struct fence fence;
 	struct claim_io io;
-	struct claim claim; /* the one we wrote last, with who is given up in our term (takeover_given.c) */
-	uint64_t list_changes, list_sent, list_durable; /* changes of that list: made, sent, taken by the LUN */
+	struct claim claim; /* the one we wrote last, with who is given up in our term (takeover_given.c), and who was fenced (takeover_fenced.c) */
+	uint64_t list_changes, list_sent, list_durable; /* changes of these lists: made, sent, taken by the LUN */
 	uint64_t listed_at[CLAIM_GIVEN_UP_MAX], taken_back_at; /* of each entry; of the last that went */
 	bool list_full; /* said once */
 	uint64_t served_before; /* the last term before ours in which somebody may have been served */
@@ -120,6 +120,17 @@ void takeover_given_sent(struct takeover *t);
 void takeover_given_durable(struct takeover *t);
 /* The list has changed since a claim was sent. */
 bool takeover_given_due(const struct takeover *t);
+
+/* takeover_fenced.c: a fence has ended, in whatever way. */
+void takeover_fenced_noted(struct takeover *t);
+/* A claim that is not ours. */
+void takeover_fenced_seen(struct takeover *t, const struct claim *c);
+/* Our claim follows `last`; `ours`: what we wrote, or knew, before. */
+void takeover_fenced_begin(struct takeover *t, const struct claim *ours, const struct claim *last);
+/* While we coordinate: who is back goes off the list. */
+void takeover_fenced_step(struct takeover *t);
+/* Another coordinates, and has read the claim after us. */
+void takeover_fenced_forget(struct takeover *t);
 
 void takeover_hang_forget(struct takeover *t);
 /* In FOLLOW: looks, judges. */

@@ -29,6 +29,7 @@ static void background_fence(struct takeover *t, struct effects *fx)
 {
 	if (fence_running(&t->fence))
 		return;
+	takeover_fenced_noted(t);
 	switch (fence_result(&t->fence)) {
 	case FENCE_NONE:
 		break;
@@ -386,6 +387,8 @@ static void draining(struct takeover *t, struct effects *fx)
 	}
 	t->claim.heartbeat++;
 	t->claim.state = last ? CLAIM_CLEAN : CLAIM_RELEASED;
+	/* node_stop.c does it. */
+	t->claim.kept = last && !t->cfg.no_reservations && claim_owes(&t->claim);
 	trace(t->cfg.trace, TRACE_INFO, "epoch %llu: closed -> claim %s",
 		(unsigned long long)t->epoch, t->claim.state == CLAIM_CLEAN ? "clean" : "released");
 	takeover_enter(t, TK_RELEASE);
@@ -440,6 +443,7 @@ void takeover_ours(struct takeover *t, struct effects *fx)
 	if (ours_ends(t))
 		return;
 	if (t->state != TK_RELEASE) {
+		takeover_fenced_step(t);
 		background_fence(t, fx);
 		if (t->state != TK_LOST && !(t->state == TK_DRAIN && t->closed))
 			beat(t, fx);

@@ -110,6 +110,7 @@ static void looked(struct takeover *t, struct effects *fx)
 	 * flight.
 	 */
 	t->cold = best->state != CLAIM_CLEAN;
+	takeover_fenced_seen(t, best);
 	if (!is_stranger(t, best)) {
 		headstart_or_fence(t, fx);
 		return;
@@ -230,6 +231,7 @@ static void claim_read(struct takeover *t, struct effects *fx)
 	const struct member_node *released = elect_released(t->m);
 	uint64_t seen = member_epoch_seen(t->m);
 	struct claim *c = &t->claim;
+	const struct claim was = *c;
 
 	if (!best) {
 		takeover_refuse(t, "neither claim block is valid (fsck.csvfs repairs them)");
@@ -252,6 +254,7 @@ static void claim_read(struct takeover *t, struct effects *fx)
 	if (best->state == CLAIM_CLEAN)
 		t->m->lost_ns = t->m->office_lost_ns = 0;
 	memset(c, 0, sizeof(*c));
+	takeover_fenced_begin(t, &was, best);
 	takeover_given_begin(t, best, seen);
 	memcpy(c->uuid, t->cfg.uuid, 16);
 	/* Invariant 2: above all that anybody may have used. */

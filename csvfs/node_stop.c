@@ -195,13 +195,30 @@ void node_stop_step(struct node *n, struct effects *fx)
 }
 
 /*
+ * Nobody is left who needs it: the others are done, and nobody who was fenced may still have something to send. In a cluster that is not
+ * quorate the rest may go on.
+ */
+static bool may_end_reservation(const struct node *n)
+{
+	char why[160];
+	uint32_t not_done;
+
+	if (one_stays(n, &not_done) || not_done || !member_view(&n->member)->quorate)
+		return false;
+	if (!takeover_fenced_at_large(n->tk, why, sizeof(why)))
+		return true;
+	trace(n->trace, TRACE_WARN,
+		"%s -> our registration stays at the LUN, and keeps away what it may still send", why);
+	return false;
+}
+
+/*
  * Our key goes, but not with a reservation that others still need: if we hold it and are not alone,
  * the next coordinator preempts our key, which harms nobody.
  */
 bool node_stop_lun_done(struct node *n, const struct event *ev, struct effects *fx)
 {
 	uint64_t ours = io_path_key(n->cfg.node, n->path.incarnation);
-	uint32_t not_done;
 	struct effect *e;
 
 	if (!n->stop_tag || ev->tag != n->stop_tag)
@@ -216,8 +233,7 @@ bool node_stop_lun_done(struct node *n, const struct event *ev, struct effects *
 		return true;
 	}
 	if (n->stop == STOP_HOLDER && ev->lun.status == LUN_OK &&
-		(!(one_stays(n, &not_done) || not_done) || !ev->lun.key_count ||
-			ev->lun.keys[0] != ours)) {
+		(!ev->lun.key_count || ev->lun.keys[0] != ours || may_end_reservation(n))) {
 		n->stop = STOP_UNREGISTER;
 		n->stop_tag = node_lun(n, TAG_NODE, LUN_PR_UNREGISTER, fx, &e);
 		e->lun.key = ours;

@@ -202,6 +202,11 @@ static const struct field claim_fields[] = {
 	{"given_up.life", FIELD_HEX64, 128, CLAIM_GIVEN_UP_MAX, 16, 0, 8},
 	{"given_up.node", FIELD_U32, 136, CLAIM_GIVEN_UP_MAX, 16, 0, 4},
 	{"served", FIELD_U64, 1152, 1, 0, 0, 8},
+	{"flags", FIELD_HEX32, 1160, 1, 0, 0, 4},
+	{"fenced", FIELD_U32, 1164, 1, 0, 0, 4},
+	{"fenced.node", FIELD_U32, 1168, CLAIM_FENCED_MAX, 16, 0, 4},
+	{"fenced.incarnation", FIELD_HEX32, 1172, CLAIM_FENCED_MAX, 16, 0, 4},
+	{"fenced.name_crc", FIELD_HEX32, 1176, CLAIM_FENCED_MAX, 16, 0, 4},
 };
 
 #define LAYOUT(magic, name, table) {magic, name, table, sizeof(table) / sizeof((table)[0])}

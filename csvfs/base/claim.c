@@ -7,6 +7,7 @@
 
 #include "csvfs/base/assert.h"
 #include "csvfs/base/crc32c.h"
+#include "csvfs/base/trace.h"
 
 struct disk_given_up {
 	le64 life;
@@ -14,6 +15,17 @@ struct disk_given_up {
 	le32 reserved;
 };
 _Static_assert(sizeof(struct disk_given_up) == 16, "format");
+
+struct disk_fenced {
+	le32 node;
+	le32 incarnation;
+	le32 name_crc;
+	le32 reserved;
+};
+_Static_assert(sizeof(struct disk_fenced) == 16, "format");
+
+#define FLAG_KEPT 1u
+#define FLAG_FENCED_MORE 2u
 
 struct disk_claim {
 	le32 magic;
@@ -29,10 +41,14 @@ struct disk_claim {
 	char name[NODE_NAME_MAX];
 	struct disk_given_up given_up[CLAIM_GIVEN_UP_MAX];
 	le64 served;
+	le32 flags;
+	le32 fenced_count;
+	struct disk_fenced fenced[CLAIM_FENCED_MAX];
 };
 _Static_assert(offsetof(struct disk_claim, name) == 64, "format");
 _Static_assert(offsetof(struct disk_claim, given_up) == 128, "format");
 _Static_assert(offsetof(struct disk_claim, served) == 1152, "format");
+_Static_assert(offsetof(struct disk_claim, fenced) == 1168, "format");
 _Static_assert(sizeof(struct disk_claim) <= BLOCK_SIZE, "format");
 
 void claim_encode(const struct claim *c, void *block)
@@ -57,6 +73,14 @@ void claim_encode(const struct claim *c, void *block)
 		d->given_up[i].node = le32_of(c->given_up[i].node);
 	}
 	d->served = le64_of(c->served);
+	d->flags = le32_of((c->kept ? FLAG_KEPT : 0) | (c->fenced_more ? FLAG_FENCED_MORE : 0));
+	csv_assert(c->fenced_count <= CLAIM_FENCED_MAX);
+	d->fenced_count = le32_of(c->fenced_count);
+	for (uint32_t i = 0; i < c->fenced_count; i++) {
+		d->fenced[i].node = le32_of(c->fenced[i].node);
+		d->fenced[i].incarnation = le32_of(c->fenced[i].incarnation);
+		d->fenced[i].name_crc = le32_of(c->fenced[i].name_crc);
+	}
 	d->crc = le32_of(crc32c(0, block, BLOCK_SIZE));
 }
 
@@ -90,6 +114,46 @@ static bool given_up_decode(struct claim *c, const struct disk_claim *d)
 	return true;
 }
 
+/* As above: somebody who is on it would write again. A flag that we do not know changes nothing of what we do. */
+static bool fenced_decode(struct claim *c, const struct disk_claim *d)
+{
+	uint32_t count = le32_get(d->fenced_count);
+
+	if (count > CLAIM_FENCED_MAX)
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		c->fenced[i].node = le32_get(d->fenced[i].node);
+		c->fenced[i].incarnation = le32_get(d->fenced[i].incarnation);
+		c->fenced[i].name_crc = le32_get(d->fenced[i].name_crc);
+		if (!c->fenced[i].node || !c->fenced[i].incarnation)
+			return false;
+	}
+	c->fenced_count = count;
+	c->kept = le32_get(d->flags) & FLAG_KEPT;
+	c->fenced_more = le32_get(d->flags) & FLAG_FENCED_MORE;
+	return true;
+}
+
+uint32_t claim_name_crc(const char name[NODE_NAME_MAX])
+{
+	uint32_t crc = crc32c(0, name, strnlen(name, NODE_NAME_MAX));
+
+	return crc ? crc : 1;
+}
+
+void claim_owes_text(const struct claim *c, char *out, size_t out_bytes)
+{
+	bool one = c->fenced_count == 1 && !c->fenced_more;
+	size_t at = trace_format(out, out_bytes, one ? "node" : "nodes");
+
+	for (uint32_t i = 0; i < c->fenced_count && at + 48 < out_bytes; i++)
+		at += trace_format(out + at, out_bytes - at, "%s %u", i ? "," : "", c->fenced[i].node);
+	at += trace_format(out + at, out_bytes - at, "%s",
+		!c->fenced_more ? "" : c->fenced_count ? " and more" : " of which there were too many");
+	(void)trace_format(out + at, out_bytes - at, " %s fenced and %s not been back", one ? "was" : "were",
+		one ? "has" : "have");
+}
+
 int claim_decode(struct claim *c, const void *block, const uint8_t uuid[16])
 {
 	const struct disk_claim *d = block;
@@ -116,5 +180,5 @@ int claim_decode(struct claim *c, const void *block, const uint8_t uuid[16])
 	/* Of a version that did not say so. */
 	if (!c->served)
 		c->served = c->epoch;
-	return given_up_decode(c, d) ? 0 : -EUCLEAN;
+	return given_up_decode(c, d) && fenced_decode(c, d) ? 0 : -EUCLEAN;
 }

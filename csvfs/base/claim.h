@@ -10,6 +10,8 @@
  *    and a standalone mount, tell a live volume from one whose node died by watching the beat.
  *  - It names who was given up in this term: (node, life) whose layouts and locks others may have by now.
  *    The next coordinator reads it there, and says so to whoever comes back (coordinator/PROTOCOL.md, "Given up").
+ *  - It names who was fenced and has not been back since, in whatever term that was: a machine that was paused may still send what
+ *    it had queued, at any time. So the last node that leaves in order leaves its registration, and says that it did (`kept`).
  *  - It says in which term somebody may have been served last. A term that ended before it served anybody has taken
  *    nothing from anybody.
  */
@@ -17,6 +19,7 @@
 #define CSVFS_BASE_CLAIM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "csvfs/base/le.h"
@@ -39,6 +42,14 @@ struct claim_given_up {
 	uint64_t life;
 };
 
+#define CLAIM_FENCED_MAX NODES_MAX
+
+struct claim_fenced {
+	uint32_t node;
+	uint32_t incarnation; /* the last that was fenced */
+	uint32_t name_crc;    /* of its name (claim_name_crc()); 0: it is not known */
+};
+
 struct claim {
 	uint8_t uuid[16];
 	uint64_t epoch;
@@ -51,7 +62,23 @@ struct claim {
 	uint32_t given_up_count;
 	struct claim_given_up given_up[CLAIM_GIVEN_UP_MAX]; /* each node once */
 	uint64_t served; /* the newest epoch, up to this one, in which somebody may have been served; never 0 when read */
+	bool kept; /* CLEAN: the registration of (node, incarnation), and with it the reservation, was left on purpose */
+	bool fenced_more; /* others were fenced, too, than there is room for */
+	uint32_t fenced_count;
+	struct claim_fenced fenced[CLAIM_FENCED_MAX]; /* and have not been back; each (node, name) once */
 };
+
+/* Never 0. */
+uint32_t claim_name_crc(const char name[NODE_NAME_MAX]);
+
+/* Is somebody fenced who has not been back? */
+static inline bool claim_owes(const struct claim *c)
+{
+	return c->fenced_count || c->fenced_more;
+}
+
+/* "node 3 was fenced and has not been back", of an owing claim. */
+void claim_owes_text(const struct claim *c, char *out, size_t out_bytes);
 
 /* Fills a whole block (BLOCK_SIZE bytes), sealed with crc32c. */
 void claim_encode(const struct claim *c, void *block);

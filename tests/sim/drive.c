@@ -804,6 +804,7 @@ void node_start(struct sim *s, struct snode *n)
 		dc.extents_max = 2;
 	n->s = s;
 	n->life_nr++;
+	n->let_go = false;
 	n->up = true;
 	n->ready = n->stopping = false;
 	n->paused_until = 0;
@@ -866,6 +867,7 @@ static void down(struct sim *s, struct snode *n, bool silently)
 	crowds_node_down(s, n);
 	admins_node_down(s, n);
 	n->up = false;
+	n->let_go = node_has_let_go(n->core);
 	n->life_nr++;
 	list_for_each_entry_safe(o, tmp, &n->ops, struct sop, link) {
 		list_del(&o->link);

@@ -4,7 +4,8 @@
  * hosts), or at one moment while one more thing happens to one of them.
  *
  * What must be left is a volume that is marked clean, without a registration: who comes next has nothing to
- * watch, to fence or to replay, and fsck.csvfs has nothing to ask. Less may be left only by the last one: the fault has hit
+ * watch, to fence or to replay, and fsck.csvfs has nothing to ask. But for one thing: as long as somebody was fenced and has not been
+ * back, one registration stays, and with it the reservation. Less may be left only by the last one: the fault has hit
  * the node that coordinates, or nobody did just then, and when it can be known all others have let go of the claim, or had
  * never a part in it. Then only fsck's word counts.
  */
@@ -97,6 +98,25 @@ void leave_all(struct sim *s)
 			&s->n[1 + prng_below(&s->leave_rng, s->plan.nodes)]);
 }
 
+/* A clean end with a fenced node at large: one registration is left, the one that the claim names, and it holds the reservation. */
+static void check_kept(struct sim *s, const struct claim *c, uint32_t keys)
+{
+	uint64_t key = (uint64_t)c->node << 32 | c->incarnation;
+	uint32_t at_large = 0;
+
+	for (uint32_t i = 1; i <= s->plan.nodes; i++)
+		at_large = s->n[i].fenced ? i : at_large;
+	if (s->plan.image)
+		return;
+	if (at_large && !s->lun.reserved)
+		sim_fail(s, "all have unmounted in order, node %u was fenced and has not been back, and the LUN has no reservation",
+			at_large);
+	if (c->kept && (keys != 1 || !s->lun.reserved || s->lun.holder_key != key))
+		sim_fail(s, "the claim says that registration %lx was left: %u are, and the holder is %lx", key, keys,
+			s->lun.reserved ? s->lun.holder_key : 0);
+	s->left_kept += c->kept;
+}
+
 void leave_check(struct sim *s)
 {
 	uint8_t block[BLOCK_SIZE];
@@ -109,7 +129,10 @@ void leave_check(struct sim *s)
 			(c.epoch > best.epoch || (c.epoch == best.epoch && c.heartbeat > best.heartbeat)))
 			best = c;
 	}
-	s->left_unclean += best.state != CLAIM_CLEAN || keys;
+	if (best.state == CLAIM_CLEAN)
+		check_kept(s, &best, keys);
+	if (best.kept)
+		keys = 0;
 	if (s->leave_clean && (best.state != CLAIM_CLEAN || keys))
 		sim_fail(s, "all have unmounted, and the claim is %s with %u registrations",
 			best.state == CLAIM_CLEAN  ? "clean"

@@ -258,6 +258,17 @@ static void abort_commands(struct sim *s, struct sim_nexus *of)
 	}
 }
 
+/* Its machine may be paused, with commands in its queues, and go on when everybody else has gone. */
+static void key_lost(struct sim *s, const struct sim_nexus *x)
+{
+	struct snode *n = &s->n[x->node];
+	bool again = n->up && n->nexus && n->nexus != x && n->nexus->key;
+
+	if (n->life_nr - !n->up == x->life_nr && (n->up ? node_has_let_go(n->core) : n->let_go))
+		return;
+	n->fenced |= !again;
+}
+
 static enum lun_status preempt(struct sim *s, struct lun_cmd_state *c, bool abort)
 {
 	bool found = false;
@@ -271,6 +282,8 @@ static enum lun_status preempt(struct sim *s, struct lun_cmd_state *c, bool abor
 			continue;
 		found = true;
 		x->key = 0;
+		if (x->node != c->node)
+			key_lost(s, x);
 		x->attention = true;
 		/*
 		 * A node that lives and has not lost its path is given up: what it did not sync may go. One that has lost it is not, but
@@ -309,6 +322,7 @@ static enum lun_status pr(struct sim *s, struct lun_cmd_state *c)
 			x->key = 0;
 		}
 		me->key = c->cmd.key;
+		s->n[me->node].fenced = false;
 		return LUN_OK;
 	case LUN_PR_UNREGISTER:
 		if (s->lun.reserved && s->lun.holder_key == me->key) {
@@ -788,6 +802,8 @@ void lun_power_loss(struct sim *s)
 		x->alive = false;
 		if (s->plan.forgets)
 			x->key = 0;
+		/* With its session. */
+		s->n[x->node].fenced = false;
 	}
 	if (s->plan.forgets)
 		s->lun.reserved = false;

@@ -583,7 +583,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 	totals->spoilt += s->spoilt;
 	totals->tailed += s->tailed;
 	totals->statted += s->statted;
-	totals->left_unclean += s->left_unclean;
+	totals->left_kept += s->left_kept;
 	totals->candidate_hangs += s->candidate_hangs;
 	totals->looks += s->looks;
 	if (s->stall_ns > totals->stall_ns)
@@ -669,7 +669,7 @@ static void add_up(struct sim *t, const struct share *sh, uint64_t *done, uint64
 	t->spoilt += sh->totals.spoilt;
 	t->tailed += sh->totals.tailed;
 	t->statted += sh->totals.statted;
-	t->statted += sh->totals.statted;
+	t->left_kept += sh->totals.left_kept;
 	t->looks += sh->totals.looks;
 	if (sh->totals.stall_ns > t->stall_ns)
 		t->stall_ns = sh->totals.stall_ns;
@@ -786,12 +786,12 @@ int main(int argc, char **argv)
 	       "%lu of data; %u crashes, %u paths lost, %u partitions, %u pauses, %u moves, "
 	       "%u SAN power losses, %u hangs (stall %.1f s), %u ports cut, %u slow LUNs, %u flaps, "
 	       "%u corosync restarts, %u rings cut, %u bad places, %u spoilt frames, "
-	       "%u csvctl, %lu looks at names and owners, %lu appended records followed, %lu times of files; %lu steps, hash %016lx\n", done, failed, sec, (double)done / sec,
+	       "%u csvctl, %lu looks at names and owners, %lu appended records followed, %lu times of files, %u registrations left for who was fenced; %lu steps, hash %016lx\n", done, failed, sec, (double)done / sec,
 		totals->now_ns / SEC / 3600, totals->ops_done, totals->data_ops, totals->crashes,
 		totals->path_losses, totals->partitions, totals->pauses, totals->moves,
 		totals->san_losses, totals->hangs, (double)totals->stall_ns / 1e9, totals->port_cuts,
 		totals->slow_luns, totals->flaps, totals->coro_restarts,
 		totals->ring_cuts, totals->media_errors, totals->spoilt, totals->controls, totals->looks, totals->tailed, totals->statted,
-		totals->steps, totals->hash);
+		totals->left_kept, totals->steps, totals->hash);
 	return failed != 0;
 }

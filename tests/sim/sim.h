@@ -185,6 +185,8 @@ struct snode {
 	struct dp *dp;
 	uint64_t timer_at, dp_timer_at;
 	struct sim_nexus *nexus;
+	bool fenced; /* its key was taken away, before it had let go, and it has not registered since: it may still have something to send */
+	bool let_go; /* its last life, in order */
 	bool path_cut;	      /* the way to the LUN is cut */
 	bool answers_lost;    /* ... back from it; what is sent arrives */
 	bool port_cut;	      /* its redirect port, to and from all others; corosync's network is well */
@@ -251,7 +253,7 @@ struct sim {
 	struct prng leave_rng;
 	bool leave_fault; /* something happens while all leave */
 	bool leave_clean; /* what the last one leaves has to be */
-	uint32_t left_unclean;
+	uint32_t left_kept;
 	struct prng media_rng;
 	struct {
 		struct prng rng; /* bulk.c and crowd.c draw from it, too */

@@ -80,13 +80,14 @@ static void claim_survives_the_disk_and_no_flipped_bit(void **state)
 	uint8_t block[BLOCK_SIZE];
 	struct claim in = {.uuid = {1, 2}, .epoch = 7, .heartbeat = 9, .state = CLAIM_HELD, .node = 3,
 			.incarnation = 4, .life = 5, .name = "n3", .given_up_count = CLAIM_GIVEN_UP_MAX,
-			.served = 6},
+			.served = 6, .kept = true, .fenced_more = true, .fenced_count = CLAIM_FENCED_MAX},
 		     out;
 	uint8_t other[16] = {9};
 
 	for (uint32_t i = 0; i < CLAIM_GIVEN_UP_MAX; i++) {
 		in.given_up[i].node = 100 + i;
 		in.given_up[i].life = UINT64_MAX - i;
+		in.fenced[i] = (struct claim_fenced){200 + i, UINT32_MAX - i, i};
 	}
 	claim_encode(&in, block);
 	assert_int_equal(claim_decode(&out, block, in.uuid), 0);
@@ -109,9 +110,10 @@ static void a_claim_with_an_impossible_list_is_none(void **state)
 {
 	static const struct {
 		uint32_t at, value;
-	} bad[] = {{60, CLAIM_GIVEN_UP_MAX + 1}, {60, UINT32_MAX}, {60, 4}, {136, 0}, {136, 12}, {1152, 8}};
+	} bad[] = {{60, CLAIM_GIVEN_UP_MAX + 1}, {60, UINT32_MAX}, {60, 4}, {136, 0}, {136, 12}, {1152, 8},
+		{1164, CLAIM_FENCED_MAX + 1}, {1164, UINT32_MAX}, {1164, 3}, {1168, 0}, {1188, 0}};
 	struct claim in = {.epoch = 7, .state = CLAIM_HELD, .node = 3, .given_up_count = 3,
-			.given_up = {{11, 1}, {12, 2}, {13, 3}}}, out;
+			.given_up = {{11, 1}, {12, 2}, {13, 3}}, .fenced_count = 2, .fenced = {{21, 1, 5}, {22, 1, 0}}}, out;
 	uint8_t block[BLOCK_SIZE];
 	le32 v;
 
@@ -125,6 +127,24 @@ static void a_claim_with_an_impossible_list_is_none(void **state)
 		memcpy(block + 4, &v, sizeof(v));
 		assert_int_equal(claim_decode(&out, block, NULL), -EUCLEAN);
 	}
+}
+
+static void a_claim_names_who_was_fenced(void **state)
+{
+	struct claim c = {.fenced_count = 1, .fenced = {{3, 1, 0}}};
+	char b[160], small[24];
+
+	assert_true(claim_owes(&c));
+	claim_owes_text(&c, b, sizeof(b));
+	assert_string_equal(b, "node 3 was fenced and has not been back");
+	c.fenced[c.fenced_count++].node = 70000;
+	c.fenced_more = true;
+	claim_owes_text(&c, b, sizeof(b));
+	assert_string_equal(b, "nodes 3, 70000 and more were fenced and have not been back");
+	claim_owes_text(&c, small, sizeof(small));
+	assert_true(strlen(small) < sizeof(small));
+	c = (struct claim){0};
+	assert_false(claim_owes(&c));
 }
 
 static void trace_formats_like_printf(void **state)
@@ -147,6 +167,7 @@ int main(void)
 		cmocka_unit_test(memory_ends_with_null_and_comes_back),
 		cmocka_unit_test(claim_survives_the_disk_and_no_flipped_bit),
 		cmocka_unit_test(a_claim_with_an_impossible_list_is_none),
+		cmocka_unit_test(a_claim_names_who_was_fenced),
 		cmocka_unit_test(trace_formats_like_printf),
 	};
 

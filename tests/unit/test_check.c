@@ -506,14 +506,16 @@ static void keys_are_in_order_and_within_bounds(void **state)
 static void the_claims_fields_are_where_the_claim_puts_them(void **state)
 {
 	struct claim c = {.epoch = 1, .heartbeat = 2, .state = CLAIM_HELD, .node = 3, .incarnation = 4,
-		.life = 5, .name = "six", .given_up_count = 2, .given_up = {{7, 8}, {9, 10}}};
+		.life = 5, .name = "six", .given_up_count = 2, .given_up = {{7, 8}, {9, 10}},
+		.kept = true, .fenced_count = 2, .fenced = {{11, 12, 13}, {14, 15, 16}}};
 	const struct block_layout *l = fields_of(CLAIM_MAGIC);
 	static const struct {
 		const char *name;
 		uint64_t value;
 	} want[] = {{"epoch", 1}, {"heartbeat", 2}, {"state", 1}, {"node", 3}, {"incarnation", 4},
 		{"life", 5}, {"given_up", 2}, {"given_up.node[0]", 7}, {"given_up.life[0]", 8},
-		{"given_up.node[1]", 9}, {"given_up.life[1]", 10}};
+		{"given_up.node[1]", 9}, {"given_up.life[1]", 10}, {"flags", 1}, {"fenced", 2},
+		{"fenced.node[0]", 11}, {"fenced.incarnation[1]", 15}, {"fenced.name_crc[1]", 16}};
 	uint8_t block[BLOCK_SIZE];
 	uint32_t at;
 	uint64_t v;

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * takeover_fenced.c - who was fenced and has not been back: the second list in the claim.
+ *
+ * What keeps a fenced node's writes away is the reservation, and that ends when the last registration goes. A machine that was
+ * paused, with commands in its queues and its session at the target still logged in, sends them whenever it goes on:
+ * hours later, after everybody else has unmounted in order.
+ *
+ *	fenced --> listed --> every claim has it, of whatever term --> it has a path of its own again --> off the list
+ *	the last node leaves, and the list is not empty --> its registration stays, the claim says so (`kept`)
+ *
+ * Rules
+ *  1. Listed is every key that was taken away and that its node had not left in order: of a member that was lost, of one that
+ *     never answered, of a stranger. Not the one that a claim says was left on purpose, nor a tool's (node 0).
+ *  2. A node is back when it has a path that works, under an incarnation that is not fenced. It has logged in since, and so ended
+ *     the session of before (RFC 7143 6.3.5). That its daemon lives says nothing of what its kernel, or another life, has queued.
+ *  3. A node without a cluster is "1", like any other: it is known by its name, too.
+ *  4. Who takes over has the list of the claim, and adds whom it fenced itself, and whom it knows to be fenced: the last coordinator
+ *     may have died before it wrote that.
+ *  5. When the list is full that is said, and stays: only the administrator's word ends it (fsck.csvfs --nodes-off, mkfs.csvfs).
+ */
+#include "coordinator/takeover.h"
+
+#include <string.h>
+
+#include "csvfs/base/assert.h"
+#include "coordinator/takeover_priv.h"
+
+/* Of a cluster's member we know the name; without a cluster we know nobody else. */
+static uint32_t name_of(const struct takeover *t, uint32_t node)
+{
+	const struct member_node *n = t->cfg.standalone ? NULL : member_find(t->m, node);
+
+	return n && n->state.life && n->state.name[0] ? claim_name_crc(n->state.name) : 0;
+}
+
+static void add(struct takeover *t, const struct claim_fenced *f)
+{
+	struct claim *c = &t->claim;
+
+	if (!f->node || !f->incarnation)
+		return;
+	for (uint32_t i = 0; i < c->fenced_count; i++) {
+		struct claim_fenced *g = &c->fenced[i];
+
+		if (g->node != f->node)
+			continue;
+		if (g->incarnation == f->incarnation && (g->name_crc == f->name_crc || !f->name_crc))
+			return;
+		if (g->incarnation == f->incarnation || g->name_crc == f->name_crc) {
+			*g = *f;
+			t->list_changes++;
+			return;
+		}
+	}
+	t->list_changes++;
+	if (c->fenced_count == CLAIM_FENCED_MAX) {
+		c->fenced_more = true;
+		return;
+	}
+	c->fenced[c->fenced_count++] = *f;
+}
+
+static void drop(struct takeover *t, uint32_t i)
+{
+	struct claim *c = &t->claim;
+
+	c->fenced[i] = c->fenced[--c->fenced_count];
+	t->list_changes++;
+}
+
+/* Rule 2. */
+static bool is_back(const struct takeover *t, const struct claim_fenced *f)
+{
+	const struct member_node *n = member_find(t->m, f->node);
+
+	if (!n || !n->member || !n->heard || n->state.path != MPATH_OK || !n->state.incarnation || n->fenced ||
+		member_victim_pending(t->m, f->node))
+		return false;
+	return f->name_crc ? f->name_crc == claim_name_crc(n->state.name) : !t->cfg.standalone;
+}
+
+void takeover_fenced_noted(struct takeover *t)
+{
+	const struct fence *f = &t->fence;
+	/* Who was to be fenced, and may not be, is still a victim. */
+	uint32_t from = fence_result(f) == FENCE_DONE ? 0 : f->victim_count;
+
+	if (f->state != FENCE_ENDED)
+		return;
+	for (uint32_t i = from; i < f->fenced_count; i++)
+		if (f->fenced[i].dirty)
+			add(t, &(struct claim_fenced){f->fenced[i].node, f->fenced[i].incarnation,
+				       name_of(t, f->fenced[i].node)});
+}
+
+void takeover_fenced_seen(struct takeover *t, const struct claim *c)
+{
+	for (uint32_t i = 0; i < c->fenced_count; i++)
+		add(t, &c->fenced[i]);
+	t->claim.fenced_more |= c->fenced_more;
+}
+
+void takeover_fenced_forget(struct takeover *t)
+{
+	t->claim.fenced_count = 0;
+	t->claim.fenced_more = false;
+}
+
+/* Rule 4. */
+static void add_known(struct takeover *t)
+{
+	for (uint32_t i = 0; i < t->m->node_count; i++) {
+		const struct member_node *n = &t->m->nodes[i];
+
+		/* Of a stranger it cannot be told whether its key had been left on purpose. */
+		if (n->at_large && n->state.life)
+			add(t, &(struct claim_fenced){n->node, n->at_large, name_of(t, n->node)});
+	}
+}
+
+void takeover_fenced_begin(struct takeover *t, const struct claim *ours, const struct claim *last)
+{
+	const struct claim_fenced holder = {
+		last->node, last->incarnation, last->name[0] ? claim_name_crc(last->name) : 0};
+	struct claim *c = &t->claim;
+	char text[160];
+
+	c->fenced_count = ours->fenced_count;
+	memcpy(c->fenced, ours->fenced, sizeof(c->fenced));
+	c->fenced_more = ours->fenced_more;
+	takeover_fenced_seen(t, last);
+	if (!t->cfg.no_reservations)
+		add_known(t);
+	for (uint32_t i = 0; i < c->fenced_count; i++) {
+		if (c->fenced[i].node != holder.node || c->fenced[i].incarnation != holder.incarnation)
+			continue;
+		/* Rule 1: it has left in order. Else we know now who that was. */
+		if (last->kept)
+			drop(t, i--);
+		else
+			c->fenced[i].name_crc = holder.name_crc;
+	}
+	/* Without a cluster all have our number, and our path may have taken the key away as an older one of our own. */
+	if (t->cold && last->state == CLAIM_HELD && !last->kept && !t->cfg.no_reservations)
+		add(t, &holder);
+	takeover_fenced_step(t);
+	if (claim_owes(c)) {
+		claim_owes_text(c, text, sizeof(text));
+		trace(t->cfg.trace, TRACE_INFO, "%s", text);
+	}
+}
+
+void takeover_fenced_step(struct takeover *t)
+{
+	struct claim *c = &t->claim;
+
+	for (uint32_t i = 0; i < c->fenced_count; i++) {
+		if (!is_back(t, &c->fenced[i]))
+			continue;
+		trace(t->cfg.trace, TRACE_INFO, "node %u is back since %u/%x was fenced", c->fenced[i].node,
+			c->fenced[i].node, c->fenced[i].incarnation);
+		drop(t, i--);
+	}
+}
+
+bool takeover_fenced_at_large(const struct takeover *t, char *why, size_t why_bytes)
+{
+	if (t->cfg.no_reservations || !claim_owes(&t->claim))
+		return false;
+	claim_owes_text(&t->claim, why, why_bytes);
+	return true;
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Who was fenced and has not been back, on the small cluster of coord_lab.h: what the claim says of it, and whether the last
+ * one that leaves leaves its registration. C coordinates, B and D are the others.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/unit/coord_lab.h"
+
+static struct claim on_the_lun(void)
+{
+	struct claim c[2];
+
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(claim_decode(&c[i], L.block[1 + i], lab_uuid), 0);
+	return c[c[1].epoch > c[0].epoch || (c[1].epoch == c[0].epoch && c[1].heartbeat > c[0].heartbeat)];
+}
+
+static bool listed(uint32_t node)
+{
+	struct claim c = on_the_lun();
+
+	for (uint32_t i = 0; i < c.fenced_count; i++)
+		if (c.fenced[i].node == node)
+			return true;
+	return false;
+}
+
+static bool none_up(struct lab *l)
+{
+	for (uint32_t i = 1; i <= l->count; i++)
+		if (l->node[i].up)
+			return false;
+	return true;
+}
+
+static bool stays(uint32_t node)
+{
+	char why[160];
+
+	return takeover_fenced_at_large(tk(node), why, sizeof(why));
+}
+
+/* All that are up leave; true: the last one is to leave its registration, and the claim names it. */
+static bool all_leave(void)
+{
+	struct claim c;
+	uint32_t last = 0;
+
+	for (uint32_t i = 1; i <= L.count; i++) {
+		if (!L.node[i].up)
+			continue;
+		takeover_stop(tk(i));
+		lab_run(&L, 10 * SEC, NULL);
+	}
+	CHECK(none_up(&L));
+	c = on_the_lun();
+	CHECK(c.state == CLAIM_CLEAN);
+	for (uint32_t i = 1; i <= L.count; i++)
+		last = L.reg[i] == FENCE_KEY(c.node, c.incarnation) ? i : last;
+	CHECK(last == c.node && stays(last) == c.kept && c.kept == claim_owes(&c));
+	return c.kept;
+}
+
+/* As node_stop.c does with a last one that need not stay. */
+static void unregistered(void)
+{
+	for (uint32_t i = 1; i <= L.count; i++)
+		L.reg[i] = 0;
+	L.holder = 0;
+}
+
+static bool d_is_listed(struct lab *l)
+{
+	(void)l;
+	return listed(D);
+}
+
+static bool d_is_not_listed(struct lab *l)
+{
+	(void)l;
+	return !listed(D);
+}
+
+static void a_fenced_node_is_listed_until_it_is_back(void **state)
+{
+	up(3);
+	lab_run(&L, SEC, NULL);
+	CHECK(!listed(D) && !stays(C));
+	lab_kill(&L, D);
+	CHECK(lab_run(&L, 5 * SEC, d_is_listed));
+	/* In every term. */
+	effects_reset(&lab_fx);
+	CHECK(takeover_move(tk(C), B, &lab_fx) == 0);
+	CHECK(run_to(B, TK_SERVE));
+	lab_run(&L, SEC, NULL);
+	CHECK(listed(D) && stays(B) && !on_the_lun().kept);
+	/* That its daemon is there is not enough. */
+	lab_path_set(&L, D, false);
+	lab_start(&L, D);
+	lab_run(&L, 5 * SEC, NULL);
+	CHECK(listed(D));
+	lab_path_set(&L, D, true);
+	CHECK(lab_run(&L, 5 * SEC, d_is_not_listed) && !stays(B));
+}
+
+static void the_last_one_stays_registered_for_it(void **state)
+{
+	up(3);
+	CHECK(!all_leave());
+	up(3);
+	lab_kill(&L, D);
+	lab_run(&L, 5 * SEC, NULL);
+	CHECK(all_leave() && listed(D));
+}
+
+/* The coordinator has fenced it, and dies before the claim says so. */
+static void the_next_one_knows_of_a_fence_that_the_claim_does_not_name(void **state)
+{
+	uint32_t not_named = 0;
+
+	for (uint64_t seed = 0; seed < 30; seed++) {
+		up(4);
+		L.rng.s += seed;
+		lab_run(&L, SEC, NULL);
+		lab_kill(&L, D);
+		for (uint32_t i = 0; i < seed; i++)
+			lab_run(&L, MS, NULL);
+		not_named += !listed(D) && L.reg[D] == 0;
+		lab_kill(&L, C);
+		CHECK(run_to(B, TK_SERVE) || lab_serving(&L));
+		lab_run(&L, SEC, NULL);
+		CHECK(listed(D) && listed(C));
+	}
+	CHECK(not_named);
+}
+
+/* The key that was left on purpose is taken by whoever comes next, and nobody takes that for one that was fenced. */
+static void the_next_mount_takes_the_registration_and_goes_on(void **state)
+{
+	for (int same = 0; same < 2; same++) {
+		uint32_t last, next;
+		uint64_t at;
+
+		up(3);
+		lab_kill(&L, D);
+		lab_run(&L, 5 * SEC, NULL);
+		CHECK(all_leave());
+		last = on_the_lun().node;
+		next = same ? last : B + C - last;
+		L.two_node = true;
+		lab_start(&L, last);
+		lab_start(&L, B + C - last);
+		at = L.now_ns;
+		if (!same)
+			lab_path_set(&L, last, false);
+		CHECK(run_to(next, TK_SERVE) || lab_serving(&L));
+		CHECK(L.now_ns - at < 3 * SEC && L.holder);
+		lab_run(&L, SEC, NULL);
+		CHECK(listed(D) && !listed(last) && !listed(B + C - last));
+		lab_path_set(&L, last, true);
+		/* The fenced one is back: all is as it was. */
+		lab_start(&L, D);
+		CHECK(lab_run(&L, 10 * SEC, d_is_not_listed));
+		lab_run(&L, 5 * SEC, NULL);
+		CHECK(!all_leave());
+		unregistered();
+	}
+}
+
+static bool stranger_is_listed(struct lab *l)
+{
+	(void)l;
+	return listed(77);
+}
+
+static void a_strangers_key_counts_and_a_tools_does_not(void **state)
+{
+	up(2);
+	takeover_stop(tk(C));
+	takeover_stop(tk(B));
+	CHECK(lab_run(&L, 10 * SEC, none_up));
+	unregistered();
+	L.strange_key = FENCE_KEY(77, 5);
+	lab_start(&L, B);
+	lab_start(&L, C);
+	CHECK(lab_run(&L, 10 * SEC, stranger_is_listed) && L.strange_key == 0);
+	lab_run(&L, 5 * SEC, NULL);
+	CHECK(all_leave());
+	/* It comes no more. */
+	unregistered();
+	up(2);
+	takeover_stop(tk(C));
+	takeover_stop(tk(B));
+	CHECK(lab_run(&L, 10 * SEC, none_up));
+	unregistered();
+	L.strange_key = FENCE_KEY(0, 5);
+	lab_start(&L, B);
+	lab_start(&L, C);
+	lab_run(&L, 10 * SEC, NULL);
+	CHECK(lab_serving(&L) && L.strange_key == 0 && !all_leave());
+}
+
+/* Without a cluster all hosts are node 1, and each other's keys look like older ones of our own. */
+static void without_a_cluster_a_host_is_known_by_its_name(void **state)
+{
+	struct claim c = {.epoch = 7, .served = 7, .state = CLAIM_HELD, .node = 1, .incarnation = 9, .life = 3,
+		.name = "another"};
+
+	for (int same = 0; same < 2; same++) {
+		lab_init(&L, 1, 5);
+		L.standalone = true;
+		memcpy(c.uuid, lab_uuid, 16);
+		if (same)
+			memcpy(c.name, "n1\0", 3);
+		claim_encode(&c, L.block[1]);
+		claim_encode(&c, L.block[2]);
+		lab_start(&L, 1);
+		CHECK(run_to(1, TK_SERVE));
+		lab_run(&L, SEC, NULL);
+		CHECK(listed(1) == !same && stays(1) == !same);
+		takeover_stop(tk(1));
+		CHECK(lab_run(&L, 10 * SEC, none_up));
+		CHECK(on_the_lun().state == CLAIM_CLEAN && on_the_lun().kept == !same);
+	}
+}
+
+static void more_than_fit_are_said_to_be(void **state)
+{
+	struct claim c = {.epoch = 7, .served = 7, .state = CLAIM_CLEAN, .fenced_count = CLAIM_FENCED_MAX};
+
+	lab_init(&L, 1, 5);
+	memcpy(c.uuid, lab_uuid, 16);
+	for (uint32_t i = 0; i < CLAIM_FENCED_MAX; i++)
+		c.fenced[i] = (struct claim_fenced){100 + i, 1, 0};
+	claim_encode(&c, L.block[1]);
+	claim_encode(&c, L.block[2]);
+	L.strange_key = FENCE_KEY(77, 5);
+	lab_start(&L, 1);
+	CHECK(run_to(1, TK_SERVE));
+	lab_run(&L, SEC, NULL);
+	CHECK(on_the_lun().fenced_count == CLAIM_FENCED_MAX && on_the_lun().fenced_more && stays(1));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_fenced_node_is_listed_until_it_is_back),
+		cmocka_unit_test(the_last_one_stays_registered_for_it),
+		cmocka_unit_test(the_next_one_knows_of_a_fence_that_the_claim_does_not_name),
+		cmocka_unit_test(the_next_mount_takes_the_registration_and_goes_on),
+		cmocka_unit_test(a_strangers_key_counts_and_a_tools_does_not),
+		cmocka_unit_test(without_a_cluster_a_host_is_known_by_its_name),
+		cmocka_unit_test(more_than_fit_are_said_to_be),
+	};
+
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	lab_drop(&L);
+	free(lab_fx.arena);
+	return failed;
+}
