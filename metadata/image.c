@@ -302,6 +302,8 @@ static int write_claims(struct layout *l)
 	memcpy(c.uuid, l->p->uuid, 16);
 	c.epoch = 1;
 	c.state = CLAIM_CLEAN;
+	if (l->p->before)
+		claim_keep(&c, l->p->before);
 	for (uint64_t i = 0; i < 2 && !err; i++) {
 		claim_encode(&c, l->buf);
 		c.heartbeat++; /* which of the two is newer must be plain */

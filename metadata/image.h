@@ -15,6 +15,8 @@ struct sync_dev {
 	int (*flush)(void *ctx);
 };
 
+struct claim;
+
 struct image_params {
 	uint64_t volume_bytes;	/* 0: the device's size, rounded down to a block */
 	uint32_t cluster_bytes; /* 0: CLUSTER_DEFAULT */
@@ -24,6 +26,7 @@ struct image_params {
 	uint8_t dir_hash_key[16]; /* random */
 	const char *label, *cluster_name, *lun_identity; /* NULL: empty */
 	int64_t time_ns;
+	const struct claim *before; /* its list of who was fenced, and what was left for them, is the new volume's; NULL: there was none */
 };
 
 #define IMAGE_BYTES_MIN (16ull << 20)

@@ -169,8 +169,11 @@ static int take_claim(struct run_sync *rs, char why[256])
 	rs->claim.given_up_count = 0; /* of the term before: who was served in it knows by the epoch */
 	rs->claim.served = rs->claim.epoch;
 	rs->claim.heartbeat = 0;
-	rs->claim.node = 1;
-	rs->claim.incarnation = 1;
+	/* No node's: but what the last one left at the LUN on purpose is still there. */
+	if (!rs->claim.kept) {
+		rs->claim.node = 1;
+		rs->claim.incarnation = 0;
+	}
 	(void)snprintf(rs->claim.name, sizeof(rs->claim.name), "tool");
 	err = claim_write(rs, CLAIM_HELD);
 	return err ? say(why, err, "cannot write the claim: %s", strerror(-err)) : 0;

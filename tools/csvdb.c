@@ -593,7 +593,7 @@ static enum super_state other_super(struct db *db)
 
 static int run(struct db *db, const struct command *c, int argc, char **argv)
 {
-	char text[256];
+	char text[400];
 	enum tool_use use;
 	enum super_state found;
 
@@ -603,6 +603,8 @@ static int run(struct db *db, const struct command *c, int argc, char **argv)
 			tool_error("%s: %s", db->v.name, text);
 			return 1;
 		}
+		if (!tool_register(&db->v))
+			return 1;
 	}
 	if (!read_block(db, SUPER_BLOCK, db->super_block))
 		return 1;

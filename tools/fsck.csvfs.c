@@ -48,6 +48,7 @@ struct fsck {
 	bool progress; /* shown: standard output is a terminal, or -C 0 */
 	int progress_fd; /* -C: lines for a program; 0: none */
 	enum check_super super;
+	bool nodes_off;
 	bool replayed;
 	bool not_read; /* -p believes the claim */
 	unsigned long long repaired; /* blocks */
@@ -60,7 +61,7 @@ static void usage(FILE *f)
 {
 	fprintf(f,
 		"usage: fsck.csvfs [-n | -p | -y] [-f] [-v] [-C FD] [--super WHICH] [--json]\n"
-		"                  [--initiator IQN] VOLUME\n"
+		"                  [--nodes-off] [--initiator IQN] VOLUME\n"
 		"  VOLUME            image file, or iscsi://[user%%secret@]host[:port]/target/lun\n"
 		"  -n                check only, write nothing (the default)\n"
 		"  -p, -a            replay the journal, repair what loses nothing; quick if "
@@ -72,6 +73,8 @@ static void usage(FILE *f)
 		"  -C FD             write how far it is to this file descriptor; 0: a bar on the "
 		"terminal\n"
 		"  --super WHICH     believe this superblock: first, copy or last\n"
+		"  --nodes-off       with -p or -y: no node runs that had it mounted, or was fenced:\n"
+		"                    registrations at the LUN are removed\n"
 		"  --json            result as JSON on standard output\n"
 		"  --initiator IQN   iSCSI name to log in with\n"
 		"  -M, -T            as fsck(8) may pass them on: no effect\n"
@@ -355,17 +358,37 @@ static bool replay(struct fsck *f)
 	return !err;
 }
 
+/* The administrator's word. It was asked for a volume that nobody is seen to use. */
+static bool nodes_are_off(struct fsck *f, enum tool_use *use)
+{
+	const bool registered = *use == TOOL_REGISTERED || f->v.kept;
+
+	if (*use == TOOL_MOUNTED || *use == TOOL_UNKNOWN)
+		return true; /* may_check() says it */
+	if ((registered && !tool_clear_registrations(&f->v)) || !tool_nobody_at_large(&f->v))
+		return false;
+	if (*use == TOOL_REGISTERED)
+		*use = TOOL_UNCLEAN;
+	return true;
+}
+
 /* True: go on. */
 static bool may_check(struct fsck *f, enum tool_use use, const char *text)
 {
-	if (use == TOOL_FREE || use == TOOL_UNCLEAN)
-		return true;
+	if (use == TOOL_FREE || use == TOOL_UNCLEAN) {
+		if (f->v.kept && !f->json)
+			printf("%s: %s\n", f->v.name, text);
+		return f->mode == MODE_NO || tool_register(&f->v);
+	}
 	if (f->mode == MODE_NO && f->force) {
 		if (!f->json)
 			printf("%s: %s; what follows may be wrong\n", f->v.name, text);
 		return true;
 	}
-	tool_error("%s: %s. Unmount it on every node first%s.", f->v.name, text,
+	tool_error("%s: %s. %s%s.", f->v.name, text,
+		use == TOOL_UNKNOWN	 ? "Nothing is written to a LUN that nodes may use"
+		: use == TOOL_REGISTERED ? "Unmount it on every node first; if none runs any more: -y --nodes-off"
+					 : "Unmount it on every node first",
 		f->mode == MODE_NO ? ", or use -f to look at it all the same" : "");
 	return false;
 }
@@ -412,12 +435,12 @@ static bool is_whole(struct fsck *f)
 
 static int run(struct fsck *f)
 {
-	char text[256];
+	char text[400];
 	enum tool_use use = tool_use_of(&f->v, text, sizeof(text));
 	struct claim c;
 	int status;
 
-	if (!may_check(f, use, text))
+	if ((f->nodes_off && !nodes_are_off(f, &use)) || !may_check(f, use, text))
 		return EXIT_OPERATION;
 	f->not_read = f->mode == MODE_PREEN && use == TOOL_FREE && !f->force &&
 		      tool_claim(&f->v, &c) && is_whole(f);
@@ -493,7 +516,7 @@ static bool parse_progress(struct fsck *f, const char *word)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
-		{"super", required_argument, NULL, 's'},
+		{"super", required_argument, NULL, 's'}, {"nodes-off", no_argument, NULL, 'o'},
 		{"initiator", required_argument, NULL, 'i'}, {"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
 	static struct fsck f;
@@ -531,6 +554,9 @@ int main(int argc, char **argv)
 		case 'j':
 			f.json = true;
 			break;
+		case 'o':
+			f.nodes_off = true;
+			break;
 		case 'i':
 			initiator = optarg;
 			break;
@@ -547,6 +573,10 @@ int main(int argc, char **argv)
 	}
 	if (optind + 1 != argc) {
 		usage(stderr);
+		return EXIT_USAGE;
+	}
+	if (f.nodes_off && f.mode == MODE_NO) {
+		tool_error("--nodes-off: only with -p or -y");
 		return EXIT_USAGE;
 	}
 	f.progress = (f.progress || isatty(STDOUT_FILENO)) && !f.json;

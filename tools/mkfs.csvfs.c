@@ -136,39 +136,32 @@ static bool may_overwrite(struct mkfs *m)
 	return false;
 }
 
-/* Registrations of nodes that are gone would refuse our writes. Only with -f, and nobody beats. */
-static bool clear_registrations(struct mkfs *m)
-{
-	struct lun_cmd cmd = {.op = LUN_PR_REGISTER};
-	enum lun_status st;
-
-	tool_random(&cmd.key, sizeof(cmd.key));
-	cmd.key |= 1;
-	st = bdev_sync_cmd(m->v.dev, &cmd, NULL, NULL);
-	if (st == LUN_OK) {
-		cmd.op = LUN_PR_CLEAR;
-		st = bdev_sync_cmd(m->v.dev, &cmd, NULL, NULL);
-	}
-	if (st != LUN_OK)
-		tool_error("%s: cannot clear the registrations: %s", m->v.name, lun_status_name(st));
-	return st == LUN_OK;
-}
-
+/*
+ * Registrations of nodes that died would refuse our writes: they go, with -f, if nobody beats. One that the last node left on purpose
+ * stays, and the new volume's claim says so: a fenced node would write to the new volume as well as to the old one.
+ */
 static bool may_write(struct mkfs *m)
 {
-	char text[256];
+	char text[400];
 
 	switch (tool_use_of(&m->v, text, sizeof(text))) {
 	case TOOL_FREE:
 	case TOOL_UNCLEAN:
+		if (m->v.kept && !m->quiet)
+			tool_error("%s: %s", m->v.name, text);
 		return true;
 	case TOOL_MOUNTED:
 		tool_error("%s is %s; unmount it on every node first", m->v.name, text);
 		return false;
 	case TOOL_REGISTERED:
-		if (m->force)
-			return m->dry || clear_registrations(m);
-		tool_error("%s: %s; use -f if no node uses it any more", m->v.name, text);
+		if (!m->force) {
+			tool_error("%s: %s; use -f if no node uses it any more", m->v.name, text);
+			return false;
+		}
+		tool_error("%s: %s: they are removed, and who is still alive can write here", m->v.name, text);
+		return m->dry || tool_clear_registrations(&m->v);
+	case TOOL_UNKNOWN:
+		tool_error("%s: %s", m->v.name, text);
 		return false;
 	}
 	return false;
@@ -326,6 +319,7 @@ static int make_dry(struct mkfs *m, uint64_t bytes)
 static int format(struct mkfs *m)
 {
 	struct sync_dev dev;
+	struct claim before;
 
 	if (!may_write(m) || !may_overwrite(m))
 		return 1;
@@ -339,6 +333,10 @@ static int format(struct mkfs *m)
 		return 1;
 	}
 	m->p.lun_identity = m->v.info->identity;
+	if (m->v.kept && tool_claim(&m->v, &before))
+		m->p.before = &before;
+	if (!tool_register(&m->v))
+		return 1;
 	discard(m);
 	if (!wipe_end(m))
 		return 1;

@@ -123,6 +123,10 @@ bool tool_open(struct tool_volume *v, const char *volume, const char *initiator,
 
 void tool_close(struct tool_volume *v)
 {
+	/* What was left on purpose holds the reservation, and stays. */
+	if (v->beside)
+		(void)bdev_sync_cmd(v->dev, &(struct lun_cmd){.op = LUN_PR_UNREGISTER}, NULL, NULL);
+	v->beside = false;
 	bdev_sync_close(v->dev);
 	v->dev = NULL;
 }
@@ -215,23 +219,58 @@ static bool claim_beats(struct tool_volume *v, struct claim *c)
 	       (c->epoch != first.epoch || c->heartbeat != first.heartbeat);
 }
 
-static uint32_t registered(struct tool_volume *v)
+/* False: it cannot be known. A target that knows no reservations has no registrations. */
+static bool registered(struct tool_volume *v, uint64_t keys[LUN_KEYS_MAX], uint32_t *count)
 {
 	const struct lun_cmd cmd = {.op = LUN_PR_READ_KEYS};
-	uint64_t keys[LUN_KEYS_MAX];
-	uint32_t count = 0;
+	enum lun_status st;
 
-	if (v->info->is_file || !v->info->reservations)
-		return 0;
-	if (bdev_sync_cmd(v->dev, &cmd, keys, &count) != LUN_OK)
-		return 0;
-	return count;
+	*count = 0;
+	if (v->info->is_file)
+		return true;
+	st = bdev_sync_cmd(v->dev, &cmd, keys, count);
+	return st == LUN_OK || st == LUN_UNSUPPORTED;
+}
+
+/*
+ * Nothing is registered but what the claim says was left on purpose, and tools that were ended while they worked. A node that did
+ * not get to mount may have put a newer key in place of its own.
+ */
+static bool only_kept(const struct claim *c, const uint64_t *keys, uint32_t count)
+{
+	bool found = false;
+
+	if (!c->kept || !claim_owes(c))
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		if (keys[i] >> 32 && keys[i] >> 32 != c->node)
+			return false;
+		found |= keys[i] >> 32 == c->node;
+	}
+	return found;
+}
+
+/* Who is unmounting just now takes its registration away in a moment. */
+static bool wait_for_registrations(struct tool_volume *v, uint32_t *count)
+{
+	uint64_t keys[LUN_KEYS_MAX];
+	struct claim c;
+	bool known;
+
+	for (int i = 0;; i++) {
+		known = registered(v, keys, count);
+		v->kept = known && *count && tool_claim(v, &c) && only_kept(&c, keys, *count);
+		if (!known || !*count || v->kept || i == 20)
+			return known;
+		pause_ms(100);
+	}
 }
 
 enum tool_use tool_use_of(struct tool_volume *v, char *text, size_t text_bytes)
 {
 	struct claim c;
-	bool held = tool_claim(v, &c) && c.state == CLAIM_HELD;
+	bool found = tool_claim(v, &c), held = found && c.state == CLAIM_HELD;
+	char owes[160] = "";
 	uint32_t keys;
 
 	snprintf(text, text_bytes, "not mounted");
@@ -244,20 +283,82 @@ enum tool_use tool_use_of(struct tool_volume *v, char *text, size_t text_bytes)
 		}
 		held = c.state == CLAIM_HELD;
 	}
-	keys = registered(v);
-	for (int i = 0; keys && i < 20; i++) {
-		pause_ms(100);
-		keys = registered(v);
+	if (!wait_for_registrations(v, &keys)) {
+		snprintf(text, text_bytes, "who is registered at the LUN cannot be known: %s",
+			bdev_sync_text(v->dev));
+		return TOOL_UNKNOWN;
 	}
-	if (keys) {
+	if (found && claim_owes(&c))
+		claim_owes_text(&c, owes, sizeof(owes));
+	if (keys && !v->kept) {
 		snprintf(text, text_bytes,
-			"%u registration%s at the LUN: a node may have it mounted, or died with it mounted",
-			keys, keys == 1 ? "" : "s");
+			"%u registration%s at the LUN: a node may have it mounted, or died with it mounted%s%s",
+			keys, keys == 1 ? "" : "s", *owes ? "; " : "", owes);
 		return TOOL_REGISTERED;
 	}
-	if (held) {
+	if (v->kept)
+		snprintf(text, text_bytes,
+			"%s: the registration that keeps away what it may still send stays until it has mounted the volume", owes);
+	else if (held)
 		snprintf(text, text_bytes, "not unmounted in order by node %u (%s)", c.node, c.name);
-		return TOOL_UNCLEAN;
+	return held ? TOOL_UNCLEAN : TOOL_FREE;
+}
+
+bool tool_register(struct tool_volume *v)
+{
+	uint32_t random;
+	enum lun_status st;
+
+	if (!v->kept || v->beside)
+		return true;
+	tool_random(&random, sizeof(random));
+	/* Of node 0, which none is: whoever mounts it next knows it for a tool's. */
+	st = bdev_sync_cmd(v->dev, &(struct lun_cmd){.op = LUN_PR_REGISTER, .key = random | 1}, NULL, NULL);
+	v->beside = st == LUN_OK;
+	if (!v->beside)
+		tool_error("%s: cannot register beside the registration that was left: %s", v->name,
+			bdev_sync_text(v->dev));
+	return v->beside;
+}
+
+bool tool_clear_registrations(struct tool_volume *v)
+{
+	struct lun_cmd cmd = {.op = LUN_PR_REGISTER};
+	enum lun_status st;
+
+	tool_random(&cmd.key, sizeof(cmd.key));
+	cmd.key = (uint32_t)cmd.key | 1;
+	st = bdev_sync_cmd(v->dev, &cmd, NULL, NULL);
+	if (st == LUN_OK) {
+		cmd.op = LUN_PR_CLEAR;
+		st = bdev_sync_cmd(v->dev, &cmd, NULL, NULL);
 	}
-	return TOOL_FREE;
+	if (st != LUN_OK)
+		tool_error("%s: cannot clear the registrations: %s", v->name, lun_status_name(st));
+	v->kept = v->beside = false;
+	return st == LUN_OK;
+}
+
+bool tool_nobody_at_large(struct tool_volume *v)
+{
+	uint8_t *block = aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
+	struct claim c, other;
+	uint64_t at = CLAIM_BLOCK;
+	bool ok = block != NULL;
+
+	if (ok && tool_claim(v, &c) && (claim_owes(&c) || c.kept)) {
+		/* Over the other one, as each claim. */
+		if (!tool_read(v, at * BLOCK_SIZE, block, BLOCK_SIZE) && !claim_decode(&other, block, NULL) &&
+			other.epoch == c.epoch && other.heartbeat == c.heartbeat)
+			at++;
+		c.fenced_count = 0;
+		c.fenced_more = c.kept = false;
+		c.heartbeat++;
+		claim_encode(&c, block);
+		ok = !bdev_sync_write(v->dev, at * BLOCK_SIZE, block, BLOCK_SIZE, true);
+		if (!ok)
+			tool_error("%s: cannot write the claim: %s", v->name, bdev_sync_text(v->dev));
+	}
+	free(block);
+	return ok;
 }

@@ -32,6 +32,8 @@ struct tool_volume {
 	const struct bdev_info *info;
 	uint64_t bytes; /* whole blocks of BLOCK_SIZE */
 	char name[BDEV_TEXT_MAX]; /* for messages, without secrets */
+	bool kept; /* found by tool_use_of(): the last node has left its registration, since a fenced one has not been back */
+	bool beside; /* we have one as well, until tool_close() */
 };
 
 #define TOOL_READONLY (1u << 0)
@@ -57,6 +59,7 @@ enum tool_use {
 	TOOL_UNCLEAN,	  /* nobody has it mounted, but it was not unmounted in order */
 	TOOL_MOUNTED,	  /* its coordinator is alive */
 	TOOL_REGISTERED,  /* nodes are registered at the LUN, without sign of a coordinator */
+	TOOL_UNKNOWN,	  /* the LUN does not tell who is registered */
 };
 
 /*
@@ -65,6 +68,17 @@ enum tool_use {
  * is the sign.
  */
 enum tool_use tool_use_of(struct tool_volume *v, char *text, size_t text_bytes);
+
+/*
+ * Before anything is written: registers beside what was left on purpose (v->kept), which goes on holding the reservation. False: told why
+ * on stderr.
+ */
+bool tool_register(struct tool_volume *v);
+
+/* The administrator's word that no node uses the LUN any more, nor any that was fenced: all registrations go. False: told why. */
+bool tool_clear_registrations(struct tool_volume *v);
+/* The same, for the claim. */
+bool tool_nobody_at_large(struct tool_volume *v);
 
 /* The better claim of the two, of any volume. False: none. */
 bool tool_claim(struct tool_volume *v, struct claim *out);

@@ -141,6 +141,18 @@ uint32_t claim_name_crc(const char name[NODE_NAME_MAX])
 	return crc ? crc : 1;
 }
 
+void claim_keep(struct claim *c, const struct claim *last)
+{
+	if (last->kept) {
+		c->node = last->node;
+		c->incarnation = last->incarnation;
+	}
+	c->kept = last->kept;
+	c->fenced_more = last->fenced_more;
+	c->fenced_count = last->fenced_count;
+	memcpy(c->fenced, last->fenced, sizeof(c->fenced));
+}
+
 void claim_owes_text(const struct claim *c, char *out, size_t out_bytes)
 {
 	bool one = c->fenced_count == 1 && !c->fenced_more;

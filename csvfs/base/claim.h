@@ -77,6 +77,9 @@ static inline bool claim_owes(const struct claim *c)
 	return c->fenced_count || c->fenced_more;
 }
 
+/* A tool's claim follows `last`: who was fenced, and what was left at the LUN for that, is as before. */
+void claim_keep(struct claim *c, const struct claim *last);
+
 /* "node 3 was fenced and has not been back", of an owing claim. */
 void claim_owes_text(const struct claim *c, char *out, size_t out_bytes);
 

@@ -57,6 +57,7 @@ static void claim_write(struct out *o, enum claim_state state, uint64_t heartbea
 	uint8_t block[BLOCK_SIZE] __attribute__((aligned(8)));
 
 	memcpy(claim.uuid, o->c->super.h.uuid, 16);
+	claim_keep(&claim, &o->c->claim);
 	for (uint64_t i = 0; i < 2; i++) {
 		claim.heartbeat = heartbeat + i;
 		claim_encode(&claim, block);

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "csvfs/base/claim.h"
 #include "metadata/format_inode.h"
 #include "tools/check/check.h"
 
@@ -94,6 +95,7 @@ struct check {
 	uint32_t cluster_bytes, cluster_blocks;
 	uint32_t chunks_per_group, chunk_clusters; /* chunk_clusters: clusters in a chunk */
 	uint64_t root_ino;
+	struct claim claim; /* the one that counts; all zero: there is none */
 	uint64_t epoch_max, lsn_max; /* no block may be newer; NEVER: not known */
 
 	struct ck_group **groups[CK_PAGE];

@@ -415,6 +415,7 @@ void ck_claim(struct check *c)
 	/* A crash leaves this, too: it does not make the volume a damaged one. */
 	if (bad)
 		ck_report(c, PROBLEM_CLAIM_BLOCK, bad, 0, 0, 0, "not a valid claim");
+	c->claim = best;
 	c->epoch_max = best.epoch;
 	c->rep->epoch = best.epoch;
 	if (best.state == CLAIM_HELD)
