@@ -513,6 +513,17 @@ static bool parse_progress(struct fsck *f, const char *word)
 	return true;
 }
 
+/* How to open the volume. */
+static unsigned begin(struct fsck *f)
+{
+	f->progress = (f->progress || isatty(STDOUT_FILENO)) && !f->json;
+	signal(SIGINT, cancelled);
+	signal(SIGTERM, cancelled);
+	if (f->mode != MODE_NO)
+		return TOOL_WAIT;
+	return TOOL_WAIT | TOOL_READONLY | (f->force ? TOOL_NOLOCK : 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
@@ -579,12 +590,7 @@ int main(int argc, char **argv)
 		tool_error("--nodes-off: only with -p or -y");
 		return EXIT_USAGE;
 	}
-	f.progress = (f.progress || isatty(STDOUT_FILENO)) && !f.json;
-	signal(SIGINT, cancelled);
-	signal(SIGTERM, cancelled);
-	flags = TOOL_WAIT | (f.mode == MODE_NO ? TOOL_READONLY : 0);
-	if (f.mode == MODE_NO && f.force)
-		flags |= TOOL_NOLOCK;
+	flags = begin(&f);
 	if (!tool_open(&f.v, argv[optind], initiator, flags))
 		return EXIT_OPERATION;
 	status = run(&f);
