@@ -733,7 +733,7 @@ void member_init(struct member *m, const struct member_config *cfg)
 
 	memset(m, 0, sizeof(*m));
 	m->cfg = *cfg;
-	m->agree_ns = m->form_ns = m->join_ns = NEVER;
+	m->agree_ns = m->form_ns = m->join_ns = m->again_ns = m->fenced_again_ns = NEVER;
 	m->quorate_count = cfg->expected_nodes;
 	n = node_get(m, cfg->self.node);
 	n->state = cfg->self;
@@ -836,7 +836,8 @@ uint64_t member_deadline(const struct member *m)
 {
 	uint64_t at = m->agree_ns < m->form_ns ? m->agree_ns : m->form_ns;
 
-	return at < m->join_ns ? at : m->join_ns;
+	at = at < m->join_ns ? at : m->join_ns;
+	return at < m->again_ns ? at : m->again_ns;
 }
 
 /* ------------------------------------------------------------------ what we say */
@@ -851,10 +852,15 @@ void member_publish(struct member *m, uint64_t now_ns, struct effects *fx)
 		(void)effects_add(fx, FX_CPG_JOIN, 0);
 		m->join_ns = NEVER;
 	}
+	if (now_ns >= m->again_ns) {
+		m->publish = true;
+		m->again_ns = NEVER;
+	}
 	/* While two rings differ there is no view to answer; it will ask again. */
 	if (!m->publish || !m->have_cpg || m->form_ns != NEVER)
 		return;
 	m->publish = false;
+	m->again_ns = NEVER;
 	m->told_count++;
 	if (m->cfg.standalone) {
 		told.told_seq = m->view.ring.seq;
@@ -894,6 +900,26 @@ void member_send_fenced(struct member *m, const struct member_victim *v, uint32_
 		v += n;
 		count -= n;
 	}
+}
+
+void member_not_sent(struct member *m, const void *bytes, uint32_t len)
+{
+	struct cursor c = cursor_of_const(bytes, len);
+	uint8_t type;
+
+	(void)cursor_u32(&c);
+	(void)cursor_u8(&c);
+	type = cursor_u8(&c);
+	csv_assert(cursor_ok(&c));
+	if (type == MSG_STATE) {
+		/* It does not come back: who waits for it (member_ask_back()) waits for the next one. */
+		csv_assert(m->told_count);
+		m->told_count--;
+		m->again_ns = m->now_ns + MEMBER_AGAIN_NS;
+	} else if (type == MSG_FENCED) {
+		m->fenced_again_ns = m->now_ns + MEMBER_AGAIN_NS;
+	}
+	/* A move is asked for again by the administrator. */
 }
 
 void member_send_move(struct member *m, uint32_t target, struct effects *fx)

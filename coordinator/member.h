@@ -22,6 +22,7 @@
 #define MEMBER_AGREE_NS (2 * NS_PER_SEC)
 #define MEMBER_FORM_NS (2 * NS_PER_SEC) /* two rings that differ so long: the view does not count */
 #define MEMBER_REJOIN_NS NS_PER_SEC
+#define MEMBER_AGAIN_NS NS_PER_SEC
 #define MEMBER_VICTIMS_MAX 64 /* all fit into one STATE */
 
 /* A key of the LUN's persistent reservation: one life of one node's path. */
@@ -158,6 +159,8 @@ struct member {
 	uint64_t agree_ns; /* deadline of STATEs; NEVER: none is awaited */
 	uint64_t form_ns; /* deadline of the two rings becoming one; NEVER: they are */
 	uint64_t join_ns; /* when to try to join again; NEVER: joined, or being tried */
+	uint64_t again_ns; /* a STATE was not sent: it is told then; NEVER: none */
+	uint64_t fenced_again_ns; /* the same of who is fenced (tell_fenced() of takeover_serve.c) */
 	uint64_t stands; /* CANDIDATEs delivered so far */
 	uint32_t view_sum; /* crc32c of the member list: names a view together with the ring */
 	uint64_t announced; /* key of the last STATE of ours that was delivered */
@@ -189,6 +192,12 @@ void member_set_before(struct member *m, uint64_t epoch);
  * it is taken as delivered.
  */
 void member_publish(struct member *m, uint64_t now_ns, struct effects *fx);
+
+/*
+ * Corosync has taken nothing for so long that this FX_CPG_SEND, of the last step, could not be queued. What is so then is told
+ * MEMBER_AGAIN_NS later, behind what is queued.
+ */
+void member_not_sent(struct member *m, const void *bytes, uint32_t len);
 
 /*
  * True once our own STATE with this incarnation was delivered to us, so to every member: register

@@ -716,6 +716,7 @@ uint64_t takeover_deadline(const struct takeover *t)
 	if (takeover_is_ours(t)) {
 		earlier(t, &at, t->beat_ns);
 		earlier(t, &at, t->refence_ns);
+		earlier(t, &at, t->m->fenced_again_ns);
 		if (t->state == TK_RECLAIM) {
 			earlier(t, &at, takeover_quiet_ns(t));
 			earlier(t, &at, t->deadline_ns + TAKEOVER_RECLAIM_MORE_NS);

@@ -246,9 +246,11 @@ static void tell_fenced(struct takeover *t, struct effects *fx)
 	struct member_victim told[NODES_MAX];
 	uint32_t count = 0;
 
-	if (t->told_view == member_view(t->m)->number || !member_view(t->m)->agreed)
+	if (!member_view(t->m)->agreed ||
+		(t->told_view == member_view(t->m)->number && t->now_ns < t->m->fenced_again_ns))
 		return;
 	t->told_view = member_view(t->m)->number;
+	t->m->fenced_again_ns = NEVER;
 	for (uint32_t i = 0; i < t->m->node_count && count < NODES_MAX; i++) {
 		const struct member_node *n = &t->m->nodes[i];
 

@@ -104,6 +104,8 @@ static void cpg_effect(struct loop *l, const struct effect *e)
 	/* Corosync being down is an event of its own, and no news here. */
 	if (err && err != -ENOTCONN)
 		log_line(TRACE_WARN, "corosync: a message was not sent: %s", strerror(-err));
+	if (err == -ENOBUFS)
+		node_not_sent(l->node, e->net.bytes, e->net.len);
 }
 
 static void carry_out(struct loop *l, const struct effect *e)

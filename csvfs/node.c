@@ -761,6 +761,11 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+void node_not_sent(struct node *n, const void *bytes, uint32_t len)
+{
+	member_not_sent(&n->member, bytes, len);
+}
+
 uint64_t node_deadline(const struct node *n)
 {
 	uint64_t d = n->stop_at_ns;

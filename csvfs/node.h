@@ -55,6 +55,9 @@ void node_step(struct node *n, const struct event *ev, struct effects *fx);
 /* When EV_TIMER is due, ns; 0: at once; NEVER. */
 uint64_t node_deadline(const struct node *n);
 
+/* An FX_CPG_SEND of the last step could not be queued, and corosync is not gone: told as soon as that effect is carried out. */
+void node_not_sent(struct node *n, const void *bytes, uint32_t len);
+
 /*
  * True once the volume is usable from here (a coordinator serves this node): the mount may be shown.
  */

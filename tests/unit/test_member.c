@@ -480,6 +480,38 @@ static void of_two_that_are_fenced_the_present_one_counts(void **state)
 	assert_true(member_find(&m[1], 2)->fenced);
 }
 
+/* Corosync took nothing for long, and the queue is full: what is so in the end is told, and waited for. */
+static void state_that_could_not_be_queued_is_told_again(void **state)
+{
+	const uint32_t all = N(1) | N(2);
+	struct event timer = {.type = EV_TIMER};
+	uint64_t ask;
+
+	view_all(5, all);
+	ask = member_ask_back(&m[1]);
+	member_set_path(&m[1], MPATH_OK, 0x11);
+	assert_int_equal(publish(1, 0), 1);
+	member_not_sent(&m[1], fx.fx[0].net.bytes, fx.fx[0].net.len);
+	assert_int_equal(publish(1, all), 0);
+	assert_true(member_deadline(&m[1]) == now + MEMBER_AGAIN_NS);
+	assert_false(member_came_back(&m[1], ask));
+	now += MEMBER_AGAIN_NS;
+	timer.now_ns = now;
+	member_event(&m[1], &timer);
+	assert_int_equal(publish(1, all), 1);
+	assert_true(member_came_back(&m[1], ask));
+	assert_int_equal(member_find(&m[2], 1)->state.incarnation, 0x11);
+	assert_true(member_deadline(&m[1]) == NEVER);
+	/* What is told for another reason is as good. */
+	member_set_path(&m[1], MPATH_OK, 0x12);
+	assert_int_equal(publish(1, 0), 1);
+	member_not_sent(&m[1], fx.fx[0].net.bytes, fx.fx[0].net.len);
+	ask = member_ask_back(&m[1]);
+	assert_int_equal(publish(1, all), 1);
+	assert_true(member_came_back(&m[1], ask) && member_deadline(&m[1]) == NEVER);
+	assert_int_equal(member_find(&m[2], 1)->state.incarnation, 0x12);
+}
+
 static void lists_are_told_and_the_coordinators_settles_older_ones(void **state)
 {
 	const uint32_t all = N(1) | N(2) | N(3);
@@ -709,6 +741,7 @@ int main(void)
 		TEST(lost_path_is_a_victim_and_none_is_proof),
 		TEST(fenced_is_told_to_all_and_ends_it),
 		TEST(of_two_that_are_fenced_the_present_one_counts),
+		TEST(state_that_could_not_be_queued_is_told_again),
 		TEST(lists_are_told_and_the_coordinators_settles_older_ones),
 		TEST(hearsay_fences_no_member_that_is_well),
 		TEST(more_victims_than_fit_are_not_forgotten),

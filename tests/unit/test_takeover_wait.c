@@ -194,6 +194,34 @@ static void target_that_was_busy_is_tried_again_soon(void **state)
 	}
 }
 
+static uint32_t told(const char *text)
+{
+	uint32_t count = 0;
+
+	for (const char *at = L.log; (at = strstr(at, text)); at++)
+		count++;
+	return count;
+}
+
+/* Corosync took nothing for long: who has been fenced waits for that word, in the same view. */
+static void fence_that_could_not_be_told_is_told_again(void **state)
+{
+	/* Its beginning: magic, version, MSG_FENCED, 0. */
+	static const uint8_t message[8] = {[5] = 2};
+	uint32_t before;
+
+	up(3);
+	lab_path_set(&L, B, false);
+	lab_run(&L, 8 * SEC, NULL);
+	before = told("is fenced");
+	CHECK(before > 0 && member_find(&L.node[C].m, B)->fenced);
+	lab_run(&L, 2 * SEC, NULL);
+	CHECK(told("is fenced") == before);
+	member_not_sent(&L.node[C].m, message, sizeof(message));
+	lab_run(&L, 2 * SEC, NULL);
+	CHECK(told("is fenced") == before + 3); /* to each */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -206,6 +234,7 @@ int main(void)
 		cmocka_unit_test(who_released_the_claim_has_waited_also_if_ours_is_written),
 		cmocka_unit_test(who_waits_for_our_fence_is_not_late),
 		cmocka_unit_test(target_that_was_busy_is_tried_again_soon),
+		cmocka_unit_test(fence_that_could_not_be_told_is_told_again),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
