@@ -252,7 +252,8 @@ static void lose_split(struct takeover *t, bool guessed)
 {
 	t->lost_split = true;
 	t->split_guessed = guessed;
-	t->view_count = member_view(t->m)->count;
+	/* Our corosync may just have gone, too: when it is back alone, nobody has come. */
+	t->view_count = t->m->quorate_view.member_count;
 	memset(&t->watched, 0, sizeof(t->watched));
 	t->watched_ns = t->frozen_sent_ns = t->beaten_ns = 0;
 }

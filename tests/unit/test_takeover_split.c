@@ -131,6 +131,26 @@ static void claim_that_moved_while_we_had_no_path_is_waited_for(void **state)
 	CHECK(takeover_epoch(tk(C)) == 1);
 }
 
+/* It is fenced as its corosync goes. That this comes back, alone, is nobody's return. */
+static void fenced_while_corosync_is_away_is_still_half(void **state)
+{
+	struct event down = {.type = EV_CPG_DOWN};
+
+	up(2);
+	split2();
+	lab_kill(&L, C);
+	CHECK(run_to(B, TK_CLAIM_WRITE));
+	L.reg[B] = 0;
+	L.holder = 99;
+	lab_step_node(&L, &L.node[B], &down);
+	lab_run(&L, SEC, NULL);
+	CHECK(lab_said(&L, "RESERVATION CONFLICT on the claim: fenced by another node"));
+	CHECK(st(B) == TK_IDLE);
+	lab_tell_conf(&L, L.node[B].part, true);
+	lab_run(&L, 4 * SEC, NULL);
+	CHECK(member_view(&L.node[B].m)->halved && st(B) == TK_FROZEN);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -139,6 +159,7 @@ int main(void)
 		cmocka_unit_test(who_is_known_to_be_fenced_waits_longer),
 		cmocka_unit_test(claim_stands_still_while_a_path_comes_and_goes),
 		cmocka_unit_test(claim_that_moved_while_we_had_no_path_is_waited_for),
+		cmocka_unit_test(fenced_while_corosync_is_away_is_still_half),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
