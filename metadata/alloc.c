@@ -16,6 +16,8 @@
  *  A4. Clusters from reserve_start on are never given to data.
  *  A5. Data breaks up no free chunk while fewer are left than the metadata of all free clusters could
  *      need: it uses what is broken up already. So a volume full of holes can still make files.
+ *  A6. Nor does it break up the last ones, which the extents of all files could come to need (alloc_keep.c).
+ *      Ordinary metadata takes none of them either.
  */
 #include "metadata/alloc.h"
 
@@ -174,56 +176,6 @@ bool alloc_pending(const struct txn *t)
 	const struct alloc *a = &t->v->alloc;
 
 	return older(&a->pending_chunks, t->op) || older(&a->pending_data, t->op);
-}
-
-/* ------------------------------------------------------------------ free chunks (A5) */
-
-/* Chunks of group g that lie in front of the reserve. */
-static uint32_t chunks_for_data(const struct alloc *a, uint32_t g)
-{
-	uint64_t first = (uint64_t)g * a->group_chunks, end = a->reserve_start / a->chunk_clusters;
-
-	if (first >= end)
-		return 0;
-	return end - first < a->group_chunks ? (uint32_t)(end - first) : a->group_chunks;
-}
-
-bool alloc_chunk_is_whole(const struct alloc *a, const struct disk_group *d, uint32_t c)
-{
-	uint32_t bit = c * a->chunk_clusters, end = bit + a->chunk_clusters;
-
-	return alloc_bits_next(d->used, bit, end, true) == end;
-}
-
-static void whole_set(struct alloc *a, uint32_t g, uint32_t whole)
-{
-	a->whole += whole - (uint64_t)a->groups[g].whole;
-	a->groups[g].whole = (uint16_t)whole;
-}
-
-void alloc_whole_count(struct alloc *a, uint32_t g, const struct disk_group *d)
-{
-	uint32_t end = chunks_for_data(a, g), whole = 0;
-
-	for (uint32_t c = 0; c < end; c++)
-		whole += alloc_chunk_is_whole(a, d, c);
-	whole_set(a, g, whole);
-}
-
-void alloc_whole_guess(struct alloc *a, uint32_t g)
-{
-	uint32_t most = a->groups[g].free / a->chunk_clusters, end = chunks_for_data(a, g);
-
-	whole_set(a, g, most < end ? most : end);
-}
-
-uint64_t alloc_whole_to_spare(const struct alloc *a)
-{
-	uint64_t reserve = a->clusters - a->reserve_start;
-	uint64_t free = a->free > reserve ? a->free - reserve : 0;
-	uint64_t keep = free * META_PER_FILE / CHUNK_SIZE;
-
-	return a->whole > keep ? a->whole - keep : 0;
 }
 
 /* ------------------------------------------------------------------ index, summary, group blocks */
@@ -547,12 +499,14 @@ static int chunk_new(
 	uint32_t g = chunk_group(a, near_chunk);
 	uint64_t from = a->reserve_start / a->chunk_clusters;
 	uint64_t all = a->clusters / a->chunk_clusters;
-	int err;
+	int err = -ENOSPC;
 
 	if (g >= a->group_count)
 		g = 0;
-	err = chunk_search_all(t, g, MASK_WINDOWS | MASK_RESERVE, is_inode, chunk);
-	if (err == -ENOSPC)
+	/* A6. */
+	if (reserve || a->whole > alloc_kept(a))
+		err = chunk_search_all(t, g, MASK_WINDOWS | MASK_RESERVE, is_inode, chunk);
+	if (err == -ENOSPC && (reserve || a->whole > alloc_kept(a)))
 		err = chunk_search_all(t, g, MASK_RESERVE, is_inode, chunk);
 	if (err != -ENOSPC)
 		return err;
@@ -960,26 +914,10 @@ void alloc_destroy(struct vol *v)
 	memset(a, 0, sizeof(*a));
 }
 
-void alloc_statfs(struct vol *v, struct fs_statfs *st)
-{
-	const struct alloc *a = &v->alloc;
-	uint64_t reserve = a->clusters - a->reserve_start;
-
-	memset(st, 0, sizeof(*st));
-	st->bsize = le32_get(v->geo->cluster_bytes);
-	st->namelen = NAME_BYTES_MAX;
-	st->blocks = a->clusters;
-	st->bfree = a->free;
-	st->bavail = a->free > reserve ? a->free - reserve : 0;
-	/* Inodes are made as they are needed: as many as would fit. */
-	st->ffree = st->bavail * a->cluster_blocks * 7;
-	st->files = st->ffree + a->inodes;
-}
-
 void alloc_check(const struct vol *v)
 {
 	const struct alloc *a = &v->alloc;
-	uint64_t free = 0;
+	uint64_t free = 0, guessed = 0;
 
 	if (!a->groups)
 		return;
@@ -987,9 +925,12 @@ void alloc_check(const struct vol *v)
 		free += a->sums[s].free;
 	csv_assert(free == a->free);
 	free = 0;
-	for (uint32_t g = 0; g < a->group_count; g++)
+	for (uint32_t g = 0; g < a->group_count; g++) {
 		free += a->groups[g].whole;
+		guessed += a->groups[g].guessed ? a->groups[g].whole : 0;
+	}
 	csv_assert(free == a->whole);
+	csv_assert(guessed == a->guessed);
 	/* A1, A2: nothing waits that need not. */
 	list_for_each_entry (p, &a->pending_data, struct alloc_pending, link)
 		csv_assert(p->lsn > v->lsn_durable);

@@ -61,7 +61,7 @@ static void window_set(struct txn *t, uint64_t who, uint64_t start, uint64_t end
 
 /* ------------------------------------------------------------------ taking */
 
-/* A5: the run ends before the first free chunk that must be left. */
+/* A5, A6: the run ends before the first free chunk that must be left. */
 static void limit_run(const struct alloc *a, const struct disk_group *d, struct run *r)
 {
 	uint64_t spare = alloc_whole_to_spare(a);
@@ -263,8 +263,10 @@ static int take_new_window(
 	uint32_t len = window_clusters(v, want);
 	struct block *gb;
 	uint64_t first;
-	int err = search_best(t, near, who, len, &r);
+	int err = alloc_whole_look(t);
 
+	if (!err)
+		err = search_best(t, near, who, len, &r);
 	if (err)
 		return err;
 	if (!r.count)

@@ -297,6 +297,7 @@ struct alloc_group {
 	uint16_t whole; /* free chunks outside the reserve; of a group not looked at yet: at most */
 	uint8_t flags; /* SUMMARY_* */
 	uint8_t hints; /* HINT_* */
+	bool guessed; /* `whole` is */
 };
 
 /* Sums over the groups of one summary block. */
@@ -334,7 +335,8 @@ struct alloc {
 	uint32_t group_count, sum_count;
 	uint32_t cluster_blocks, chunk_clusters, group_chunks;
 	uint64_t clusters, free, reserve_start;
-	uint64_t whole; /* sum over the groups */
+	uint64_t whole, guessed; /* sum over the groups; over those where it is guessed */
+	uint32_t look_at; /* alloc_keep.c: group to be looked at next */
 	uint64_t meta_hint, inode_hint; /* chunk used last; 0: none */
 	uint32_t data_hint; /* group */
 	/* alloc_count.c: inodes in use in the chunks before `counted`, and what the running operation adds. */
