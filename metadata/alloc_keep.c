@@ -131,9 +131,13 @@ int alloc_whole_look(struct txn *t)
 		while (!a->groups[a->look_at % a->group_count].guessed || !a->groups[a->look_at % a->group_count].whole)
 			a->look_at = (a->look_at + 1) % a->group_count;
 		err = alloc_group_get(t, a->look_at, &b);
-		if (err)
+		if (err == -EAGAIN)
 			return err;
-		alloc_whole_count(a, a->look_at, (const struct disk_group *)b->data);
+		/* One that cannot be read gives nobody anything. */
+		if (err)
+			whole_set(a, a->look_at, 0, false);
+		else
+			alloc_whole_count(a, a->look_at, (const struct disk_group *)b->data);
 	}
 	return 0;
 }

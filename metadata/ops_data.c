@@ -459,6 +459,18 @@ static int make_unwritten(const struct inode *in, struct vol_req *r)
 	return 0;
 }
 
+/*
+ * From the first step on: else what is there so far could be taken back before the last one, as if it were ahead of a
+ * writer. If the space does not suffice after all, what was found stays, as with other file systems.
+ */
+static void keep_behind_end(const struct inode *in, const struct fs_request *rq)
+{
+	if (!(rq->flags & FALLOC_FL_KEEP_SIZE) || rq->off + rq->len <= le64_get(in->d->size))
+		return;
+	inode_dirty(in);
+	in->d->flags = le32_of(inode_flags(in) | INODE_KEEP);
+}
+
 static void finish_fallocate(const struct inode *in, const struct fs_request *rq)
 {
 	uint64_t end = rq->off + rq->len;
@@ -470,8 +482,6 @@ static void finish_fallocate(const struct inode *in, const struct fs_request *rq
 		return;
 	if (!(rq->flags & FALLOC_FL_KEEP_SIZE))
 		grow_to(in, end);
-	else if (end > le64_get(in->d->size))
-		in->d->flags = le32_of(inode_flags(in) | INODE_KEEP);
 }
 
 int op_fallocate(struct txn *t, struct vol_req *r)
@@ -499,6 +509,8 @@ int op_fallocate(struct txn *t, struct vol_req *r)
 		err = punch(&in, rq);
 	else
 		err = allocate_range(&in, r);
+	if ((!err || err == -EINPROGRESS) && !(rq->flags & FALLOC_FL_PUNCH_HOLE))
+		keep_behind_end(&in, rq);
 	if (!err && (rq->flags & FALLOC_FL_ZERO_RANGE))
 		err = make_unwritten(&in, r);
 	if (!err)

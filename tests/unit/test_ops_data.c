@@ -534,6 +534,28 @@ static void fallocate_of_a_fragmented_volume_goes_in_steps(void **state)
 	assert_int_equal(fake.clusters_used, 5000);
 }
 
+/* It goes in steps, and between two of them what is ahead of writers is taken back. */
+static void what_fallocate_keeps_behind_the_end_is_kept_from_its_first_step_on(void **state)
+{
+	uint64_t f = create(root, "f");
+	struct vol_req half;
+
+	fake.run_max = 1;
+	run.faults = false;
+	do_write(f, 0, CLUSTER);
+	rq(FS_FALLOCATE, f, NULL);
+	run.r.rq.len = 500 * CLUSTER;
+	run.r.rq.flags = FALLOC_FL_KEEP_SIZE;
+	assert_int_equal(run_once(op_execute), -EINPROGRESS);
+	half = run.r;
+	rq(FS_FREE_ORPHAN, f, NULL)->flags = FS_TRIM_OPEN;
+	assert_int_equal(run_request(), 0);
+	run.r = half;
+	assert_int_equal(run_request_once(), 0);
+	assert_int_equal(attr_of(f).size, CLUSTER);
+	assert_int_equal(attr_of(f).blocks * 512, 500 * CLUSTER);
+}
+
 static void punch_frees_whole_clusters(void **state)
 {
 	const uint32_t punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
@@ -681,6 +703,7 @@ int main(void)
 		T(append_gives_each_its_own_room),
 		T(fallocate_gives_space_that_reads_as_zero),
 		T(fallocate_of_a_fragmented_volume_goes_in_steps),
+		T(what_fallocate_keeps_behind_the_end_is_kept_from_its_first_step_on),
 		T(punch_frees_whole_clusters),
 		T(range_that_cuts_written_clusters_needs_somebody_to_zero_them),
 		T(zero_range_makes_whole_clusters_unwritten),
