@@ -740,6 +740,19 @@ static void step_parse(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
 	}
 }
 
+/*
+ * What the target refuses it does not have, and that is an answer. Without one there is none to go by: a write cache that we do not
+ * know of would never be flushed, limits that we do not know of not be kept.
+ */
+static bool step_matters(const struct iscsi_bdev *ib, enum lun_status s)
+{
+	if (ib->step == STEP_INQUIRY || ib->step == STEP_CAPACITY || s == LUN_RETRY)
+		return true;
+	if (ib->step == STEP_TUR)
+		return s != LUN_CONFLICT;
+	return s == LUN_UNKNOWN && ib->step != STEP_KEYS; /* (a target may reject what it does not know as a whole) */
+}
+
 static void step_done(struct part *p, int status)
 {
 	struct iscsi_bdev *ib = p->ib;
@@ -760,8 +773,7 @@ static void step_done(struct part *p, int status)
 		step_parse(ib, p->in, n);
 	else if (status == SCSI_STATUS_CHECK_CONDITION && p->task->sense.ascq == 0x2500)
 		bdev_down(&ib->b, "the target has no LUN %d", ib->lun);
-	else if (ib->step == STEP_INQUIRY || ib->step == STEP_CAPACITY ||
-		 (ib->step == STEP_TUR && s != LUN_CONFLICT))
+	else if (step_matters(ib, s))
 		bdev_down(&ib->b, "LUN %d does not answer as a disk should: %s", ib->lun,
 			answer_text(ib, status, p->task));
 	part_free(p);

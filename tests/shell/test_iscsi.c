@@ -391,6 +391,8 @@ static struct {
 	int listen_fd;
 	const struct lie *_Atomic lie;
 	_Atomic bool no_fua; /* DPOFUA of the mode parameter header is taken away */
+	_Atomic uint32_t busy; /* this command is answered with that status, whatever the target says */
+	_Atomic uint8_t status;
 	_Atomic uint32_t cdb, fuas, flushes; /* the last command; how many of these came */
 	pthread_t thread;
 } liar;
@@ -423,6 +425,16 @@ static bool pass_answer(int from, int to)
 		return false;
 	if (liar.no_fua && liar.cdb == 0x1a && (pdu[0] & 0x3f) == 0x25)
 		pdu[48 + 2] &= 0xef;
+	/* Data with a status become a SCSI Response: the numbers are in the same places. */
+	if (liar.busy && liar.cdb == liar.busy && ((pdu[0] & 0x3f) == 0x25 || (pdu[0] & 0x3f) == 0x21)) {
+		pdu[0] = 0x21;
+		pdu[1] = 0x80;
+		pdu[2] = 0;
+		pdu[3] = liar.status;
+		memset(pdu + 4, 0, 4);
+		memset(pdu + 36, 0, 12);
+		n = 0;
+	}
 	if (l && (pdu[0] & 0x3f) == 0x21) {
 		pdu[3] = l->status;
 		memset(pdu + 48, 0, 24);
@@ -668,6 +680,35 @@ static void news_of_other_luns_end_the_session_and_no_more(void **state)
 	assert_int_equal(target_admin("--op delete --mode logicalunit --tid 1 --lun 2"), 0);
 }
 
+/* Whether there is a cache to flush is not to be guessed, nor what the limits are. */
+static void who_does_not_answer_at_login_is_not_used(void **state)
+{
+	static const uint8_t cdbs[] = {0x12, 0x1a, 0x5e}; /* INQUIRY, MODE SENSE, PERSISTENT RESERVE IN */
+	struct user u;
+
+	(void)state;
+	NEED_TARGET();
+	clear_reservations();
+	liar_start();
+	for (unsigned i = 0; i < sizeof(cdbs); i++) {
+		liar.busy = cdbs[i];
+		liar.status = 0x08; /* BUSY */
+		assert_false(user_open(&u, LIAR_URL, 1, 0));
+		assert_true(u.down);
+		bdev_close(u.b);
+	}
+	/* No sense data: no answer either. */
+	liar.busy = 0x1a;
+	liar.status = 0x02;
+	assert_false(user_open(&u, LIAR_URL, 1, 0));
+	assert_true(u.down);
+	bdev_close(u.b);
+	liar.busy = 0;
+	assert_true(user_open(&u, LIAR_URL, 1, 0));
+	bdev_close(u.b);
+	liar_stop();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -683,6 +724,7 @@ int main(void)
 		cmocka_unit_test(answers_that_do_not_say_done_are_not_taken_for_it),
 		cmocka_unit_test(flush_is_what_every_target_knows),
 		cmocka_unit_test(who_does_not_know_fua_is_flushed),
+		cmocka_unit_test(who_does_not_answer_at_login_is_not_used),
 		cmocka_unit_test(each_wrong_url_has_a_message_of_its_own),
 		cmocka_unit_test(chap_is_needed_and_enough),
 		cmocka_unit_test(a_lun_that_has_become_another_one_does_not_come_up),
