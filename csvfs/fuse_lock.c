@@ -116,8 +116,8 @@ void fuse_lock_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 /* The open file ends, and with it what was locked through it. */
 void fuse_lock_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct fuse_ops *f = fuse_req_userdata(req); /* before it may have been answered */
 	struct fs_request *rq = begin(req, FS_CLOSE, ino, fi);
-	struct fuse_ops *f = fuse_req_userdata(req);
 
 	if (!rq)
 		return;

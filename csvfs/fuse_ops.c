@@ -509,8 +509,8 @@ static void op_create(
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
+	struct fuse_ops *f = ops_of(req); /* before it may have been answered */
 	struct frq *q = frq_plain(req, FS_FSYNC, ino);
-	struct fuse_ops *f = ops_of(req);
 
 	(void)fi;
 	if (!q)
