@@ -29,7 +29,7 @@ static bool move_ok(enum dp_state from, enum dp_state to)
 		[DP_ST_APPEND] = S(ASK) | S(PARKED) | S(IO) | S(CORE) | S(ENDED),
 		[DP_ST_PARKED] = S(READY) | S(ENDED),
 		[DP_ST_READY] = S(ASK) | S(APPEND) | S(PARKED) | S(IO) | S(CORE) | S(ENDED),
-		[DP_ST_LATER] = S(READY),
+		[DP_ST_LATER] = S(READY) | S(ENDED),
 		[DP_ST_IO] = S(IO) | S(CORE) | S(LATER) | S(COMMIT) | S(ENDED) | S(NEW),
 		[DP_ST_CORE] = S(IO) | S(CORE) | S(COMMIT) | S(ENDED) | S(NEW),
 		[DP_ST_COMMIT] = S(ENDED) | S(NEW),
@@ -522,6 +522,9 @@ static enum dp_verdict io_again(struct dp *dp, struct dp_op *op, struct dp_now n
 	op->retries++;
 	if (op->retries <= 3)
 		return enter(dp, op, false, now);
+	/* Nothing of it is under way: its wait can be ended. */
+	if (!op->io_write && dp_hold_over(dp, op, now.now_ns))
+		return end(dp, op, -EIO);
 	if (dp_since(now.now_ns, op->retry_since_ns) > DP_RETRY_NS)
 		return enter(dp, op, true, now);
 	pause_ns = NS_PER_MS << (op->retries < 10 ? op->retries - 4 : 6);
@@ -529,6 +532,21 @@ static enum dp_verdict io_again(struct dp *dp, struct dp_op *op, struct dp_now n
 	set_state(dp, op, DP_ST_LATER);
 	list_add_tail(&op->link, &dp->later);
 	return DP_WAIT;
+}
+
+/*
+ * A read that nobody knows the outcome of has changed nothing. Either the path is lost, and the gate closes in a moment; or this
+ * target answers so: then the core, which has no reason to close anything, would give it back at once.
+ */
+static enum dp_verdict read_unknown(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	if (dp_gate_now(dp, now.now_ns) != GATE_DIRECT)
+		return enter(dp, op, true, now);
+	if (!op->retries)
+		op->retry_since_ns = now.now_ns;
+	if (op->retries < 3)
+		op->retries = 3;
+	return io_again(dp, op, now);
 }
 
 enum dp_verdict dp_done(struct dp *dp, struct dp_op *op, enum lun_status status, struct dp_now now)
@@ -554,8 +572,11 @@ enum dp_verdict dp_done(struct dp *dp, struct dp_op *op, enum lun_status status,
 		return end(dp, op, -ENOSPC);
 	case LUN_PROTECTED:
 		return end(dp, op, op->io_write ? -EROFS : -EIO);
-	case LUN_CONFLICT:
 	case LUN_UNKNOWN:
+		if (!op->io_write)
+			return read_unknown(dp, op, now);
+		break;
+	case LUN_CONFLICT:
 		break;
 	}
 	return enter(dp, op, true, now);
@@ -667,7 +688,8 @@ enum dp_verdict dp_append_done(
 
 bool dp_cancel(struct dp *dp, struct dp_op *op)
 {
-	if (op->state != DP_ST_PARKED && (op->state != DP_ST_READY || op->inside))
+	if (op->state != DP_ST_PARKED && (op->state != DP_ST_READY || op->inside) &&
+		(op->state != DP_ST_LATER || op->io_write))
 		return false;
 	list_del(&op->link);
 	list_del(&op->hlink);
@@ -912,28 +934,6 @@ bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev)
 		return false;
 	tell_touched(dp, f, ev);
 	return true;
-}
-
-int64_t dp_read_ns(struct dp *dp, uint64_t ino)
-{
-	struct dp_file *f = dp_file_find(dp, ino);
-
-	return f && f->touched ? f->read_wall_ns : 0;
-}
-
-void dp_times_set(struct dp *dp, uint64_t ino)
-{
-	struct dp_file *f = dp_file_find(dp, ino);
-
-	if (f)
-		f->changed = true;
-}
-
-int64_t dp_touched_ns(struct dp *dp, uint64_t ino)
-{
-	struct dp_file *f = dp_file_find(dp, ino);
-
-	return f && f->touched ? f->touched_wall_ns : 0;
 }
 
 /* ------------------------------------------------------------------ life, check */

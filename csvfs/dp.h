@@ -44,7 +44,8 @@
  *     that ends after the lease is not answered: DP_HANDOVER.
  *  7. Outcomes on the own path: RETRY is submitted again for up to DP_RETRY_NS, three times at least (what the core held
  *     it for does not count); MEDIUM is EIO; NOSPACE is ENOSPC; anything else is handed over as unknown. Never an error
- *     for a lost path. What the target refuses for good (not executed, and no path's fault) is an error, as through a
+ *     for a lost path. A read whose outcome is unknown is submitted again as after RETRY, with pauses from the first time on: a path
+ *     that is lost closes the gate meanwhile; one that stands gets it back from the core, again and again. What the target refuses for good (not executed, and no path's fault) is an error, as through a
  *     peer: UNSUPPORTED is EIO, PROTECTED is EROFS. Asked for again it would be refused again, for ever.
  *  8. A write that extends the file, or must be durable, ends with
  *     DP_COMMIT: EV_COMMIT, answered on FX_BLOCK_DONE. EV_WRITTEN of what it first-wrote comes before.
@@ -58,7 +59,8 @@
  *
  * 12. A limit of patience (hold_ns) ends the wait of an application, not what was sent: a write whose older attempt may still land
  *     is answered with EIO and stays inside (dp_given_up), until the core says that it is over. No write of one of its
- *     bytes begins before that, and no layout goes back. Whoever waits here for so long ends with EIO.
+ *     bytes begins before that, and no layout goes back. Whoever waits here for so long ends with EIO, and so does
+ *     what was read in vain for so long.
  * 13. Nobody here sees the place of an append without its data: from when it asks for its place until it has ended, a read that
  *     may reach into it waits for it. A read that has waited, and meets the next, ends where that begins, once it has its place.
  *     Other nodes' readers wait at the coordinator, which hears of the end (EV_APPENDED; csvfs/node_append.c), and says
@@ -263,7 +265,7 @@ enum dp_verdict dp_append_done(
 	struct dp *dp, struct dp_op *op, int err, uint64_t off, struct dp_now now);
 
 /*
- * The process that waits was killed. True: the op was parked here and has ended (result -EINTR). False:
+ * The process that waits was killed. True: the op waited here, with nothing under way, and has ended (result -EINTR). False:
  * it waits elsewhere: send EV_CANCEL when it is in DP_ST_ASK, APPEND, CORE or COMMIT, else just wait.
  */
 bool dp_cancel(struct dp *dp, struct dp_op *op);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* dp_attr.c - what the data path knows of a file's attributes. */
+/* dp_attr.c - what the data path knows of a file's attributes and times. */
 #include "csvfs/dp_int.h"
 
 void dp_attr_seen(struct dp *dp, uint64_t ino)
@@ -16,4 +16,26 @@ bool dp_attr_holds(struct dp *dp, uint64_t ino)
 	const struct dp_file *f = dp_file_find(dp, ino);
 
 	return f && f->attr_seen;
+}
+
+int64_t dp_read_ns(struct dp *dp, uint64_t ino)
+{
+	struct dp_file *f = dp_file_find(dp, ino);
+
+	return f && f->touched ? f->read_wall_ns : 0;
+}
+
+void dp_times_set(struct dp *dp, uint64_t ino)
+{
+	struct dp_file *f = dp_file_find(dp, ino);
+
+	if (f)
+		f->changed = true;
+}
+
+int64_t dp_touched_ns(struct dp *dp, uint64_t ino)
+{
+	struct dp_file *f = dp_file_find(dp, ino);
+
+	return f && f->touched ? f->touched_wall_ns : 0;
 }

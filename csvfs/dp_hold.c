@@ -25,10 +25,15 @@ void dp_hold_parked(struct dp *dp, struct dp_op *op)
 	list_add_tail(&op->hlink, &dp->parked);
 }
 
+bool dp_hold_over(const struct dp *dp, const struct dp_op *op, uint64_t now_ns)
+{
+	return dp->cfg.hold_ns && dp_since(now_ns, op->begun_ns) >= dp->cfg.hold_ns;
+}
+
 static struct dp_op *overdue(const struct dp *dp, uint64_t now_ns)
 {
 	list_for_each_entry(op, &dp->parked, struct dp_op, hlink) {
-		if (dp_since(now_ns, op->begun_ns) >= dp->cfg.hold_ns)
+		if (dp_hold_over(dp, op, now_ns))
 			return op;
 	}
 	return NULL;

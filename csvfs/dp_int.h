@@ -136,6 +136,8 @@ void dp_wake_lock_waiters(struct dp *dp, struct dp_file *f);
 
 /* dp_hold.c */
 void dp_hold_parked(struct dp *dp, struct dp_op *op);
+/* It has waited for as long as anybody may. */
+bool dp_hold_over(const struct dp *dp, const struct dp_op *op, uint64_t now_ns);
 void dp_hold_expire(struct dp *dp, uint64_t now_ns);
 uint64_t dp_hold_deadline(const struct dp *dp);
 

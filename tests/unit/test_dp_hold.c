@@ -140,6 +140,57 @@ static void who_comes_with_an_older_time_ends_nobodys_wait(void **state)
 	forget(x);
 }
 
+/* A target that answers no read as it should, on a path that stands: asked again, not all the time, and not for ever. */
+static void a_read_whose_outcome_is_never_known_is_spaced_and_ends(void **state)
+{
+	struct fixture *x = *state;
+	unsigned submitted = 1, handed_over = 0;
+	enum dp_verdict v;
+	struct dp_op op;
+
+	dp_gate(x->dp, GATE_DIRECT, LEASE);
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	v = go(x, &op, false, 0, 4096);
+	for (uint64_t end = x->now.now_ns + HOLD; v != DP_DONE; submitted++) {
+		assert_in_range(x->now.now_ns, 0, end + NS_PER_SEC);
+		assert_in_range(submitted, 1, 1000);
+		if (v == DP_SUBMIT)
+			v = done(x, &op, LUN_UNKNOWN);
+		if (v == DP_WAIT) {
+			x->now.now_ns = dp_deadline(x->dp);
+			assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &op);
+			v = dp_begin(x->dp, &op, x->now);
+		} else if (v == DP_HANDOVER) {
+			handed_over++;
+			v = dp_block_retry(x->dp, &op, x->now);
+		}
+	}
+	assert_int_equal(op.result, -EIO);
+	assert_in_range(submitted, 20, 200);
+	assert_in_range(handed_over, 0, 2);
+	forget(x);
+}
+
+static void a_read_that_is_to_be_made_again_can_be_killed(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op op;
+
+	dp_gate(x->dp, GATE_DIRECT, LEASE);
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	assert_int_equal(go(x, &op, false, 0, 4096), DP_SUBMIT);
+	assert_false(dp_cancel(x->dp, &op));
+	assert_int_equal(done(x, &op, LUN_UNKNOWN), DP_WAIT);
+	assert_true(dp_cancel(x->dp, &op));
+	assert_int_equal(op.result, -EINTR);
+	/* The path is lost, and this is known: a peer is asked at once. */
+	assert_int_equal(go(x, &op, false, 0, 4096), DP_SUBMIT);
+	dp_gate(x->dp, GATE_CLOSED, 0);
+	assert_int_equal(done(x, &op, LUN_UNKNOWN), DP_HANDOVER);
+	assert_int_equal(block_done(x, &op, 0), DP_DONE);
+	forget(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -150,6 +201,8 @@ int main(void)
 		T(who_waits_behind_it_has_a_limit_of_its_own),
 		T(who_waits_behind_one_that_gives_up_goes_on),
 		T(who_comes_with_an_older_time_ends_nobodys_wait),
+		T(a_read_whose_outcome_is_never_known_is_spaced_and_ends),
+		T(a_read_that_is_to_be_made_again_can_be_killed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
