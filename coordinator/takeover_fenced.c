@@ -14,7 +14,7 @@
  *     never answered, of a stranger. Not the one that a claim says was left on purpose, nor a tool's (node 0).
  *  2. A node is back when it has a path that works, under an incarnation that is not fenced. It has logged in since, and so ended
  *     the session of before (RFC 7143 6.3.5). That its daemon lives says nothing of what its kernel, or another life, has queued.
- *  3. A node without a cluster is "1", like any other: it is known by its name, too.
+ *  3. A number may be another machine's later (a node of another cluster; in older versions each node without one): it is known by its name, too.
  *  4. Who takes over has the list of the claim, and adds whom it fenced itself, and whom it knows to be fenced: the last coordinator
  *     may have died before it wrote that.
  *  5. When the list is full that is said, and stays: only the administrator's word ends it (fsck.csvfs --nodes-off, mkfs.csvfs).

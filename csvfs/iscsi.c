@@ -34,6 +34,7 @@
 
 #include "csvfs/base/assert.h"
 #include "csvfs/base/crc32c.h"
+#include "csvfs/iscsi_name.h"
 #include "csvfs/scsi.h"
 
 #define PR_TYPE_WERO 5u /* SPC-4: write exclusive, registrants only */
@@ -927,30 +928,6 @@ static void set_isid(
 	iscsi_set_isid_random(ctx, h & 0xffffff, cfg->session);
 }
 
-static void initiator_name(const struct bdev_config *cfg, char *out, size_t out_bytes)
-{
-	char host[65] = "";
-	size_t n;
-
-	if (cfg->initiator && *cfg->initiator) {
-		snprintf(out, out_bytes, "%s", cfg->initiator);
-		return;
-	}
-	(void)gethostname(host, sizeof(host) - 1);
-	n = (size_t)snprintf(out, out_bytes, "iqn.2026-11.csvfs:");
-	/* RFC 3722: lower case letters, digits, '-', '.', ':'. */
-	for (char *c = host; *c && n + 16 < out_bytes; c++) {
-		if (*c >= 'A' && *c <= 'Z')
-			out[n++] = (char)(*c - 'A' + 'a');
-		else if ((*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9') || *c == '.')
-			out[n++] = *c;
-		else
-			out[n++] = '-';
-	}
-	/* Targets let initiators in by name: without a cluster it has always been this one. */
-	snprintf(out + n, out_bytes - n, "-n%u", cfg->node & NODE_ALONE ? 1 : cfg->node);
-}
-
 int iscsi_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text, size_t text_bytes)
 {
 	char name[224], shown[BDEV_TEXT_MAX];
@@ -960,7 +937,7 @@ int iscsi_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text
 	int err = -EINVAL;
 
 	bdev_url_text(cfg->url, shown, sizeof(shown));
-	initiator_name(cfg, name, sizeof(name));
+	iscsi_name_initiator(cfg, name, sizeof(name));
 	ctx = iscsi_create_context(name);
 	if (ctx && strlen(cfg->url) < MAX_STRING_SIZE)
 		u = iscsi_parse_full_url(ctx, cfg->url);

@@ -102,17 +102,13 @@ int op_execute(struct txn *t, struct vol_req *r)
  */
 static int replied_gone(struct vol_req *r)
 {
-	uint32_t mode = r->reply.attr.mode;
-	bool known = S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISCHR(mode) || S_ISBLK(mode) || S_ISFIFO(mode) ||
-		     S_ISSOCK(mode);
-
 	switch (r->rq.op) {
 	case FS_MKNOD:
 	case FS_MKDIR:
 	case FS_SYMLINK:
 	case FS_LINK:
 	case FS_SETATTR:
-		return known ? 0 : -ESTALE;
+		return fs_type_known(r->reply.attr.mode) ? 0 : -ESTALE;
 	default:
 		return -ESTALE;
 	}

@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "csvfs/base/fsreq.h"
 
+#include <sys/stat.h>
+
 #include "csvfs/base/cursor.h"
+
+bool fs_type_known(uint32_t mode)
+{
+	return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISCHR(mode) || S_ISBLK(mode) ||
+	       S_ISFIFO(mode) || S_ISSOCK(mode);
+}
 
 bool fs_op_needs_slot(enum fs_op op)
 {

@@ -108,6 +108,8 @@ enum fs_op {
 
 /* True for what must be executed at most once and so takes a slot of the reply cache. */
 bool fs_op_needs_slot(enum fs_op op);
+/* One of the seven types of file. */
+bool fs_type_known(uint32_t mode);
 const char *fs_op_name(enum fs_op op);
 
 enum fs_lock_type { FS_LK_NONE = 0, FS_LK_READ = 1, FS_LK_WRITE = 2 };

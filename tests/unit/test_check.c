@@ -210,7 +210,7 @@ static void change(uint8_t *block, const struct field *f, uint32_t at)
 		v = !v;
 	else if (!strcmp(f->name, "slot.key"))
 		v ^= 1ull << 62; /* a cookie's low bits may be any */
-	else if (!strcmp(f->name, "inode.mode"))
+	else if (!strcmp(f->name, "inode.mode") || !strcmp(f->name, "e.mode"))
 		v ^= 0170000; /* so may permissions */
 	else if (!strcmp(f->name, "e.op"))
 		v = 99;

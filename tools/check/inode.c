@@ -179,12 +179,6 @@ static void check_symlink(struct check *c, uint64_t blkno, const struct disk_ino
 			"bytes behind the target's blocks");
 }
 
-static bool type_known(uint32_t mode)
-{
-	return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISCHR(mode) || S_ISBLK(mode) ||
-	       S_ISFIFO(mode) || S_ISSOCK(mode);
-}
-
 static void check_flags(struct check *c, uint64_t blkno, const struct disk_inode *d, uint64_t ino,
 	struct ck_inode *i)
 {
@@ -254,7 +248,7 @@ static int check_inode(struct check *c, uint64_t blkno, const struct disk_inode 
 {
 	const uint32_t mode = le32_get(d->mode);
 
-	if (!type_known(mode)) {
+	if (!fs_type_known(mode)) {
 		ck_report(c, PROBLEM_INODE_MODE, blkno, ino, mode, S_IFREG, "type in mode");
 		return 0;
 	}

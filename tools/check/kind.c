@@ -10,12 +10,6 @@
 #include "metadata/verify_inode.h"
 #include "tools/check/mend.h"
 
-static bool type_known(uint32_t mode)
-{
-	return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISCHR(mode) || S_ISBLK(mode) ||
-	       S_ISFIFO(mode) || S_ISSOCK(mode);
-}
-
 static bool is_special(uint32_t mode)
 {
 	return S_ISCHR(mode) || S_ISBLK(mode) || S_ISFIFO(mode) || S_ISSOCK(mode);
@@ -181,7 +175,7 @@ static uint32_t type_by_name(struct check *c, uint64_t ino)
 	c->m->naming = &n;
 	(void)ck_inodes_each(c, naming_dir);
 	c->m->naming = NULL;
-	return type_known(n.type) ? n.type : 0;
+	return fs_type_known(n.type) ? n.type : 0;
 }
 
 /* 0: the area says nothing. */
@@ -231,10 +225,10 @@ bool ck_mend_mode(struct check *c, uint64_t ino, struct disk_inode *d)
 			named = type_by_name(c, ino);
 		if (is_special(named))
 			type = named;
-		else if (!type_known(known) && !named)
+		else if (!fs_type_known(known) && !named)
 			type = le32_get(d->rdev) ? S_IFCHR : S_IFIFO;
 	}
-	if (!type && type_known(known))
+	if (!type && fs_type_known(known))
 		type = known & S_IFMT;
 	/* A root that is damaged, too: by its name, or by what it was once. */
 	if (!type)
@@ -245,7 +239,7 @@ bool ck_mend_mode(struct check *c, uint64_t ino, struct disk_inode *d)
 		d->mode = le32_of(S_IFLNK | 0777);
 	else if (was == known && type == (known & S_IFMT))
 		d->mode = le32_of(was);
-	else if (type_known(known))
+	else if (fs_type_known(known))
 		/* Permissions that stand beside what is wrong: without those that give rights. */
 		d->mode = le32_of(type | (known & 0777));
 	else

@@ -211,7 +211,9 @@ static void reply_entries(struct check *c, uint64_t blkno, const struct disk_rep
 		if (le64_get(e->seq) && !fs_op_needs_slot((enum fs_op)le32_get(e->op)))
 			ck_report(c, PROBLEM_REPLY, blkno, 0, le32_get(e->op), 0,
 				"operation of an entry");
-		if (!ck_zero(e->reserved, sizeof(e->reserved)))
+		if (le32_get(e->mode) && (!le64_get(e->ino) || !fs_type_known(le32_get(e->mode))))
+			ck_report(c, PROBLEM_REPLY, blkno, 0, le32_get(e->mode), 0, "mode of an entry");
+		if (!ck_zero(e->reserved, sizeof(e->reserved)) || le32_get(e->reserved0))
 			ck_report(
 				c, PROBLEM_RESERVED, blkno, 0, 0, 0, "reserved field of an entry");
 	}
