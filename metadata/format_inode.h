@@ -129,12 +129,14 @@ _Static_assert(sizeof(struct disk_value_block) == BLOCK_SIZE, "format");
 enum intent_op {
 	INTENT_TRUNCATE = 1, /* free all extents from cluster `from` of the file on */
 	INTENT_FREE = 2,     /* nlink is 0 and nobody has it open: free all of it, then the inode */
+	INTENT_PUNCH = 3,    /* free all extents in clusters [from, to) of the file */
+	INTENT_ZERO = 4,     /* make them UNWRITTEN */
 };
 struct disk_intent {
 	le32 op;
 	le32 reserved0;
-	le64 from;
-	le64 reserved[2];
+	le64 from, to; /* to: of INTENT_PUNCH and INTENT_ZERO; else 0 */
+	le64 reserved;
 };
 _Static_assert(sizeof(struct disk_intent) == 32, "format");
 
@@ -148,7 +150,7 @@ _Static_assert(sizeof(struct disk_intent) == 32, "format");
 #define INO_MAKE(blkno, slot) ((uint64_t)(blkno) << 3 | (uint64_t)(slot))
 
 #define INODE_ORPHAN (1u << 0)	 /* nlink 0 and kept, in the orphan tree, while a node has it open */
-#define INODE_TRUNCATE (1u << 1) /* INTENT_TRUNCATE stands for it */
+#define INODE_TRUNCATE (1u << 1) /* an intent about its extents stands for it: all but INTENT_FREE */
 #define INODE_FREEING (1u << 2)	 /* INTENT_FREE stands for it: for requests it is gone (ESTALE) */
 #define INODE_KEEP (1u << 3) /* regular file: fallocate put space behind its end, which stays at close */
 #define INODE_NAMELESS (1u << 4) /* an ORPHAN that never had a name (O_TMPFILE): a link may give it one */

@@ -284,9 +284,9 @@ static uint32_t intent_flag(enum intent_op op)
 	return op == INTENT_FREE ? INODE_FREEING : INODE_TRUNCATE;
 }
 
-int inode_intent_set(const struct inode *in, enum intent_op op, uint64_t from)
+int inode_intent_set(const struct inode *in, enum intent_op op, uint64_t from, uint64_t to)
 {
-	struct disk_intent it = {.op = le32_of(op), .from = le64_of(from)};
+	struct disk_intent it = {.op = le32_of(op), .from = le64_of(from), .to = le64_of(to)};
 	struct tree tr;
 	int err;
 

@@ -55,7 +55,7 @@ int inode_orphan_remove(const struct inode *in);
 int inode_orphan_next(struct txn *t, uint64_t after, uint64_t *ino);
 
 /* Work that goes on in later transactions. One for an inode: a new one takes the old one's place. */
-int inode_intent_set(const struct inode *in, enum intent_op op, uint64_t from);
+int inode_intent_set(const struct inode *in, enum intent_op op, uint64_t from, uint64_t to);
 int inode_intent_clear(const struct inode *in);
 int inode_intent_get(const struct inode *in, struct disk_intent *it);
 /* The first inode with an intent and a number > after; -ENOENT. */

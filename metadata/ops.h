@@ -4,10 +4,10 @@
  *
  * Each is straight code on a transaction (txn.h): it runs to its end, or is undone and run again.
  * What is longer than one transaction is cut into steps that each leave a sound volume:
- *  - Truncate and unlink of a large file take effect at once; their space is given back in the
+ *  - Truncate and unlink of a large file, a punch and a zeroed range take effect at once; what is left to do is done in the
  *    background (intents). A request that changes the same file's extents before that is done does a
  *    step of it first (-EINPROGRESS).
- *  - Fallocate, punch, commit of many ranges: -EINPROGRESS until done.
+ *  - Fallocate (which shows nothing before it is done), commit of many ranges: -EINPROGRESS until done.
  *
  * Contracts with whoever asks
  *  1. Permissions have been checked by the kernel (default_permissions); sticky bits too. Setgid

@@ -424,23 +424,12 @@ static int check_edges(const struct inode *in, const struct vol_req *r)
 	return err ? err : check_edge(in, rq->off + rq->len);
 }
 
-static int punch(const struct inode *in, const struct fs_request *rq)
+int ops_make_unwritten(const struct inode *in, uint64_t from, uint64_t to)
 {
-	uint64_t from, to;
-
-	whole_clusters(in, rq, &from, &to);
-	inode_dirty(in);
-	in->d->version = le64_of(le64_get(in->d->version) + 1);
-	return extent_free(in, from, to);
-}
-
-static int make_unwritten(const struct inode *in, struct vol_req *r)
-{
-	uint64_t from, to, end;
+	uint64_t end;
 	struct extent e;
 	int err;
 
-	whole_clusters(in, &r->rq, &from, &to);
 	for (uint64_t off = from; off < to; off = end) {
 		err = extent_at(in, off, &e);
 		if (err)
@@ -450,13 +439,34 @@ static int make_unwritten(const struct inode *in, struct vol_req *r)
 			continue;
 		if (txn_room(in->t) < EXTENT_STEP_BLOCKS)
 			return -EINPROGRESS;
-		inode_dirty(in);
-		in->d->version = le64_of(le64_get(in->d->version) + 1);
 		err = extent_set_state(in, off, end - off, EXT_UNWRITTEN);
 		if (err)
 			return err;
 	}
 	return 0;
+}
+
+/*
+ * What the range held is gone: at once, whatever is left to do. In steps that show another node could write into the first part,
+ * and this request, asked again of another coordinator, would take that away (invariant 11).
+ */
+static int clear_range(const struct inode *in, const struct fs_request *rq)
+{
+	enum intent_op op = rq->flags & FALLOC_FL_PUNCH_HOLE ? INTENT_PUNCH : INTENT_ZERO;
+	uint64_t from, to;
+	int err;
+
+	/* Behind an allocation: there must be room for an intent. */
+	if (txn_room(in->t) < EXTENT_STEP_BLOCKS)
+		return -EINPROGRESS;
+	whole_clusters(in, rq, &from, &to);
+	inode_dirty(in);
+	in->d->version = le64_of(le64_get(in->d->version) + 1);
+	if (op == INTENT_PUNCH)
+		err = extent_free(in, from, to);
+	else
+		err = ops_make_unwritten(in, from, to);
+	return err == -EINPROGRESS ? inode_intent_set(in, op, from, to) : err;
 }
 
 /*
@@ -505,14 +515,13 @@ int op_fallocate(struct txn *t, struct vol_req *r)
 	err = check_edges(&in, r);
 	if (err)
 		return err;
-	if (rq->flags & FALLOC_FL_PUNCH_HOLE)
-		err = punch(&in, rq);
-	else
+	if (!(rq->flags & FALLOC_FL_PUNCH_HOLE)) {
 		err = allocate_range(&in, r);
-	if ((!err || err == -EINPROGRESS) && !(rq->flags & FALLOC_FL_PUNCH_HOLE))
-		keep_behind_end(&in, rq);
-	if (!err && (rq->flags & FALLOC_FL_ZERO_RANGE))
-		err = make_unwritten(&in, r);
+		if (!err || err == -EINPROGRESS)
+			keep_behind_end(&in, rq);
+	}
+	if (!err && (rq->flags & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)))
+		err = clear_range(&in, rq);
 	if (!err)
 		finish_fallocate(&in, rq);
 	return err;

@@ -38,7 +38,7 @@ static int let_go(const struct inode *in)
 {
 	int err = free_all(in);
 
-	return err == -EINPROGRESS ? inode_intent_set(in, INTENT_FREE, 0) : err;
+	return err == -EINPROGRESS ? inode_intent_set(in, INTENT_FREE, 0, 0) : err;
 }
 
 static int say_gone(const struct inode *in, bool open, struct fs_reply *rp)
@@ -81,7 +81,7 @@ int ops_truncate_extents(const struct inode *in, uint64_t from)
 	inode_dirty(in);
 	in->d->version = le64_of(le64_get(in->d->version) + 1);
 	err = extent_free(in, from, EXTENT_END);
-	return err == -EINPROGRESS ? inode_intent_set(in, INTENT_TRUNCATE, from) : err;
+	return err == -EINPROGRESS ? inode_intent_set(in, INTENT_TRUNCATE, from, 0) : err;
 }
 
 /* It was allocated ahead of a writer, and never written. */
@@ -106,7 +106,18 @@ int ops_intent_step(const struct inode *in)
 		return err;
 	if (inode_flags(in) & INODE_FREEING)
 		return free_all(in);
-	err = extent_free(in, le64_get(it.from), EXTENT_END);
+	switch ((enum intent_op)le32_get(it.op)) {
+	case INTENT_PUNCH:
+		err = extent_free(in, le64_get(it.from), le64_get(it.to));
+		break;
+	case INTENT_ZERO:
+		err = ops_make_unwritten(in, le64_get(it.from), le64_get(it.to));
+		break;
+	case INTENT_TRUNCATE:
+	case INTENT_FREE:
+		err = extent_free(in, le64_get(it.from), EXTENT_END);
+		break;
+	}
 	return err ? err : inode_intent_clear(in);
 }
 
@@ -150,7 +161,11 @@ int op_close(struct txn *t, struct vol_req *r)
 		return 0;
 	if (inode_flags(&in) & INODE_ORPHAN)
 		return free_orphan(t, in.ino);
-	if (inode_type(&in) != S_IFREG || (inode_flags(&in) & (INODE_KEEP | INODE_TRUNCATE)))
+	if (inode_type(&in) != S_IFREG || (inode_flags(&in) & INODE_KEEP))
 		return 0;
+	if (inode_flags(&in) & INODE_TRUNCATE) {
+		err = ops_intent_step(&in);
+		return err ? err : -EINPROGRESS;
+	}
 	return ops_trim_ahead(&in, le64_get(in.d->size));
 }

@@ -149,8 +149,10 @@ static enum problem verify_intent(uint64_t key, const uint8_t *value, uint32_t l
 		return found(rep, PROBLEM_TREE_RECORD, len, sizeof(it));
 	memcpy(&it, value, sizeof(it));
 	op = le32_get(it.op);
-	if (op != INTENT_TRUNCATE && op != INTENT_FREE)
+	if (op < INTENT_TRUNCATE || op > INTENT_ZERO)
 		return found(rep, PROBLEM_INTENT, op, INTENT_TRUNCATE);
+	if (op >= INTENT_PUNCH && le64_get(it.from) >= le64_get(it.to))
+		return found(rep, PROBLEM_INTENT, le64_get(it.from), le64_get(it.to));
 	return ino_possible(key, super) ? PROBLEM_NONE : found(rep, PROBLEM_INTENT, key, 0);
 }
 

@@ -176,6 +176,14 @@ const char *dump_type_name(uint32_t mode)
 	return "?";
 }
 
+static const char *intent_name(uint32_t op)
+{
+	static const char *const name[] = {
+		[INTENT_TRUNCATE] = "truncate", [INTENT_FREE] = "free", [INTENT_PUNCH] = "punch", [INTENT_ZERO] = "zero"};
+
+	return op < sizeof(name) / sizeof(name[0]) && name[op] ? name[op] : "?";
+}
+
 static void dump_record(enum tree_kind kind, const uint8_t *v, uint32_t len)
 {
 	struct disk_extent x;
@@ -199,8 +207,9 @@ static void dump_record(enum tree_kind kind, const uint8_t *v, uint32_t len)
 			print_string(v + sizeof(a), a.name_bytes);
 	} else if (kind == TREE_INTENTS && len == sizeof(n)) {
 		memcpy(&n, v, sizeof(n));
-		printf("%s from cluster %" PRIu64,
-			le32_get(n.op) == INTENT_TRUNCATE ? "truncate" : "free", le64_get(n.from));
+		printf("%s from cluster %" PRIu64, intent_name(le32_get(n.op)), le64_get(n.from));
+		if (le64_get(n.to))
+			printf(" to %" PRIu64, le64_get(n.to));
 	} else if (len) {
 		print_bytes(v, len < 32 ? len : 32);
 	}

@@ -81,6 +81,8 @@ const struct table_op table[] = {
 	{"free-orphan", FS_FREE_ORPHAN, T_ORPHAN, .frees = true},
 	{"truncate-many", FS_SETATTR, T_MANY, .valid = FS_SET_SIZE, .attr.size = 10 * C,
 		.frees = true, .is_long = true},
+	{"punch-many", FS_FALLOCATE, T_MANY, .off = 10 * C, .len = 100000 * C, .frees = true, .is_long = true,
+		.flags = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE},
 	{"unlink-many", FS_UNLINK, T_SMALL, .n1 = "many", .frees = true, .is_long = true},
 	{"rename-over-many", FS_RENAME, T_SMALL, T_SMALL, .n1 = "b", .n2 = "many", .frees = true,
 		.is_long = true},

@@ -534,6 +534,62 @@ static void fallocate_of_a_fragmented_volume_goes_in_steps(void **state)
 	assert_int_equal(fake.clusters_used, 5000);
 }
 
+/* Of more extents than one operation can free: another node may write there before all are, and nothing takes that away. */
+static void a_punch_of_very_many_extents_takes_effect_at_once(void **state)
+{
+	const uint32_t punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	uint64_t f;
+
+	fake.run_max = 1;
+	run.faults = false;
+	f = scattered("f", 6000);
+	run.steps = 0;
+	assert_int_equal(do_fallocate(f, 10 * CLUSTER, 11000 * CLUSTER, punch), 0);
+	assert_int_equal(run.steps, 1);
+	assert_int_not_equal(le64_get(fake.super.intent_root), 0);
+	assert_true(fake.clusters_used > 1000);
+	check_volume();
+	do_write(f, 20 * CLUSTER, CLUSTER);
+	run_background();
+	assert_int_equal(le64_get(fake.super.intent_root), 0);
+	assert_int_equal(state_at(f, 20 * CLUSTER), EXT_WRITTEN);
+	assert_int_equal(state_at(f, 10 * CLUSTER), EXT_HOLE);
+	assert_int_equal(state_at(f, 8 * CLUSTER), EXT_WRITTEN);
+	assert_int_equal(fake.clusters_used, 5 + 1 + (12000 - 11010) / 2);
+	/* It may be truncated, closed or unlinked before. */
+	for (unsigned i = 0; i < 3; i++) {
+		f = scattered("g", 6000);
+		assert_int_equal(do_fallocate(f, 0, 11000 * CLUSTER, punch), 0);
+		assert_int_not_equal(le64_get(fake.super.intent_root), 0);
+		assert_int_equal(i == 0	  ? do_size(f, CLUSTER)
+				 : i == 1 ? do_name(FS_CLOSE, f, "")
+					  : 0,
+			0);
+		assert_int_equal(do_name(FS_UNLINK, root, "g"), 0);
+		run_background();
+		check_volume();
+	}
+}
+
+/* The space first, in steps that nobody sees; then all of it is zero at once. */
+static void so_does_a_range_that_is_zeroed(void **state)
+{
+	uint64_t f;
+
+	fake.run_max = 1;
+	run.faults = false;
+	f = scattered("f", 6000);
+	assert_int_equal(do_fallocate(f, 0, 11000 * CLUSTER, FALLOC_FL_ZERO_RANGE), 0);
+	assert_int_not_equal(le64_get(fake.super.intent_root), 0);
+	check_volume();
+	do_write(f, 20 * CLUSTER, CLUSTER);
+	run_background();
+	assert_int_equal(state_at(f, 20 * CLUSTER), EXT_WRITTEN);
+	for (uint64_t i = 0; i < 11000; i += 99)
+		assert_int_equal(state_at(f, i * CLUSTER), EXT_UNWRITTEN);
+	assert_int_equal(state_at(f, 11000 * CLUSTER), EXT_WRITTEN);
+}
+
 /* It goes in steps, and between two of them what is ahead of writers is taken back. */
 static void what_fallocate_keeps_behind_the_end_is_kept_from_its_first_step_on(void **state)
 {
@@ -703,6 +759,8 @@ int main(void)
 		T(append_gives_each_its_own_room),
 		T(fallocate_gives_space_that_reads_as_zero),
 		T(fallocate_of_a_fragmented_volume_goes_in_steps),
+		T(a_punch_of_very_many_extents_takes_effect_at_once),
+		T(so_does_a_range_that_is_zeroed),
 		T(what_fallocate_keeps_behind_the_end_is_kept_from_its_first_step_on),
 		T(punch_frees_whole_clusters),
 		T(range_that_cuts_written_clusters_needs_somebody_to_zero_them),

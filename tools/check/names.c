@@ -365,17 +365,20 @@ static void intents_fit(struct check *c, struct ck_recs *r)
 		const struct ck_inode *i = ck_inode(c, r->rec[k].key);
 		struct disk_intent *it = (struct disk_intent *)(uintptr_t)r->rec[k].value;
 		struct disk_inode d;
-		uint32_t want = INTENT_TRUNCATE;
+		uint32_t op;
 
 		if (!i || !i->type || !(i->flags & CK_INTENT) || r->rec[k].len != sizeof(*it) ||
 			!ck_inode_get(c, r->rec[k].key, &d))
 			continue;
-		if (le32_get(d.flags) & INODE_FREEING)
-			want = INTENT_FREE;
-		if (le32_get(it->op) != want)
+		op = le32_get(it->op);
+		if (op < INTENT_TRUNCATE || op > INTENT_ZERO || (op == INTENT_FREE) != !!(le32_get(d.flags) & INODE_FREEING))
 			continue;
+		if (op >= INTENT_PUNCH && le64_get(it->from) >= le64_get(it->to))
+			continue;
+		if (op < INTENT_PUNCH)
+			it->to = le64_of(0);
 		it->reserved0 = le32_of(0);
-		memset(it->reserved, 0, sizeof(it->reserved));
+		it->reserved = le64_of(0);
 		r->rec[n++] = r->rec[k];
 	}
 	r->count = n;

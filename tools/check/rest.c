@@ -169,7 +169,7 @@ static int intent_record(
 		return 0;
 	}
 	i->flags |= CK_LISTED_INTENT;
-	if (le32_get(d.op) != INTENT_TRUNCATE && le32_get(d.op) != INTENT_FREE)
+	if (le32_get(d.op) < INTENT_TRUNCATE || le32_get(d.op) > INTENT_ZERO)
 		ck_report(c, PROBLEM_INTENT, w->blkno, key, le32_get(d.op), INTENT_FREE,
 			"operation of an intent");
 	if (le32_get(d.op) == INTENT_FREE && i->links)
@@ -180,7 +180,8 @@ static int intent_record(
 			"has an intent, but flags");
 		c->lists_bad = true;
 	}
-	if (le32_get(d.reserved0) || !ck_zero(d.reserved, sizeof(d.reserved))) {
+	if (le32_get(d.reserved0) || le64_get(d.reserved) ||
+		(le64_get(d.to) && le32_get(d.op) < INTENT_PUNCH)) {
 		ck_report(c, PROBLEM_RESERVED, w->blkno, key, 0, 0, "reserved field of an intent");
 		c->lists_bad = true;
 	}
