@@ -10,6 +10,7 @@
  *	lose=N       the Nth write is done, but its outcome is unknown and the session breaks
  *	stall=PATH   while the file PATH exists nothing is sent and nothing is answered
  *	drain=off    a LUN reset is not sent, and answered all the same: what it was to wait for may land later
+ *	keys=off     READ KEYS fails: who is registered cannot be known
  */
 #include "csvfs/bdev.h"
 
@@ -32,7 +33,7 @@ struct fault_bdev {
 	uint64_t fail_nth, lose_nth, writes, hold_from;
 	char hold[256], stall[256];
 	struct list waiting; /* struct shadow, in order of submission */
-	bool ticking, no_drain;
+	bool ticking, no_drain, no_keys;
 };
 
 /* The request as it goes to the bdev behind. */
@@ -118,6 +119,11 @@ static void send_due(struct fault_bdev *fb)
 		if (r->cmd.op == LUN_RESET && fb->no_drain) {
 			free(s);
 			bdev_done(&fb->b, r, LUN_OK, "");
+			continue;
+		}
+		if (r->cmd.op == LUN_PR_READ_KEYS && fb->no_keys) {
+			free(s);
+			bdev_done(&fb->b, r, LUN_MEDIUM, "fault: READ KEYS failed");
 			continue;
 		}
 		if (s->fail) {
@@ -226,6 +232,8 @@ static bool parse(struct fault_bdev *fb, const char *spec)
 			snprintf(fb->stall, sizeof(fb->stall), "%s", value);
 		else if (!strcmp(w, "drain") && !strcmp(value, "off"))
 			fb->no_drain = true;
+		else if (!strcmp(w, "keys") && !strcmp(value, "off"))
+			fb->no_keys = true;
 		else if (!strcmp(w, "fail"))
 			fb->fail_nth = strtoull(value, NULL, 10);
 		else if (!strcmp(w, "lose"))

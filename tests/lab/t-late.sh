@@ -79,3 +79,12 @@ lab stop n3 || fail "n3 cannot be unmounted"
 lab stop n1 n2 || fail "n1 and n2 cannot be unmounted"
 tool fsck.csvfs -n || fail "at the end: $(cat "$TMPDIR/tool")"
 ! grep -q 'at large\|has not been back\|registration' "$TMPDIR/tool" || fail "at the end: $(cat "$TMPDIR/tool")"
+
+# What a crash leaves is refused, until the administrator says that nobody is left who could write.
+lab start n1 >/dev/null
+lab kill n1 KILL
+! tool fsck.csvfs -y || fail "a volume is repaired though a node is registered"
+grep -q -e '--nodes-off' "$TMPDIR/tool" || fail "fsck.csvfs does not say what to do: $(cat "$TMPDIR/tool")"
+tool fsck.csvfs -y --nodes-off || [ $? = 1 ] || fail "fsck.csvfs --nodes-off: $(cat "$TMPDIR/tool")"
+tool fsck.csvfs -n || fail "after --nodes-off: $(cat "$TMPDIR/tool")"
+! grep -q 'registration' "$TMPDIR/tool" || fail "after --nodes-off: $(cat "$TMPDIR/tool")"

@@ -37,6 +37,19 @@ says 'contains csvfs'
 gives 0 mkfs.csvfs -q -f $url
 gives 0 fsck.csvfs $url
 
+# who is registered cannot be known: nothing is written, also by force
+sum=$(sha256sum <lun.img)
+export CSVFS_FAULT=keys=off
+for tool in 'fsck.csvfs -n' 'fsck.csvfs -y' 'fsck.csvfs -y --nodes-off' 'fsck.csvfs -p'; do
+	gives 8 $tool $url
+	says 'cannot be known'
+done
+gives 1 mkfs.csvfs -f $url
+says 'cannot be known'
+gives 1 csvdb $url set sb compat 1
+unset CSVFS_FAULT
+[ "$(sha256sum <lun.img)" = "$sum" ] || fail "something was written"
+
 # no such LUN, no such target, nobody there
 gives 8 fsck.csvfs ${url%/*}/9
 gives 8 fsck.csvfs ${url%:*}:none/1
