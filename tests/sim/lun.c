@@ -264,7 +264,7 @@ static void key_lost(struct sim *s, const struct sim_nexus *x)
 	struct snode *n = &s->n[x->node];
 	bool again = n->up && n->nexus && n->nexus != x && n->nexus->key;
 
-	if (n->life_nr - !n->up == x->life_nr && (n->up ? node_has_let_go(n->core) : n->let_go))
+	if (n->life_nr - !n->up == x->life_nr && (n->up ? n->core && node_has_let_go(n->core) : n->let_go))
 		return;
 	n->fenced |= !again;
 }
