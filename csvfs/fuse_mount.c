@@ -246,6 +246,59 @@ static void add_escaped(char *out, size_t room, const char *s)
 	out[n] = 0;
 }
 
+/* proc(5): what would end a word there is written as three octal digits. In place. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	for (; *s; s++) {
+		if (s[0] == '\\' && s[1] && s[2] && s[3]) {
+			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+			s += 3;
+		} else {
+			*to++ = *s;
+		}
+	}
+	*to = 0;
+}
+
+/* The device ("major:minor") of what is mounted at that path, on top; "": nothing, or not to be found out. */
+static void device_at(const char *path, char *device, size_t room)
+{
+	FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL, *words, *word[5];
+	size_t line_room = 0;
+
+	device[0] = 0;
+	while (mounts && getline(&line, &line_room, mounts) > 0) {
+		words = line;
+		for (int i = 0; i < 5; i++)
+			word[i] = strsep(&words, " ");
+		if (!words)
+			continue;
+		unescape(word[4]);
+		if (!strcmp(word[4], path))
+			snprintf(device, room, "%s", word[2]);
+	}
+	free(line);
+	if (mounts)
+		fclose(mounts);
+}
+
+/*
+ * After umount -l the connection lives until the last file is closed; by then something else may be mounted there. While we live our
+ * device is nobody else's.
+ */
+static bool mounted_here(const struct fuse_ops *f)
+{
+	char device[sizeof(f->device)];
+
+	if (!f->device[0])
+		return true;
+	device_at(f->mountpoint, device, sizeof(device));
+	return !strcmp(device, f->device);
+}
+
 static void make_options(const struct fuse_ops_config *cfg, char *out, size_t room)
 {
 	bool root = geteuid() == 0;
@@ -328,6 +381,7 @@ int fuse_ops_mount(
 		fuse_ops_destroy(f);
 		return -EIO;
 	}
+	device_at(f->mountpoint, f->device, sizeof(f->device));
 	fd = fuse_session_fd(f->se);
 	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -348,7 +402,7 @@ void fuse_ops_unmount(struct fuse_ops *f)
 	pid_t pid;
 
 	/* Already: then something else may be mounted there now. */
-	if (poll(&p, 1, 0) == 1 && (p.revents & POLLERR))
+	if ((poll(&p, 1, 0) == 1 && (p.revents & POLLERR)) || !mounted_here(f))
 		return;
 	if (!umount2(f->mountpoint, MNT_DETACH) || errno != EPERM)
 		return;
@@ -379,7 +433,9 @@ void fuse_ops_destroy(struct fuse_ops *f)
 		free(v);
 	}
 	if (f->se) {
-		fuse_session_unmount(f->se);
+		/* Its descriptor is closed all the same. */
+		if (mounted_here(f))
+			fuse_session_unmount(f->se);
 		fuse_session_destroy(f->se);
 	}
 	fuse_ops_forget_requests(f);

@@ -40,6 +40,7 @@ struct fuse_ops {
 	struct fuse_ops_config cfg;
 	struct fuse_ops_hooks hooks;
 	char *mountpoint;
+	char device[32]; /* of the mount, as mountinfo names it; "": not known */
 	struct fuse_session *se;
 	/* Of the thread that processes INIT, alone at that time. */
 	bool in_init, kernel_mmap, kernel_setxattr_ext, kernel_parallel;

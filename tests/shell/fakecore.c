@@ -584,6 +584,11 @@ void fakecore_wait(struct fakecore *c)
 	pthread_mutex_unlock(&c->lock);
 }
 
+void fakecore_unmount(struct fakecore *c)
+{
+	fuse_ops_unmount(c->fuse);
+}
+
 void fakecore_stop(struct fakecore *c)
 {
 	fuse_ops_unmount(c->fuse);

@@ -40,6 +40,8 @@ struct fakecore_config {
 struct fakecore *fakecore_start(const struct fakecore_config *cfg);
 /* Unmounts and waits for the end. */
 void fakecore_stop(struct fakecore *c);
+/* Asks for the end of the mount, and does not wait. */
+void fakecore_unmount(struct fakecore *c);
 /* Waits until somebody unmounts. */
 void fakecore_wait(struct fakecore *c);
 

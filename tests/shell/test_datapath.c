@@ -738,6 +738,42 @@ static void a_write_that_was_given_up_does_not_land_over_a_later_one(void **stat
 	stop(c);
 }
 
+static int write_it(const char *path)
+{
+	int fd = open(path, O_CREAT | O_WRONLY, 0600);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 ? -1 : 0;
+}
+
+/* umount -l while a file is open: the mount has ended for all who come, and its place is another's. */
+static void what_is_mounted_there_later_is_left_alone(void **state)
+{
+	struct fakecore_config cfg = config();
+	char other[128];
+	struct fakecore *c;
+	bool left;
+	int fd;
+
+	(void)state;
+	cfg.written = true;
+	c = start(&cfg);
+	fd = open(file, O_RDONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(umount2(mnt, MNT_DETACH), 0);
+	assert_int_equal(mount("other", mnt, "tmpfs", 0, NULL), 0);
+	snprintf(other, sizeof(other), "%s/other", mnt);
+	assert_int_equal(write_it(other), 0);
+	fakecore_unmount(c);
+	left = !access(other, F_OK);
+	close(fd); /* before anything can fail: without the mount nobody else would end the connection */
+	stop(c);
+	left = left && !access(other, F_OK);
+	assert_true(left);
+	assert_int_equal(umount(mnt), 0);
+}
+
 static bool can_mount(void)
 {
 	int fd = open("/dev/fuse", O_RDWR);
@@ -773,6 +809,7 @@ int main(void)
 		T(gate_that_flaps_recalls_and_lost_sessions_are_not_seen),
 		T(writes_whose_outcome_is_lost_are_not_seen),
 		T(a_write_that_was_given_up_does_not_land_over_a_later_one),
+		T(what_is_mounted_there_later_is_left_alone),
 	};
 
 	if (!can_mount()) {
