@@ -7,7 +7,8 @@
 
 /*
  * Class 2k is 2^(k+4) bytes, class 2k+1 is one and a half times that; so rounding wastes a third at
- * most. From 4096 on only powers of two, since those blocks are aligned to 4096.
+ * most. From 4096 on only powers of two, since those blocks are aligned to 4096. They come from the other end of the region: between
+ * small ones each would cost up to as much again to be aligned, and a cache has a small one for each block.
  */
 static unsigned mem_class(size_t size, size_t *rounded)
 {
@@ -32,6 +33,7 @@ void mem_init(struct mem *m, void *base, size_t size_bytes)
 	memset(m, 0, sizeof(*m));
 	m->base = base;
 	m->size = size_bytes;
+	m->high = size_bytes & ~(size_t)4095;
 }
 
 void *mem_alloc(struct mem *m, size_t size_bytes)
@@ -46,11 +48,15 @@ void *mem_alloc(struct mem *m, size_t size_bytes)
 	if (p) {
 		memcpy(&m->free[c], p, sizeof(void *));
 	} else {
-		at = need >= 4096 ? (m->used + 4095) & ~(size_t)4095 : m->used;
-		if (need > m->size || at > m->size - need)
+		if (need > m->high - m->low)
 			return NULL;
+		at = need >= 4096 ? m->high - need : m->low;
+		if (need >= 4096)
+			m->high = at;
+		else
+			m->low = at + need;
 		p = m->base + at;
-		m->used = at + need;
+		m->used += need;
 	}
 	m->live += need;
 	memset(p, 0, size_bytes);
@@ -64,8 +70,8 @@ void mem_free(struct mem *m, void *p, size_t size_bytes)
 
 	if (!p)
 		return;
-	csv_assert((uint8_t *)p >= m->base);
-	csv_assert((uint8_t *)p < m->base + m->used);
+	csv_assert((uint8_t *)p >= m->base && (uint8_t *)p < m->base + m->size);
+	csv_assert((uint8_t *)p < m->base + m->low || (uint8_t *)p >= m->base + m->high);
 	csv_assert(m->live >= need);
 	/* A use after free shows: the block does not keep what it held. */
 	memset(p, 0xdb, need < 256 ? need : 256);

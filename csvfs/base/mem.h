@@ -16,6 +16,7 @@
 struct mem {
 	uint8_t *base;
 	size_t size, used;	  /* bytes of the region; of it handed out at least once */
+	size_t low, high;	  /* between them nothing was handed out yet */
 	size_t live;		  /* bytes in use, with rounding */
 	void *free[MEM_CLASSES];  /* one free list per class: powers of two and the step between */
 };

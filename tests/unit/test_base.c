@@ -75,6 +75,24 @@ static void memory_ends_with_null_and_comes_back(void **state)
 	free(region);
 }
 
+/* As a cache takes it: a header for each page. */
+static void small_blocks_between_pages_cost_no_pages(void **state)
+{
+	size_t size = 64 << 10;
+	void *region = aligned_alloc(4096, size), *page, *small;
+	struct mem m;
+	int n = 0;
+
+	mem_init(&m, region, size);
+	for (; (small = mem_alloc(&m, 192)) && (page = mem_alloc(&m, 4096)); n++) {
+		assert_int_equal((uintptr_t)page & 4095, 0);
+		memset(small, 1, 192);
+		memset(page, 2, 4096);
+	}
+	assert_int_equal(n, 15);
+	free(region);
+}
+
 static void claim_survives_the_disk_and_no_flipped_bit(void **state)
 {
 	uint8_t block[BLOCK_SIZE];
@@ -165,6 +183,7 @@ int main(void)
 		cmocka_unit_test(crc_of_any_length_is_that_of_its_parts),
 		cmocka_unit_test(cursor_remembers_an_overrun),
 		cmocka_unit_test(memory_ends_with_null_and_comes_back),
+		cmocka_unit_test(small_blocks_between_pages_cost_no_pages),
 		cmocka_unit_test(claim_survives_the_disk_and_no_flipped_bit),
 		cmocka_unit_test(a_claim_with_an_impossible_list_is_none),
 		cmocka_unit_test(a_claim_names_who_was_fenced),
