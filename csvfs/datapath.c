@@ -51,6 +51,7 @@ static void start(struct io *io, const struct fuse_in_header *h, uint64_t fh, ui
 {
 	struct datapath *d = io->t->d;
 	struct dp_op *op = &io->op;
+	bool early = io->early;
 
 	op->ino = fuse_ops_ino_of(d->cfg.fuse, h->nodeid);
 	io->nodeid = h->nodeid;
@@ -66,6 +67,9 @@ static void start(struct io *io, const struct fuse_in_header *h, uint64_t fh, ui
 		datapath_io_begin_write(io);
 	else
 		datapath_io_begin(io);
+	/* (It may have its answer by now: then nothing is found.) */
+	if (early)
+		(void)datapath_io_interrupt(d, h->unique);
 }
 
 /* A program that asks for direct I/O finds out the LUN's block size by what is refused. */

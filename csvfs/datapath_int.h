@@ -11,6 +11,7 @@
 #include "csvfs/fuse_ops.h"
 
 #define INLINE_REQS 4
+#define EARLY_MAX 16
 
 /* What the owner of an I/O finds in `returned`. */
 enum io_news {
@@ -33,6 +34,7 @@ struct io {
 	uint32_t idx, gen;
 	uint64_t start_ns;
 	bool via_core; /* a part of it went through the core */
+	bool early; /* its interrupt has come before it */
 	bool given_up; /* answered; it may still land, and ends later (dp.h, rule 12) */
 	struct fuse_ops_writer writer;
 	bool looking; /* before it may begin: what must go first? */
@@ -97,6 +99,12 @@ struct datapath {
 	uint32_t io_count;
 	uint32_t block_bytes; /* of the LUN; 0: not known yet */
 	bool stop, unmounted;
+	/*
+	 * The last interrupts of what is none of our I/Os: another thread may have read the request, and not have come to
+	 * datapath_io_get() yet. (The library would have the kernel ask again, but only when it gets its next request.)
+	 */
+	uint64_t early[EARLY_MAX];
+	uint32_t early_at;
 
 	unsigned closing, registering; /* threads that have not done it yet */
 	bool path_told; /* FAILED or LOST was said since the last opening */

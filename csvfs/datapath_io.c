@@ -69,6 +69,16 @@ static struct io *io_new(struct dthread *t)
 	return io;
 }
 
+/* Locked. */
+static bool came_early(struct datapath *d, uint64_t unique)
+{
+	for (uint32_t i = 0; i < EARLY_MAX && i < d->early_at; i++) {
+		if (d->early[i] == unique)
+			return true;
+	}
+	return false;
+}
+
 struct io *datapath_io_get(struct dthread *t, uint64_t unique, uint32_t tid)
 {
 	struct io *io;
@@ -94,6 +104,7 @@ struct io *datapath_io_get(struct dthread *t, uint64_t unique, uint32_t tid)
 	pthread_mutex_lock(&t->d->lock);
 	io->unique = unique;
 	io->tid = tid;
+	io->early = came_early(t->d, unique);
 	pthread_mutex_unlock(&t->d->lock);
 	return io;
 }
@@ -738,6 +749,8 @@ bool datapath_io_interrupt(struct datapath *d, uint64_t unique)
 	if (io) {
 		tag = tag_of(io);
 		tid = io->tid;
+	} else if (d->threads > 1) {
+		d->early[d->early_at++ % EARLY_MAX] = unique;
 	}
 	pthread_mutex_unlock(&d->lock);
 	if (io && d->cfg.signalled)

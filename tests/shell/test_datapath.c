@@ -23,6 +23,7 @@
 #include <cmocka.h>
 
 #include "csvfs/base/prng.h"
+#include "csvfs/datapath_int.h"
 #include "csvfs/dbuf.h"
 #include "csvfs/fuse_ops.h"
 #include "fakecore.h"
@@ -738,6 +739,39 @@ static void a_write_that_was_given_up_does_not_land_over_a_later_one(void **stat
 	stop(c);
 }
 
+static uint64_t signalled_tag;
+
+static void on_signalled(void *ctx, uint32_t tid, uint64_t tag)
+{
+	(void)ctx;
+	assert_int_equal(tid, 77);
+	signalled_tag = tag;
+}
+
+/* Two threads read from the kernel: one has the request, and the other is first with its interrupt. */
+static void interrupt_that_overtakes_its_request_is_not_lost(void **state)
+{
+	static struct datapath d = {.threads = 2, .cfg.signalled = on_signalled, .lock = PTHREAD_MUTEX_INITIALIZER};
+	struct dthread *t = &d.t[0];
+	struct io *io;
+
+	(void)state;
+	t->d = &d;
+	list_init(&t->free);
+	for (uint64_t other = 100; other < 100 + 2 * EARLY_MAX; other += 2)
+		assert_false(datapath_io_interrupt(&d, other));
+	assert_false(datapath_io_interrupt(&d, 42));
+	io = datapath_io_get(t, 44, 77);
+	assert_false(io->early);
+	datapath_io_put(io);
+	assert_ptr_equal(datapath_io_get(t, 42, 77), io);
+	assert_true(io->early);
+	assert_true(datapath_io_interrupt(&d, 42));
+	assert_true(datapath_waits(&d, signalled_tag));
+	free(io);
+	free(d.ios);
+}
+
 static int write_it(const char *path)
 {
 	int fd = open(path, O_CREAT | O_WRONLY, 0600);
@@ -810,6 +844,7 @@ int main(void)
 		T(writes_whose_outcome_is_lost_are_not_seen),
 		T(a_write_that_was_given_up_does_not_land_over_a_later_one),
 		T(what_is_mounted_there_later_is_left_alone),
+		T(interrupt_that_overtakes_its_request_is_not_lost),
 	};
 
 	if (!can_mount()) {
