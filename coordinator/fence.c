@@ -106,13 +106,27 @@ static void fence_move(struct fence *f, enum fence_state to)
 	f->retry_ns = NEVER;
 }
 
+static int victim_index(const struct fence *f, uint64_t key);
+
+/* A stranger's key is gone, or may be: nobody else knows of it. */
+static void note_stranger(struct fence *f)
+{
+	const struct member_victim *v = &f->targets[f->at];
+
+	if (victim_index(f, FENCE_KEY(v->node, v->incarnation)) < 0 &&
+		f->fenced_count < sizeof(f->fenced) / sizeof(f->fenced[0]))
+		f->fenced[f->fenced_count++] = *v;
+}
+
 static void fence_end(struct fence *f, enum fence_result result, const char *why)
 {
 	enum fence_state at = f->state;
 
 	/* A PREEMPT that was not answered with OK may have been carried out: the key is gone, and nothing is drained. */
-	if (at == FENCE_PREEMPT && f->targets[f->at].dirty)
+	if (at == FENCE_PREEMPT && f->targets[f->at].dirty) {
 		f->barrier = true;
+		note_stranger(f);
+	}
 	fence_move(f, FENCE_ENDED);
 	f->result = result;
 	if (result == FENCE_DONE)
@@ -185,7 +199,7 @@ void fence_start(struct fence *f, const struct fence_order *o, uint64_t now_ns, 
 	csv_assert(FENCE_KEY_INCARNATION(o->key));
 	(void)now_ns;
 	f->result = FENCE_NONE;
-	f->cancel = f->busy = false;
+	f->cancel = f->busy = f->noted = false;
 	f->key = o->key;
 	f->all_but = o->all_but;
 	f->barrier = o->barrier;
@@ -373,8 +387,7 @@ static void preempt_done(struct fence *f, struct effects *fx)
 		f->barrier = true;
 	else if (i >= 0)
 		f->drained[i] = true;
-	if (i < 0 && f->fenced_count < sizeof(f->fenced) / sizeof(f->fenced[0]))
-		f->fenced[f->fenced_count++] = *v;
+	note_stranger(f);
 	f->at++;
 	if (target_next(f)) {
 		f->retries = 0;
@@ -485,8 +498,11 @@ bool fence_lun_done(struct fence *f, const struct event *ev, struct effects *fx)
 	f->tag = 0;
 	if (f->cancel && ev->lun.status != LUN_UNKNOWN) {
 		/* The last PREEMPT was carried out all the same; that ended its victim's commands, if it could. */
-		if (f->state == FENCE_PREEMPT && ev->lun.status == LUN_OK && !f->abort_refused)
+		if (f->state == FENCE_PREEMPT && ev->lun.status == LUN_OK && !f->abort_refused) {
+			if (f->targets[f->at].dirty)
+				note_stranger(f);
 			f->targets[f->at].dirty = false;
+		}
 		fence_end(f, FENCE_FAILED, "cancelled");
 		return true;
 	}

@@ -62,6 +62,7 @@ struct fence {
 	struct member_victim victims[MEMBER_VICTIMS_MAX];
 	/* When done: every victim, and every key that was preempted. */
 	uint32_t fenced_count;
+	bool noted; /* its end, by the owner */
 	struct member_victim fenced[MEMBER_VICTIMS_MAX + LUN_KEYS_MAX];
 	/* private */
 	uint64_t tag, next_tag; /* outstanding (0: none); counter */

@@ -228,7 +228,7 @@ static void victim_done(struct member *m, uint32_t node, uint32_t incarnation, u
 	if (!n || was_fenced(n, incarnation))
 		return;
 	/* Its path may have been lost twice, and be told in any order: the present incarnation is not forgotten for an older one. */
-	if (n->fenced_last[1] != n->state.incarnation)
+	if (!n->state.incarnation || n->fenced_last[1] != n->state.incarnation)
 		n->fenced_last[1] = n->fenced_last[0];
 	n->fenced_last[0] = incarnation;
 	n->fenced = was_fenced(n, n->state.incarnation);

@@ -426,9 +426,12 @@ void takeover_stand(struct takeover *t, const char *why)
 
 void takeover_fenced_outside(struct takeover *t)
 {
+	const struct member_view *v = member_view(t->m);
+
 	if (t->lost_split && t->split_guessed)
 		t->guessed_ns = t->now_ns;
-	if (t->lost_split || !member_view(t->m)->halved)
+	/* Without a cluster anybody may have mounted it. Our corosync may just be away, too: it will be back with the half that it was. */
+	if (t->lost_split || !(t->cfg.standalone || (v->quorate ? v->halved : t->m->half)))
 		return;
 	trace(t->cfg.trace, TRACE_WARN, "our key is gone, and nobody here took it -> looks whether the other half coordinates");
 	lose_split(t, true);
@@ -546,7 +549,7 @@ static uint64_t frozen_until(const struct takeover *t)
  */
 static bool is_anothers(struct takeover *t)
 {
-	if (!t->cfg.standalone || t->epoch || !t->watched.epoch || t->watched.state != CLAIM_HELD)
+	if (!t->cfg.standalone || t->has_served || !t->watched.epoch || t->watched.state != CLAIM_HELD)
 		return false;
 	if (!t->beaten_ns)
 		t->beaten_ns = t->now_ns;
@@ -598,7 +601,7 @@ static void frozen(struct takeover *t, struct effects *fx)
 			trace(t->cfg.trace, TRACE_WARN, "the claim of %s %s -> tries again", t->watched.name,
 				t->watched.state == CLAIM_CLEAN ? "is clean" : "has stood still");
 		t->lost_split = false;
-	} else if (t->poll_ns == NEVER || t->now_ns >= t->poll_ns) {
+	} else if (t->state == TK_FROZEN && (t->poll_ns == NEVER || t->now_ns >= t->poll_ns)) {
 		t->poll_ns = NEVER;
 		t->frozen_sent_ns = t->now_ns;
 		claim_io_read(&t->io, fx);

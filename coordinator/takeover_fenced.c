@@ -77,25 +77,33 @@ static bool is_back(const struct takeover *t, const struct claim_fenced *f)
 	if (!n || !n->member || !n->heard || n->state.path != MPATH_OK || !n->state.incarnation || n->fenced ||
 		member_victim_pending(t->m, f->node))
 		return false;
-	return f->name_crc ? f->name_crc == claim_name_crc(n->state.name) : !t->cfg.standalone;
+	return f->name_crc ? f->name_crc == claim_name_crc(n->state.name) : !t->cfg.standalone || f->node & NODE_ALONE;
 }
 
 void takeover_fenced_noted(struct takeover *t)
 {
-	const struct fence *f = &t->fence;
+	struct fence *f = &t->fence;
 	/* Who was to be fenced, and may not be, is still a victim. */
 	uint32_t from = fence_result(f) == FENCE_DONE ? 0 : f->victim_count;
 
-	if (f->state != FENCE_ENDED)
+	if (f->state != FENCE_ENDED || f->noted)
 		return;
-	for (uint32_t i = from; i < f->fenced_count; i++)
-		if (f->fenced[i].dirty)
-			add(t, &(struct claim_fenced){f->fenced[i].node, f->fenced[i].incarnation,
-				       name_of(t, f->fenced[i].node)});
+	f->noted = true;
+	for (uint32_t i = from; i < f->fenced_count; i++) {
+		const struct member_victim *v = &f->fenced[i];
+
+		if (!v->dirty)
+			continue;
+		add(t, &(struct claim_fenced){v->node, v->incarnation, name_of(t, v->node)});
+		/* A stranger's key may be gone. If another one goes on, and not we, it finds nothing of it: it hears of it in our STATE. */
+		if (i >= f->victim_count && fence_result(f) != FENCE_DONE && v->node)
+			member_victim_add(t->m, v->node, v->incarnation, true);
+	}
 }
 
 void takeover_fenced_seen(struct takeover *t, const struct claim *c)
 {
+	t->claim_read = true;
 	for (uint32_t i = 0; i < c->fenced_count; i++)
 		add(t, &c->fenced[i]);
 	t->claim.fenced_more |= c->fenced_more;
@@ -104,17 +112,29 @@ void takeover_fenced_seen(struct takeover *t, const struct claim *c)
 void takeover_fenced_forget(struct takeover *t)
 {
 	t->claim.fenced_count = 0;
-	t->claim.fenced_more = false;
+	t->claim.fenced_more = t->claim_read = false;
+}
+
+/* Somebody whom we know by its life wrote it, and listed whom it had fenced. */
+static bool is_of_ours(const struct takeover *t, const struct claim *last)
+{
+	for (uint32_t i = 0; last->state != CLAIM_CLEAN && i < t->m->node_count; i++) {
+		if (t->m->nodes[i].state.life == last->life)
+			return true;
+	}
+	return false;
 }
 
 /* Rule 4. */
-static void add_known(struct takeover *t)
+static void add_known(struct takeover *t, const struct claim *last)
 {
+	bool strangers = !is_of_ours(t, last);
+
 	for (uint32_t i = 0; i < t->m->node_count; i++) {
 		const struct member_node *n = &t->m->nodes[i];
 
-		/* Of a stranger it cannot be told whether its key had been left on purpose. */
-		if (n->at_large && n->state.life)
+		/* Of a stranger it can be told whether its key had been left on purpose while the claim is there that says so. */
+		if (n->at_large && (n->state.life || strangers))
 			add(t, &(struct claim_fenced){n->node, n->at_large, name_of(t, n->node)});
 	}
 }
@@ -131,7 +151,7 @@ void takeover_fenced_begin(struct takeover *t, const struct claim *ours, const s
 	c->fenced_more = ours->fenced_more;
 	takeover_fenced_seen(t, last);
 	if (!t->cfg.no_reservations)
-		add_known(t);
+		add_known(t, last);
 	for (uint32_t i = 0; i < c->fenced_count; i++) {
 		if (c->fenced[i].node != holder.node || c->fenced[i].incarnation != holder.incarnation)
 			continue;
@@ -166,7 +186,13 @@ void takeover_fenced_step(struct takeover *t)
 
 bool takeover_fenced_at_large(const struct takeover *t, char *why, size_t why_bytes)
 {
-	if (t->cfg.no_reservations || !claim_owes(&t->claim))
+	if (t->cfg.no_reservations)
+		return false;
+	if (!t->claim_read) {
+		(void)trace_format(why, why_bytes, "who was fenced, and has not been back, was not read");
+		return true;
+	}
+	if (!claim_owes(&t->claim))
 		return false;
 	claim_owes_text(&t->claim, why, why_bytes);
 	return true;

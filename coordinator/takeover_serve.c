@@ -235,6 +235,7 @@ static void reclaiming(struct takeover *t)
 		t->now_ns < takeover_quiet_ns(t))
 		return;
 	trace(t->cfg.trace, TRACE_INFO, "epoch %llu: serves", (unsigned long long)t->epoch);
+	t->has_served = true;
 	takeover_enter(t, TK_SERVE);
 	t->was_released = false;
 	takeover_given_serve(t);

@@ -132,7 +132,7 @@ static void looked(struct takeover *t, struct effects *fx)
  */
 static void claim_lives(struct takeover *t, const struct claim *best, struct effects *fx)
 {
-	if (member_view(t->m)->halved && !t->cfg.standalone) {
+	if (member_view(t->m)->halved && !t->cfg.standalone && !(best->node & NODE_ALONE)) {
 		takeover_lose_fenced(t, "the other half of the cluster coordinates");
 	} else if (!is_stranger(t, best)) {
 		headstart_or_fence(t, fx);

@@ -188,7 +188,12 @@ static bool commits_unheld(const struct node *n, const struct peer *p)
 	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
 		const struct lease_ino *li;
 
-		if (s->node != p->node || s->drop || s->stage == SREQ_LEASE || s->vr.rq.op != FS_LAYOUT_COMMIT)
+		if (s->node != p->node || s->drop || s->stage == SREQ_LEASE)
+			continue;
+		/* Nor do its locks go before a change of the size that runs. */
+		if (s->exclusive)
+			return true;
+		if (s->vr.rq.op != FS_LAYOUT_COMMIT)
 			continue;
 		li = lease_find(&n->leases, s->vr.rq.ino);
 		if (!li || !(li->reclaim_mask & li->reclaim_held & bit))

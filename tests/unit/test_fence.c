@@ -472,6 +472,35 @@ static void preempt_of_unknown_outcome_is_not_drained(void **state)
 	assert_true(fence_left_undrained(&F));
 }
 
+static void to_preempt_a_stranger(void)
+{
+	start();
+	registered(2, V2, OURS);
+	begin(true, 0);
+	answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+	holder(true);
+	hears();
+}
+
+/* No list of victims has it, and its key may be gone: who fenced it is the only one that knows of it. */
+static void stranger_is_named_however_its_preempt_ends(void **state)
+{
+	static const enum lun_status status[] = {LUN_OK, LUN_UNKNOWN};
+
+	for (size_t i = 0; i < sizeof(status) / sizeof(status[0]); i++) {
+		to_preempt_a_stranger();
+		fence_cancel(&F);
+		answer(LUN_PR_PREEMPT_ABORT, V2, status[i]);
+		assert_int_equal(F.fenced_count, 1);
+		assert_int_equal(F.fenced[0].node, FENCE_KEY_NODE(V2));
+		assert_true(F.fenced[0].dirty);
+	}
+	to_preempt_a_stranger();
+	answer(LUN_PR_PREEMPT_ABORT, V2, LUN_UNKNOWN);
+	ends(FENCE_UNKNOWN);
+	assert_int_equal(F.fenced_count, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -492,6 +521,7 @@ int main(void)
 		cmocka_unit_test(stale_completion_changes_nothing),
 		cmocka_unit_test(cancelled_fence_sends_nothing_more),
 		cmocka_unit_test(preempt_of_unknown_outcome_is_not_drained),
+		cmocka_unit_test(stranger_is_named_however_its_preempt_ends),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
