@@ -136,6 +136,7 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 	}
 	rq->extents = ext;
 	rq->extent_count = count;
+	f->flying_size = f->size;
 	f->size = 0;
 	f->flying_mtime_ns = f->mtime_ns;
 	f->mtime_ns = f->atime_ns = 0;
@@ -215,14 +216,47 @@ static void say_lost(struct file *f, struct list *waits)
 	}
 }
 
-/* Who came while it flew waits for the next one, and has what was in this one behind it: that includes its own first write. */
-static void commit_lost(struct file *f, int32_t err)
+/*
+ * What a commit was of, when it has ended. If it failed while we keep the layout it is tried again (true): the data path takes it for written, and nobody would ever commit it.
+ */
+static bool flown(struct node *n, struct file *f, int32_t err)
 {
-	say_lost(f, &f->waits);
-	list_for_each_entry (w, &f->waits, struct fwait, link) {
-		if (w->kind == FWAIT_WRITE)
-			w->err = err;
+	bool again = err && err != -ESTALE && f->layout == LAYOUT_KEPT && f->st == FILE_OPEN;
+
+	list_for_each_entry_safe (r, tmp, &f->flying, struct frange, link) {
+		uint64_t off = r->off, len = r->len;
+
+		list_del(&r->link);
+		mem_free(n->mem, r, sizeof(*r)); /* so there is memory for it */
+		if (again)
+			again = node_range_insert(n, &f->dirty, off, len);
+		else
+			(void)node_range_remove(n, &f->owned, off, len);
 	}
+	if (again && f->flying_size > f->size)
+		f->size = f->flying_size;
+	return again;
+}
+
+/* Who waits has what was in it behind it, also who came while it flew: that includes its own first write. */
+static void commit_failed(struct node *n, struct file *f, int32_t err, struct effects *fx)
+{
+	bool any = !list_empty(&f->flying);
+
+	trace(n->trace, TRACE_ERROR, "commit of ino %lx failed: %d", f->ino, err);
+	if (!flown(n, f, err) && any)
+		f->lost = true;
+	list_splice_tail(&f->waits, &f->flying_waits);
+	list_for_each_entry_safe (w, tmp, &f->flying_waits, struct fwait, link) {
+		if (w->kind == FWAIT_FSYNC)
+			w->err = err == -ENOSPC ? err : -EIO;
+		else if (!(w->rq && w->rq->op == FS_SETATTR))
+			w->err = err;
+		wait_committed(n, w, fx);
+	}
+	f->commit_at_ns = NEVER;
+	if (!nothing_to_commit(f))
+		commit_later(n, f, n->now_ns + n->cfg.commit_ns);
 }
 
 void node_file_commit_reply(
@@ -234,28 +268,18 @@ void node_file_commit_reply(
 		return;
 	f->commit_in_flight = false;
 	f->flying_mtime_ns = 0;
-	if (rp->err)
-		trace(n->trace, TRACE_ERROR, "commit of ino %lx failed: %d", ino, rp->err);
-	if (rp->err && !list_empty(&f->flying))
-		commit_lost(f, rp->err);
-	list_for_each_entry_safe (r, tmp, &f->flying, struct frange, link) {
-		(void)node_range_remove(n, &f->owned, r->off, r->len);
-		list_del(&r->link);
-		mem_free(n->mem, r, sizeof(*r));
-	}
-	if (!rp->err) {
+	if (rp->err) {
+		commit_failed(n, f, rp->err, fx);
+	} else {
 		struct effect *e = effects_add(fx, FX_LAYOUT_SIZE, 0);
 
+		(void)flown(n, f, 0);
 		seen(f, &rp->attr);
-
 		e->layout.ino = ino;
 		e->layout.size = rp->attr.size;
 		e->layout.shown = rp->off;
-	}
-	list_for_each_entry_safe (w, tmp, &f->flying_waits, struct fwait, link) {
-		if (rp->err && !(w->rq && w->rq->op == FS_SETATTR))
-			w->err = rp->err;
-		wait_committed(n, w, fx);
+		list_for_each_entry_safe (w, tmp, &f->flying_waits, struct fwait, link)
+			wait_committed(n, w, fx);
 	}
 	commit_pump(n, f, fx);
 	layout_advance(n, f, fx);
@@ -510,6 +534,7 @@ void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, s
 		f = file_new(n, rq->ino);
 		if (f)
 			open_send(n, f, fx);
+		f = node_file_find(n, rq->ino); /* without memory it is gone again */
 	}
 	if (!q || !f) {
 		mem_free(n->mem, q, sizeof(*q));
@@ -845,7 +870,7 @@ static void forget_layout(struct node *n, struct file *f, struct effects *fx)
 	node_range_clear(n, &f->owned);
 	node_range_clear(n, &f->edges);
 	/* Nor how long the file is. Who was answered has that committed, and others may have made it shorter since. */
-	f->size = 0;
+	f->size = f->flying_size = 0;
 	f->recalled = false;
 	if (f->st == FILE_OPEN) {
 		f->layout = LAYOUT_NONE;

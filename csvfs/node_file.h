@@ -70,6 +70,7 @@ struct file {
 	uint32_t dirty_count; /* first writes since the last commit was sent */
 	uint64_t size; /* the file is at least this long, not committed yet; 0: nothing */
 	int64_t mtime_ns; /* written in place, not committed yet; 0: no */
+	uint64_t flying_size; /* in the commit that is in flight */
 	int64_t flying_mtime_ns; /* in the commit that is in flight; 0: none */
 	int64_t atime_ns; /* the same of a read */
 	int64_t seen_atime_ns, seen_change_ns; /* atime and last change, as the coordinator last said */

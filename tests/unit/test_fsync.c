@@ -118,19 +118,45 @@ static void fsync_is_told_that_the_commit_under_way_failed(void **state)
 	fsync_as(10);
 	assert_int_equal(answer_of(10), UNANSWERED);
 	coordinator(FS_LAYOUT_COMMIT, -ENOSPC);
-	assert_int_equal(answer_of(10), -EIO);
+	assert_int_equal(answer_of(10), -ENOSPC);
 }
 
-static void fsync_is_told_also_if_the_next_commit_succeeds(void **state)
+static void fsync_is_told_also_if_there_is_more_to_commit(void **state)
 {
 	first_write(0);
 	commit_is_due();
 	first_write(1u << 20);
 	fsync_as(10);
-	coordinator(FS_LAYOUT_COMMIT, -ENOSPC);
-	assert_int_equal(answer_of(10), UNANSWERED);
-	coordinator(FS_LAYOUT_COMMIT, 0);
+	coordinator(FS_LAYOUT_COMMIT, -EIO);
 	assert_int_equal(answer_of(10), -EIO);
+}
+
+/* The data path takes it for written: if it is written again nothing says so a second time. */
+static void what_could_not_be_committed_is_tried_again_while_the_layout_is_kept(void **state)
+{
+	struct file *f = node_file_find(n, INO);
+
+	f->layout = LAYOUT_KEPT;
+	first_write(0);
+	fsync_as(10);
+	coordinator(FS_LAYOUT_COMMIT, -ENOSPC);
+	assert_int_equal(answer_of(10), -ENOSPC);
+	assert_false(asks()); /* not at once */
+	fsync_as(11);
+	assert_int_equal(answer_of(11), UNANSWERED);
+	coordinator(FS_LAYOUT_COMMIT, -ENOMEM);
+	assert_int_equal(answer_of(11), -EIO);
+	commit_is_due();
+	coordinator(FS_LAYOUT_COMMIT, 0);
+	fsync_as(12);
+	assert_false(asks());
+	assert_int_equal(answer_of(12), 0);
+	/* It goes back: then that is lost, and somebody is told. */
+	first_write(0);
+	commit_is_due();
+	f->layout = LAYOUT_COMMITTING;
+	coordinator(FS_LAYOUT_COMMIT, -ENOSPC);
+	assert_true(f->lost);
 }
 
 /* Its first write left with the timer's commit, between EV_WRITTEN and EV_COMMIT. */
@@ -176,7 +202,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(what_was_committed_is_durable, setup),
 		cmocka_unit_test_setup(fsync_is_told_that_the_commit_under_way_failed, setup),
-		cmocka_unit_test_setup(fsync_is_told_also_if_the_next_commit_succeeds, setup),
+		cmocka_unit_test_setup(fsync_is_told_also_if_there_is_more_to_commit, setup),
+		cmocka_unit_test_setup(what_could_not_be_committed_is_tried_again_while_the_layout_is_kept, setup),
 		cmocka_unit_test_setup(synchronous_write_is_told_that_the_commit_under_way_failed, setup),
 		cmocka_unit_test_setup(without_memory_for_a_first_write_nobody_hears_that_it_is_durable, setup),
 	};
