@@ -466,6 +466,11 @@ static int chunk_search(struct txn *t, uint32_t from, uint32_t end, uint32_t fir
 		err = alloc_group_get(t, g, &gb);
 		if (err)
 			return err;
+		if (a->groups[g].guessed)
+			alloc_whole_count(a, g, (const struct disk_group *)gb->data);
+		/* A6: of those that are known. */
+		if ((mask & MASK_KEEP) && a->whole - a->guessed <= alloc_kept(a))
+			continue;
 		alloc_group_mask(v, g, (struct disk_group *)gb->data, 0, mask, map);
 		c = free_chunk_in(a, map, g == from ? first_chunk : 0);
 		if (c < a->group_chunks)
@@ -499,15 +504,16 @@ static int chunk_new(
 	uint32_t g = chunk_group(a, near_chunk);
 	uint64_t from = a->reserve_start / a->chunk_clusters;
 	uint64_t all = a->clusters / a->chunk_clusters;
+	unsigned mask = MASK_RESERVE | (reserve ? 0 : MASK_KEEP);
 	int err = -ENOSPC;
 
 	if (g >= a->group_count)
 		g = 0;
-	/* A6. */
+	/* As many are not there, even if all that is guessed is true. */
 	if (reserve || a->whole > alloc_kept(a))
-		err = chunk_search_all(t, g, MASK_WINDOWS | MASK_RESERVE, is_inode, chunk);
+		err = chunk_search_all(t, g, mask | MASK_WINDOWS, is_inode, chunk);
 	if (err == -ENOSPC && (reserve || a->whole > alloc_kept(a)))
-		err = chunk_search_all(t, g, MASK_RESERVE, is_inode, chunk);
+		err = chunk_search_all(t, g, mask, is_inode, chunk);
 	if (err != -ENOSPC)
 		return err;
 	if (!reserve)

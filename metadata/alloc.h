@@ -12,6 +12,8 @@
 #define MASK_RESERVE (1u << 1) /* keep out of the reserve */
 #define MASK_WHOLE (1u << 2) /* keep out of chunks that are free as a whole */
 
+#define MASK_KEEP (1u << 3) /* leave the free chunks that are kept (A6) */
+
 enum want { WANT_DATA, WANT_CHUNK, WANT_META, WANT_INODE };
 
 /* Bitmaps: bit i of byte i/8. */
