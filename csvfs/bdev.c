@@ -185,9 +185,11 @@ int bdev_events(const struct bdev *b)
 
 uint64_t bdev_oldest_ns(const struct bdev *b)
 {
+	if (b->patient)
+		return NEVER;
 	if (bdev_state(b) == BDEV_OPENING)
 		return b->open_ns;
-	if (b->patient || list_empty(&b->busy))
+	if (list_empty(&b->busy))
 		return NEVER;
 	return list_first_entry(&b->busy, struct bdev_req, link)->start_ns;
 }

@@ -396,13 +396,20 @@ int fuse_ops_mount(
 	return 0;
 }
 
-void fuse_ops_unmount(struct fuse_ops *f)
+/* The kernel has ended the connection. */
+static bool is_over(const struct fuse_ops *f)
 {
 	struct pollfd p = {.fd = fuse_session_fd(f->se)};
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLERR);
+}
+
+void fuse_ops_unmount(struct fuse_ops *f)
+{
 	pid_t pid;
 
 	/* Already: then something else may be mounted there now. */
-	if ((poll(&p, 1, 0) == 1 && (p.revents & POLLERR)) || !mounted_here(f))
+	if (is_over(f) || !mounted_here(f))
 		return;
 	if (!umount2(f->mountpoint, MNT_DETACH) || errno != EPERM)
 		return;
@@ -433,8 +440,8 @@ void fuse_ops_destroy(struct fuse_ops *f)
 		free(v);
 	}
 	if (f->se) {
-		/* Its descriptor is closed all the same. */
-		if (mounted_here(f))
+		/* It sees itself whether the connection is over. Its descriptor is closed all the same. */
+		if (is_over(f) || mounted_here(f))
 			fuse_session_unmount(f->se);
 		fuse_session_destroy(f->se);
 	}

@@ -314,21 +314,36 @@ static int64_t ns_of(struct timespec ts)
 	return (int64_t)ts.tv_sec * (int64_t)NS_PER_SEC + ts.tv_nsec;
 }
 
-/* The process `pid` waits in a system call that starts asynchronous I/O, or does it in the kernel for another one (io_uring's workers). */
-static bool does_async_io(pid_t pid)
+static bool proc_line(pid_t pid, const char *what, char *line, int room)
 {
-	char path[64], line[32] = "";
-	long nr = SYS_ftruncate;
+	char path[64];
 	FILE *in;
 
-	snprintf(path, sizeof(path), "/proc/%d/syscall", (int)pid);
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, what);
 	in = pid > 0 ? fopen(path, "re") : NULL;
 	if (!in)
 		return false;
-	if (fgets(line, sizeof(line), in))
-		nr = strtol(line, NULL, 10);
+	line[0] = 0;
+	(void)!fgets(line, room, in);
 	fclose(in);
-	return nr == SYS_io_submit || nr == SYS_io_uring_enter || nr == -1;
+	return true;
+}
+
+/*
+ * The thread `pid` waits in a system call that starts asynchronous I/O, or does such I/O for another one: a worker of io_uring, whose
+ * "system call" is whatever its maker was in.
+ */
+static bool does_async_io(pid_t pid)
+{
+	char line[64];
+	long nr;
+
+	if (proc_line(pid, "comm", line, sizeof(line)) && (!strncmp(line, "iou-wrk-", 8) || !strncmp(line, "iou-sqp-", 8)))
+		return true;
+	if (!proc_line(pid, "syscall", line, sizeof(line)))
+		return false;
+	nr = strtol(line, NULL, 10);
+	return nr == SYS_io_submit || nr == SYS_io_uring_enter;
 }
 
 /*
