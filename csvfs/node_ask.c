@@ -44,6 +44,14 @@ void node_ask_as(
 		struct fs_reply rp = {.err = err};
 
 		creq_done(n, q, &rp, fx);
+	} else if (as->kind == CQ_COMMIT || as->kind == CQ_OPEN) {
+		struct fs_reply rp = {.err = err};
+
+		/* Nobody else says that it is over. A CLOSE or a RETURN is then one that the coordinator never hears of: it asks, or fences. */
+		if (as->kind == CQ_COMMIT)
+			node_file_commit_reply(n, rq->ino, &rp, fx);
+		else
+			node_file_open_reply(n, rq->ino, &rp, fx);
 	} else if (as->tag) {
 		node_reply_err(n, as->tag, err, fx);
 	}
@@ -76,12 +84,19 @@ void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs
 /* H4: who waits is told; the answer is heard as if somebody waited for it, and shown to nobody. */
 void node_ask_lost(struct node *n, struct effects *fx)
 {
+	n->losing = false;
 	list_for_each_entry (q, &n->creqs, struct creq, link) {
 		if (q->kind != CQ_KERNEL || !node_held_is_lost(n, q->lock.handle))
 			continue;
 		client_void_change(n->client, q->id);
-		if (q->tag)
-			node_reply_err(n, q->tag, -EIO, fx);
+		if (!q->tag)
+			continue;
+		/* There may be a thousand of them. */
+		if (!effects_room(fx, 4, 4096)) {
+			n->losing = n->again = true;
+			continue;
+		}
+		node_reply_err(n, q->tag, -EIO, fx);
 		q->tag = 0;
 	}
 }
@@ -145,6 +160,8 @@ static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struc
 			node_file_close_one(n, rp->attr.ino, fx);
 		/* fall through */
 	case CQ_KERNEL:
+		if (node_held_is_lost(n, q->lock.handle))
+			rp->err = -EIO;
 		if (!rp->err && rp->attr.ino)
 			node_file_overlay(n, &rp->attr);
 		if (q->op == FS_APPEND && !rp->err && q->tag)
@@ -279,6 +296,8 @@ static bool lands_at_once(const struct node *n, const struct creq *q)
 /* Nobody coordinates any more: who is dying is told now, and a LOCK that was out is not. */
 void node_ask_step(struct node *n, struct effects *fx)
 {
+	if (n->losing)
+		node_ask_lost(n, fx);
 	if (!n->dying || client_served(n->client))
 		return;
 	n->dying = false;

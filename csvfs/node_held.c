@@ -31,7 +31,8 @@ void node_held_init(struct node *n)
 {
 	/* H3: what was granted is never refused here; begin_lock() and begin_unlock() know the limit. */
 	lock_init(&n->held, n->mem, UINT32_MAX, UINT32_MAX);
-	list_init(&n->lost_handles);
+	for (uint32_t i = 0; i < LOST_BUCKETS; i++)
+		list_init(&n->lost_handles[i]);
 }
 
 static struct lock lock_of(const struct creq *q)
@@ -143,9 +144,9 @@ struct lost_handle {
 
 bool node_held_is_lost(const struct node *n, uint64_t handle)
 {
-	if (!handle || (list_empty(&n->lost_handles) && !n->lost_upto))
+	if (!handle || (!n->lost_count && !n->lost_upto))
 		return false; /* nearly always */
-	list_for_each_entry (h, &n->lost_handles, struct lost_handle, link) {
+	list_for_each_entry (h, &n->lost_handles[handle % LOST_BUCKETS], struct lost_handle, link) {
 		if (h->handle == handle)
 			return true;
 	}
@@ -166,15 +167,19 @@ static void remember_lost(struct node *n, uint64_t handle)
 		return;
 	}
 	h->handle = handle;
-	list_add_tail(&h->link, &n->lost_handles);
+	list_add_tail(&h->link, &n->lost_handles[handle % LOST_BUCKETS]);
+	n->lost_count++;
 }
 
 static void forget_lost(struct node *n, uint64_t handle)
 {
-	list_for_each_entry_safe (h, tmp, &n->lost_handles, struct lost_handle, link) {
+	if (!n->lost_count)
+		return;
+	list_for_each_entry_safe (h, tmp, &n->lost_handles[handle % LOST_BUCKETS], struct lost_handle, link) {
 		if (h->handle != handle)
 			continue;
 		list_del(&h->link);
+		n->lost_count--;
 		mem_free(n->mem, h, sizeof(*h));
 	}
 }

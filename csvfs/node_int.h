@@ -38,6 +38,8 @@ enum lock_stage {
 	LKS_CANCEL,
 };
 
+#define LOST_BUCKETS 256u
+
 struct creq {
 	struct list link;
 	enum creq_kind kind;
@@ -268,8 +270,10 @@ struct node {
 	uint64_t creq_count, lock_seq;
 	struct fs_request scratch_rq;
 	struct lock_table held; /* locks of ours, as far as we may rely on them */
-	struct list lost_handles; /* open files that held locks which were lost (node_held.c) */
+	struct list lost_handles[LOST_BUCKETS]; /* open files that held locks which were lost (node_held.c) */
+	uint32_t lost_count;
 	uint64_t lost_upto; /* no memory for each: all handles up to here */
+	bool losing; /* requests through them wait for their answer, for which there was no room */
 	struct node_cache cache;
 
 	/* membership */

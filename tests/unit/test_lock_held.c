@@ -347,6 +347,29 @@ static void what_was_asked_before_does_nothing_any_more(void **state)
 	assert_int_equal(rq->len, 0);
 }
 
+/* A host whose guests discard all at once, while nobody coordinates. */
+static void a_thousand_that_were_asked_before_are_told_in_turn(void **state)
+{
+	enum { COUNT = 1500 };
+	uint64_t first = 0, told = 0;
+
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	for (uint32_t i = 0; i < COUNT; i++) {
+		uint64_t tag = change(FS_FALLOCATE, 9);
+
+		first = first ? first : tag;
+	}
+	effects_reset(&fx);
+	node_evicted(n, true, &fx);
+	for (uint32_t steps = 0; steps < 10 && told < COUNT; steps++) {
+		for (uint64_t tag = first; tag < first + COUNT; tag++)
+			told += answer_of(tag) == -EIO;
+		effects_reset(&fx);
+		node_ask_step(n, &fx);
+	}
+	assert_int_equal(told, COUNT);
+}
+
 /* Its number is not used again; nothing of it is to be remembered. */
 static void what_was_lost_is_forgotten_when_it_is_closed(void **state)
 {
@@ -383,6 +406,8 @@ int main(void)
 			what_was_asked_before_does_nothing_any_more, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			what_was_lost_is_forgotten_when_it_is_closed, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_thousand_that_were_asked_before_are_told_in_turn, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
