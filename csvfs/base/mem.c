@@ -63,6 +63,14 @@ void *mem_alloc(struct mem *m, size_t size_bytes)
 	return p;
 }
 
+void *mem_half(struct mem *m, size_t *size_bytes)
+{
+	*size_bytes = (m->high - m->low) / 2 & ~(size_t)4095;
+	m->high -= *size_bytes;
+	m->used += *size_bytes;
+	return m->base + m->high;
+}
+
 void mem_free(struct mem *m, void *p, size_t size_bytes)
 {
 	size_t need;

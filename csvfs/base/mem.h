@@ -30,6 +30,12 @@ void mem_init(struct mem *m, void *base, size_t size_bytes);
  */
 void *mem_alloc(struct mem *m, size_t size_bytes);
 
+/*
+ * Half of what was never handed out, in whole pages, for an owner that divides it itself; it does not come back, but with the
+ * whole state (*m) of before.
+ */
+void *mem_half(struct mem *m, size_t *size_bytes);
+
 /* `size_bytes` must be what mem_alloc was asked for. NULL is allowed. */
 void mem_free(struct mem *m, void *p, size_t size_bytes);
 

@@ -65,6 +65,14 @@ void *mem_alloc(struct mem *m, size_t size_bytes)
 	return start + head;
 }
 
+/* Nothing else lies in the region. */
+void *mem_half(struct mem *m, size_t *size_bytes)
+{
+	*size_bytes = m->size / 2 & ~(size_t)4095;
+	m->size -= *size_bytes;
+	return (uint8_t *)m->base + (m->size & ~(size_t)4095);
+}
+
 void mem_free(struct mem *m, void *p, size_t size_bytes)
 {
 	if (!p)

@@ -527,12 +527,13 @@ static int rounds(struct ck_mend *m, const struct check_dev *dev, const struct c
 
 static void split(struct mem *all, struct ck_mend *m)
 {
-	const size_t half = all->size / 2 & ~(size_t)4095, quarter = half / 2 & ~(size_t)4095;
+	size_t half, quarter;
+	uint8_t *at = mem_half(all, &half);
 
-	mem_init(&m->keep, all->base + half, quarter);
-	m->arena = all->base + half + quarter;
-	m->arena_bytes = all->size - half - quarter;
-	all->size = half;
+	quarter = half / 2 & ~(size_t)4095;
+	mem_init(&m->keep, at, quarter);
+	m->arena = at + quarter;
+	m->arena_bytes = half - quarter;
 }
 
 static bool journal_broken(const struct check_report *rep)
