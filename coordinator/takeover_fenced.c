@@ -161,7 +161,7 @@ void takeover_fenced_begin(struct takeover *t, const struct claim *ours, const s
 		else
 			c->fenced[i].name_crc = holder.name_crc;
 	}
-	/* Without a cluster all have our number, and our path may have taken the key away as an older one of our own. */
+	/* Nobody here saw it: its key may be gone already, by one that did not get as far as a claim. */
 	if (t->cold && last->state == CLAIM_HELD && !last->kept && !t->cfg.no_reservations)
 		add(t, &holder);
 	takeover_fenced_step(t);

@@ -217,7 +217,8 @@ static void say_lost(struct file *f, struct list *waits)
 }
 
 /*
- * What a commit was of, when it has ended. If it failed while we keep the layout it is tried again (true): the data path takes it for written, and nobody would ever commit it.
+ * What a commit was of, when it has ended. If it failed while we keep the layout it is tried again (true): the data path takes
+ * it for written, and nobody would ever commit it.
  */
 static bool flown(struct node *n, struct file *f, int32_t err)
 {
