@@ -2,6 +2,7 @@
 # A volume that one host has mounted without the cluster (nocluster), and whoever comes then: one clear line, status 32, and
 # who has it goes on as if nobody had been there. Of two that come at one moment one has it. Who died is followed.
 # timeout: 120
+# beside: yes
 . "$(dirname "$0")/lib/test.sh"
 lab up --bare --nodes 2 --size 256M >/dev/null
 PATH=$CSVFS_BUILD:$PATH

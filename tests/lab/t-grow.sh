@@ -3,6 +3,7 @@
 # have the new size when it returns; who cannot see the LUN's new size is named and nothing is done; a
 # coordinator whose login is older than all this can take over.
 # timeout: 180
+# beside: yes
 . "$(dirname "$0")/lib/test.sh"
 lab up --nodes 3 --size 1G >/dev/null
 for n in n1 n2 n3; do probe $n data && probe $n meta; done

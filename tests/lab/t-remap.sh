@@ -2,6 +2,7 @@
 # Behind the LUN's number, or behind the target's address, is another LUN after a path loss, for one host alone: it finds
 # out before it changes anything there, goes on through the coordinator, and comes back when the mapping is put right.
 # timeout: 90
+# beside: yes
 . "$(dirname "$0")/lib/test.sh"
 lab up --nodes 2 --size 256M >/dev/null
 target=$(lab url) target=${target%/*} target=${target##*/}

@@ -3,6 +3,7 @@
 # begins anew by itself, and it ends. (What it repairs is tests/single/t-scrub.sh's: the sound copy is in the memory of one
 # coordinator, and may die with it.)
 # timeout: 180
+# beside: yes
 . "$(dirname "$0")/lib/test.sh"
 lab up --nodes 3 --size 512M >/dev/null
 PATH=$CSVFS_BUILD:$CSVFS_BUILD/bench:$PATH
