@@ -69,13 +69,25 @@ static void drop(struct takeover *t, uint32_t i)
 	t->list_changes++;
 }
 
-/* Rule 2. */
+static bool listed(const struct claim *c, uint32_t node, uint32_t incarnation)
+{
+	for (uint32_t i = 0; i < c->fenced_count; i++) {
+		if (c->fenced[i].node == node && c->fenced[i].incarnation == incarnation)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Rule 2. We may not have heard that the incarnation of which its STATE speaks was fenced, if our corosync was away then: the
+ * list knows it.
+ */
 static bool is_back(const struct takeover *t, const struct claim_fenced *f)
 {
 	const struct member_node *n = member_find(t->m, f->node);
 
 	if (!n || !n->member || !n->heard || n->state.path != MPATH_OK || !n->state.incarnation || n->fenced ||
-		member_victim_pending(t->m, f->node))
+		member_victim_pending(t->m, f->node) || listed(&t->claim, f->node, n->state.incarnation))
 		return false;
 	return f->name_crc ? f->name_crc == claim_name_crc(n->state.name) : !t->cfg.standalone || f->node & NODE_ALONE;
 }

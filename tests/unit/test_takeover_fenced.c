@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "coordinator/takeover_priv.h"
 #include "tests/unit/coord_lab.h"
 
 static struct claim on_the_lun(void)
@@ -106,6 +107,32 @@ static void a_fenced_node_is_listed_until_it_is_back(void **state)
 	CHECK(listed(D));
 	lab_path_set(&L, D, true);
 	CHECK(lab_run(&L, 5 * SEC, d_is_not_listed) && !stays(B));
+}
+
+/* Its last words of before arrive late, at a coordinator whose corosync was away when it was told who is fenced. */
+static void what_it_said_before_does_not_bring_it_back(void **state)
+{
+	struct member_node *d;
+	uint32_t fenced;
+
+	up(3);
+	lab_run(&L, SEC, NULL);
+	lab_kill(&L, D);
+	CHECK(lab_run(&L, 5 * SEC, d_is_listed));
+	fenced = on_the_lun().fenced[0].incarnation;
+	lab_path_set(&L, D, false);
+	lab_start(&L, D);
+	lab_run(&L, 5 * SEC, NULL);
+	d = (struct member_node *)member_find(&L.node[C].m, D);
+	CHECK(d->member && d->heard);
+	d->fenced = false;
+	d->state.path = MPATH_OK;
+	d->state.incarnation = fenced;
+	takeover_fenced_step(tk(C));
+	CHECK(stays(C));
+	d->state.incarnation = fenced + 1;
+	takeover_fenced_step(tk(C));
+	CHECK(!stays(C));
 }
 
 static void the_last_one_stays_registered_for_it(void **state)
@@ -250,6 +277,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_fenced_node_is_listed_until_it_is_back),
+		cmocka_unit_test(what_it_said_before_does_not_bring_it_back),
 		cmocka_unit_test(the_last_one_stays_registered_for_it),
 		cmocka_unit_test(the_next_one_knows_of_a_fence_that_the_claim_does_not_name),
 		cmocka_unit_test(the_next_mount_takes_the_registration_and_goes_on),
