@@ -86,6 +86,21 @@ struct node *node_create(const struct node_config *cfg, struct mem *mem, const s
 /* ------------------------------------------------------------------ sessions */
 
 
+/*
+ * Our rights are void, and maybe nobody has fenced us for that. What is in flight on our path was planned under them, and they are
+ * given to others now: it must have ended before we say what we hold, as after a path that was lost. Also if it was lost just before.
+ */
+static void fence_before_we_say(struct node *n, struct effects *fx)
+{
+	n->fence_first |= n->path.unfenced != 0;
+	if (n->path.st != PST_UP || !n->cfg.reservations || n->path.incarnation != n->direct_incarnation)
+		return;
+	n->fence_first = true;
+	io_path_excuse(&n->path);
+	io_path_lose(&n->path, "what we held is void, and what is in flight must end", n->now_ns, fx);
+	n->again = true;
+}
+
 void node_reclaim_epoch(struct node *n, uint64_t epoch, uint64_t before, struct effects *fx)
 {
 	if (!n->served_epoch || n->served_epoch >= before)
@@ -95,17 +110,7 @@ void node_reclaim_epoch(struct node *n, uint64_t epoch, uint64_t before, struct 
 		before, n->served_epoch);
 	node_evicted(n, true, fx);
 	n->served_epoch = 0;
-	/*
-	 * Nobody has fenced us for that. What is in flight on our path was planned under rights that others are given
-	 * now: it must have ended before we say what we hold, as after a path that was lost. Also if it was lost just before.
-	 */
-	n->fence_first |= n->path.unfenced != 0;
-	if (n->path.st != PST_UP || !n->cfg.reservations || n->path.incarnation != n->direct_incarnation)
-		return;
-	n->fence_first = true;
-	io_path_excuse(&n->path);
-	io_path_lose(&n->path, "what we held is void, and what is in flight must end", n->now_ns, fx);
-	n->again = true;
+	fence_before_we_say(n, fx);
 }
 
 /*
@@ -140,6 +145,8 @@ static void voided(struct node *n, struct effects *fx)
 {
 	trace(n->trace, TRACE_ERROR, "our layouts are void: others went on without us");
 	node_evicted(n, true, fx);
+	/* Who is heard of when a coordinator takes over, and does not answer it, keeps its registration, and is not entitled. */
+	fence_before_we_say(n, fx);
 	node_carry_stop(n);
 	n->reclaim = RECLAIM_SENDING;
 	n->reclaim_at = NULL;
@@ -525,6 +532,8 @@ static void path_step(struct node *n, struct effects *fx)
 	if (n->path.key_gone) {
 		n->path.key_gone = false;
 		node_evicted(n, false, fx);
+		/* Somebody of outside took it, maybe, and ended nothing with it. */
+		fence_before_we_say(n, fx);
 	}
 	if (tk == TK_LOST && !n->was_lost) {
 		if (takeover_lost_fenced(n->tk))

@@ -453,6 +453,16 @@ static bool at_rest(const struct sim *s)
 	return admins_idle(s) && bulk_idle(s) && crowds_idle(s) && edges_idle(s) && leases_idle(s) && load_idle(s) && locks_idle(s) && more_idle(s);
 }
 
+/* Who has just woken up, and does not know yet how the others stand, cannot leave together with them: its last word comes when they are gone. */
+static bool all_stand(const struct sim *s)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		if (s->n[i].up && !node_stands(s->n[i].core))
+			return false;
+	}
+	return true;
+}
+
 static void phases(struct sim *s)
 {
 	uint64_t limit;
@@ -485,10 +495,12 @@ static void phases(struct sim *s)
 	crowds_stop(s);
 	/* Liveness: a quorate set that heals ends everything within its own time-outs. */
 	limit = s->now_ns + 180 * SEC;
-	while (!s->failed && s->now_ns < limit && !at_rest(s))
+	while (!s->failed && s->now_ns < limit && !(at_rest(s) && all_stand(s)))
 		run_until(s, s->now_ns + 100 * MS);
 	if (!s->failed && !at_rest(s))
 		say_stuck(s, "an operation of an application");
+	else if (!s->failed && !all_stand(s))
+		say_stuck(s, "a node");
 	locks_final_check(s);
 	leave_all(s);
 	limit = s->now_ns + 120 * SEC;
