@@ -16,6 +16,10 @@
  *   oversleeps	a node that has space in a file, and has not written there, hangs; the others write there, for which it is fenced. The
  *		first thing that happens as it wakes is that somebody reads that. No other faults.
  *
+ *   silent	a node's daemon is stopped at the moment in which the coordinator's is killed, and what it has just written hangs in the target: it
+ *		is heard of, so its registration stays, and does not answer in the new view. It goes on while the others reclaim. No
+ *		other faults.
+ *
  *   dies_held	a node hangs as it is asked to forget what it knows of a file, and the daemon that wants to change the file is killed
  *		while it waits for that. No other faults.
  *
@@ -420,12 +424,24 @@ static uint64_t holds_carried(struct sim *s, uint32_t node)
 	return 500 * MS + adraw(s, 3400) * MS;
 }
 
+/* What was written in the moments before it is stopped lands up to a second after it has gone on. */
+static uint64_t holds_of_silent(struct sim *s, uint32_t node)
+{
+	uint64_t wakes_ns = s->aimed.wakes_ns;
+
+	if (s->healing || node != s->aimed.holds || s->now_ns + 40 * MS < s->aimed.hangs_ns || s->now_ns > wakes_ns + 20 * MS)
+		return 0;
+	return (wakes_ns > s->now_ns ? wakes_ns - s->now_ns : 0) + 20 * MS + adraw(s, 1000) * MS;
+}
+
 uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off, bool carried)
 {
 	if (s->plan.slow_release)
 		return holds_claim(s, node, off);
 	if (s->plan.carries)
 		return carried ? holds_carried(s, node) : 0;
+	if (s->plan.silent)
+		return holds_of_silent(s, node);
 	if (s->aimed.holds != node || s->now_ns >= s->aimed.holds_until || s->healing || adraw(s, 2))
 		return 0;
 	return 2 * SEC + adraw(s, 5000) * MS;
@@ -526,6 +542,42 @@ static void oversleeps(struct sim *s, void *arg)
 	s->aimed.hangs_ns = s->now_ns + 600 * MS;
 	s->aimed.wakes_ns = s->aimed.hangs_ns + 11 * SEC + adraw(s, 3000) * MS;
 	sim_at(s, s->aimed.hangs_ns, falls_asleep, n);
+}
+
+/* ------------------------------------------------------------------ silent */
+
+static void is_stopped(struct sim *s, void *arg)
+{
+	struct snode *c = coordinator(s), *n = arg;
+
+	if (s->healing || !c || c == n || !all_up(s) || n->paused_until > s->now_ns) {
+		s->aimed.holds = 0;
+		return;
+	}
+	s->hangs++;
+	s->crashes++;
+	n->frozen = false;
+	n->paused_until = n->woke_ns = s->aimed.wakes_ns;
+	load_node_evicted(s, n);
+	sim_log(s, "node %u HANGS until %lu ms", n->id, n->paused_until / MS);
+	node_kill(s, c);
+	sim_at(s, s->now_ns + 8 * SEC, daemon_back, c);
+}
+
+static void silent(struct sim *s, void *arg)
+{
+	struct snode *n = &s->n[1 + adraw(s, s->plan.nodes)];
+
+	(void)arg;
+	if (s->healing)
+		return;
+	sim_at(s, s->now_ns + 14 * SEC + adraw(s, 2000) * MS, silent, NULL);
+	if (!coordinator(s) || n == coordinator(s) || !all_up(s))
+		return;
+	s->aimed.holds = n->id;
+	s->aimed.hangs_ns = s->now_ns + 60 * MS;
+	s->aimed.wakes_ns = s->aimed.hangs_ns + 2150 * MS + adraw(s, 800) * MS;
+	sim_at(s, s->aimed.hangs_ns, is_stopped, n);
 }
 
 /* ------------------------------------------------------------------ lost_asks */
@@ -630,7 +682,7 @@ static void goes_for_good(struct sim *s, void *arg)
 void aimed_plan(struct sim_plan *p)
 {
 	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries && !p->dies_held && !p->drain_looks && !p->times &&
-		!p->power && !p->oversleeps && !p->lone)
+		!p->power && !p->oversleeps && !p->lone && !p->silent)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -648,6 +700,8 @@ void aimed_plan(struct sim_plan *p)
 	}
 	if (p->power)
 		p->write_cache = p->san_loss = true;
+	if (p->silent)
+		p->nodes = 4;
 	if (p->lone) {
 		p->nodes = 2;
 		p->safety_ns = 120 * SEC;
@@ -682,6 +736,8 @@ void aimed_start(struct sim *s)
 		sim_at(s, s->now_ns + 3 * SEC, unheard, NULL);
 	if (s->plan.oversleeps)
 		sim_at(s, 3 * SEC, oversleeps, NULL);
+	if (s->plan.silent)
+		sim_at(s, 6 * SEC, silent, NULL);
 	if (s->plan.lone) {
 		s->plan.one_nexus |= s->seed & 1;
 		sim_at(s, 4 * SEC, goes_for_good, NULL);
