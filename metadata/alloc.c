@@ -11,7 +11,8 @@
  * Invariants
  *  A1. Freed clusters are used again only when the transaction that freed them is durable.
  *  A2. Clusters of a freed metadata chunk are used again only when the durable journal head's tail is
- *      behind the transaction that freed them: until then a replay could write images there.
+ *      behind the transaction that freed them: until then a replay could write images there. (From the older
+ *      head, if the newer one is lost, replay.c, R5.)
  *  A3. The index entry of a group equals its entry in the summary block of the running transaction.
  *  A4. Clusters from reserve_start on are never given to data.
  *  A5. Data breaks up no free chunk while fewer are left than the metadata of all free clusters could

@@ -259,6 +259,8 @@ enum replay_state {
 	REPLAY_HEADS, /* reads the two journal heads */
 	REPLAY_SCAN, /* reads the run, verifies it whole */
 	REPLAY_BEYOND, /* looks whether anything newer stands behind its end */
+	REPLAY_GROUPS, /* reads a batch of the groups' images */
+	REPLAY_GONE, /* drops what those do not name as metadata */
 	REPLAY_IMAGES, /* reads a batch of images and what is in their places */
 	REPLAY_WRITE,
 	REPLAY_FLUSH,

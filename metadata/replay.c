@@ -2,7 +2,8 @@
 /*
  * replay.c - after a crash: what the journal holds and the places may not have.
  *
- *   HEADS -> SCAN -> BEYOND -> IMAGES <-> WRITE -> FLUSH -> HEAD -> DONE
+ *   HEADS -> SCAN -> BEYOND -> GROUPS <-> GONE
+ *                                GROUPS -> IMAGES <-> WRITE -> FLUSH -> HEAD -> DONE
  *
  * Rules
  *  R1. The whole run is verified (headers, images, targets) before the first block is written: what
@@ -16,6 +17,10 @@
  *      the journal's end says that records were lost: nothing is guessed.
  *  R4. When everything is durable in its place, a journal head of our epoch makes the journal empty:
  *      a record of an earlier epoch that lands late is refused from then on.
+ *  R5. No image goes where data may be. Behind the newest head's tail there is none of a chunk that is data's
+ *      (alloc.c, A2), but if that head is lost the run begins at the older one's. Whatever in the run gave the
+ *      chunk back wrote its group: so the newest image of the group tells, and a group without an image has had
+ *      no chunk taken or given back in all of the run.
  */
 #include "csvfs/base/crc32c.h"
 #include "metadata/engine.h"
@@ -299,6 +304,38 @@ static void scan(struct vol *v)
 		read_window(v);
 }
 
+/* ------------------------------------------------------------------ the map */
+
+/* Of each block only its newest image stays in the map, in order of block number. */
+static void newest_only(struct replay *r)
+{
+	size_t n = 0;
+
+	pair_sort(r->map, r->map_count);
+	for (size_t i = 0; i < r->map_count; i++) {
+		if (n && r->map[n - 1].key == r->map[i].key)
+			n--;
+		r->map[n++] = r->map[i];
+	}
+	r->map_count = n;
+}
+
+/* The first entry of block `blkno` or one behind it; the map is in order. */
+static size_t map_find(const struct replay *r, uint64_t blkno)
+{
+	size_t from = 0, to = r->map_count;
+
+	while (from < to) {
+		size_t mid = from + (to - from) / 2;
+
+		if (r->map[mid].key < blkno)
+			from = mid + 1;
+		else
+			to = mid;
+	}
+	return from;
+}
+
 /* ------------------------------------------------------------------ behind the gap */
 
 /* Blocks of the longest transaction that this ring admits (journal_reset()). */
@@ -335,23 +372,9 @@ static void beyond(struct vol *v)
 		read_window(v);
 		return;
 	}
-	r->state = REPLAY_IMAGES;
-}
-
-/* ------------------------------------------------------------------ applying */
-
-/* Of each block only its newest image stays in the map, in order of block number. */
-static void newest_only(struct replay *r)
-{
-	size_t n = 0;
-
-	pair_sort(r->map, r->map_count);
-	for (size_t i = 0; i < r->map_count; i++) {
-		if (n && r->map[n - 1].key == r->map[i].key)
-			n--;
-		r->map[n++] = r->map[i];
-	}
-	r->map_count = n;
+	newest_only(r);
+	r->next = map_find(r, le64_get(v->geo->group_start));
+	r->state = REPLAY_GROUPS;
 }
 
 /* Neighbours in the batch that are neighbours on the LUN are read with one command. */
@@ -376,6 +399,70 @@ static void read_runs(struct vol *v, bool images, uint8_t *buf)
 		from = i + 1;
 	}
 }
+
+/* ------------------------------------------------------------------ chunks that are data now (R5) */
+
+#define GONE UINT64_MAX /* no ring position: this image is dropped */
+
+static void groups(struct vol *v)
+{
+	struct replay *r = &v->replay;
+	size_t end = map_find(r, le64_get(v->geo->group_start) + le64_get(v->geo->group_count));
+	size_t n = 0;
+
+	if (r->next < end) {
+		r->batch = end - r->next < CKPT_BATCH ? (uint32_t)(end - r->next) : CKPT_BATCH;
+		r->state = REPLAY_GONE;
+		read_runs(v, true, v->ckpt.buf);
+		return;
+	}
+	for (size_t i = 0; i < r->map_count; i++)
+		if (r->map[i].value != GONE)
+			r->map[n++] = r->map[i];
+	r->map_count = n;
+	r->next = 0;
+	r->state = REPLAY_IMAGES;
+}
+
+/* Images of blocks whose chunk this newest image of its group does not name. */
+static void drop_gone(struct vol *v, const struct disk_group *d)
+{
+	struct replay *r = &v->replay;
+	uint64_t blocks = (uint64_t)GROUP_CLUSTERS * (le32_get(v->geo->cluster_bytes) / BLOCK_SIZE);
+	uint64_t first = (le64_get(d->h.blkno) - le64_get(v->geo->group_start)) * blocks;
+	uint64_t data = le64_get(v->geo->data_start);
+
+	for (size_t i = map_find(r, first > data ? first : data);
+		i < r->map_count && r->map[i].key < first + blocks; i++) {
+		uint64_t chunk = (r->map[i].key - first) / CHUNK_BLOCKS;
+
+		if (d->meta[chunk / 8] >> (chunk % 8) & 1)
+			continue;
+		r->map[i].value = GONE;
+		r->skipped++;
+	}
+}
+
+static void take_groups(struct vol *v)
+{
+	struct replay *r = &v->replay;
+
+	for (uint32_t i = 0; i < r->batch; i++) {
+		const uint8_t *image = v->ckpt.buf + (size_t)i * BLOCK_SIZE;
+		const struct pair *p = &r->map[r->next + i];
+		struct verify_report rep;
+
+		if (verify_block(image, MAGIC_GROUP, p->key, v->geo, &rep) != PROBLEM_NONE) {
+			damaged(v, PROBLEM_JOURNAL_IMAGE, p->value, problem_name(rep.problem));
+			return;
+		}
+		drop_gone(v, (const struct disk_group *)image);
+	}
+	r->next += r->batch;
+	r->state = REPLAY_GROUPS;
+}
+
+/* ------------------------------------------------------------------ applying */
 
 static void start_batch(struct vol *v)
 {
@@ -452,8 +539,6 @@ static void images(struct vol *v)
 {
 	struct replay *r = &v->replay;
 
-	if (r->next == 0)
-		newest_only(r);
 	if (r->next < r->map_count) {
 		start_batch(v);
 		return;
@@ -516,6 +601,8 @@ void replay_step(struct vol *v)
 		case REPLAY_HEADS: choose_head(v); break;
 		case REPLAY_SCAN: scan(v); break;
 		case REPLAY_BEYOND: beyond(v); break;
+		case REPLAY_GROUPS: groups(v); break;
+		case REPLAY_GONE: take_groups(v); break;
 		case REPLAY_IMAGES: scanned(v); break;
 		case REPLAY_WRITE: write_batch(v); break;
 		case REPLAY_FLUSH: write_head(v); break;

@@ -108,6 +108,7 @@ struct check {
 	uint32_t ring_room, ring_count;
 	struct ck_image *images; /* the journal's overlay: open hash, power of two */
 	uint32_t image_room, image_count;
+	bool head_lost; /* one of the journal's heads is not valid */
 
 	bool find_owners; /* second walk: only say who uses the conflicting clusters */
 	uint64_t double_clusters;

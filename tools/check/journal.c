@@ -275,6 +275,7 @@ int ck_journal(struct check *c)
 			bad = r.start - JOURNAL_HEADS + i;
 	}
 	/* A crash leaves this, too: it does not make the volume a damaged one. */
+	c->head_lost = bad;
 	if (heads && bad)
 		ck_report(c, PROBLEM_JOURNAL_HEAD_COPY, bad, 0, 0, 0, "not a valid head");
 	if (!heads) {
