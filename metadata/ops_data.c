@@ -424,14 +424,18 @@ static int check_edges(const struct inode *in, const struct vol_req *r)
 	return err ? err : check_edge(in, rq->off + rq->len);
 }
 
-int ops_make_unwritten(const struct inode *in, uint64_t from, uint64_t to)
+int ops_make_unwritten(const struct inode *in, uint64_t from, uint64_t to, uint64_t *reached)
 {
-	uint64_t end;
+	uint32_t pieces = 0;
 	struct extent e;
+	uint64_t end;
 	int err;
 
-	for (uint64_t off = from; off < to; off = end) {
-		err = extent_at(in, off, &e);
+	for (*reached = from; *reached < to; *reached = end) {
+		/* Pieces that need no change count, too: all that is looked at must be in the cache at once. */
+		if (pieces++ == EXTENT_STEP_PIECES)
+			return -EINPROGRESS;
+		err = extent_at(in, *reached, &e);
 		if (err)
 			return err;
 		end = e.off + e.len < to ? e.off + e.len : to;
@@ -439,7 +443,7 @@ int ops_make_unwritten(const struct inode *in, uint64_t from, uint64_t to)
 			continue;
 		if (txn_room(in->t) < EXTENT_STEP_BLOCKS)
 			return -EINPROGRESS;
-		err = extent_set_state(in, off, end - off, EXT_UNWRITTEN);
+		err = extent_set_state(in, *reached, end - *reached, EXT_UNWRITTEN);
 		if (err)
 			return err;
 	}
@@ -465,7 +469,7 @@ static int clear_range(const struct inode *in, const struct fs_request *rq)
 	if (op == INTENT_PUNCH)
 		err = extent_free(in, from, to);
 	else
-		err = ops_make_unwritten(in, from, to);
+		err = ops_make_unwritten(in, from, to, &from);
 	return err == -EINPROGRESS ? inode_intent_set(in, op, from, to) : err;
 }
 

@@ -97,6 +97,20 @@ int ops_trim_ahead(const struct inode *in, uint64_t size)
 	return ops_truncate_extents(in, end);
 }
 
+/*
+ * While the intent stands nobody else changes the file's extents, nor gets a layout of it. So what is UNWRITTEN so far stays so,
+ * and the next step begins behind it: one that began at the start again would look at all that earlier ones had done.
+ */
+static int zero_step(const struct inode *in, uint64_t from, uint64_t to)
+{
+	int err = ops_make_unwritten(in, from, to, &from), set;
+
+	if (err != -EINPROGRESS)
+		return err;
+	set = inode_intent_set(in, INTENT_ZERO, from, to);
+	return set ? set : err;
+}
+
 int ops_intent_step(const struct inode *in)
 {
 	struct disk_intent it;
@@ -111,7 +125,7 @@ int ops_intent_step(const struct inode *in)
 		err = extent_free(in, le64_get(it.from), le64_get(it.to));
 		break;
 	case INTENT_ZERO:
-		err = ops_make_unwritten(in, le64_get(it.from), le64_get(it.to));
+		err = zero_step(in, le64_get(it.from), le64_get(it.to));
 		break;
 	case INTENT_TRUNCATE:
 	case INTENT_FREE:

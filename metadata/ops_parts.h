@@ -69,8 +69,8 @@ int ops_truncate_extents(const struct inode *in, uint64_t from);
 /* Space behind the end, which is (or was) at size. */
 int ops_trim_ahead(const struct inode *in, uint64_t size);
 
-/* What is WRITTEN in clusters [from, to) becomes UNWRITTEN. -EINPROGRESS: a part has. */
-int ops_make_unwritten(const struct inode *in, uint64_t from, uint64_t to);
+/* What is WRITTEN in clusters [from, to) becomes UNWRITTEN. -EINPROGRESS: up to *reached it has. */
+int ops_make_unwritten(const struct inode *in, uint64_t from, uint64_t to, uint64_t *reached);
 /* One step of the intent that stands for `in`. */
 int ops_intent_step(const struct inode *in);
 

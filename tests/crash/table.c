@@ -83,6 +83,8 @@ const struct table_op table[] = {
 		.frees = true, .is_long = true},
 	{"punch-many", FS_FALLOCATE, T_MANY, .off = 10 * C, .len = 100000 * C, .frees = true, .is_long = true,
 		.flags = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE},
+	{"zero-many", FS_FALLOCATE, T_MANY, .len = 2400 * C, .flags = FALLOC_FL_ZERO_RANGE, .takes = true,
+		.is_long = true},
 	{"unlink-many", FS_UNLINK, T_SMALL, .n1 = "many", .frees = true, .is_long = true},
 	{"rename-over-many", FS_RENAME, T_SMALL, T_SMALL, .n1 = "b", .n2 = "many", .frees = true,
 		.is_long = true},
