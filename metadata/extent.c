@@ -318,11 +318,14 @@ int extent_fill(const struct inode *in, uint64_t from, uint64_t to, uint32_t nod
 	uint64_t *end)
 {
 	uint64_t goal, want;
+	uint32_t got, pieces = 0;
 	struct extent e;
-	uint32_t got;
 	int err;
 
 	for (*end = from; *end < to; *end = e.off + e.len) {
+		/* What has space already counts, too: all that is looked at must be in the cache at once. */
+		if (pieces++ == EXTENT_STEP_PIECES)
+			return -EINPROGRESS;
 		err = extent_at(in, *end, &e);
 		if (err)
 			return err;

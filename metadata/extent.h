@@ -15,7 +15,7 @@ struct extent {
 
 /* Blocks that one change of the extents may dirty; steps of long work go on while there is room. */
 #define EXTENT_STEP_BLOCKS 40u
-/* and pieces that one step frees at most: others wait meanwhile. */
+/* and pieces that one step frees, or looks at, at most: others wait meanwhile. */
 #define EXTENT_STEP_PIECES 1000u
 
 /*
@@ -53,7 +53,7 @@ int extent_free(const struct inode *in, uint64_t from, uint64_t to);
 
 /*
  * Fills holes in [from, to) with UNWRITTEN space, for a writer on `node`. At most `most` allocations.
- * *end: all in [from, *end) has space now. 0 when *end == to; -EINPROGRESS: room or `most` used up;
+ * *end: all in [from, *end) has space now. 0 when *end == to; -EINPROGRESS: room or `most` used up, or many pieces looked at;
  * -ENOSPC: no space for the cluster at *end; when *end > from, what was allocated is sound and the
  * operation may succeed with that. Any other error, and -ENOSPC with *end == from, must fail it.
  */

@@ -66,6 +66,24 @@ static void the_next_coordinator_with_a_small_cache_ends_a_zero(void **state)
 	engine_end();
 }
 
+static void a_file_larger_than_the_cache_is_filled_and_zeroed(void **state)
+{
+	uint64_t f = written_file(engine_mkfs_of(SMALL, 4ull << 30, CACHE_SMALL), EXTENTS);
+	struct check_report rep;
+	uint64_t was = looks();
+
+	assert_int_equal(do_fallocate(f, 0, (EXTENTS + 100) * SMALL, 0), 0);
+	assert_true(looks() - was < (uint64_t)EXTENTS * LOOKS_MAX);
+	assert_int_equal(state_at(f, 0), EXT_WRITTEN);
+	assert_int_equal(state_at(f, (EXTENTS + 99) * SMALL), EXT_UNWRITTEN);
+	assert_int_equal(do_fallocate(f, 0, EXTENTS * SMALL, ZERO), 0);
+	assert_int_equal(run_sync_settle(engine.rs), 0);
+	assert_int_equal(state_at(f, 0), EXT_UNWRITTEN);
+	engine_check(&rep);
+	assert_int_equal(rep.data_clusters, EXTENTS + 100);
+	engine_end();
+}
+
 /* ------------------------------------------------------------------ what the intent says */
 
 #define FEW 8192u
@@ -160,6 +178,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_next_coordinator_with_a_small_cache_ends_a_zero),
+		cmocka_unit_test(a_file_larger_than_the_cache_is_filled_and_zeroed),
 		cmocka_unit_test(what_an_intent_no_longer_names_is_done),
 	};
 
