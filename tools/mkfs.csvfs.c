@@ -319,7 +319,6 @@ static int make_dry(struct mkfs *m, uint64_t bytes)
 static int format(struct mkfs *m)
 {
 	struct sync_dev dev;
-	struct claim before;
 
 	if (!may_write(m) || !may_overwrite(m))
 		return 1;
@@ -333,8 +332,8 @@ static int format(struct mkfs *m)
 		return 1;
 	}
 	m->p.lun_identity = m->v.info->identity;
-	if (m->v.kept && tool_claim(&m->v, &before))
-		m->p.before = &before;
+	if (m->v.kept)
+		m->p.before = &m->v.judged;
 	if (!tool_register(&m->v))
 		return 1;
 	discard(m);

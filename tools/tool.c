@@ -10,6 +10,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "coordinator/member.h"
 #include "csvfs/base/assert.h"
 
 #define OPEN_TIMEOUT_MS 15000u
@@ -234,7 +235,7 @@ static bool registered(struct tool_volume *v, uint64_t keys[LUN_KEYS_MAX], uint3
 
 /*
  * Nothing is registered but what the claim says was left on purpose, and tools that were ended while they worked. A node that did
- * not get to mount may have put a newer key in place of its own.
+ * not get to mount may have put a newer key in place of its own: enough for a look, not for writing (tool_register()).
  */
 static bool only_kept(const struct claim *c, const uint64_t *keys, uint32_t count)
 {
@@ -260,6 +261,8 @@ static bool wait_for_registrations(struct tool_volume *v, uint32_t *count)
 	for (int i = 0;; i++) {
 		known = registered(v, keys, count);
 		v->kept = known && *count && tool_claim(v, &c) && only_kept(&c, keys, *count);
+		if (v->kept)
+			v->judged = c;
 		if (!known || !*count || v->kept || i == 20)
 			return known;
 		pause_ms(100);
@@ -304,20 +307,74 @@ enum tool_use tool_use_of(struct tool_volume *v, char *text, size_t text_bytes)
 	return held ? TOOL_UNCLEAN : TOOL_FREE;
 }
 
+/* Of a newer key of the same node nothing is known here: it may be about to mount the volume. */
+static bool is_as_judged(struct tool_volume *v, char *why, size_t why_bytes)
+{
+	const struct claim *j = &v->judged;
+	uint64_t keys[LUN_KEYS_MAX];
+	uint32_t count;
+	struct claim c;
+
+	if (!registered(v, keys, &count)) {
+		snprintf(why, why_bytes, "who is registered at the LUN cannot be known: %s", bdev_sync_text(v->dev));
+		return false;
+	}
+	snprintf(why, why_bytes, "the claim has changed: it is used by another tool, or was mounted just now");
+	if (!tool_claim(v, &c) || c.epoch != j->epoch || c.heartbeat != j->heartbeat || c.state != j->state ||
+		c.kept != j->kept)
+		return false;
+	for (uint32_t i = 0; i < count; i++)
+		if (keys[i] == FENCE_KEY(j->node, j->incarnation))
+			return true;
+	snprintf(why, why_bytes,
+		"the registration that was left is gone: node %u, or another one, is mounting it, or has tried to", j->node);
+	return false;
+}
+
+/*
+ * Where all sessions of a host are one nexus to the target, ours has replaced the one that was left: that is put back. To take ours
+ * away would end the reservation.
+ */
+static void unregister(struct tool_volume *v, uint64_t key)
+{
+	const uint64_t left = FENCE_KEY(v->judged.node, v->judged.incarnation);
+	struct lun_cmd cmd = {.op = LUN_PR_READ_RESERVATION};
+	uint64_t keys[LUN_KEYS_MAX];
+	uint32_t count;
+	bool holds = bdev_sync_cmd(v->dev, &cmd, keys, &count) == LUN_OK && count && keys[0] == key;
+
+	cmd = holds ? (struct lun_cmd){.op = LUN_PR_REGISTER, .key = left} : (struct lun_cmd){.op = LUN_PR_UNREGISTER};
+	/* If it fails ours stays, which harms nobody: the next mount takes it away. */
+	(void)bdev_sync_cmd(v->dev, &cmd, NULL, NULL);
+}
+
+/*
+ * First registered, then looked: a mount takes the kept key away before its fence reads the keys for the last time
+ * (coordinator/fence.c, VERIFY). So if it is there now no fence has got as far, and the one that comes finds ours, too, and
+ * takes it away and drains it before anything is read.
+ */
 bool tool_register(struct tool_volume *v)
 {
+	char why[BDEV_TEXT_MAX + 64];
 	uint32_t random;
-	enum lun_status st;
+	uint64_t key;
 
 	if (!v->kept || v->beside)
 		return true;
 	tool_random(&random, sizeof(random));
 	/* Of node 0, which none is: whoever mounts it next knows it for a tool's. */
-	st = bdev_sync_cmd(v->dev, &(struct lun_cmd){.op = LUN_PR_REGISTER, .key = random | 1}, NULL, NULL);
-	v->beside = st == LUN_OK;
-	if (!v->beside)
+	key = random | 1;
+	if (bdev_sync_cmd(v->dev, &(struct lun_cmd){.op = LUN_PR_REGISTER, .key = key}, NULL, NULL) != LUN_OK) {
 		tool_error("%s: cannot register beside the registration that was left: %s", v->name,
 			bdev_sync_text(v->dev));
+		return false;
+	}
+	v->beside = is_as_judged(v, why, sizeof(why));
+	if (!v->beside) {
+		tool_error("%s: %s. Nothing was written. Unmount it on every node and try again; if it was not mounted, "
+			   "mount and unmount it once", v->name, why);
+		unregister(v, key);
+	}
 	return v->beside;
 }
 

@@ -33,6 +33,7 @@ struct tool_volume {
 	uint64_t bytes; /* whole blocks of BLOCK_SIZE */
 	char name[BDEV_TEXT_MAX]; /* for messages, without secrets */
 	bool kept; /* found by tool_use_of(): the last node has left its registration, since a fenced one has not been back */
+	struct claim judged; /* kept: the claim that says so */
 	bool beside; /* we have one as well, until tool_close() */
 };
 
@@ -70,8 +71,8 @@ enum tool_use {
 enum tool_use tool_use_of(struct tool_volume *v, char *text, size_t text_bytes);
 
 /*
- * Before anything is written: registers beside what was left on purpose (v->kept), which goes on holding the reservation. False: told why
- * on stderr.
+ * Before anything is written: registers beside what was left on purpose (v->kept), which goes on holding the reservation, and looks
+ * whether all is still as tool_use_of() found it. False: it is not, or it cannot be done; told why on stderr.
  */
 bool tool_register(struct tool_volume *v);
 
