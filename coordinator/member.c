@@ -50,6 +50,7 @@
 #include <string.h>
 
 #include "csvfs/base/assert.h"
+#include "csvfs/base/claim.h"
 #include "csvfs/base/crc32c.h"
 #include "csvfs/base/cursor.h"
 
@@ -130,6 +131,7 @@ static struct member_victim *victim_find(struct member *m, uint32_t node, uint32
 void member_victim_add(struct member *m, uint32_t node, uint32_t incarnation, bool dirty)
 {
 	struct member_victim *v = victim_find(m, node, incarnation);
+	uint32_t name = member_name_crc(m, node, incarnation);
 
 	if (!incarnation)
 		return;
@@ -137,9 +139,10 @@ void member_victim_add(struct member *m, uint32_t node, uint32_t incarnation, bo
 	if (v) {
 		v->dirty |= dirty;
 		v->decided = false;
+		v->name_crc = name;
 	} else if (m->victim_count < MEMBER_VICTIMS_MAX) {
 		m->victims[m->victim_count++] =
-			(struct member_victim){node, incarnation, dirty, false, m->view.number};
+			(struct member_victim){node, incarnation, dirty, false, m->view.number, name};
 	} else {
 		m->victims_overflow = true;
 	}
@@ -206,11 +209,13 @@ static bool was_fenced(const struct member_node *n, uint32_t incarnation)
 	return incarnation && (n->fenced_last[0] == incarnation || n->fenced_last[1] == incarnation);
 }
 
-/* With a path it has logged in again, which has ended the session of before (takeover_fenced.c, rule 2). */
-static bool later_path(const struct member_node *n, uint32_t incarnation)
+/* With a path it has logged in again, which has ended the session of before (takeover_fenced.c, rules 2 and 3). */
+static bool later_path(const struct member_node *n, uint32_t incarnation, uint32_t name)
 {
 	uint32_t now = n->state.incarnation;
 
+	if (name && name != claim_name_crc(n->state.name))
+		return false;
 	return n->heard && n->state.path == MPATH_OK && now && now != incarnation && !was_fenced(n, now);
 }
 
@@ -218,6 +223,7 @@ static void victim_done(struct member *m, uint32_t node, uint32_t incarnation, u
 {
 	struct member_victim *v = victim_find(m, node, incarnation);
 	struct member_node *n = node_get(m, node);
+	uint32_t name = member_name_crc(m, node, incarnation);
 	bool dirty = v ? v->dirty : !n || n->state.path != MPATH_CLEAN;
 
 	m->changes++;
@@ -232,8 +238,10 @@ static void victim_done(struct member *m, uint32_t node, uint32_t incarnation, u
 		n->fenced_last[1] = n->fenced_last[0];
 	n->fenced_last[0] = incarnation;
 	n->fenced = was_fenced(n, n->state.incarnation);
-	if (dirty && !later_path(n, incarnation))
+	if (dirty && !later_path(n, incarnation, name)) {
 		n->at_large = incarnation;
+		n->at_large_name = name;
+	}
 }
 
 /* The incarnation a node had is given up: by departure, by another life, by another path. */
@@ -247,6 +255,10 @@ static void incarnation_ended(struct member *m, struct member_node *n, const cha
 			"node %u %s, its path was %s -> to be fenced: %u/%x", n->node, why,
 			member_path_name(s->path), n->node, s->incarnation);
 		member_victim_add(m, n->node, s->incarnation, s->path != MPATH_CLEAN);
+	}
+	if (s->incarnation) {
+		n->ended_name = member_name_crc(m, n->node, s->incarnation);
+		n->ended_last = s->incarnation;
 	}
 	s->incarnation = 0; /* path stays what it was told last: how it left */
 	n->fenced = false;
@@ -606,7 +618,7 @@ static void state_delivered(
 	n->told_sum = told->told_sum;
 	n->heard = true;
 	n->fenced = was_fenced(n, s->incarnation);
-	if (later_path(n, n->at_large))
+	if (later_path(n, n->at_large, n->at_large_name))
 		n->at_large = 0;
 	if (s->path == MPATH_LOST && !n->fenced)
 		member_victim_add(m, n->node, s->incarnation, true);

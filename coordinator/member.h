@@ -102,6 +102,8 @@ struct member_node {
 	bool fenced; /* its present incarnation has been fenced; it may not know yet */
 	uint32_t fenced_last[2]; /* the last ones that were */
 	uint32_t at_large; /* fenced, it had not let go, and no path of a later incarnation has been told since; 0: none */
+	uint32_t at_large_name; /* under which it was told (member_name_crc()) */
+	uint32_t ended_last, ended_name; /* the incarnation that ended last; the same of it */
 	uint64_t told_ns; /* when its last STATE was delivered */
 	bool silent; /* a CANDIDATE that has told nothing for so long that it hangs; until it tells something */
 	bool excused; /* it was READY to leave when a coordinator began to drain: it is not counted on to take over */
@@ -118,6 +120,7 @@ struct member_victim {
 	bool dirty; /* its writes may be in flight: the fence needs the drain barrier */
 	bool decided; /* by us as the coordinator, of a member that is there: ends with our office */
 	uint64_t view; /* in which it came onto the list */
+	uint32_t name_crc; /* member_name_crc(), then */
 };
 
 struct member_ring {
@@ -222,6 +225,11 @@ const struct member_state *member_own(const struct member *m);
 const struct member_node *member_self(const struct member *m);
 const struct member_node *member_find(
 	const struct member *m, uint32_t node); /* NULL: never heard of */
+/*
+ * Checksum (claim_name_crc()) of the name that was told with this incarnation; 0: not known. The number may be another machine's by
+ * now, which tells another name.
+ */
+uint32_t member_name_crc(const struct member *m, uint32_t node, uint32_t incarnation);
 /* By name, members of the view only; NULL: none. */
 const struct member_node *member_named(const struct member *m, const char *name);
 bool member_present(const struct member *m, uint32_t node);

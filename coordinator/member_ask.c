@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "csvfs/base/claim.h"
+
 const char *member_role_name(enum member_role role)
 {
 	static const char *const names[] = {"none", "candidate", "recovering", "serving", "draining"};
@@ -29,6 +31,20 @@ const struct member_node *member_find(const struct member *m, uint32_t node)
 		if (m->nodes[i].node == node)
 			return &m->nodes[i];
 	return NULL;
+}
+
+uint32_t member_name_crc(const struct member *m, uint32_t node, uint32_t incarnation)
+{
+	const struct member_node *n = member_find(m, node);
+
+	if (n && n->state.incarnation == incarnation && n->state.name[0])
+		return claim_name_crc(n->state.name);
+	if (n && n->ended_last == incarnation && n->ended_name)
+		return n->ended_name;
+	for (uint32_t i = 0; i < m->victim_count; i++)
+		if (m->victims[i].node == node && m->victims[i].incarnation == incarnation && m->victims[i].name_crc)
+			return m->victims[i].name_crc;
+	return n && n->at_large == incarnation ? n->at_large_name : 0;
 }
 
 const struct member_node *member_self(const struct member *m)

@@ -14,7 +14,10 @@
  *     never answered, of a stranger. Not the one that a claim says was left on purpose, nor a tool's (node 0).
  *  2. A node is back when it has a path that works, under an incarnation that is not fenced. It has logged in since, and so ended
  *     the session of before (RFC 7143 6.3.5). That its daemon lives says nothing of what its kernel, or another life, has queued.
- *  3. A number may be another machine's later (a node of another cluster; in older versions each node without one): it is known by its name, too.
+ *  3. A number may be another machine's later (a node of another cluster; in older versions each node without one): it is known by its name, too,
+ *     the one that was told with the incarnation. Of a stranger none was told: it is back when its number is, but only when nobody is left
+ *     whose name is known. Whose nodes the strangers were the holder of the claim shows, whom we did not know either: if it was of our
+ *     cluster it comes back under its name. (The number of a node without a cluster is its machine's own.)
  *  4. Who takes over has the list of the claim, and adds whom it fenced itself, and whom it knows to be fenced: the last coordinator
  *     may have died before it wrote that.
  *  5. When the list is full that is said, and stays: only the administrator's word ends it (fsck.csvfs --nodes-off, mkfs.csvfs).
@@ -24,15 +27,8 @@
 #include <string.h>
 
 #include "csvfs/base/assert.h"
+#include "coordinator/elect.h"
 #include "coordinator/takeover_priv.h"
-
-/* Of a cluster's member we know the name; without a cluster we know nobody else. */
-static uint32_t name_of(const struct takeover *t, uint32_t node)
-{
-	const struct member_node *n = t->cfg.standalone ? NULL : member_find(t->m, node);
-
-	return n && n->state.life && n->state.name[0] ? claim_name_crc(n->state.name) : 0;
-}
 
 static void add(struct takeover *t, const struct claim_fenced *f)
 {
@@ -45,9 +41,10 @@ static void add(struct takeover *t, const struct claim_fenced *f)
 
 		if (g->node != f->node)
 			continue;
-		if (g->incarnation == f->incarnation && (g->name_crc == f->name_crc || !f->name_crc))
+		/* Rule 3: who that was does not change. */
+		if (g->incarnation == f->incarnation && (g->name_crc || !f->name_crc))
 			return;
-		if (g->incarnation == f->incarnation || g->name_crc == f->name_crc) {
+		if (g->incarnation == f->incarnation || (g->name_crc && g->name_crc == f->name_crc)) {
 			*g = *f;
 			t->list_changes++;
 			return;
@@ -78,6 +75,23 @@ static bool listed(const struct claim *c, uint32_t node, uint32_t incarnation)
 	return false;
 }
 
+static bool named(const struct claim *c)
+{
+	for (uint32_t i = 0; i < c->fenced_count; i++) {
+		if (c->fenced[i].name_crc)
+			return true;
+	}
+	return false;
+}
+
+/* Rule 3. */
+static bool is_its_name(const struct takeover *t, const struct claim_fenced *f, const char *name)
+{
+	if (f->name_crc)
+		return f->name_crc == claim_name_crc(name);
+	return f->node & NODE_ALONE || (!t->cfg.standalone && !named(&t->claim));
+}
+
 /*
  * Rule 2. We may not have heard that the incarnation of which its STATE speaks was fenced, if our corosync was away then: the
  * list knows it.
@@ -89,7 +103,7 @@ static bool is_back(const struct takeover *t, const struct claim_fenced *f)
 	if (!n || !n->member || !n->heard || n->state.path != MPATH_OK || !n->state.incarnation || n->fenced ||
 		member_victim_pending(t->m, f->node) || listed(&t->claim, f->node, n->state.incarnation))
 		return false;
-	return f->name_crc ? f->name_crc == claim_name_crc(n->state.name) : !t->cfg.standalone || f->node & NODE_ALONE;
+	return is_its_name(t, f, n->state.name);
 }
 
 void takeover_fenced_noted(struct takeover *t)
@@ -106,7 +120,8 @@ void takeover_fenced_noted(struct takeover *t)
 
 		if (!v->dirty)
 			continue;
-		add(t, &(struct claim_fenced){v->node, v->incarnation, name_of(t, v->node)});
+		add(t, &(struct claim_fenced){v->node, v->incarnation,
+			       v->name_crc ? v->name_crc : member_name_crc(t->m, v->node, v->incarnation)});
 		/* A stranger's key may be gone. If another one goes on, and not we, it finds nothing of it: it hears of it in our STATE. */
 		if (i >= f->victim_count && fence_result(f) != FENCE_DONE && v->node)
 			member_victim_add(t->m, v->node, v->incarnation, true);
@@ -147,7 +162,7 @@ static void add_known(struct takeover *t, const struct claim *last)
 
 		/* Of a stranger it can be told whether its key had been left on purpose while the claim is there that says so. */
 		if (n->at_large && (n->state.life || strangers))
-			add(t, &(struct claim_fenced){n->node, n->at_large, name_of(t, n->node)});
+			add(t, &(struct claim_fenced){n->node, n->at_large, n->at_large_name});
 	}
 }
 
@@ -170,11 +185,12 @@ void takeover_fenced_begin(struct takeover *t, const struct claim *ours, const s
 		/* Rule 1: it has left in order. Else we know now who that was. */
 		if (last->kept)
 			drop(t, i--);
-		else
+		else if (holder.name_crc)
 			c->fenced[i].name_crc = holder.name_crc;
 	}
-	/* Nobody here saw it: its key may be gone already, by one that did not get as far as a claim. */
-	if (t->cold && last->state == CLAIM_HELD && !last->kept && !t->cfg.no_reservations)
+	/* Nobody here saw it: its key may be gone already, by one that did not get as far as a claim. Rule 3: and whose the strangers are. */
+	if ((t->cold || !is_of_ours(t, last)) && last->state != CLAIM_CLEAN && !last->kept && !t->cfg.no_reservations &&
+		!elect_keeps(t->m, FENCE_KEY(last->node, last->incarnation)))
 		add(t, &holder);
 	takeover_fenced_step(t);
 	if (claim_owes(c)) {
@@ -183,17 +199,23 @@ void takeover_fenced_begin(struct takeover *t, const struct claim *ours, const s
 	}
 }
 
-void takeover_fenced_step(struct takeover *t)
+static void drop_back(struct takeover *t, bool with_name)
 {
 	struct claim *c = &t->claim;
 
 	for (uint32_t i = 0; i < c->fenced_count; i++) {
-		if (!is_back(t, &c->fenced[i]))
+		if (!c->fenced[i].name_crc == with_name || !is_back(t, &c->fenced[i]))
 			continue;
 		trace(t->cfg.trace, TRACE_INFO, "node %u is back since %u/%x was fenced", c->fenced[i].node,
 			c->fenced[i].node, c->fenced[i].incarnation);
 		drop(t, i--);
 	}
+}
+
+void takeover_fenced_step(struct takeover *t)
+{
+	drop_back(t, true);
+	drop_back(t, false);
 }
 
 bool takeover_fenced_at_large(const struct takeover *t, char *why, size_t why_bytes)

@@ -65,7 +65,7 @@ struct claim {
 	bool kept; /* CLEAN: the registration of (node, incarnation), and with it the reservation, was left on purpose */
 	bool fenced_more; /* others were fenced, too, than there is room for */
 	uint32_t fenced_count;
-	struct claim_fenced fenced[CLAIM_FENCED_MAX]; /* and have not been back; each (node, name) once */
+	struct claim_fenced fenced[CLAIM_FENCED_MAX]; /* and have not been back; each (node, known name) once */
 };
 
 /* Never 0. */

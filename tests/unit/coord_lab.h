@@ -53,6 +53,7 @@ struct lab_node {
 	bool deaf; /* node.c's part is not played: nobody answers TK_OPEN, TK_RECLAIM, TK_DRAIN */
 	bool slow_close; /* the engine does not close */
 	bool gone; /* it has stopped in order */
+	bool other; /* another machine, with another name, under this number */
 	bool in_group;
 	uint64_t life;
 	uint32_t incarnation, next_incarnation;
@@ -566,7 +567,7 @@ static void lab_start(struct lab *l, uint32_t id)
 	mc.self.node = id;
 	mc.self.life = n->life = prng_u64(&l->rng) | 1;
 	mc.self.port = 7660;
-	snprintf(mc.self.name, sizeof(mc.self.name), "n%u", id);
+	snprintf(mc.self.name, sizeof(mc.self.name), n->other ? "other%u" : "n%u", id);
 	snprintf(mc.self.addr, sizeof(mc.self.addr), "10.0.0.%u", id);
 	mc.standalone = l->standalone;
 	member_init(&n->m, &mc);

@@ -135,6 +135,93 @@ static void what_it_said_before_does_not_bring_it_back(void **state)
 	CHECK(!stays(C));
 }
 
+static bool the_other_has_a_path(struct lab *l)
+{
+	const struct member_node *n = member_find(&l->node[lab_serving(l) ? lab_serving(l) : B].m, D);
+
+	return n && n->heard && n->state.path == MPATH_OK && !strncmp(n->state.name, "other", 5);
+}
+
+/* Its number is another machine's by now: whose writes are kept away, and who it is that is back, is told by the name. */
+static void another_machine_under_its_number_is_not_that_one_come_back(void **state)
+{
+	for (int move = 0; move < 2; move++) {
+		up(3);
+		lab_run(&L, SEC, NULL);
+		lab_kill(&L, D);
+		CHECK(lab_run(&L, 5 * SEC, d_is_listed));
+		L.node[D].other = true;
+		lab_path_set(&L, D, false);
+		lab_start(&L, D);
+		lab_run(&L, 5 * SEC, NULL);
+		CHECK(listed(D));
+		if (move) {
+			effects_reset(&lab_fx);
+			CHECK(takeover_move(tk(C), B, &lab_fx) == 0);
+			CHECK(run_to(B, TK_SERVE));
+		}
+		lab_path_set(&L, D, true);
+		CHECK(lab_run(&L, 5 * SEC, the_other_has_a_path));
+		lab_run(&L, 5 * SEC, NULL);
+		CHECK(listed(D) && stays(lab_serving(&L)));
+	}
+}
+
+/* It has joined before the fence is over, or before the one that dies then has said in the claim whom it fenced. */
+static void nor_is_one_that_joins_while_it_is_fenced(void **state)
+{
+	for (uint64_t seed = 0; seed < 40; seed++) {
+		up(4);
+		L.rng.s += seed;
+		lab_run(&L, SEC, NULL);
+		lab_kill(&L, D);
+		for (uint32_t i = 0; i < seed % 20; i++)
+			lab_run(&L, MS / 2, NULL);
+		L.node[D].other = true;
+		lab_start(&L, D);
+		if (seed >= 20) {
+			lab_run(&L, seed % 5 * MS, NULL);
+			lab_kill(&L, C);
+		}
+		CHECK(lab_run(&L, 20 * SEC, the_other_has_a_path));
+		lab_run(&L, 8 * SEC, NULL);
+		CHECK(lab_serving(&L) && listed(D));
+	}
+}
+
+/* All die; whoever comes first finds the others' keys, of which nobody has told it anything. */
+static void after_a_power_cut_the_list_is_empty_when_all_are_back(void **state)
+{
+	for (int others = 0; others < 2; others++) {
+		for (uint32_t first = 1; first <= 3; first++) {
+			uint32_t holder, count = 0;
+
+			up(3);
+			lab_run(&L, SEC, NULL);
+			holder = C;
+			for (uint32_t i = 1; i <= 3; i++)
+				lab_kill(&L, i);
+			for (uint32_t i = 1; i <= 3; i++)
+				L.node[i].other = others;
+			lab_start(&L, first);
+			lab_start(&L, first % 3 + 1);
+			CHECK(lab_run(&L, 30 * SEC, lab_settled));
+			lab_run(&L, SEC, NULL);
+			CHECK(listed(holder) || (!others && on_the_lun().fenced_count == 1));
+			/* Its key was there: it came too late to replace it. */
+			CHECK(listed((first + 1) % 3 + 1));
+			lab_start(&L, (first + 1) % 3 + 1);
+			lab_run(&L, 10 * SEC, NULL);
+			CHECK(lab_settled(&L));
+			for (uint32_t i = 1; i <= 3; i++)
+				count += listed(i);
+			/* Of another cluster with the same numbers nobody is back, the strangers no more than the holder. */
+			CHECK(others ? listed(holder) && listed((first + 1) % 3 + 1) : !count);
+			CHECK(stays(lab_serving(&L)) == others);
+		}
+	}
+}
+
 static void the_last_one_stays_registered_for_it(void **state)
 {
 	up(3);
@@ -278,6 +365,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_fenced_node_is_listed_until_it_is_back),
 		cmocka_unit_test(what_it_said_before_does_not_bring_it_back),
+		cmocka_unit_test(another_machine_under_its_number_is_not_that_one_come_back),
+		cmocka_unit_test(nor_is_one_that_joins_while_it_is_fenced),
+		cmocka_unit_test(after_a_power_cut_the_list_is_empty_when_all_are_back),
 		cmocka_unit_test(the_last_one_stays_registered_for_it),
 		cmocka_unit_test(the_next_one_knows_of_a_fence_that_the_claim_does_not_name),
 		cmocka_unit_test(the_next_mount_takes_the_registration_and_goes_on),
