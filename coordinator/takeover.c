@@ -310,6 +310,20 @@ void takeover_refuse_in_use(struct takeover *t, const struct claim *by)
 
 /* ------------------------------------------------------------------ fencing */
 
+/*
+ * Who has left in order, and is still in the group, has not taken its key away if that held the reservation. It is no stranger's:
+ * nothing of it needs to be drained, and it is not at large.
+ */
+static void expect_clean(struct takeover *t)
+{
+	for (uint32_t i = 0; i < t->m->node_count; i++) {
+		const struct member_node *n = &t->m->nodes[i];
+
+		if (n->node != takeover_self(t) && n->member && n->heard && !n->fenced && n->state.path == MPATH_CLEAN)
+			member_victim_add(t->m, n->node, n->state.incarnation, false);
+	}
+}
+
 void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx)
 {
 	struct fence_order o = {
@@ -319,9 +333,11 @@ void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx)
 		.keep = elect_keeps,
 		.keep_ctx = t->m,
 		.victims = t->m->victims,
-		.victim_count = t->m->victim_count,
 	};
 
+	if (all_but)
+		expect_clean(t);
+	o.victim_count = t->m->victim_count;
 	t->fencing_all = all_but;
 	fence_start(&t->fence, &o, t->now_ns, fx);
 }

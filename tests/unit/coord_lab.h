@@ -53,6 +53,7 @@ struct lab_node {
 	bool deaf; /* node.c's part is not played: nobody answers TK_OPEN, TK_RECLAIM, TK_DRAIN */
 	bool slow_close; /* the engine does not close */
 	bool gone; /* it has stopped in order */
+	bool lingers; /* then it stays in the group */
 	bool other; /* another machine, with another name, under this number */
 	bool in_group;
 	uint64_t life;
@@ -755,7 +756,7 @@ static void lab_node_time(struct lab *l, struct lab_node *n)
 		n->write_at_ns = l->now_ns + 50 * MS;
 	lab_step_node(l, n, &ev);
 	/* Stopped in order: leaves the group when its last STATE is out. */
-	if (n->gone && n->up && member_self(&n->m)->state.path == member_own(&n->m)->path &&
+	if (n->gone && n->up && !n->lingers && member_self(&n->m)->state.path == member_own(&n->m)->path &&
 		member_self(&n->m)->state.leaving == LEAVING_DONE) {
 		lab_log(l, "--- n%u has left", n->id);
 		n->up = n->in_group = false;

@@ -319,6 +319,44 @@ static void a_strangers_key_counts_and_a_tools_does_not(void **state)
 	CHECK(lab_serving(&L) && L.strange_key == 0 && !all_leave());
 }
 
+static bool b_is_gone(struct lab *l)
+{
+	return l->node[B].gone;
+}
+
+/*
+ * Who leaves, holds the reservation and is not the last leaves its key, and waits in the group. Whoever takes over, or is the last,
+ * finds it in its fence of all but the members: that was no stranger's.
+ */
+static void who_left_in_order_is_neither_drained_nor_listed(void **state)
+{
+	for (int dies = 0; dies < 2; dies++) {
+		up_with(3, 42, false);
+		lab_run(&L, SEC, NULL);
+		L.node[C].lingers = true;
+		takeover_stop(tk(C));
+		CHECK(run_to(B, TK_SERVE));
+		lab_run(&L, SEC, NULL);
+		CHECK(L.node[C].gone && L.node[C].up && L.reg[C] && L.holder == C);
+		L.resets = 0;
+		if (dies) {
+			/* Its successor is who drains, but not for C. */
+			lab_kill(&L, B);
+			CHECK(run_to(D, TK_SERVE));
+			lab_run(&L, SEC, NULL);
+			CHECK(!L.reg[C] && listed(B) && !listed(C));
+			continue;
+		}
+		takeover_stop(tk(D));
+		lab_run(&L, 5 * SEC, NULL);
+		L.resets = 0;
+		takeover_stop(tk(B));
+		CHECK(lab_run(&L, 10 * SEC, b_is_gone));
+		CHECK(on_the_lun().state == CLAIM_CLEAN && !L.reg[C] && !L.resets);
+		CHECK(!listed(C) && !on_the_lun().kept && !stays(B));
+	}
+}
+
 /* Without a cluster all hosts are node 1, and each other's keys look like older ones of our own. */
 static void without_a_cluster_a_host_is_known_by_its_name(void **state)
 {
@@ -372,6 +410,7 @@ int main(void)
 		cmocka_unit_test(the_next_one_knows_of_a_fence_that_the_claim_does_not_name),
 		cmocka_unit_test(the_next_mount_takes_the_registration_and_goes_on),
 		cmocka_unit_test(a_strangers_key_counts_and_a_tools_does_not),
+		cmocka_unit_test(who_left_in_order_is_neither_drained_nor_listed),
 		cmocka_unit_test(without_a_cluster_a_host_is_known_by_its_name),
 		cmocka_unit_test(more_than_fit_are_said_to_be),
 	};
