@@ -30,7 +30,8 @@
  *     in part, or its node may have died in it. So whoever makes a file longer zeroes from its old end on: the coordinator
  *     for a size that is set, and a write that leaves a gap behind the end (the *tail*: to the end of the cluster), before it
  *     writes, with the right that nobody else writes there (FS_LAYOUT_EDGE). Once is enough while that right lasts
- *     and no write of ours fails; a first write zeroes as well. Clusters that lie behind the end as a whole are not WRITTEN.
+ *     and no write of ours fails; a first write with that right zeroes as well. Clusters that lie behind the end as a whole
+ *     are not WRITTEN.
  *  5. Gate of a file: an op is *inside* from its first DP_SUBMIT/DP_HANDOVER to DP_DONE, waiting for
  *     the core or for its commit included. DP_NEED_* and DP_WAIT are outside. Closed: nobody enters;
  *     EV_DRAINED(ino) when nobody is inside. If the layout is dropped all the same, those inside

@@ -239,11 +239,18 @@ void dp_plan_wrote(struct dp *dp, const struct dp_op *op)
 {
 	struct dp_file *f = op->file;
 	uint64_t end = op->off + op->len, cluster = dp_round_down(end, dp->cfg.cluster_bytes);
+	struct fs_extent e;
+	bool known;
 
 	if (end <= end_of(f))
 		return;
 	f->end = end;
-	if (end != cluster && state_at(f, end - 1) == EXT_UNWRITTEN && may_write_parts(dp, f, end - 1))
+	if (end == cluster)
+		return;
+	known = layout_at(&f->lf, end - 1, &e, NULL);
+	csv_assert(known);
+	/* What it zeroed stays zero with the right alone: once it is WRITTEN others may write there, and fail. */
+	if (e.state == EXT_UNWRITTEN && (dp->cfg.sole_node || e.edge))
 		f->clean = cluster;
 }
 

@@ -140,6 +140,22 @@ static void who_has_zeroed_the_gap_writes_though_the_layout_is_recalled(void **s
 	forget(x);
 }
 
+/* Without the edge range others may write behind the end as well, and fail: what is there nobody knows. */
+static void a_first_write_without_the_right_promises_nothing(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op op;
+
+	put_shared(x, 0, 1, EXT_UNWRITTEN, 0);
+	assert_int_equal(go(x, &op, true, 0, 4096), DP_SUBMIT);
+	assert_true(op.first && !op.tail);
+	assert_int_equal(done(x, &op, LUN_OK), DP_COMMIT);
+	assert_int_equal(block_done(x, &op, 0), DP_DONE);
+	assert_int_equal(go(x, &op, true, 16384, 4096), DP_NEED_LAYOUT);
+	assert_true(op.need_write && op.need_edge);
+	forget(x);
+}
+
 static void a_first_write_leaves_zeros_behind_it(void **state)
 {
 	struct fixture *x = *state;
@@ -205,6 +221,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			who_has_zeroed_the_gap_writes_though_the_layout_is_recalled, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_first_write_leaves_zeros_behind_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_first_write_without_the_right_promises_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			an_append_is_behind_no_gap_unless_the_file_was_cut_since, setup, teardown),
 	};
