@@ -323,6 +323,7 @@ static void post_block(struct io *io)
 	ev.block.fua = op->io_fua;
 	ev.block.unknown = op->io_unknown && op->io_write;
 	ev.block.conflict = op->io_unknown && op->io_conflict;
+	ev.block.told = op->io_told;
 	ev.block.rights = op->rights;
 	ev.block.ino = op->ino;
 	ev.block.seg_count = op->seg_count;
@@ -379,7 +380,7 @@ static enum dp_verdict tell(struct io *io, enum dp_verdict v, struct dp_now tn)
 	struct datapath *d = io->t->d;
 	struct event ev;
 
-	/* Without a buffer it cannot go on: the op ends as if the medium had failed. */
+	/* Without a buffer it cannot go on: the op ends as if the medium had failed; or waits for one, before the core has it. */
 	if ((v == DP_SUBMIT || v == DP_HANDOVER) && !image_ready(io))
 		v = v == DP_SUBMIT ? dp_done(d->dp, &io->op, LUN_MEDIUM, tn)
 				   : dp_block_done(d->dp, &io->op, -ENOMEM, tn);

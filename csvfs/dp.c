@@ -31,7 +31,7 @@ static bool move_ok(enum dp_state from, enum dp_state to)
 		[DP_ST_READY] = S(ASK) | S(APPEND) | S(PARKED) | S(IO) | S(CORE) | S(ENDED),
 		[DP_ST_LATER] = S(READY) | S(ENDED),
 		[DP_ST_IO] = S(IO) | S(CORE) | S(LATER) | S(COMMIT) | S(ENDED) | S(NEW),
-		[DP_ST_CORE] = S(IO) | S(CORE) | S(COMMIT) | S(ENDED) | S(NEW),
+		[DP_ST_CORE] = S(IO) | S(CORE) | S(LATER) | S(COMMIT) | S(ENDED) | S(NEW),
 		[DP_ST_COMMIT] = S(ENDED) | S(NEW),
 		[DP_ST_ENDED] = 0,
 	};
@@ -268,6 +268,7 @@ static enum dp_verdict enter(struct dp *dp, struct dp_op *op, bool unknown, stru
 		f->inside_count++;
 	}
 	op->io_fua = wants_fua(op);
+	op->io_told = unknown && op->io_unknown;
 	op->io_unknown = unknown;
 	if (!unknown && dp_gate_now(dp, now.now_ns) == GATE_DIRECT) {
 		set_state(dp, op, DP_ST_IO);
@@ -390,8 +391,8 @@ enum dp_verdict dp_begin(struct dp *dp, struct dp_op *op, struct dp_now now)
 	csv_assert(op->state == DP_ST_READY);
 	if (op->overdue)
 		return end(dp, op, -EIO);
-	if (op->inside && !is_void(dp, op))
-		return enter(dp, op, false, now);
+	if (op->inside && (dp_may_land(op) || !is_void(dp, op)))
+		return enter(dp, op, dp_may_land(op), now);
 	if (op->inside)
 		leave(dp, op);
 	return plan(dp, op, now);
@@ -507,6 +508,14 @@ static enum dp_verdict io_ok(struct dp *dp, struct dp_op *op, struct dp_now now)
 	return op->tail ? tail_zeroed(dp, op, now) : written(dp, op, now);
 }
 
+static enum dp_verdict later(struct dp *dp, struct dp_op *op, uint64_t at_ns)
+{
+	op->not_before_ns = at_ns;
+	set_state(dp, op, DP_ST_LATER);
+	list_add_tail(&op->link, &dp->later);
+	return DP_WAIT;
+}
+
 /*
  * Rule 7: at once three times (a unit attention tells once), then with growing pauses. Seconds alone say nothing: each
  * may have been at a slow LUN until a reset ended it.
@@ -528,10 +537,7 @@ static enum dp_verdict io_again(struct dp *dp, struct dp_op *op, struct dp_now n
 	if (dp_since(now.now_ns, op->retry_since_ns) > DP_RETRY_NS)
 		return enter(dp, op, true, now);
 	pause_ns = NS_PER_MS << (op->retries < 10 ? op->retries - 4 : 6);
-	op->not_before_ns = now.now_ns + pause_ns;
-	set_state(dp, op, DP_ST_LATER);
-	list_add_tail(&op->link, &dp->later);
-	return DP_WAIT;
+	return later(dp, op, now.now_ns + pause_ns);
 }
 
 /*
@@ -600,6 +606,15 @@ static enum dp_verdict committed(struct dp *dp, struct dp_op *op, int err, struc
 	return end(dp, op, err ? err : (int32_t)op->len);
 }
 
+/* Rule 16. Without an older attempt nothing of it is under way: it may be planned anew, or end. */
+static enum dp_verdict not_taken(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	op->retries = 0;
+	if (!dp_may_land(op) && dp_hold_over(dp, op, now.now_ns))
+		return end(dp, op, -EIO);
+	return later(dp, op, now.now_ns + DP_AGAIN_NS);
+}
+
 enum dp_verdict dp_block_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now)
 {
 	csv_assert(op->inside);
@@ -610,6 +625,8 @@ enum dp_verdict dp_block_done(struct dp *dp, struct dp_op *op, int err, struct d
 	/* Whether it landed or not: nobody will be told, and what it first-wrote counts as never written. */
 	if (op->given_up)
 		return end(dp, op, -EIO);
+	if (err == -ENOMEM)
+		return not_taken(dp, op, now);
 	if (err)
 		return end(dp, op, err);
 	return io_ok(dp, op, now);
@@ -771,22 +788,6 @@ int dp_layout_put(struct dp *dp, uint64_t ino, uint64_t off, uint64_t len, uint6
 	f->lf.size_known = true;
 	dp_shed_put(dp, f);
 	return 0;
-}
-
-void dp_layout_size(struct dp *dp, uint64_t ino, uint64_t size)
-{
-	struct dp_file *f = dp_file_find(dp, ino);
-
-	if (f && f->lf.size_known)
-		f->lf.size = f->shown = size;
-}
-
-void dp_layout_shown(struct dp *dp, uint64_t ino, uint64_t shown)
-{
-	struct dp_file *f = dp_file_find(dp, ino);
-
-	if (f && f->lf.size_known && shown < f->shown)
-		f->shown = shown;
 }
 
 void dp_layout_close(struct dp *dp, uint64_t ino)
@@ -980,12 +981,4 @@ void dp_set_block_bytes(struct dp *dp, uint32_t block_bytes)
 	csv_assert((block_bytes & (block_bytes - 1)) == 0);
 	csv_assert(block_bytes <= dp->cfg.cluster_bytes);
 	dp->cfg.block_bytes = block_bytes;
-}
-
-bool dp_busy(const struct dp *dp, uint64_t ino)
-{
-	/* Looking changes nothing; the table's functions take it writable. */
-	struct dp_file *f = dp_file_find((struct dp *)(uintptr_t)dp, ino);
-
-	return f && f->op_count;
 }

@@ -70,6 +70,9 @@
  *     writes a file, to ask for its times (csvfs/node_times.c), and has others forget what they know of them.
  * 15. What needs no I/O (a hole, the end of the file) is answered while the gate is direct and the lease runs, as I/O is; else the
  *     coordinator is asked first: since we were given up others may have written there.
+ * 16. What the core has no memory to take (ENOMEM to DP_HANDOVER) is not an error: it is handed over again after DP_AGAIN_NS, inside
+ *     meanwhile. A write whose older attempt may still land goes to the core again and again, whatever else has become of it
+ *     by then: only the core knows when that is over.
  *
  * Events: after each call that gave a verdict or applied an effect, before any other thread calls dp (so
  * under the lock that guards it), post in this order: what dp_op_event() gives until it says false;
@@ -98,6 +101,7 @@
 #include "csvfs/layout.h"
 
 #define DP_RETRY_NS (5 * NS_PER_SEC)
+#define DP_AGAIN_NS (100 * NS_PER_MS) /* rule 16 */
 #define DP_TOUCH_NS NS_PER_SEC
 #define DP_READ_NS (3600 * NS_PER_SEC) /* a read is told again after that; else only after a change */
 #define DP_ASKS_MAX 8 /* questions for the layout of one file under way at once */
@@ -159,6 +163,7 @@ struct dp_op {
 	bool io_write, io_fua;
 	bool io_unknown; /* DP_HANDOVER: a direct attempt was made and may still land */
 	bool io_conflict; /* ... or was refused, since our registration is gone */
+	bool io_told; /* ... and the core has heard of it, but had no memory: what it knows of the path by now is newer */
 	bool bounce;
 	uint32_t img_len, skip;
 	uint32_t seg_count, zero_count;
@@ -247,7 +252,10 @@ enum dp_verdict dp_begin(struct dp *dp, struct dp_op *op, struct dp_now now);
 enum dp_verdict dp_done(
 	struct dp *dp, struct dp_op *op, enum lun_status status, struct dp_now now);
 
-/* FX_BLOCK_DONE, of DP_HANDOVER (an error promises that nothing of it can still land) or DP_COMMIT. */
+/*
+ * FX_BLOCK_DONE, of DP_HANDOVER or DP_COMMIT. -ENOMEM of the former: it was not taken (rule 16); any other error promises that
+ * nothing of it can still land.
+ */
 enum dp_verdict dp_block_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now);
 /*
  * FX_BLOCK_DONE that says that it may still land: the caller answers the application, which is never answered again, and keeps

@@ -39,3 +39,19 @@ int64_t dp_touched_ns(struct dp *dp, uint64_t ino)
 
 	return f && f->touched ? f->touched_wall_ns : 0;
 }
+
+void dp_layout_size(struct dp *dp, uint64_t ino, uint64_t size)
+{
+	struct dp_file *f = dp_file_find(dp, ino);
+
+	if (f && f->lf.size_known)
+		f->lf.size = f->shown = size;
+}
+
+void dp_layout_shown(struct dp *dp, uint64_t ino, uint64_t shown)
+{
+	struct dp_file *f = dp_file_find(dp, ino);
+
+	if (f && f->lf.size_known && shown < f->shown)
+		f->shown = shown;
+}

@@ -86,6 +86,12 @@ static inline uint64_t dp_since(uint64_t now_ns, uint64_t then_ns)
 	return now_ns > then_ns ? now_ns - then_ns : 0;
 }
 
+/* Rule 16, of an op that the core has not: an older attempt may still land. */
+static inline bool dp_may_land(const struct dp_op *op)
+{
+	return op->io_write && op->io_unknown;
+}
+
 /* What a plan came to. */
 enum plan {
 	PLAN_IO,	/* segs are filled in */

@@ -99,16 +99,18 @@ static void take_flushes(struct node *n, uint32_t from, struct effects *fx)
 
 void node_data_block(struct node *n, const struct event *ev, struct effects *fx)
 {
+	bool news = !ev->block.told && n->path.st == PST_UP;
+
 	/* On a path that is up nothing ends so unless somebody took our registration away. */
-	if (ev->block.conflict && n->path.st == PST_UP)
+	if (ev->block.conflict && news)
 		n->path.key_gone = true;
-	if (ev->block.unknown && n->path.st == PST_UP)
+	if (ev->block.unknown && news)
 		io_path_lose(&n->path, "the LUN refused a write, or it was lost", n->now_ns, fx);
 	/* Rule 6. */
 	if (ev->block.rights != n->evictions)
 		effects_add(fx, FX_BLOCK_RETRY, ev->tag);
 	else if (client_block_submit(n->client, ev))
-		block_done(ev->tag, -ENOMEM, fx);
+		block_done(ev->tag, -ENOMEM, fx); /* it comes again */
 }
 
 /* Rule 6. Before anything is sent. */

@@ -197,6 +197,7 @@ struct event {
 			bool write, fua, flush;
 			bool unknown; /* a direct attempt was made and its outcome is unknown */
 			bool conflict; /* ... it was refused: our registration is gone */
+			bool told; /* ... that was said before, and the answer was -ENOMEM */
 			uint32_t rights; /* FX_GATE's, when it was planned */
 			uint64_t ino;
 			uint32_t seg_count;
@@ -230,7 +231,7 @@ enum fx_type {
 	FX_NET_CLOSE,	 /* conn; no event follows */
 
 	FX_REPLY,	 /* tag, reply: ends EV_REQUEST */
-	FX_BLOCK_DONE,	 /* tag, status: ends EV_BLOCK, EV_COMMIT; err: 0 or a negative errno */
+	FX_BLOCK_DONE,	 /* tag, status: ends EV_BLOCK, EV_COMMIT; err: 0 or a negative errno; -ENOMEM of EV_BLOCK: it comes again */
 	FX_BLOCK_RETRY,	 /* tag: ends EV_BLOCK: the gate is open, or the plan is void: see to it yourself */
 	FX_BLOCK_DATA,	 /* tag, blockdata: bytes read for a piece of EV_BLOCK; copy them to its buffer */
 

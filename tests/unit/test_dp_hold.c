@@ -191,10 +191,74 @@ static void a_read_that_is_to_be_made_again_can_be_killed(void **state)
 	forget(x);
 }
 
+/* The core has no memory for it: nobody would say when it can land no more. */
+static void a_write_that_may_land_stays_inside_until_the_core_takes_it(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op op;
+
+	dp_gate(x->dp, GATE_DIRECT, LEASE);
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	assert_int_equal(go(x, &op, true, 0, 4096), DP_SUBMIT);
+	op.handle = 7;
+	assert_int_equal(done(x, &op, LUN_UNKNOWN), DP_HANDOVER);
+	assert_true(op.io_unknown && !op.io_told);
+	dp_layout_close(x->dp, INO);
+	/* Whatever becomes of it: its locks are lost, its time is over, its process is killed. */
+	dp_handles_lost(x->dp, &op.handle, 1);
+	for (int i = 0; i < 100; i++) {
+		assert_int_equal(block_done(x, &op, -ENOMEM), DP_WAIT);
+		assert_false(drained(x, INO));
+		assert_false(dp_cancel(x->dp, &op));
+		x->now.now_ns += DP_AGAIN_NS;
+		assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &op);
+		assert_int_equal(dp_begin(x->dp, &op, x->now), DP_HANDOVER);
+		assert_true(op.io_write && op.io_unknown && op.io_told);
+	}
+	assert_int_equal(block_done(x, &op, 0), DP_DONE);
+	assert_int_equal(op.result, -EIO);
+	assert_true(drained(x, INO));
+	dp_handle_closed(x->dp, 7);
+	forget(x);
+}
+
+/* Nothing of it is under way: it may go another way, or end. */
+static void what_the_core_has_no_memory_for_comes_again(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op op;
+
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	dp_gate(x->dp, GATE_CLOSED, 0);
+	assert_int_equal(go(x, &op, true, 0, 4096), DP_HANDOVER);
+	assert_int_equal(block_done(x, &op, -ENOMEM), DP_WAIT);
+	assert_null(dp_next_ready(x->dp, x->now.now_ns));
+	assert_int_equal(dp_deadline(x->dp), x->now.now_ns + DP_AGAIN_NS);
+	x->now.now_ns += DP_AGAIN_NS;
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &op);
+	assert_int_equal(dp_begin(x->dp, &op, x->now), DP_HANDOVER);
+	assert_false(op.io_unknown || op.io_told);
+	assert_int_equal(block_done(x, &op, -ENOMEM), DP_WAIT);
+	dp_gate(x->dp, GATE_DIRECT, LEASE);
+	x->now.now_ns += DP_AGAIN_NS;
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &op);
+	assert_int_equal(dp_begin(x->dp, &op, x->now), DP_SUBMIT);
+	assert_int_equal(done(x, &op, LUN_OK), DP_DONE);
+	assert_int_equal(op.result, 4096);
+	dp_gate(x->dp, GATE_CLOSED, 0);
+	assert_int_equal(go(x, &op, false, 0, 4096), DP_HANDOVER);
+	x->now.now_ns += HOLD;
+	assert_int_equal(block_done(x, &op, -ENOMEM), DP_DONE);
+	assert_int_equal(op.result, -EIO);
+	forget(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, with_limit, teardown)
+		T(a_write_that_may_land_stays_inside_until_the_core_takes_it),
+		T(what_the_core_has_no_memory_for_comes_again),
 		T(a_later_write_waits_for_one_that_was_given_up_and_may_land),
 		T(no_layout_goes_back_under_a_write_that_was_given_up),
 		T(a_first_write_that_was_given_up_counts_as_never_written),

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A node without memory for what its data path hands over, or for what it has to ask (node_data.c, node_file.c). */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <errno.h>
+#include <cmocka.h>
+
+#include "csvfs/node_int.h"
+
+#define INO 7
+#define REGION (64u << 20)
+#define TAKEN_MAX 8192
+
+static struct mem mem;
+static struct node *n;
+static struct effects fx;
+static struct {
+	void *p;
+	size_t bytes;
+} taken[TAKEN_MAX];
+static uint32_t taken_count;
+
+static bool take(size_t bytes)
+{
+	assert_true(taken_count < TAKEN_MAX);
+	taken[taken_count].bytes = bytes;
+	taken[taken_count].p = mem_alloc(&mem, bytes);
+	if (!taken[taken_count].p)
+		return false;
+	taken_count++;
+	return true;
+}
+
+/* Blocks of all sizes: what is given back serves its own size alone. */
+static void exhaust(void)
+{
+	for (size_t bytes = 16; bytes <= 1u << 16; bytes *= 2)
+		for (int i = 0; i < 8; i++)
+			(void)take(bytes), (void)take(bytes / 2 * 3);
+	for (size_t bytes = 1u << 20; bytes >= 16; bytes /= 2)
+		while (take(bytes) || take(bytes / 2 * 3))
+			;
+}
+
+static void memory_is_back(void)
+{
+	while (taken_count) {
+		taken_count--;
+		mem_free(&mem, taken[taken_count].p, taken[taken_count].bytes);
+	}
+}
+
+static int setup(void **state)
+{
+	static void *region;
+	struct node_config cfg = {
+		.node = 1, .name = "n1", .life = 5, .standalone = true, .root_ino = 1};
+
+	(void)state;
+	if (!region)
+		region = aligned_alloc(4096, REGION);
+	if (!fx.arena)
+		fx.arena = malloc(EFFECTS_ARENA);
+	effects_reset(&fx);
+	taken_count = 0;
+	mem_init(&mem, region, REGION);
+	n = node_create(&cfg, &mem, NULL);
+	assert_non_null(n);
+	n->now_ns = NS_PER_SEC;
+	client_serve_local(n->client);
+	return 0;
+}
+
+static int32_t block_answer(uint64_t tag)
+{
+	for (uint32_t i = 0; i < fx.count; i++)
+		if (fx.fx[i].type == FX_BLOCK_DONE && fx.fx[i].tag == tag)
+			return fx.fx[i].block.err;
+	return 0;
+}
+
+/* It comes again until there is memory for it; by then the path may have come back, and what is known of it is newer. */
+static void a_lost_write_ends_its_path_once(void **state)
+{
+	struct seg seg = {.lun_off = 0, .len = 4096};
+	struct event ev = {.type = EV_BLOCK, .tag = 9};
+
+	(void)state;
+	ev.block.write = ev.block.unknown = ev.block.conflict = true;
+	ev.block.segs = &seg;
+	ev.block.seg_count = 1;
+	ev.block.len = 4096;
+	ev.block.rights = n->evictions;
+	n->path.st = PST_UP;
+	exhaust();
+	node_data_block(n, &ev, &fx);
+	assert_int_equal(block_answer(9), -ENOMEM);
+	assert_int_not_equal(n->path.st, PST_UP);
+	assert_true(n->path.key_gone);
+	n->path.st = PST_UP;
+	n->path.key_gone = false;
+	ev.block.told = true;
+	effects_reset(&fx);
+	node_data_block(n, &ev, &fx);
+	assert_int_equal(block_answer(9), -ENOMEM);
+	memory_is_back();
+	effects_reset(&fx);
+	node_data_block(n, &ev, &fx);
+	assert_int_equal(block_answer(9), 0);
+	assert_true(client_block_unknown(n->client));
+	assert_int_equal(n->path.st, PST_UP);
+	assert_false(n->path.key_gone);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(a_lost_write_ends_its_path_once, setup),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
