@@ -902,8 +902,8 @@ void node_file_forget_layouts(struct node *n, struct effects *fx)
 static void expire(struct node *n, struct list *waits, uint64_t before_ns, struct effects *fx)
 {
 	list_for_each_entry_safe (w, tmp, waits, struct fwait, link) {
-		/* A flush that is out knows of it, and has a limit of its own. */
-		if (w->need_flush || w->since_ns >= before_ns || !effects_room(fx, 4, 4096))
+		/* A flush that is out knows of it, and has a limit of its own. So has the coordinator that asked for times. */
+		if (w->need_flush || w->kind == FWAIT_TIMES || w->since_ns >= before_ns || !effects_room(fx, 4, 4096))
 			continue;
 		w->err = -EIO;
 		wait_committed(n, w, fx);

@@ -164,7 +164,7 @@ struct file *node_file_next(struct node *n, struct file *prev);
 /* mtime that we wrote and did not commit shows in our own stat. */
 void node_file_overlay(struct node *n, struct fs_attr *attr);
 
-/* Who has waited for a commit since before that is told EIO; the commit goes on. */
+/* Whoever has waited here for a commit since before that is told EIO; the commit goes on, and who asked for times waits for it. */
 void node_file_expire(struct node *n, uint64_t before_ns, struct effects *fx);
 
 void node_file_step(struct node *n, uint64_t now_ns, struct effects *fx);

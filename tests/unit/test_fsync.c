@@ -197,10 +197,34 @@ static void what_was_committed_is_durable(void **state)
 	assert_int_equal(answer_of(11), 0);
 }
 
+/* hold= ends the wait of a process. That nothing was committed must not be told as if it were: stat(2) elsewhere would show it. */
+static void who_asked_for_times_waits_for_the_commit(void **state)
+{
+	struct sreq s = {.times_nr = 77, .times_mask = 1};
+
+	n->serving_local = true;
+	n->peers[0] = (struct peer){.node = 1, .life = 5};
+	n->peers_end = 1;
+	list_add_tail(&s.waiting, &n->times_waiting);
+	first_write(0);
+	fsync_as(10);
+	node_file_commit_times(n, INO, 77, &fx);
+	n->now_ns += 60 * NS_PER_SEC;
+	node_file_expire(n, n->now_ns, &fx);
+	assert_int_equal(answer_of(10), -EIO);
+	assert_int_equal(s.times_mask, 1);
+	/* It came while that commit was under way: what it waits for may be in the next. */
+	coordinator(FS_LAYOUT_COMMIT, 0);
+	assert_int_equal(s.times_mask, 0);
+	assert_true(list_empty(&node_file_find(n, INO)->waits));
+	list_del(&s.waiting);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(what_was_committed_is_durable, setup),
+		cmocka_unit_test_setup(who_asked_for_times_waits_for_the_commit, setup),
 		cmocka_unit_test_setup(fsync_is_told_that_the_commit_under_way_failed, setup),
 		cmocka_unit_test_setup(fsync_is_told_also_if_there_is_more_to_commit, setup),
 		cmocka_unit_test_setup(what_could_not_be_committed_is_tried_again_while_the_layout_is_kept, setup),
