@@ -183,6 +183,7 @@ static void wait_committed(struct node *n, struct fwait *w, struct effects *fx)
 }
 
 static void layout_advance(struct node *n, struct file *f, struct effects *fx);
+static void layout_close_gate(struct node *n, struct file *f, struct effects *fx);
 
 /* Sends the next commit if somebody wants one now. */
 static void commit_pump(struct node *n, struct file *f, struct effects *fx)
@@ -216,6 +217,13 @@ static void say_lost(struct file *f, struct list *waits)
 	}
 }
 
+/* The data path takes for written what the coordinator will not hear of: the layout goes back, and it learns anew what is. */
+static void learn_anew(struct node *n, struct file *f, struct effects *fx)
+{
+	if (f->st == FILE_OPEN && f->layout == LAYOUT_KEPT)
+		layout_close_gate(n, f, fx);
+}
+
 /*
  * What a commit was of, when it has ended. If it failed while we keep the layout it is tried again (true): the data path takes
  * it for written, and nobody would ever commit it.
@@ -245,8 +253,10 @@ static void commit_failed(struct node *n, struct file *f, int32_t err, struct ef
 	bool any = !list_empty(&f->flying);
 
 	trace(n->trace, TRACE_ERROR, "commit of ino %lx failed: %d", f->ino, err);
-	if (!flown(n, f, err) && any)
+	if (!flown(n, f, err) && any) {
 		f->lost = true;
+		learn_anew(n, f, fx);
+	}
 	list_splice_tail(&f->waits, &f->flying_waits);
 	list_for_each_entry_safe (w, tmp, &f->flying_waits, struct fwait, link) {
 		if (w->kind == FWAIT_FSYNC)
@@ -336,14 +346,14 @@ bool node_file_cancel(struct node *n, uint64_t tag, struct effects *fx)
 }
 
 /* First-written and not yet committed: without memory to remember it, commit nothing and say EIO. */
-static void remember_dirty(struct node *n, struct file *f, uint64_t off, uint64_t len)
+static void remember_dirty(struct node *n, struct file *f, uint64_t off, uint64_t len, struct effects *fx)
 {
-	if (len && !node_range_insert(n, &f->dirty, off, len)) {
-		say_lost(f, &f->waits);
-		f->lost_write = true;
-		trace(n->trace, TRACE_ERROR, "no memory to remember a first write of ino %lx",
-			f->ino);
-	}
+	if (!len || node_range_insert(n, &f->dirty, off, len))
+		return;
+	say_lost(f, &f->waits);
+	f->lost_write = true;
+	trace(n->trace, TRACE_ERROR, "no memory to remember a first write of ino %lx", f->ino);
+	learn_anew(n, f, fx);
 }
 
 void node_file_written(struct node *n, const struct event *ev, struct effects *fx)
@@ -357,7 +367,7 @@ void node_file_written(struct node *n, const struct event *ev, struct effects *f
 		say_lost(f, &f->waits);
 		return;
 	}
-	remember_dirty(n, f, ev->range.off, ev->range.len);
+	remember_dirty(n, f, ev->range.off, ev->range.len, fx);
 	/* Behind the end nothing counts as written: whoever makes the file longer zeroes in its last cluster only. */
 	if (ev->range.size > f->size)
 		f->size = ev->range.size;

@@ -116,10 +116,101 @@ static void a_lost_write_ends_its_path_once(void **state)
 	assert_false(n->path.key_gone);
 }
 
+/* Answers what the node asks next, which is `op`. */
+static void coordinator(enum fs_op op)
+{
+	struct fs_reply rp = {.attr = {.ino = INO, .generation = 1, .mode = 0100644, .nlink = 1}};
+	const struct fs_request *rq;
+	struct fs_reqid id;
+	uint64_t wire_tag;
+
+	rq = client_next_local(n->client, &wire_tag);
+	assert_non_null(rq);
+	assert_int_equal(rq->op, op);
+	id = rq->id;
+	node_answer(n, wire_tag, &id, &rp, &fx);
+}
+
+static struct file *opened(void)
+{
+	struct fs_request rq = {.op = FS_OPEN, .ino = INO};
+
+	node_file_open(n, 1, &rq, &fx);
+	coordinator(FS_OPEN);
+	effects_reset(&fx);
+	return node_file_find(n, INO);
+}
+
+static bool closes_gate(void)
+{
+	for (uint32_t i = 0; i < fx.count; i++)
+		if (fx.fx[i].type == FX_LAYOUT_CLOSE && fx.fx[i].layout.ino == INO)
+			return true;
+	return false;
+}
+
+static void first_write(uint64_t off)
+{
+	struct event ev = {.type = EV_WRITTEN};
+
+	ev.range.ino = INO;
+	ev.range.off = off;
+	ev.range.len = 65536;
+	ev.range.rights = n->evictions;
+	node_file_written(n, &ev, &fx);
+}
+
+static void is_drained(void)
+{
+	struct event ev = {.type = EV_DRAINED, .ino = INO};
+
+	node_file_layout_event(n, &ev, &fx);
+}
+
+/* The data path takes it for written: rewritten in place it would be reported durable, and read as zero after a crash. */
+static void a_first_write_that_cannot_be_remembered_takes_the_layout_along(void **state)
+{
+	struct file *f = opened();
+
+	(void)state;
+	f->layout = LAYOUT_KEPT;
+	first_write(0);
+	assert_false(closes_gate());
+	exhaust();
+	first_write(1u << 20);
+	assert_true(f->lost && f->lost_write);
+	assert_true(closes_gate());
+	assert_int_equal(f->layout, LAYOUT_DRAINING);
+	memory_is_back();
+	is_drained();
+	coordinator(FS_LAYOUT_COMMIT);
+	coordinator(FS_LAYOUT_RETURN);
+	assert_int_equal(f->layout, LAYOUT_NONE);
+}
+
+/* Of what the file's commit cannot be told to be, the layout goes back as well. */
+static void a_commit_that_is_for_nobody_takes_the_layout_along(void **state)
+{
+	struct file *f = opened();
+	struct fs_reply rp = {.err = -ESTALE};
+
+	(void)state;
+	f->layout = LAYOUT_KEPT;
+	first_write(0);
+	n->now_ns += 60 * NS_PER_SEC;
+	node_file_step(n, n->now_ns, &fx);
+	assert_true(f->commit_in_flight);
+	node_file_commit_reply(n, INO, &rp, &fx);
+	assert_true(f->lost);
+	assert_true(closes_gate());
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(a_lost_write_ends_its_path_once, setup),
+		cmocka_unit_test_setup(a_first_write_that_cannot_be_remembered_takes_the_layout_along, setup),
+		cmocka_unit_test_setup(a_commit_that_is_for_nobody_takes_the_layout_along, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
