@@ -24,6 +24,7 @@ void node_ask_as(
 	struct node *n, const struct creq *as, const struct fs_request *rq, struct effects *fx)
 {
 	struct creq *q = mem_alloc(n->mem, sizeof(*q));
+	uint64_t ino = rq->ino;
 	int err = -ENOMEM;
 
 	if (q) {
@@ -40,14 +41,20 @@ void node_ask_as(
 	}
 	if (!err)
 		return;
-	if (q) {
+	if (as->kind == CQ_RETURN || as->kind == CQ_CLOSE) {
+		/* Not over: the coordinator would wait for it, and fence us. */
+		if (q)
+			list_del(&q->link);
+		mem_free(n->mem, q, sizeof(*q));
+		node_file_unasked(n, ino, fx);
+	} else if (q) {
 		struct fs_reply rp = {.err = err};
 
 		creq_done(n, q, &rp, fx);
 	} else if (as->kind == CQ_COMMIT || as->kind == CQ_OPEN) {
 		struct fs_reply rp = {.err = err};
 
-		/* Nobody else says that it is over. A CLOSE or a RETURN is then one that the coordinator never hears of: it asks, or fences. */
+		/* Nobody else says that it is over. */
 		if (as->kind == CQ_COMMIT)
 			node_file_commit_reply(n, rq->ino, &rp, fx);
 		else

@@ -8,6 +8,9 @@
 #include "csvfs/base/assert.h"
 #include "csvfs/node_int.h"
 
+/* There was no memory to ask the coordinator. */
+#define ASK_AGAIN_NS (100 * NS_PER_MS)
+
 static struct list *bucket_of(struct node *n, uint64_t ino)
 {
 	return &n->files.bucket[(ino * 0x9e3779b97f4a7c15ull) >> 54];
@@ -635,6 +638,21 @@ static void layout_advance(struct node *n, struct file *f, struct effects *fx)
 	}
 }
 
+void node_file_unasked(struct node *n, uint64_t ino, struct effects *fx)
+{
+	struct file *f = node_file_find(n, ino);
+
+	/* A recall of what we do not hold: in the next session it comes again. */
+	if (!f || f->layout != LAYOUT_RETURNING) {
+		if (n->coord)
+			session_drop(n->coord, "no memory to answer a recall: starts over", fx);
+		return;
+	}
+	trace(n->trace, TRACE_WARN, "no memory to give ino %lx back: later", ino);
+	f->layout = LAYOUT_COMMITTING;
+	commit_later(n, f, n->now_ns + ASK_AGAIN_NS);
+}
+
 /* The last handle of this node is gone. */
 static void closed_here(struct node *n, struct file *f, struct effects *fx)
 {
@@ -948,6 +966,7 @@ void node_file_step(struct node *n, uint64_t now_ns, struct effects *fx)
 	n->file_deadline_ns = NEVER;
 	for (struct file *f = node_file_next(n, NULL); f; f = node_file_next(n, f)) {
 		commit_pump(n, f, fx);
+		layout_advance(n, f, fx);
 		if (!f->commit_in_flight && f->commit_at_ns < n->file_deadline_ns)
 			n->file_deadline_ns = f->commit_at_ns;
 	}

@@ -7,6 +7,7 @@
  *
  * In OPEN and CLOSING, independent of it, the layout:
  *   kept --RECALL, SHED or CLOSING--> draining --EV_DRAINED--> committing --reply--> returning --reply--> none
+ *                                                                         <-- no memory to ask ---+
  *
  * Invariants (node_file_check)
  *  F1 a layout is held only while the file is open at the coordinator;
@@ -151,6 +152,8 @@ bool node_file_cancel(struct node *n, uint64_t tag, struct effects *fx);
 void node_file_flush_cancel(struct node *n, struct fwait *w, struct effects *fx);
 
 void node_file_recall(struct node *n, uint64_t ino, struct effects *fx);
+/* There was no memory to ask for its RETURN or CLOSE: later. */
+void node_file_unasked(struct node *n, uint64_t ino, struct effects *fx);
 void node_file_flush_done(struct node *n, struct fwait *w, int32_t err, struct effects *fx);
 
 /* Our lease ran out: nothing that we hold is ours any more. */

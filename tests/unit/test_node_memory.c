@@ -131,6 +131,13 @@ static void coordinator(enum fs_op op)
 	node_answer(n, wire_tag, &id, &rp, &fx);
 }
 
+static bool asks(void)
+{
+	uint64_t wire_tag;
+
+	return client_next_local(n->client, &wire_tag) != NULL;
+}
+
 static struct file *opened(void)
 {
 	struct fs_request rq = {.op = FS_OPEN, .ino = INO};
@@ -205,10 +212,71 @@ static void a_commit_that_is_for_nobody_takes_the_layout_along(void **state)
 	assert_true(closes_gate());
 }
 
+/* The coordinator would wait for it, and fence the node; who uses the file here would wait for ever. */
+static void what_goes_back_is_asked_for_when_there_is_memory(void **state)
+{
+	struct file *f = opened();
+	void *spare = mem_alloc(&mem, sizeof(struct creq));
+
+	(void)state;
+	f->layout = LAYOUT_KEPT;
+	node_file_recall(n, INO, &fx);
+	exhaust();
+	is_drained();
+	assert_int_equal(f->layout, LAYOUT_COMMITTING);
+	assert_int_equal(node_file_deadline(n), n->now_ns + 100 * NS_PER_MS);
+	/* There is memory for one half of it; and another recall comes. */
+	mem_free(&mem, spare, sizeof(struct creq));
+	for (int i = 0; i < 3; i++) {
+		node_file_recall(n, INO, &fx);
+		n->now_ns += 100 * NS_PER_MS;
+		node_file_step(n, n->now_ns, &fx);
+		assert_false(asks());
+		assert_int_equal(f->layout, LAYOUT_COMMITTING);
+		assert_int_equal(node_file_deadline(n), n->now_ns + 100 * NS_PER_MS);
+		assert_true(list_empty(&n->creqs));
+	}
+	memory_is_back();
+	n->now_ns += 100 * NS_PER_MS;
+	node_file_step(n, n->now_ns, &fx);
+	assert_int_equal(f->layout, LAYOUT_RETURNING);
+	coordinator(FS_LAYOUT_RETURN);
+	assert_int_equal(f->layout, LAYOUT_NONE);
+	assert_false(asks());
+	/* A close, too. */
+	node_file_close_one(n, INO, &fx);
+	exhaust();
+	is_drained();
+	memory_is_back();
+	assert_false(asks());
+	n->now_ns += 100 * NS_PER_MS;
+	node_file_step(n, n->now_ns, &fx);
+	coordinator(FS_CLOSE);
+	assert_null(node_file_find(n, INO));
+}
+
+static void a_recall_that_cannot_be_answered_comes_again_in_the_next_session(void **state)
+{
+	struct session *s = &n->sessions->s[0];
+
+	(void)state;
+	s->all = n->sessions;
+	s->state = SESSION_UP;
+	s->conn = 9;
+	s->peer = 2;
+	n->sessions->used = 1;
+	n->coord = s;
+	exhaust();
+	node_file_recall(n, INO, &fx);
+	assert_int_not_equal(s->state, SESSION_UP);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(a_lost_write_ends_its_path_once, setup),
+		cmocka_unit_test_setup(a_recall_that_cannot_be_answered_comes_again_in_the_next_session, setup),
+		cmocka_unit_test_setup(what_goes_back_is_asked_for_when_there_is_memory, setup),
 		cmocka_unit_test_setup(a_first_write_that_cannot_be_remembered_takes_the_layout_along, setup),
 		cmocka_unit_test_setup(a_commit_that_is_for_nobody_takes_the_layout_along, setup),
 	};
