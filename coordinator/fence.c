@@ -107,15 +107,43 @@ static void fence_move(struct fence *f, enum fence_state to)
 }
 
 static int victim_index(const struct fence *f, uint64_t key);
+static bool is_victim(const struct fence *f, uint64_t key);
 
 /* A stranger's key is gone, or may be: nobody else knows of it. */
-static void note_stranger(struct fence *f)
+static void note_stranger(struct fence *f, const struct member_victim *v)
 {
-	const struct member_victim *v = &f->targets[f->at];
-
 	if (victim_index(f, FENCE_KEY(v->node, v->incarnation)) < 0 &&
 		f->fenced_count < sizeof(f->fenced) / sizeof(f->fenced[0]))
 		f->fenced[f->fenced_count++] = *v;
+}
+
+/* Its key may be gone, or ours: what it was shows in the end. */
+static void remember_conflict(struct fence *f)
+{
+	const struct member_victim *v = &f->targets[f->at];
+
+	for (uint32_t i = 0; i < f->conflict_count; i++)
+		if (f->conflicts[i].node == v->node && f->conflicts[i].incarnation == v->incarnation)
+			return;
+	if (victim_index(f, FENCE_KEY(v->node, v->incarnation)) < 0 && f->conflict_count < LUN_KEYS_MAX)
+		f->conflicts[f->conflict_count++] = *v;
+}
+
+/*
+ * The fence is done, so it was theirs that were gone: somebody else has just taken them, who may be dead before he says so. Not of
+ * one that we have preempted since, or that a member has announced.
+ */
+static void note_conflicts(struct fence *f)
+{
+	for (uint32_t i = 0; i < f->conflict_count; i++) {
+		const struct member_victim *v = &f->conflicts[i];
+		bool noted = !is_victim(f, FENCE_KEY(v->node, v->incarnation));
+
+		for (uint32_t k = 0; k < f->fenced_count; k++)
+			noted |= f->fenced[k].node == v->node && f->fenced[k].incarnation == v->incarnation;
+		if (!noted)
+			note_stranger(f, v);
+	}
 }
 
 static void fence_end(struct fence *f, enum fence_result result, const char *why)
@@ -125,15 +153,16 @@ static void fence_end(struct fence *f, enum fence_result result, const char *why
 	/* A PREEMPT that was not answered with OK may have been carried out: the key is gone, and nothing is drained. */
 	if (at == FENCE_PREEMPT && f->targets[f->at].dirty) {
 		f->barrier = true;
-		note_stranger(f);
+		note_stranger(f, &f->targets[f->at]);
 	}
 	fence_move(f, FENCE_ENDED);
 	f->result = result;
-	if (result == FENCE_DONE)
+	if (result == FENCE_DONE) {
+		note_conflicts(f);
 		trace(f->trace, TRACE_INFO, "fence done after %u rounds", f->rounds);
-	else
-		trace(f->trace, TRACE_WARN, "fence %s in %s: %s", fence_result_name(result),
-			fence_state_name(at), why);
+		return;
+	}
+	trace(f->trace, TRACE_WARN, "fence %s in %s: %s", fence_result_name(result), fence_state_name(at), why);
 }
 
 /* The command of the present state. */
@@ -213,7 +242,7 @@ void fence_start(struct fence *f, const struct fence_order *o, uint64_t now_ns, 
 		memcpy(f->victims, o->victims, o->victim_count * sizeof(f->victims[0]));
 	memset(f->drained, 0, sizeof(f->drained));
 	f->rounds = 1;
-	f->target_count = f->at = 0;
+	f->target_count = f->at = f->conflict_count = 0;
 	fence_go(f, FENCE_READ, fx);
 }
 
@@ -387,7 +416,7 @@ static void preempt_done(struct fence *f, struct effects *fx)
 		f->barrier = true;
 	else if (i >= 0)
 		f->drained[i] = true;
-	note_stranger(f);
+	note_stranger(f, &f->targets[f->at]);
 	f->at++;
 	if (target_next(f)) {
 		f->retries = 0;
@@ -500,7 +529,7 @@ bool fence_lun_done(struct fence *f, const struct event *ev, struct effects *fx)
 		/* The last PREEMPT was carried out all the same; that ended its victim's commands, if it could. */
 		if (f->state == FENCE_PREEMPT && ev->lun.status == LUN_OK && !f->abort_refused) {
 			if (f->targets[f->at].dirty)
-				note_stranger(f);
+				note_stranger(f, &f->targets[f->at]);
 			f->targets[f->at].dirty = false;
 		}
 		fence_end(f, FENCE_FAILED, "cancelled");
@@ -515,6 +544,7 @@ bool fence_lun_done(struct fence *f, const struct event *ev, struct effects *fx)
 			/* Whoever took the key away may not have drained it, and may be dead. */
 			if (f->targets[f->at].dirty)
 				f->barrier = true;
+			remember_conflict(f);
 			fence_again(f, "RESERVATION CONFLICT", fx);
 		} else if (f->state == FENCE_READ) {
 			fence_end(f, FENCE_FAILED, "READ KEYS is refused");

@@ -66,6 +66,8 @@ struct fence {
 	struct member_victim fenced[MEMBER_VICTIMS_MAX + LUN_KEYS_MAX];
 	/* private */
 	uint64_t tag, next_tag; /* outstanding (0: none); counter */
+	uint32_t conflict_count;
+	struct member_victim conflicts[LUN_KEYS_MAX]; /* strangers whose PREEMPT ended in CONFLICT */
 	uint32_t target_count, at;
 	struct member_victim targets[LUN_KEYS_MAX]; /* registered keys to preempt in this round */
 	bool drained[MEMBER_VICTIMS_MAX]; /* victim i: what it had in flight has ended */

@@ -501,6 +501,43 @@ static void stranger_is_named_however_its_preempt_ends(void **state)
 	assert_int_equal(F.fenced_count, 1);
 }
 
+/* Another one has just taken its key away, and may be dead before anybody hears of that. */
+static void stranger_that_another_has_preempted_is_named_when_the_fence_is_done(void **state)
+{
+	for (int how = 0; how < 4; how++) {
+		to_preempt_a_stranger();
+		answer(LUN_PR_PREEMPT_ABORT, V2, LUN_CONFLICT);
+		if (how == 1) {
+			registered(1, V3);
+			answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+			/* It was ours that was gone: of the stranger nothing is known. */
+			ends(FENCE_FENCED);
+			assert_int_equal(F.fenced_count, 0);
+			continue;
+		}
+		if (how == 2) { /* it was not gone */
+			answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+			holder(true);
+			hears();
+			answer(LUN_PR_PREEMPT_ABORT, V2, LUN_OK);
+		} else {
+			registered(1, OURS);
+			answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+			holder(true);
+		}
+		if (how == 3)
+			kept = V2; /* a member's, who took it away himself */
+		registered(1, OURS);
+		answer(LUN_RESET, 0, LUN_OK);
+		answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+		holder(true);
+		ends(FENCE_DONE);
+		assert_int_equal(F.fenced_count, how != 3);
+		if (how != 3)
+			assert_true(F.fenced[0].node == 2 && F.fenced[0].incarnation == 0x22 && F.fenced[0].dirty);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -522,6 +559,7 @@ int main(void)
 		cmocka_unit_test(cancelled_fence_sends_nothing_more),
 		cmocka_unit_test(preempt_of_unknown_outcome_is_not_drained),
 		cmocka_unit_test(stranger_is_named_however_its_preempt_ends),
+		cmocka_unit_test(stranger_that_another_has_preempted_is_named_when_the_fence_is_done),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
