@@ -85,6 +85,8 @@ static bool join_cluster(struct daemon *d, char *text, size_t text_bytes)
 			d->cfg.fsname);
 		return false;
 	}
+	if (!node_id_in_cluster(d->cluster.node, text, text_bytes))
+		return false;
 	n->node = d->cluster.node;
 	memcpy(n->name, d->cluster.name, sizeof(n->name));
 	snprintf(n->addr, sizeof(n->addr), "%s", d->cfg.addr ? d->cfg.addr : d->cluster.addr);

@@ -9,6 +9,8 @@
 #ifndef CSVFS_NODE_ID_H
 #define CSVFS_NODE_ID_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "csvfs/base/limits.h"
@@ -18,5 +20,8 @@
  * copies of one may differ in either alone.
  */
 uint32_t node_id_alone(const char *machine_id, const char *host);
+
+/* May a cluster's node have this number? Not one that looks like that of a node without a cluster. False: why, and what to do, in text. */
+bool node_id_in_cluster(uint32_t id, char *text, size_t text_bytes);
 
 #endif

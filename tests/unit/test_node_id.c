@@ -41,11 +41,25 @@ static void machines_differ_in_their_id_or_in_their_name(void **state)
 	}
 }
 
+/* corosync makes one of an IPv4 address where corosync.conf has none: 192.168.0.1 is 0xc0a80001. */
+static void a_cluster_nodes_number_that_looks_like_one_is_refused(void **state)
+{
+	char text[200] = "";
+
+	(void)state;
+	assert_true(node_id_in_cluster(1, text, sizeof(text)));
+	assert_true(node_id_in_cluster(0x7fffffff, text, sizeof(text)) && !*text);
+	assert_false(node_id_in_cluster(0xc0a80001, text, sizeof(text)));
+	assert_string_equal(text, "corosync gives this node the id 3232235521, made of its address: csvfs needs one below "
+				  "2147483648, set nodeid for each node in corosync.conf");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_is_no_cluster_nodes_and_the_same_each_time),
 		cmocka_unit_test(machines_differ_in_their_id_or_in_their_name),
+		cmocka_unit_test(a_cluster_nodes_number_that_looks_like_one_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
