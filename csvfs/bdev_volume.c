@@ -102,7 +102,13 @@ static void answered(struct bdev_req *r)
 		end(v);
 		return;
 	}
-	if (r->status == LUN_RETRY && v->again++ < AGAIN_MAX) {
+	/* Who is busy for so long says nothing of what is there. The owner tries again later. */
+	if (r->status == LUN_RETRY && v->again++ >= AGAIN_MAX) {
+		bdev_down(b, "the target is too busy to be asked which volume this is: %s", r->text);
+		end(v);
+		return;
+	}
+	if (r->status == LUN_RETRY) {
 		ask(v);
 		return;
 	}

@@ -510,6 +510,7 @@ static void a_session_comes_up_on_the_volumes_own_lun_alone(void **state)
 		(void)bdev_service(u.b, 0);
 	lun.busy = 0;
 	assert_true(u.down && lun.reads < 40);
+	assert_string_equal(bdev_text(u.b), "the target is too busy to be asked which volume this is: busy");
 	bdev_close(u.b);
 	lun_session(&cases[0], &u);
 	bdev_close(u.b);
