@@ -268,6 +268,16 @@ static void protect_from_oom(void)
 	close(fd);
 }
 
+/*
+ * An allocation of ours must not wait for I/O: what it would free may be the cache of a file system in an image that lies on this
+ * volume (a loop device), and that waits for us. (prctl(2); the threads inherit it.)
+ */
+static void be_io_flusher(void)
+{
+	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
+		log_line(TRACE_DEBUG, "no I/O flusher: %s", strerror(errno));
+}
+
 static int serve(struct daemon *d)
 {
 	char text[512] = "";
@@ -282,6 +292,7 @@ static int serve(struct daemon *d)
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	log_catch_crashes();
 	protect_from_oom();
+	be_io_flusher();
 	if (!prepare(d, text, sizeof(text))) {
 		pidfile_end(d);
 		return complain(EXIT_MOUNT, text);
