@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * iscsi.c - a block device that is one iSCSI session. The only file that includes libiscsi.
+ * iscsi.c - a block device that is one iSCSI session. With iscsi_status.c the only file that includes libiscsi.
  *
  * Each command is made here, CDB and all, and given to libiscsi as one task; what the target
  * answers becomes an enum lun_status and nothing else is decided.
@@ -13,6 +13,9 @@
  *    does not say which of them the target has ended. We send the bare function instead.
  *  - Cancelling a task whose DATA-OUT is queued leaves a pointer to freed memory in the queue. So
  *    no task is ever cancelled but all at once, when the session ends.
+ *  - The same if a target ends a write (TASK ABORTED, BUSY) before it has all of its data: what is queued goes on to
+ *    point to the task, what is half sent is forgotten, and what follows is taken for the rest of it. So such an answer
+ *    waits (`early`) until everything has been sent; if it cannot be, the session ends.
  *  - It does not look at the Response field of a SCSI Response (RFC 7143, 11.4.3), nor can we: "target failure" comes to us
  *    as what stands in the Status field. So a target must not say that of a command it has not done, and set GOOD.
  *
@@ -35,6 +38,7 @@
 #include "csvfs/base/assert.h"
 #include "csvfs/base/crc32c.h"
 #include "csvfs/iscsi_name.h"
+#include "csvfs/iscsi_status.h"
 #include "csvfs/scsi.h"
 
 #define PR_TYPE_WERO 5u /* SPC-4: write exclusive, registrants only */
@@ -65,6 +69,7 @@ struct part {
 	struct bdev_req *r; /* NULL: a step of the login */
 	struct scsi_task *task;
 	struct part *next;
+	int status; /* of one in `early` */
 	uint8_t param[24]; /* PR OUT, UNMAP */
 	uint8_t *in; /* answer of PR IN, INQUIRY, ...; malloc'ed */
 	uint32_t in_bytes;
@@ -89,6 +94,7 @@ struct iscsi_bdev {
 	bool reset_sent;
 	struct list parked; /* submitted behind the reset */
 	struct part *free;
+	struct part *early; /* writes that have an answer, and maybe data to be sent */
 	uint64_t keys[LUN_KEYS_MAX];
 	char text[BDEV_TEXT_MAX];
 };
@@ -197,75 +203,6 @@ static void part_map(struct part *p, size_t skip, size_t bytes, struct scsi_iove
 
 /* ------------------------------------------------------------------ what the target answered */
 
-/* SPC-4 4.5. libiscsi reads a key of 0, which would be success, out of what is not there. */
-static bool has_sense(const struct scsi_task *task)
-{
-	unsigned type = task->sense.error_type;
-
-	return task->datain.size >= 2 + 8 && type >= 0x70 && type <= 0x73;
-}
-
-/* Of an earlier command. This one was not executed (SPC-4 4.5.7). */
-static bool is_deferred(const struct scsi_sense *s)
-{
-	return s->error_type == 0x71 || s->error_type == 0x73;
-}
-
-/* SPC-4: INQUIRY DATA, REPORTED LUNS DATA HAS CHANGED. Behind our number may be another LUN now. */
-static bool may_be_another(int status, const struct scsi_task *task)
-{
-	return status == SCSI_STATUS_CHECK_CONDITION && has_sense(task) &&
-	       task->sense.key == SCSI_SENSE_UNIT_ATTENTION &&
-	       (task->sense.ascq == 0x3f03 || task->sense.ascq == 0x3f0e);
-}
-
-/*
- * SAM-5, SPC-4. "To be repeated" is said only when the command has ended at the target, executed or
- * not: then sending a read or a write again is safe.
- */
-static enum lun_status status_of_sense(const struct scsi_sense *s)
-{
-	switch (s->key) {
-	case SCSI_SENSE_NO_SENSE:
-	case SCSI_SENSE_RECOVERED_ERROR:
-		return is_deferred(s) ? LUN_RETRY : LUN_OK;
-	case SCSI_SENSE_NOT_READY:
-	case SCSI_SENSE_UNIT_ATTENTION:
-	case SCSI_SENSE_COMMAND_ABORTED:
-		return LUN_RETRY;
-	case SCSI_SENSE_MEDIUM_ERROR:
-	case SCSI_SENSE_HARDWARE_ERROR:
-		return LUN_MEDIUM;
-	case SCSI_SENSE_ILLEGAL_REQUEST:
-		/* LOGICAL UNIT NOT SUPPORTED: it is not shown to us any more. That is a lost path, to be waited for. */
-		return s->ascq == 0x2500 ? LUN_UNKNOWN : LUN_UNSUPPORTED;
-	case SCSI_SENSE_DATA_PROTECTION:
-		return s->ascq == 0x2707 ? LUN_NOSPACE : LUN_PROTECTED;
-	default:
-		return LUN_UNKNOWN;
-	}
-}
-
-static enum lun_status status_of(int status, const struct scsi_task *task)
-{
-	switch (status) {
-	case SCSI_STATUS_GOOD:
-	case SCSI_STATUS_CONDITION_MET:
-		return LUN_OK;
-	case SCSI_STATUS_CHECK_CONDITION:
-		return task && has_sense(task) ? status_of_sense(&task->sense) : LUN_UNKNOWN;
-	case SCSI_STATUS_RESERVATION_CONFLICT:
-		return LUN_CONFLICT;
-	case SCSI_STATUS_BUSY:
-	case SCSI_STATUS_TASK_SET_FULL:
-	case SCSI_STATUS_ACA_ACTIVE:
-	case SCSI_STATUS_TASK_ABORTED: /* by a LUN reset; it has ended */
-		return LUN_RETRY;
-	default: /* cancelled, rejected, protocol error */
-		return LUN_UNKNOWN;
-	}
-}
-
 /* libiscsi's last error without its function names and numbers: "Connection refused". */
 static const char *error_text(struct iscsi_bdev *ib)
 {
@@ -350,27 +287,12 @@ static int severity(enum lun_status s)
 	return s == LUN_OK ? 0 : s == LUN_RETRY ? 1 : s == LUN_UNKNOWN ? 3 : 2;
 }
 
-static void part_done(struct iscsi_context *ctx, int status, void *data, void *priv)
+static void part_ended(struct part *p, int status)
 {
-	struct part *p = priv;
 	struct iscsi_bdev *ib = p->ib;
 	struct bdev_req *r = p->r;
-	enum lun_status s = status_of(status, p->task);
+	enum lun_status s = iscsi_status_of(status, p->task);
 
-	(void)ctx;
-	(void)data;
-	if (status == SCSI_STATUS_CANCELLED || ib->closing) {
-		/*
-		 * Lost. The request ends with all others; nothing new may enter libiscsi meanwhile.
-		 */
-		ib->gone = true;
-		part_free(p);
-		return;
-	}
-	if (!r) {
-		step_done(p, status);
-		return;
-	}
 	if (s == LUN_OK && p->task->residual_status == SCSI_RESIDUAL_UNDERFLOW) {
 		if (p->in) {
 			size_t left = p->task->residual;
@@ -395,7 +317,7 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 	if (status == SCSI_STATUS_CHECK_CONDITION && p->task->sense.ascq == 0x2500)
 		bdev_down(&ib->b, "the target has no LUN %d any more", ib->lun);
 	/* Nor is it repeated in this session: a new one finds out. */
-	if (may_be_another(status, p->task)) {
+	if (iscsi_status_may_be_another(status, p->task)) {
 		s = LUN_UNKNOWN;
 		bdev_down(&ib->b, "LUN %d may be another one now: %s", ib->lun, ib->text);
 	}
@@ -406,6 +328,63 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 		r->status = s;
 	if (--r->parts == 0 && !flush_follows(ib, r))
 		bdev_done(&ib->b, r, r->status, r->status == LUN_OK ? "" : ib->text);
+}
+
+/* (What is beyond the window of the target is not: it has no data in the queue.) */
+static bool has_to_send(struct iscsi_bdev *ib)
+{
+	return iscsi_which_events(ib->ctx) & POLLOUT;
+}
+
+static int send_queued(struct iscsi_bdev *ib)
+{
+	return has_to_send(ib) ? iscsi_service(ib->ctx, POLLOUT) : 0;
+}
+
+static void part_done(struct iscsi_context *ctx, int status, void *data, void *priv)
+{
+	struct part *p = priv;
+	struct iscsi_bdev *ib = p->ib;
+
+	(void)ctx;
+	(void)data;
+	if (status == SCSI_STATUS_CANCELLED || ib->closing) {
+		/*
+		 * Lost. The request ends with all others; nothing new may enter libiscsi meanwhile.
+		 */
+		ib->gone = true;
+		part_free(p);
+	} else if (!p->r) {
+		step_done(p, status);
+	} else if (status != SCSI_STATUS_GOOD && p->task->xfer_dir == SCSI_XFER_WRITE && has_to_send(ib)) {
+		p->status = status;
+		p->next = ib->early;
+		ib->early = p;
+	} else {
+		part_ended(p, status);
+	}
+}
+
+/*
+ * After the answers were read. half_sent: something was, before that. It may have been theirs, and then nothing may be sent any
+ * more. Else what is queued is sent, and nothing points to them.
+ */
+static int early_end(struct iscsi_bdev *ib, bool half_sent)
+{
+	struct part *p;
+	int err = 0;
+
+	if (!ib->early)
+		return 0;
+	if (!half_sent)
+		err = send_queued(ib);
+	if (!err && (half_sent || has_to_send(ib)))
+		bdev_down(&ib->b, "the target ended a write before it had all of its data");
+	while (!err && ib->b.state != BDEV_DOWN && (p = ib->early)) {
+		ib->early = p->next;
+		part_ended(p, p->status);
+	}
+	return err;
 }
 
 /* ------------------------------------------------------------------ commands */
@@ -616,7 +595,7 @@ static void reset_try(struct iscsi_bdev *ib)
 {
 	if (!ib->reset || ib->reset_sent || ib->gone)
 		return;
-	if (iscsi_out_queue_length(ib->ctx) > 0 || (iscsi_which_events(ib->ctx) & POLLOUT))
+	if (iscsi_out_queue_length(ib->ctx) > 0 || has_to_send(ib))
 		return; /* something older has not left yet */
 	ib->reset_sent = true;
 	if (iscsi_task_mgmt_async(
@@ -757,11 +736,11 @@ static bool step_matters(const struct iscsi_bdev *ib, enum lun_status s)
 static void step_done(struct part *p, int status)
 {
 	struct iscsi_bdev *ib = p->ib;
-	enum lun_status s = status_of(status, p->task);
+	enum lun_status s = iscsi_status_of(status, p->task);
 	size_t n = p->in_bytes;
 
 	/* Until then it is no more than news: which one it is, is yet to be asked. */
-	if (ib->step > STEP_IDENTITY && may_be_another(status, p->task)) {
+	if (ib->step > STEP_IDENTITY && iscsi_status_may_be_another(status, p->task)) {
 		bdev_down(&ib->b, "LUN %d may be another one now", ib->lun);
 	} else if (s == LUN_RETRY && ib->unit_attentions++ < UA_MAX) {
 		part_free(p);
@@ -834,7 +813,8 @@ static void lun_service(struct bdev *b, int revents)
 {
 	struct iscsi_bdev *ib = ib_of(b);
 	struct pollfd pfd = {.fd = iscsi_get_fd(ib->ctx)};
-	int err;
+	bool half_sent = false;
+	int err = 0;
 
 	/*
 	 * While connecting libiscsi takes any POLLOUT for "connected": only what is true may be
@@ -843,8 +823,15 @@ static void lun_service(struct bdev *b, int revents)
 	if (b->state == BDEV_OPENING) {
 		pfd.events = (short)iscsi_which_events(ib->ctx);
 		revents = poll(&pfd, 1, 0) > 0 ? pfd.revents : 0;
+	} else if (!(revents & (POLLERR | POLLHUP))) {
+		err = send_queued(ib);
+		half_sent = has_to_send(ib);
+		revents &= ~POLLOUT;
 	}
-	err = iscsi_service(ib->ctx, revents);
+	if (!err)
+		err = iscsi_service(ib->ctx, revents);
+	if (!err && !ib->gone && b->state != BDEV_DOWN)
+		err = early_end(ib, half_sent);
 	if (b->state == BDEV_DOWN)
 		return;
 	if (!err && !ib->gone) {
@@ -854,8 +841,8 @@ static void lun_service(struct bdev *b, int revents)
 		 * What the answers made the owner submit goes out at once, not with the next
 		 * POLLOUT.
 		 */
-		if (!ib->gone && (iscsi_which_events(ib->ctx) & POLLOUT) && b->state == BDEV_UP)
-			err = iscsi_service(ib->ctx, POLLOUT);
+		if (!ib->gone && b->state == BDEV_UP)
+			err = send_queued(ib);
 	}
 	if (err || ib->gone)
 		lost(ib);
@@ -875,6 +862,7 @@ static void lun_abort(struct bdev *b)
 {
 	struct iscsi_bdev *ib = ib_of(b);
 	int fd = iscsi_get_fd(ib->ctx);
+	struct part *p;
 	/*
 	 * With commands outstanding: a reset instead of an orderly end, so that the kernel does not
 	 * go on sending what is in its buffer after we have said "unknown".
@@ -886,6 +874,10 @@ static void lun_abort(struct bdev *b)
 		(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	iscsi_destroy_context(ib->ctx);
 	ib->ctx = NULL;
+	while ((p = ib->early)) {
+		ib->early = p->next;
+		part_free(p);
+	}
 	list_splice_tail(&ib->parked, &b->busy);
 }
 

@@ -393,6 +393,8 @@ static struct {
 	_Atomic bool no_fua; /* DPOFUA of the mode parameter header is taken away */
 	_Atomic uint32_t busy; /* this command is answered with that status, whatever the target says */
 	_Atomic uint8_t status;
+	_Atomic uint8_t early; /* with this status a write ends right after the target has asked for its data */
+	_Atomic uint32_t early_ms; /* before it ends, and again behind that, nothing is read for so long */
 	_Atomic uint32_t cdb, fuas, flushes; /* the last command; how many of these came */
 	pthread_t thread;
 } liar;
@@ -423,6 +425,17 @@ static bool pass_answer(int from, int to)
 	n -= n % 4;
 	if (!whole(from, pdu + 48, n, false))
 		return false;
+	if (liar.early && (pdu[0] & 0x3f) == 0x31) { /* R2T */
+		uint8_t end[48] = {0x21, 0x80, 0, liar.early};
+
+		memcpy(end + 16, pdu + 16, 4); /* the task */
+		memcpy(end + 24, pdu + 24, 12); /* StatSN, ExpCmdSN, MaxCmdSN */
+		liar.early = 0;
+		if (liar.early_ms ? !whole(to, pdu, 48, true) || usleep(liar.early_ms * 1000) || !whole(to, end, 48, true)
+				  : (memcpy(pdu + 48, end, 48), !whole(to, pdu, 96, true)))
+			return false;
+		return !usleep(liar.early_ms * 1000);
+	}
 	if (liar.no_fua && liar.cdb == 0x1a && (pdu[0] & 0x3f) == 0x25)
 		pdu[48 + 2] &= 0xef;
 	/* Data with a status become a SCSI Response: the numbers are in the same places. */
@@ -487,10 +500,11 @@ static void *liar_main(void *arg)
 static void liar_start(void)
 {
 	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(LIAR_PORT)};
-	int one = 1;
+	int one = 1, bytes = 64 << 10;
 
 	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	liar.listen_fd = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(setsockopt(liar.listen_fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)), 0);
 	assert_int_equal(setsockopt(liar.listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)), 0);
 	assert_int_equal(bind(liar.listen_fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
 	assert_int_equal(listen(liar.listen_fd, 8), 0);
@@ -578,6 +592,115 @@ static void who_does_not_know_fua_is_flushed(void **state)
 		bdev_close(u.b);
 	}
 	liar.no_fua = false;
+	liar_stop();
+}
+
+/* A target may end a write before it has the data (RFC 7143, 11.4; by another node's LUN reset, for one). */
+static void small_buffer(int fd)
+{
+	int bytes = 4096;
+
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+}
+
+static void a_write_that_ends_while_its_data_is_sent_ends_the_session(void **state)
+{
+	struct bdev_req w = {.cmd = {.op = LUN_WRITE, .len = sizeof(buf)}}, next = {.cmd = READ_AT(0)};
+	struct user u;
+
+	(void)state;
+	NEED_TARGET();
+	clear_reservations();
+	liar_start();
+	liar.early_ms = 200;
+	assert_true(user_open(&u, LIAR_URL, 1, 0));
+	small_buffer(bdev_fd(u.b));
+	w.cmd.buf = malloc(sizeof(buf));
+	assert_non_null(w.cmd.buf);
+	memset(w.cmd.buf, 1, sizeof(buf));
+	liar.early = 0x40; /* TASK ABORTED */
+	user_send(&u, &w);
+	assert_true(user_wait(&u, &w, 3000));
+	free(w.cmd.buf);
+	/* Not to be repeated in this session: the target waits for the rest of a PDU that is forgotten. */
+	assert_int_equal(w.status, LUN_UNKNOWN);
+	assert_string_equal(bdev_text(u.b), "the target ended a write before it had all of its data");
+	assert_true(u.down);
+	user_send(&u, &next);
+	assert_true(user_ended(&next));
+	bdev_close(u.b);
+	liar_stop();
+}
+
+static void a_write_that_ends_before_its_data_is_sent_waits_for_that(void **state)
+{
+	struct bdev_req w = {.cmd = {.op = LUN_WRITE, .len = 96 << 10}};
+	struct user u;
+
+	(void)state;
+	NEED_TARGET();
+	clear_reservations();
+	liar_start();
+	liar.early_ms = 0;
+	assert_true(user_open(&u, LIAR_URL, 1, 0));
+	assert_int_equal(user_do(&u, WRITE_AT(0)), LUN_OK);
+	w.cmd.buf = malloc(w.cmd.len);
+	assert_non_null(w.cmd.buf);
+	memset(w.cmd.buf, 1, w.cmd.len);
+	liar.early = 0x40;
+	user_send(&u, &w);
+	assert_true(user_wait(&u, &w, 3000));
+	free(w.cmd.buf);
+	assert_int_equal(w.status, LUN_RETRY);
+	assert_int_equal(user_do(&u, READ_AT(0)), LUN_OK);
+	assert_false(u.down);
+	bdev_close(u.b);
+	liar_stop();
+}
+
+static struct {
+	struct user u;
+	int left;
+} again;
+
+/* As the data path does: it is sent again while other answers are still to be read. */
+static void send_again(struct bdev_req *r)
+{
+	if (r->status == LUN_RETRY && again.left-- > 0)
+		bdev_submit(again.u.b, r);
+	else
+		user_done(r);
+}
+
+static void writes_that_are_refused_by_the_dozen_end_no_session(void **state)
+{
+	static const struct lie busy = {"busy", 0x08, {0}, 0, LUN_RETRY};
+	struct bdev_req w[64];
+	int ended = 0;
+
+	(void)state;
+	NEED_TARGET();
+	clear_reservations();
+	liar_start();
+	assert_true(user_open(&again.u, LIAR_URL, 1, 0));
+	liar.lie = &busy;
+	again.left = 1000;
+	for (unsigned i = 0; i < 64; i++) {
+		w[i] = (struct bdev_req){.cmd = WRITE_AT(4096u * i), .done = send_again};
+		bdev_submit(again.u.b, &w[i]);
+	}
+	for (int turns = 0; turns < 2000 && ended < 64; turns++) {
+		user_turn(&again.u, 10);
+		ended = 0;
+		for (int i = 0; i < 64; i++)
+			ended += user_ended(&w[i]);
+	}
+	liar.lie = NULL;
+	assert_int_equal(ended, 64);
+	for (int i = 0; i < 64; i++)
+		assert_int_equal(w[i].status, LUN_RETRY);
+	assert_false(again.u.down);
+	bdev_close(again.u.b);
 	liar_stop();
 }
 
@@ -725,6 +848,9 @@ int main(void)
 		cmocka_unit_test(flush_is_what_every_target_knows),
 		cmocka_unit_test(who_does_not_know_fua_is_flushed),
 		cmocka_unit_test(who_does_not_answer_at_login_is_not_used),
+		cmocka_unit_test(a_write_that_ends_while_its_data_is_sent_ends_the_session),
+		cmocka_unit_test(a_write_that_ends_before_its_data_is_sent_waits_for_that),
+		cmocka_unit_test(writes_that_are_refused_by_the_dozen_end_no_session),
 		cmocka_unit_test(each_wrong_url_has_a_message_of_its_own),
 		cmocka_unit_test(chap_is_needed_and_enough),
 		cmocka_unit_test(a_lun_that_has_become_another_one_does_not_come_up),
