@@ -16,11 +16,17 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "csvfs/base/assert.h"
 #include "csvfs/bdev.h"
+
+/* epoll's data; below: a client */
+#define LISTEN_EVENT CTL_CLIENTS
+#define TIMER_EVENT (CTL_CLIENTS + 1)
+#define LISTEN_AGAIN_NS (500 * (long)NS_PER_MS)
 
 struct client {
 	int fd; /* -1: free */
@@ -34,7 +40,7 @@ struct client {
 };
 
 struct ctl {
-	int listen_fd, ep;
+	int listen_fd, ep, timer_fd;
 	char path[108];
 	char link[64]; /* empty: it is not needed, or could not be made */
 	uint64_t tags;
@@ -124,12 +130,31 @@ static void make_link(struct ctl *c)
 		c->link[0] = 0;
 }
 
+/* No descriptor or no memory: asking again at once would only heat the machine. */
+static void listen_later(struct ctl *c)
+{
+	const struct itimerspec when = {.it_value.tv_nsec = LISTEN_AGAIN_NS};
+
+	(void)epoll_ctl(c->ep, EPOLL_CTL_DEL, c->listen_fd, NULL);
+	(void)timerfd_settime(c->timer_fd, 0, &when, NULL);
+}
+
+static void listen_now(struct ctl *c)
+{
+	struct epoll_event e = {.events = EPOLLIN, .data.u32 = LISTEN_EVENT};
+	uint64_t n;
+
+	(void)!read(c->timer_fd, &n, sizeof(n)); /* so that it is not readable any more */
+	if (epoll_ctl(c->ep, EPOLL_CTL_ADD, c->listen_fd, &e))
+		listen_later(c);
+}
+
 int ctl_open(const char *path,
 	void (*on_request)(void *ctx, uint64_t tag, const struct ctl_request *rq), void *ctx,
 	struct ctl **out, char *text, size_t text_bytes)
 {
 	struct ctl *c = calloc(1, sizeof(*c));
-	struct epoll_event e = {.events = EPOLLIN, .data.u32 = CTL_CLIENTS};
+	struct epoll_event e = {.events = EPOLLIN, .data.u32 = TIMER_EVENT};
 	int err;
 
 	csv_assert(c != NULL);
@@ -153,8 +178,10 @@ int ctl_open(const char *path,
 	}
 	make_link(c);
 	c->ep = epoll_create1(EPOLL_CLOEXEC);
-	csv_assert(c->ep >= 0);
-	epoll_ctl(c->ep, EPOLL_CTL_ADD, c->listen_fd, &e);
+	c->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	csv_assert(c->ep >= 0 && c->timer_fd >= 0);
+	epoll_ctl(c->ep, EPOLL_CTL_ADD, c->timer_fd, &e);
+	listen_now(c);
 	*out = c;
 	return 0;
 }
@@ -290,6 +317,8 @@ static void accept_one(struct ctl *c)
 	struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLET};
 	struct client *cl = NULL;
 
+	if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
+		listen_later(c);
 	if (fd < 0)
 		return;
 	drop_late(c);
@@ -312,14 +341,18 @@ static void accept_one(struct ctl *c)
 
 void ctl_service(struct ctl *c)
 {
-	struct epoll_event e[CTL_CLIENTS + 1];
-	int n = epoll_wait(c->ep, e, CTL_CLIENTS + 1, 0);
+	struct epoll_event e[CTL_CLIENTS + 2];
+	int n = epoll_wait(c->ep, e, CTL_CLIENTS + 2, 0);
 
 	for (int i = 0; i < n; i++) {
 		struct client *cl;
 
-		if (e[i].data.u32 == CTL_CLIENTS) {
+		if (e[i].data.u32 == LISTEN_EVENT) {
 			accept_one(c);
+			continue;
+		}
+		if (e[i].data.u32 == TIMER_EVENT) {
+			listen_now(c);
 			continue;
 		}
 		cl = &c->clients[e[i].data.u32];
@@ -368,6 +401,7 @@ void ctl_close(struct ctl *c)
 		}
 	}
 	close(c->listen_fd);
+	close(c->timer_fd);
 	close(c->ep);
 	free(c);
 }

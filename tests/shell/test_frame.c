@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -238,6 +240,40 @@ static void a_client_that_says_too_much_or_leaves_harms_nobody(void **state)
 	ctl_close(c);
 }
 
+static bool readable(int fd, int ms)
+{
+	return poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, ms) > 0;
+}
+
+static void who_cannot_be_let_in_is_asked_for_later_and_not_all_the_time(void **state)
+{
+	char path[64], err[128];
+	struct rlimit was, none;
+	struct ctl *c;
+	int fd;
+
+	(void)state;
+	snprintf(path, sizeof(path), "/tmp/csvfs-ctl.%d", (int)getpid());
+	assert_int_equal(ctl_open(path, on_request, NULL, &c, err, sizeof(err)), 0);
+	memset(&asked, 0, sizeof(asked));
+	fd = client(path, "pause\n");
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	none = was;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ctl_service(c);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	assert_false(readable(ctl_fd(c), 100));
+	assert_true(readable(ctl_fd(c), 2000));
+	ctl_service(c);
+	ctl_service(c);
+	ctl_service(c);
+	assert_int_equal(asked.op, CTL_PAUSE);
+	ctl_reply(c, asked_tag, 0, "held", 4);
+	expect(fd, "ok\nheld\n");
+	ctl_close(c);
+}
+
 /* ------------------------------------------------------------------ inbox, JSON */
 
 static void inbox_keeps_order_and_copies(void **state)
@@ -297,6 +333,7 @@ int main(void)
 		cmocka_unit_test(mount_helper_has_its_own_letters),
 		cmocka_unit_test(requests_of_csvctl_are_understood_and_answered),
 		cmocka_unit_test(a_client_that_says_too_much_or_leaves_harms_nobody),
+		cmocka_unit_test(who_cannot_be_let_in_is_asked_for_later_and_not_all_the_time),
 		cmocka_unit_test(inbox_keeps_order_and_copies),
 		cmocka_unit_test(json_is_found_by_path),
 	};
