@@ -406,7 +406,8 @@ uint64_t loop_lun_watch(struct loop *l)
 	oldest = bdev_oldest_ns(l->own);
 	if (oldest == NEVER)
 		return NEVER;
-	if (l->now_ns < oldest + limit_ns)
+	/* (Not the time of the last step: nothing need have been stepped since.) */
+	if (bdev_now_ns() < oldest + limit_ns)
 		return oldest + limit_ns;
 	snprintf(text, sizeof(text), "no answer from the LUN for %.1f s", (double)limit_ns / 1e9);
 	broken(l, text);
