@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,6 +100,9 @@ bool tool_open(struct tool_volume *v, const char *volume, const char *initiator,
 	char text[256];
 	int err;
 
+	/* Who writes finishes it, or says why not: whoever reads its words, or the target, may have gone. */
+	if (!(flags & TOOL_READONLY))
+		signal(SIGPIPE, SIG_IGN);
 	memset(v, 0, sizeof(*v));
 	bdev_url_text(volume, v->name, sizeof(v->name));
 	for (;;) {

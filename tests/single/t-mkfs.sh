@@ -31,6 +31,18 @@ for c in 4K 8K 64K 256K 1M; do
 	done
 done
 
+# nobody reads what it says
+mkfifo nobody
+(exec <nobody) &
+exec 3>nobody
+wait
+rm -f v.img
+rc=0
+mkfs.csvfs -s 64M v.img >&3 || rc=$?
+[ $rc = 0 ] || fail "mkfs whose words nobody reads: $rc"
+exec 3>&-
+fsck.csvfs -n v.img >out || fail "a volume that was made while nobody read: $(cat out)"
+
 # a large volume costs a few MiB and little time
 rm -f v.img
 SECONDS=0
