@@ -121,14 +121,14 @@ static void on_write(struct dthread *t, const struct fuse_in_header *h,
 
 	if (in->size != data_len || in->size > IO_BYTES_MAX ||
 		(!cached && misaligned(t->d, in->offset, in->size, in->flags))) {
-		datapath_write_fails(t->d, h->unique, in->fh, -EINVAL);
+		datapath_write_fails(t->d, h->unique, in->fh, h->pid, -EINVAL);
 		return;
 	}
 	io = datapath_io_get(t, h->unique, h->pid);
 	if (io)
 		io->data = take_data(t, in->size);
 	if (!io || !io->data) {
-		datapath_write_fails(t->d, h->unique, in->fh, -ENOMEM);
+		datapath_write_fails(t->d, h->unique, in->fh, h->pid, -ENOMEM);
 		if (io)
 			datapath_io_put(io);
 		return;
@@ -385,16 +385,17 @@ static void closed(void *ctx, uint64_t handle)
 
 	pthread_mutex_lock(&d->lock);
 	dp_handle_closed(d->dp, handle);
+	datapath_forget_failed(d, handle);
 	pthread_mutex_unlock(&d->lock);
 }
 
-static bool failed(void *ctx, uint64_t handle)
+static bool failed(void *ctx, uint64_t handle, uint32_t tid)
 {
 	struct datapath *d = ctx;
 	bool has;
 
 	pthread_mutex_lock(&d->lock);
-	has = dp_handle_has_failed(d->dp, handle);
+	has = datapath_take_failed(d, handle, tid);
 	pthread_mutex_unlock(&d->lock);
 	return has;
 }

@@ -12,6 +12,7 @@
 
 #define INLINE_REQS 4
 #define EARLY_MAX 16
+#define FAILED_MAX 256
 
 /* What the owner of an I/O finds in `returned`. */
 enum io_news {
@@ -106,6 +107,14 @@ struct datapath {
 	uint64_t early[EARLY_MAX];
 	uint32_t early_at;
 
+	/* Writes that failed, through which open file and of which thread; of open files up to failed_upto not all are known. */
+	struct {
+		uint64_t handle;
+		uint32_t tid;
+	} failed[FAILED_MAX];
+	uint32_t failed_count;
+	uint64_t failed_upto;
+
 	unsigned closing, registering; /* threads that have not done it yet */
 	bool path_told; /* FAILED or LOST was said since the last opening */
 	uint64_t key;
@@ -132,8 +141,15 @@ void datapath_io_begin_write(struct io *io);
 void datapath_io_run(struct dthread *t);
 /* The kernel's INTERRUPT. True: the request that it means is one of ours. */
 bool datapath_io_interrupt(struct datapath *d, uint64_t unique);
+/*
+ * datapath.lock is held. A write through that open file, of that thread, is about to be answered with an error; was there one since this
+ * was asked for last? And the open file is closed.
+ */
+void datapath_failed(struct datapath *d, uint64_t handle, uint32_t tid);
+bool datapath_take_failed(struct datapath *d, uint64_t handle, uint32_t tid);
+void datapath_forget_failed(struct datapath *d, uint64_t handle);
 /* To the kernel: an error (negative), or data. */
-void datapath_write_fails(struct datapath *d, uint64_t unique, uint64_t handle, int err);
+void datapath_write_fails(struct datapath *d, uint64_t unique, uint64_t handle, uint32_t tid, int err);
 void datapath_answer(struct datapath *d, uint64_t unique, int err, const void *data, size_t len);
 
 /* datapath.lock is held: the thread looks at `returned` and its commands soon. */

@@ -231,12 +231,52 @@ static void answer_read(struct io *io)
 
 /*
  * After a failed write that is asynchronous (io_uring, libaio) and reaches past the end that it knows, the kernel sets the size to that
- * end. Another node may have made the file longer: op_setattr() (fuse_ops.c) has to know that there was such a write.
+ * end. Another node may have made the file longer: op_setattr() (fuse_ops.c) has to know that there was such a write. It is the thread
+ * of the write that does so, before anything else.
  */
-void datapath_write_fails(struct datapath *d, uint64_t unique, uint64_t handle, int err)
+void datapath_failed(struct datapath *d, uint64_t handle, uint32_t tid)
+{
+	uint32_t first = 0;
+
+	dp_handle_failed(d->dp, handle);
+	for (uint32_t i = 0; i < d->failed_count; i++) {
+		if (d->failed[i].handle == handle && d->failed[i].tid == tid)
+			return;
+		if (d->failed[i].handle < d->failed[first].handle)
+			first = i;
+	}
+	/* Of the one that was opened first it is forgotten who: then it may be anybody. */
+	if (d->failed_count == FAILED_MAX) {
+		if (d->failed[first].handle > d->failed_upto)
+			d->failed_upto = d->failed[first].handle;
+		d->failed[first] = d->failed[--d->failed_count];
+	}
+	d->failed[d->failed_count].handle = handle;
+	d->failed[d->failed_count++].tid = tid;
+}
+
+bool datapath_take_failed(struct datapath *d, uint64_t handle, uint32_t tid)
+{
+	for (uint32_t i = 0; i < d->failed_count; i++) {
+		if (d->failed[i].handle == handle && d->failed[i].tid == tid) {
+			d->failed[i] = d->failed[--d->failed_count];
+			return true;
+		}
+	}
+	return handle <= d->failed_upto && dp_handle_has_failed(d->dp, handle);
+}
+
+void datapath_forget_failed(struct datapath *d, uint64_t handle)
+{
+	for (uint32_t i = d->failed_count; i-- > 0;)
+		if (d->failed[i].handle == handle)
+			d->failed[i] = d->failed[--d->failed_count];
+}
+
+void datapath_write_fails(struct datapath *d, uint64_t unique, uint64_t handle, uint32_t tid, int err)
 {
 	pthread_mutex_lock(&d->lock);
-	dp_handle_failed(d->dp, handle);
+	datapath_failed(d, handle, tid);
 	pthread_mutex_unlock(&d->lock);
 	datapath_answer(d, unique, err, NULL, 0);
 }
@@ -246,7 +286,7 @@ static void answer_write(struct io *io)
 	struct fuse_write_out out = {.size = (uint32_t)io->op.result};
 
 	if (io->op.result < 0)
-		datapath_write_fails(io->t->d, io->unique, io->op.handle, io->op.result);
+		datapath_write_fails(io->t->d, io->unique, io->op.handle, io->tid, io->op.result);
 	else
 		datapath_answer(io->t->d, io->unique, 0, &out, sizeof(out));
 }
@@ -644,7 +684,7 @@ static void give_up(struct datapath *d, struct io *io, int err)
 	if (io->done)
 		return;
 	if (io->op.write)
-		dp_handle_failed(d->dp, io->op.handle);
+		datapath_failed(d, io->op.handle, io->tid);
 	datapath_answer(d, io->unique, err, NULL, 0);
 	io->unique = DATAPATH_OWN;
 	io->given_up = true;

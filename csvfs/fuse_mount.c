@@ -212,10 +212,11 @@ static void no_zero(void *ctx, uint64_t ino, uint64_t handle, uint64_t off, uint
 	done(arg, -EIO);
 }
 
-static bool no_failed(void *ctx, uint64_t handle)
+static bool no_failed(void *ctx, uint64_t handle, uint32_t tid)
 {
 	(void)ctx;
 	(void)handle;
+	(void)tid;
 	return false;
 }
 

@@ -349,14 +349,17 @@ static bool does_async_io(pid_t pid)
 /*
  * Nobody's ftruncate(2): after an asynchronous write that failed (fuse_direct_IO()) the kernel sets the size to what this host knew
  * last, to take away what it might have written behind that. Here a write that fails makes nothing longer, and another host may have.
- * Nothing in the request tells the two apart.
+ * Nothing in the request tells the two apart. But the kernel does so once, and in the thread of that write, which waited for it; so
+ * what follows, and what another thread asks for, is somebody's ftruncate(). (The size does not tell: what the kernel knows may be
+ * older than what it was told last, or the end of a write of its own.)
  */
 static bool is_kernels_own(fuse_req_t req, int set, const struct fuse_file_info *fi)
 {
 	struct fuse_ops *f = ops_of(req);
+	pid_t pid = fuse_req_ctx(req)->pid;
 
-	return fi && (set & FUSE_SET_ATTR_SIZE) && f->hooks.failed(f->hooks.ctx, fi->fh) &&
-	       does_async_io(fuse_req_ctx(req)->pid);
+	return fi && (set & FUSE_SET_ATTR_SIZE) && f->hooks.failed(f->hooks.ctx, fi->fh, (uint32_t)pid) &&
+	       does_async_io(pid);
 }
 
 static void op_setattr(

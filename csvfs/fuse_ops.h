@@ -108,8 +108,8 @@ struct fuse_ops_hooks {
 		void (*done)(void *arg, int err), void *arg);
 	/* An open file is closed. */
 	void (*closed)(void *ctx, uint64_t handle);
-	/* A write through it was answered with an error. */
-	bool (*failed)(void *ctx, uint64_t handle);
+	/* A write through it was answered to that thread with an error, since this was asked last. */
+	bool (*failed)(void *ctx, uint64_t handle, uint32_t tid);
 	uint32_t cluster_bytes;
 	void *ctx;
 };

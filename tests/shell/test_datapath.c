@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -613,6 +614,18 @@ static long write_asynchronously(int fd, const void *buf, size_t len, off_t off)
 	return (long)ev.res;
 }
 
+/* As io_uring's worker does IORING_OP_FTRUNCATE. */
+static void *truncates_as_worker(void *arg)
+{
+	char was[16];
+
+	assert_int_equal(prctl(PR_GET_NAME, was), 0);
+	assert_int_equal(prctl(PR_SET_NAME, "iou-wrk-1"), 0);
+	assert_int_equal(ftruncate(*(int *)arg, 4096), 0);
+	assert_int_equal(prctl(PR_SET_NAME, was), 0);
+	return NULL;
+}
+
 /*
  * The kernel takes away what such a write may have left behind the end of the file, the end that it knows; another node has made the
  * file longer since.
@@ -623,6 +636,7 @@ static void failed_asynchronous_write_cuts_off_nothing_of_another_node(void **st
 	struct fakecore *c;
 	struct stat st;
 	void *buf = NULL;
+	pthread_t id;
 	int fd;
 
 	cfg.written = true;
@@ -639,9 +653,18 @@ static void failed_asynchronous_write_cuts_off_nothing_of_another_node(void **st
 	assert_int_equal(fakecore_size(c), FILE_BYTES / 2);
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_int_equal(st.st_size, FILE_BYTES / 2);
-	/* What a user asks for is done, also through that one. */
+	/* What a user asks for is done, also through that one, and asynchronously: by another thread, or once the kernel has had its turn. */
 	assert_int_equal(ftruncate(fd, 8192), 0);
 	assert_int_equal(fakecore_size(c), 8192);
+	fakecore_set_size(c, FILE_BYTES / 2);
+	assert_int_equal(pthread_create(&id, NULL, truncates_as_worker, &fd), 0);
+	assert_int_equal(pthread_join(id, NULL), 0);
+	assert_int_equal(fakecore_size(c), 4096);
+	fakecore_set_size(c, FILE_BYTES / 2);
+	assert_int_equal(write_asynchronously(fd, buf, CLUSTER, FILE_BYTES), -ENOSPC);
+	assert_int_equal(fakecore_size(c), FILE_BYTES / 2);
+	truncates_as_worker(&fd);
+	assert_int_equal(fakecore_size(c), 4096);
 	close(fd);
 	free(buf);
 	stop(c);
