@@ -359,7 +359,7 @@ static void settle(void *ctx, uint64_t ino)
 }
 
 static void zero(void *ctx, uint64_t ino, uint64_t handle, uint64_t off, uint32_t len,
-	void (*done)(void *arg, int err), void *arg)
+	void (*begins)(void *arg, uint64_t tag), void (*done)(void *arg, int err), void *arg)
 {
 	struct io *io = datapath_io_get(self, DATAPATH_OWN, 0);
 
@@ -376,6 +376,7 @@ static void zero(void *ctx, uint64_t ino, uint64_t handle, uint64_t off, uint32_
 	io->op.off = off;
 	io->op.len = len;
 	io->start_ns = bdev_now_ns();
+	begins(arg, datapath_io_tag(io));
 	datapath_io_begin(io);
 }
 

@@ -133,6 +133,8 @@ struct datapath {
 /* An I/O of the thread for that request of the kernel; NULL: no memory. */
 struct io *datapath_io_get(struct dthread *t, uint64_t unique, uint32_t tid);
 void datapath_io_put(struct io *io);
+/* What the core, and who cancels it, calls it: until it is put. */
+uint64_t datapath_io_tag(const struct io *io);
 /* Its op is filled in: plan it, and do what the plan says. It ends with an answer, sooner or later. */
 void datapath_io_begin(struct io *io);
 /* The same of a kernel's write past the page cache: setuid, setgid and capabilities of the file go first. */

@@ -27,7 +27,7 @@ static struct dp_now now(void)
 
 /* ------------------------------------------------------------------ I/Os */
 
-static uint64_t tag_of(const struct io *io)
+uint64_t datapath_io_tag(const struct io *io)
 {
 	return DATAPATH_TAG | (uint64_t)(io->gen & 0x3fffffffu) << 32 | io->idx;
 }
@@ -37,7 +37,7 @@ static struct io *io_of(struct datapath *d, uint64_t tag)
 {
 	uint32_t idx = (uint32_t)tag;
 
-	if (idx >= d->io_count || !d->ios[idx]->unique || tag_of(d->ios[idx]) != tag)
+	if (idx >= d->io_count || !d->ios[idx]->unique || datapath_io_tag(d->ios[idx]) != tag)
 		return NULL;
 	return d->ios[idx];
 }
@@ -357,7 +357,7 @@ static void post_block(struct io *io)
 {
 	struct datapath *d = io->t->d;
 	const struct dp_op *op = &io->op;
-	struct event ev = {.type = EV_BLOCK, .tag = tag_of(io)};
+	struct event ev = {.type = EV_BLOCK, .tag = datapath_io_tag(io)};
 
 	ev.block.write = op->io_write;
 	ev.block.fua = op->io_fua;
@@ -377,7 +377,7 @@ static void post_request(struct io *io, enum fs_op what)
 {
 	struct datapath *d = io->t->d;
 	const struct dp_op *op = &io->op;
-	struct event ev = {.type = EV_REQUEST, .tag = tag_of(io), .rq = &io->rq};
+	struct event ev = {.type = EV_REQUEST, .tag = datapath_io_tag(io), .rq = &io->rq};
 
 	memset(&io->rq, 0, sizeof(io->rq));
 	io->rq.op = what;
@@ -400,7 +400,7 @@ static void post_commit(struct io *io)
 {
 	struct datapath *d = io->t->d;
 	const struct dp_op *op = &io->op;
-	struct event ev = {.type = EV_COMMIT, .tag = tag_of(io)};
+	struct event ev = {.type = EV_COMMIT, .tag = datapath_io_tag(io)};
 
 	ev.range.ino = op->range.ino;
 	ev.range.off = op->range.off;
@@ -675,29 +675,38 @@ static void reply(struct datapath *d, const struct effect *e)
 	}
 }
 
-/* What is not the kernel's request (the ends of a hole) has its answer when it has ended. */
-static void give_up(struct datapath *d, struct io *io, int err)
+/* What is no request of the kernel's (the ends of a hole), and whoever asked for it is told. */
+struct given_up {
+	void (*done)(void *arg, int err);
+	void *arg;
+	int err;
+};
+
+static void give_up(struct datapath *d, struct io *io, int err, struct given_up *own)
 {
-	if (io->op.state != DP_ST_CORE)
+	if (io->op.state != DP_ST_CORE || io->given_up)
 		return;
 	dp_given_up(d->dp, &io->op);
-	if (io->done)
+	io->given_up = true;
+	if (io->done) {
+		*own = (struct given_up){io->done, io->arg, err};
+		io->done = NULL;
 		return;
+	}
 	if (io->op.write)
 		datapath_failed(d, io->op.handle, io->tid);
 	datapath_answer(d, io->unique, err, NULL, 0);
 	io->unique = DATAPATH_OWN;
-	io->given_up = true;
 }
 
-static void block_ends(struct datapath *d, const struct effect *e)
+static void block_ends(struct datapath *d, const struct effect *e, struct given_up *own)
 {
 	struct io *io = io_of(d, e->tag);
 
 	if (!io)
 		return;
 	if (e->type == FX_BLOCK_DONE && e->block.lands)
-		give_up(d, io, e->block.err);
+		give_up(d, io, e->block.err, own);
 	else if (e->type == FX_BLOCK_RETRY && io->op.state == DP_ST_CORE)
 		news(io, NEWS_RETRY, 0, 0);
 	else if (e->type == FX_BLOCK_DONE &&
@@ -718,6 +727,7 @@ static void times(struct datapath *d, const struct effect *e)
 
 bool datapath_apply(struct datapath *d, const struct effect *e)
 {
+	struct given_up own = {NULL, NULL, 0};
 	bool mine = true;
 
 	if (e->type == FX_DATA_FREE) {
@@ -733,7 +743,7 @@ bool datapath_apply(struct datapath *d, const struct effect *e)
 		break;
 	case FX_BLOCK_DONE:
 	case FX_BLOCK_RETRY:
-		block_ends(d, e);
+		block_ends(d, e, &own);
 		break;
 	case FX_BLOCK_DATA:
 		block_data(d, e);
@@ -773,6 +783,8 @@ bool datapath_apply(struct datapath *d, const struct effect *e)
 		return_ready(d, bdev_now_ns());
 	}
 	pthread_mutex_unlock(&d->lock);
+	if (own.done)
+		own.done(own.arg, own.err);
 	return mine;
 }
 
@@ -788,7 +800,7 @@ bool datapath_io_interrupt(struct datapath *d, uint64_t unique)
 			io = d->ios[i];
 	}
 	if (io) {
-		tag = tag_of(io);
+		tag = datapath_io_tag(io);
 		tid = io->tid;
 	} else if (d->threads > 1) {
 		d->early[d->early_at++ % EARLY_MAX] = unique;

@@ -202,13 +202,14 @@ static int64_t no_touched(void *ctx, uint64_t ino)
 }
 
 static void no_zero(void *ctx, uint64_t ino, uint64_t handle, uint64_t off, uint32_t len,
-	void (*done)(void *arg, int err), void *arg)
+	void (*begins)(void *arg, uint64_t tag), void (*done)(void *arg, int err), void *arg)
 {
 	(void)ctx;
 	(void)ino;
 	(void)handle;
 	(void)off;
 	(void)len;
+	(void)begins;
 	done(arg, -EIO);
 }
 

@@ -655,6 +655,14 @@ static void find_parts(struct frq *q, uint64_t cs)
 	add_part(q, last, end);
 }
 
+/* A signal ends this as it ends a write; what comes behind has a tag of its own (frq_post()), and hears of it then. */
+static void part_begins(void *arg, uint64_t tag)
+{
+	struct frq *q = arg;
+
+	fuse_req_interrupt_func(q->req, interrupted, (void *)(uintptr_t)tag);
+}
+
 static void next_part(void *arg, int err)
 {
 	struct frq *q = arg;
@@ -665,7 +673,7 @@ static void next_part(void *arg, int err)
 		frq_fail(q, -err);
 	else if (i < q->part_count)
 		f->hooks.zero(
-			f->hooks.ctx, q->rq.ino, q->rq.lock.handle, q->part[i].off, q->part[i].len, next_part, q);
+			f->hooks.ctx, q->rq.ino, q->rq.lock.handle, q->part[i].off, q->part[i].len, part_begins, next_part, q);
 	else
 		post_change(f, q);
 }

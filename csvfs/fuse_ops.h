@@ -102,10 +102,12 @@ struct fuse_ops_hooks {
 	void (*times_set)(void *ctx, uint64_t ino);
 	/*
 	 * Writes zeros to [off, off + len), which lies in one cluster, as far as the file reaches; done()
-	 * is called by the same thread. Only from within fuse_ops_process() and done(). Through the open file `handle`; 0: none.
+	 * is called by the same thread, with an error also by the core's (the zeros may still land then). Only from within
+	 * fuse_ops_process() and done(). Through the open file `handle`; 0: none. Before that begins(), if there is memory: the
+	 * tag says to dying.h what waits.
 	 */
 	void (*zero)(void *ctx, uint64_t ino, uint64_t handle, uint64_t off, uint32_t len,
-		void (*done)(void *arg, int err), void *arg);
+		void (*begins)(void *arg, uint64_t tag), void (*done)(void *arg, int err), void *arg);
 	/* An open file is closed. */
 	void (*closed)(void *ctx, uint64_t handle);
 	/* A write through it was answered to that thread with an error, since this was asked last. */

@@ -534,11 +534,21 @@ static void *core_main(void *arg)
 
 /* ------------------------------------------------------------------ life */
 
+/* Every signal kills; requests that are none of the data path's are answered at once. */
+static void signalled(void *ctx, uint32_t tid, uint64_t tag)
+{
+	struct fakecore *c = ctx;
+
+	(void)tid;
+	if (tag & DATAPATH_TAG)
+		datapath_cancel(c->d, tag);
+}
+
 struct fakecore *fakecore_start(const struct fakecore_config *cfg)
 {
 	struct fakecore *c = calloc(1, sizeof(*c));
 	struct fuse_ops_config fc = {.mountpoint = cfg->mountpoint, .fsname = "fake",
-		.root_ino = FAKE_ROOT, .cache = cfg->standalone, .post = post, .ctx = c};
+		.root_ino = FAKE_ROOT, .cache = cfg->standalone, .post = post, .signalled = signalled, .ctx = c};
 	struct datapath_config dc = {.threads = cfg->threads, .cluster_bytes = cfg->cluster_bytes,
 		.standalone = cfg->standalone, .answer_ns = cfg->answer_ms * NS_PER_MS, .post = post, .on_path = on_path,
 		.on_unmount = on_unmount, .ctx = c};

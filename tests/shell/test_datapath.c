@@ -762,6 +762,86 @@ static void a_write_that_was_given_up_does_not_land_over_a_later_one(void **stat
 	stop(c);
 }
 
+static long ms_since(const struct timespec *t0)
+{
+	struct timespec t1;
+
+	clock_gettime(CLOCK_MONOTONIC, &t1);
+	return (t1.tv_sec - t0->tv_sec) * 1000 + (t1.tv_nsec - t0->tv_nsec) / 1000000;
+}
+
+/* The zeros at its ends are writes as any others: who waits for the hole is answered with them, and they land before what comes later. */
+static void a_hole_whose_end_was_given_up_is_answered_and_zeroes_nothing_later(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct fakecore *c;
+	struct timespec t0;
+	uint8_t got[8192];
+	void *buf = NULL;
+	int fd;
+
+	(void)state;
+	cfg.closed_gate = cfg.written = true;
+	cfg.lands_ms = 1000;
+	c = start(&cfg);
+	assert_int_equal(posix_memalign(&buf, 4096, 4096), 0);
+	memset(buf, 2, 4096);
+	fd = open(file, O_RDWR | O_DIRECT);
+	assert_true(fd >= 0);
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 512, 3 * CLUSTER), -1);
+	assert_int_equal(errno, EIO);
+	assert_true(ms_since(&t0) < 700);
+	assert_int_equal(pwrite(fd, buf, 4096, 4096), 4096);
+	assert_true(ms_since(&t0) >= 900);
+	close(fd);
+	fd = open(file, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, got, sizeof(got), 0), sizeof(got));
+	for (int i = 512; i < 8192; i++)
+		assert_int_equal(got[i], i < 4096 ? 0 : 2);
+	close(fd);
+	free(buf);
+	stop(c);
+}
+
+static void a_process_that_waits_for_the_end_of_a_hole_can_be_killed(void **state)
+{
+	struct fakecore_config cfg = config();
+	struct datapath_stats st = {0};
+	struct fakecore *c;
+	struct timespec t0;
+	void *buf = NULL;
+	int fd, status;
+	pid_t pid;
+
+	(void)state;
+	cfg.closed_gate = cfg.written = true;
+	cfg.lands_ms = 2000;
+	c = start(&cfg);
+	assert_int_equal(posix_memalign(&buf, 4096, 4096), 0);
+	memset(buf, 1, 4096);
+	fd = open(file, O_RDWR | O_DIRECT);
+	assert_true(fd >= 0);
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	assert_int_equal(pwrite(fd, buf, 4096, 0), -1); /* given up, and may still land: the zeros wait for that */
+	pid = fork();
+	if (!pid)
+		_exit(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 512, 3 * CLUSTER) != 0);
+	for (int i = 0; i < 100 && st.in_flight != 2; i++) {
+		usleep(5000);
+		fakecore_stats(c, &st);
+	}
+	assert_int_equal(st.in_flight, 2);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+	assert_true(ms_since(&t0) < 1500);
+	close(fd);
+	free(buf);
+	stop(c);
+}
+
 static uint64_t signalled_tag;
 
 static void on_signalled(void *ctx, uint32_t tid, uint64_t tag)
@@ -866,6 +946,8 @@ int main(void)
 		T(gate_that_flaps_recalls_and_lost_sessions_are_not_seen),
 		T(writes_whose_outcome_is_lost_are_not_seen),
 		T(a_write_that_was_given_up_does_not_land_over_a_later_one),
+		T(a_hole_whose_end_was_given_up_is_answered_and_zeroes_nothing_later),
+		T(a_process_that_waits_for_the_end_of_a_hole_can_be_killed),
 		T(what_is_mounted_there_later_is_left_alone),
 		T(interrupt_that_overtakes_its_request_is_not_lost),
 	};
