@@ -508,6 +508,8 @@ struct vol {
 	struct vol_req root_req, bg_req;
 	uint64_t root_lsn; /* 0: root_req has not run */
 	bool bg_wanted, bg_active; /* there is something to do; bg_req is queued or waits */
+	bool bg_again; /* there was something new since this round left one out */
+	uint64_t bg_after, bg_ino; /* V5: of this round: inode that failed last; inode of this step */
 	bool bg_turn; /* of long work the background's is next but one */
 	bool spare; /* vol_spare() */
 	bool more; /* the step ended with requests that could run, */

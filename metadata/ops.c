@@ -153,18 +153,17 @@ int op_next_orphan(struct txn *t, uint64_t after, uint64_t *ino)
 	return inode_orphan_next(t, after, ino);
 }
 
-int op_background(struct txn *t)
+int op_background(struct txn *t, uint64_t *ino)
 {
 	struct disk_intent it;
 	struct inode in;
-	uint64_t ino;
-	int err = inode_intent_next(t, 0, &ino, &it);
+	int err = inode_intent_next(t, *ino, ino, &it);
 
 	if (err)
 		return err;
-	err = inode_get_freeing(t, ino, &in);
+	err = inode_get_freeing(t, *ino, &in);
 	if (err == -ESTALE)
-		return txn_damaged(t, PROBLEM_INTENT, INO_BLOCK(ino), ino, 0, ino);
+		return txn_damaged(t, PROBLEM_INTENT, INO_BLOCK(*ino), *ino, 0, *ino);
 	if (!err)
 		err = ops_intent_step(&in);
 	return err == -EINPROGRESS ? 0 : err;

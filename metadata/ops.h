@@ -48,7 +48,7 @@ extern const struct vol_ops metadata_ops;
 /* As struct vol_ops says (txn.h). */
 int op_execute(struct txn *t, struct vol_req *r);
 int op_replied(struct txn *t, struct vol_req *r);
-int op_background(struct txn *t);
+int op_background(struct txn *t, uint64_t *ino);
 int inode_make_root(struct txn *t);
 
 /* The first orphan with a number > after; -ENOENT. */

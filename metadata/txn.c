@@ -43,7 +43,7 @@ bool txn_keep(struct txn *t)
 {
 	alloc_count_keep(t->v);
 	if (t->kicked)
-		t->v->bg_wanted = true;
+		t->v->bg_wanted = t->v->bg_again = true;
 	return t->undo_count > 0;
 }
 

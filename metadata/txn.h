@@ -121,11 +121,11 @@ struct vol_ops {
 	/* The first operation of a new volume: the root directory; sets super.root_ino. */
 	int (*make_root)(struct txn *t);
 	/*
-	 * One bounded step of work that nobody waits for (intents, orphans that nobody has open). 0: a
-	 * step was done, call again; -ENOENT: there is nothing to do. Called after vol_open and
-	 * txn_kick().
+	 * One bounded step of work that nobody waits for (intents): of the first inode behind *ino, which
+	 * it then is. 0: a step was done, call again; -ENOENT: there is nothing to do behind *ino. Called
+	 * after vol_open and txn_kick().
 	 */
-	int (*background)(struct txn *t);
+	int (*background)(struct txn *t, uint64_t *ino);
 };
 
 /* ---- alloc.c: space. All return 0, -EAGAIN, -ENOSPC, -EUCLEAN. */

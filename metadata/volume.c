@@ -17,6 +17,8 @@
  *  V4. Long work (the background's; a request that goes on after ROUNDS_AT_ONCE) holds up nobody: it does one step for
  *      each vol_spare(), so a thread that runs the engine for a request does none of it; and it leaves half of journal
  *      and cache, and the running transaction from LONG_BLOCKS on, to others.
+ *  V5. The background goes from one inode to the next. One whose step fails is left out until the next round, which comes
+ *      when there is something new: it keeps the work of no other, nor the space that this frees, from being done.
  */
 #include "metadata/engine.h"
 
@@ -94,6 +96,24 @@ static void answer(struct vol *v, struct vol_req *r, int err, uint64_t lsn)
 		list_add_tail(&r->link, &v->run.waiters);
 }
 
+/* V5. What is behind the one that failed, and then, if it came meanwhile, what is before it. */
+static void background_done(struct vol *v, int err)
+{
+	if (!err || err == -EINPROGRESS) {
+		v->bg_wanted = true;
+	} else if (err == -ENOENT) {
+		v->bg_wanted = v->bg_wanted || (v->bg_after && v->bg_again);
+		v->bg_after = 0;
+		v->bg_again = false;
+	} else {
+		trace(v->cfg.trace, TRACE_ERROR, "background work on inode %llu fails: error %d",
+			(unsigned long long)v->bg_ino, err);
+		/* Else it was found nowhere: there is nothing to go on with. */
+		v->bg_wanted = v->bg_wanted || v->bg_ino > v->bg_after;
+		v->bg_after = v->bg_ino > v->bg_after ? v->bg_ino : 0;
+	}
+}
+
 static void internal_done(struct vol *v, struct vol_req *r, int err)
 {
 	if (r == &v->grow.req) {
@@ -113,10 +133,7 @@ static void internal_done(struct vol *v, struct vol_req *r, int err)
 	}
 	v->bg_active = false;
 	vol_unstall(v);
-	if (!err || err == -EINPROGRESS)
-		v->bg_wanted = true;
-	else if (err != -ENOENT)
-		trace(v->cfg.trace, TRACE_ERROR, "background work stops: error %d", err);
+	background_done(v, err);
 }
 
 static bool all_idle(const struct vol *v)
@@ -381,6 +398,8 @@ static void open_begin(struct vol *v)
 	v->root_lsn = 0;
 	v->bg_wanted = false;
 	v->bg_active = false;
+	v->bg_again = false;
+	v->bg_after = 0;
 	v->replayed = false;
 	v->super_restore = false;
 	v->open_asked = false;
@@ -704,7 +723,10 @@ static int background(struct txn *t, void *arg)
 {
 	struct vol *v = arg;
 
-	return v->cfg.ops->background(t);
+	if (!v->bg_after)
+		v->bg_again = false;
+	v->bg_ino = v->bg_after;
+	return v->cfg.ops->background(t, &v->bg_ino);
 }
 
 void vol_open(struct vol *v, uint64_t epoch, struct effects *fx)

@@ -179,9 +179,9 @@ static int note_make_root(struct txn *t)
 	return metadata_ops.make_root(t);
 }
 
-static int note_background(struct txn *t)
+static int note_background(struct txn *t, uint64_t *ino)
 {
-	return metadata_ops.background(t);
+	return metadata_ops.background(t, ino);
 }
 
 static const struct vol_ops pair_ops = {

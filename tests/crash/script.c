@@ -45,9 +45,9 @@ static int note_make_root(struct txn *t)
 	return metadata_ops.make_root(t);
 }
 
-static int note_background(struct txn *t)
+static int note_background(struct txn *t, uint64_t *ino)
 {
-	return metadata_ops.background(t);
+	return metadata_ops.background(t, ino);
 }
 
 const struct vol_ops script_ops = {note_execute, note_replied, note_make_root, note_background};

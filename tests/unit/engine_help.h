@@ -45,9 +45,10 @@ static inline int help_execute(struct txn *t, struct vol_req *r)
 	return 0;
 }
 
-static inline int help_background(struct txn *t)
+static inline int help_background(struct txn *t, uint64_t *ino)
 {
 	(void)t;
+	(void)ino;
 	return -ENOENT;
 }
 

@@ -92,7 +92,9 @@ static int run_request(void)
 
 static inline int background(struct txn *t, struct vol_req *r)
 {
-	return op_background(t);
+	uint64_t ino = 0;
+
+	return op_background(t, &ino);
 }
 
 /* All that goes on in the background is done. */

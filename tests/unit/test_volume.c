@@ -630,7 +630,7 @@ static struct {
 	uint64_t blkno;
 } bg;
 
-static int bg_step(struct txn *t)
+static int bg_step(struct txn *t, uint64_t *ino)
 {
 	struct help_put p = {bg.blkno, 0, 0};
 	int err;

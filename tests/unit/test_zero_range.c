@@ -122,9 +122,9 @@ static int look_at_intent(struct txn *t, void *arg)
 
 static uint32_t steps_left;
 
-static int some_steps(struct txn *t)
+static int some_steps(struct txn *t, uint64_t *ino)
 {
-	int err = steps_left ? op_background(t) : -ENOENT;
+	int err = steps_left ? op_background(t, ino) : -ENOENT;
 
 	steps_left -= !err;
 	return err;
