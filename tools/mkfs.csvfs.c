@@ -112,12 +112,37 @@ static bool is_csvfs(struct tool_volume *v, char *out, size_t out_bytes)
 	return found;
 }
 
+/*
+ * A volume of this uuid is here. Not with -f either: what it wrote, anywhere on the LUN, passes for the new one's, and is of later transactions than
+ * that begins with. Replay takes such a block, or a record of the old journal, for proof that records are lost.
+ */
+static bool uuid_was_here(struct mkfs *m)
+{
+	const uint64_t at[] = {SUPER_BLOCK, SUPER_COPY_BLOCK, m->v.bytes / BLOCK_SIZE - 1};
+	struct disk_super *s = m->created ? NULL : aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
+	bool found = false;
+	char uuid[37];
+
+	for (size_t i = 0; s && !found && i < sizeof(at) / sizeof(at[0]); i++)
+		found = !tool_read(&m->v, at[i] * BLOCK_SIZE, s, BLOCK_SIZE) &&
+			le32_get(s->h.magic) == MAGIC_SUPER &&
+			!memcmp(s->h.uuid, m->p.uuid, sizeof(m->p.uuid));
+	free(s);
+	if (found)
+		tool_error("%s: the volume that is there has the uuid %s; what it left there would be taken for the new one's: "
+			   "give another one, or none",
+			m->v.name, tool_uuid_text(m->p.uuid, uuid));
+	return found;
+}
+
 static bool may_overwrite(struct mkfs *m)
 {
 	char what[160] = "";
 	bool looked = true;
 	int fd;
 
+	if (uuid_was_here(m))
+		return false;
 	if (m->force || m->created)
 		return true;
 	if (!is_csvfs(&m->v, what, sizeof(what))) {

@@ -69,6 +69,12 @@ grep -qE '^label +"vms"' out || fail "label"
 cp v.img before.img
 refuses 'contains csvfs.*vms' mkfs.csvfs v.img
 cmp -s v.img before.img || fail "a refused mkfs changed the volume"
+# nor, with -f, by one of the same uuid: stale blocks would pass for its own
+refuses "there has the uuid $uuid" mkfs.csvfs -f -U $uuid v.img
+cmp -s v.img before.img || fail "a refused uuid changed the volume"
+dd if=/dev/zero of=v.img bs=4096 count=4 conv=notrunc status=none
+refuses "there has the uuid $uuid" mkfs.csvfs -f -U $uuid v.img
+cp before.img v.img
 mkfs.csvfs -q -f v.img || fail "-f"
 cmp -s v.img before.img && fail "-f changed nothing"
 truncate -s 64M ext.img
