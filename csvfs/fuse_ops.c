@@ -80,6 +80,7 @@ static struct frq *frq_get(fuse_req_t req, struct fuse_ops *f, enum fs_op op, fu
 	q->handle = op == FS_OPEN || op == FS_CREATE
 			    ? __atomic_add_fetch(&f->handles, 1, __ATOMIC_RELAXED)
 			    : 0;
+	q->rq.lock.handle = q->handle;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	q->rq.op = op;
 	q->rq.ino = fuse_ops_ino(f, nodeid);
@@ -530,9 +531,9 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	struct fuse_ops *f = ops_of(req); /* before it may have been answered */
 	struct frq *q = frq_plain(req, FS_FSYNC, ino);
 
-	(void)fi;
 	if (!q)
 		return;
+	q->rq.lock.handle = fi->fh;
 	q->rq.flags = datasync ? 1 : 0;
 	if (!datasync)
 		f->hooks.settle(f->hooks.ctx, q->rq.ino);

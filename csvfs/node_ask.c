@@ -216,6 +216,15 @@ void node_answer(struct node *n, uint64_t wire_tag, const struct fs_reqid *id, s
 		creq_done(n, q, rp, fx);
 }
 
+/* The number that the open file is to have is ours alone. */
+static void ask_create(struct node *n, const struct event *ev, struct effects *fx)
+{
+	node_lost_opens(n, ev->rq);
+	n->scratch_rq = *ev->rq;
+	n->scratch_rq.lock.handle = 0;
+	node_ask(n, CQ_CREATE, ev->tag, &n->scratch_rq, fx);
+}
+
 void node_kernel_request(struct node *n, const struct event *ev, struct effects *fx)
 {
 	switch (ev->rq->op) {
@@ -243,7 +252,7 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 			fx);
 		return;
 	case FS_CREATE:
-		node_ask(n, CQ_CREATE, ev->tag, ev->rq, fx);
+		ask_create(n, ev, fx);
 		return;
 	case FS_LOCK:
 	case FS_UNLOCK:

@@ -11,76 +11,6 @@
 /* There was no memory to ask the coordinator. */
 #define ASK_AGAIN_NS (100 * NS_PER_MS)
 
-static struct list *bucket_of(struct node *n, uint64_t ino)
-{
-	return &n->files.bucket[(ino * 0x9e3779b97f4a7c15ull) >> 54];
-}
-_Static_assert(FILE_BUCKETS == 1 << 10, "bucket_of takes the top 10 bits");
-
-void node_file_init(struct node *n)
-{
-	for (unsigned i = 0; i < FILE_BUCKETS; i++)
-		list_init(&n->files.bucket[i]);
-}
-
-struct file *node_file_find(struct node *n, uint64_t ino)
-{
-	list_for_each_entry (f, bucket_of(n, ino), struct file, hash) {
-		if (f->ino == ino)
-			return f;
-	}
-	return NULL;
-}
-
-static struct file *file_new(struct node *n, uint64_t ino)
-{
-	struct file *f = mem_alloc(n->mem, sizeof(*f));
-
-	if (!f)
-		return NULL;
-	f->ino = ino;
-	f->st = FILE_OPENING;
-	f->commit_at_ns = NEVER;
-	list_init(&f->owned);
-	list_init(&f->edges);
-	list_init(&f->dirty);
-	list_init(&f->flying);
-	list_init(&f->open_waiters);
-	list_init(&f->waits);
-	list_init(&f->flying_waits);
-	list_add(&f->hash, bucket_of(n, ino));
-	n->files.count++;
-	return f;
-}
-
-static void file_free(struct node *n, struct file *f)
-{
-	csv_assert(list_empty(&f->open_waiters));
-	csv_assert(list_empty(&f->waits));
-	csv_assert(list_empty(&f->flying_waits));
-	node_range_clear(n, &f->owned);
-	node_range_clear(n, &f->edges);
-	node_range_clear(n, &f->dirty);
-	node_range_clear(n, &f->flying);
-	list_del(&f->hash);
-	n->files.count--;
-	mem_free(n->mem, f, sizeof(*f));
-}
-
-struct file *node_file_next(struct node *n, struct file *prev)
-{
-	struct list *b = prev ? bucket_of(n, prev->ino) : &n->files.bucket[0];
-	struct list *at = prev ? prev->hash.next : b->next;
-
-	for (;;) {
-		if (at != b)
-			return list_entry(at, struct file, hash);
-		if (++b == &n->files.bucket[FILE_BUCKETS])
-			return NULL;
-		at = b->next;
-	}
-}
-
 /* ------------------------------------------------------------------ commit */
 
 static bool nothing_to_commit(const struct file *f)
@@ -108,6 +38,7 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 {
 	struct fs_extent ext[EXTENTS_PER_REPLY];
 	struct fs_request *rq = &n->scratch_rq;
+	uint64_t ino = f->ino;
 	uint32_t count = 0;
 
 	csv_assert(!f->commit_in_flight);
@@ -149,12 +80,19 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 	/* All waits go along only if all ranges do. */
 	if (list_empty(&f->dirty))
 		list_splice_tail(&f->waits, &f->flying_waits);
+	f->unsent = true;
 	node_ask(n, CQ_COMMIT, 0, rq, fx);
+	/* If it was not sent that has been acted on, and the file may be gone. */
+	f = node_file_find(n, ino);
+	if (f && f->commit_in_flight)
+		f->unsent = false;
 }
 
 /* Once: who was killed was told then. */
 static void wait_answer(struct node *n, struct fwait *w, int32_t err, struct effects *fx)
 {
+	if (w->tag && w->lost && err == w->err)
+		node_lost_told(n, w);
 	if (w->tag && w->kind == FWAIT_REQUEST && !err)
 		node_ask(n, CQ_KERNEL, w->tag, w->rq, fx);
 	else if (w->tag && w->kind == FWAIT_TIMES)
@@ -188,20 +126,25 @@ static void wait_committed(struct node *n, struct fwait *w, struct effects *fx)
 static void layout_advance(struct node *n, struct file *f, struct effects *fx);
 static void layout_close_gate(struct node *n, struct file *f, struct effects *fx);
 
-/* Sends the next commit if somebody wants one now. */
-static void commit_pump(struct node *n, struct file *f, struct effects *fx)
+/*
+ * Sends the next commit if somebody wants one now. True: it was sent. Without memory for that it has been answered already, and `f`
+ * may be gone.
+ */
+static bool commit_pump(struct node *n, struct file *f, struct effects *fx)
 {
 	if (f->commit_in_flight || f->st == FILE_OPENING)
-		return;
+		return false;
 	if (nothing_to_commit(f)) {
 		list_for_each_entry_safe (w, tmp, &f->waits, struct fwait, link)
 			wait_committed(n, w, fx);
 		f->commit_at_ns = NEVER;
-		return;
+		f->unsent = false;
+		return false;
 	}
-	if (!list_empty(&f->waits) || f->layout == LAYOUT_COMMITTING ||
-		f->commit_at_ns <= n->now_ns)
-		commit_send(n, f, fx);
+	if (list_empty(&f->waits) && (f->layout != LAYOUT_COMMITTING || f->unsent) && f->commit_at_ns > n->now_ns)
+		return false;
+	commit_send(n, f, fx);
+	return true;
 }
 
 static void seen(struct file *f, const struct fs_attr *a)
@@ -210,14 +153,11 @@ static void seen(struct file *f, const struct fs_attr *a)
 	f->seen_change_ns = a->mtime_ns > a->ctime_ns ? a->mtime_ns : a->ctime_ns;
 }
 
-/* First writes are lost: who waits for an fsync hears of it now (F3), who asks for the next one then. */
+/* First writes are lost: who waits for an fsync hears of it now (F3), who asks for the next one then (node_lost.c). */
 static void say_lost(struct file *f, struct list *waits)
 {
-	f->lost = true;
-	list_for_each_entry (w, waits, struct fwait, link) {
-		if (w->kind == FWAIT_FSYNC)
-			w->err = -EIO;
-	}
+	node_lost_note(f, -EIO);
+	node_lost_tell(f, waits);
 }
 
 /* The data path takes for written what the coordinator will not hear of: the layout goes back, and it learns anew what is. */
@@ -229,11 +169,14 @@ static void learn_anew(struct node *n, struct file *f, struct effects *fx)
 
 /*
  * What a commit was of, when it has ended. If it failed while we keep the layout it is tried again (true): the data path takes
- * it for written, and nobody would ever commit it.
+ * it for written, and nobody would ever commit it. So it is while the layout goes back if nobody but we have failed it: there was no
+ * memory to ask, and what is lost then are writes that were answered. The size goes with the ranges, though the writes that made the file
+ * longer were told of the failure: behind the end nothing counts as written, and they may be done later, as after any EIO.
  */
 static bool flown(struct node *n, struct file *f, int32_t err)
 {
-	bool again = err && err != -ESTALE && f->layout == LAYOUT_KEPT && f->st == FILE_OPEN;
+	bool kept = f->layout == LAYOUT_KEPT && f->st == FILE_OPEN;
+	bool again = err && err != -ESTALE && (kept || (f->unsent && err == -ENOMEM));
 
 	list_for_each_entry_safe (r, tmp, &f->flying, struct frange, link) {
 		uint64_t off = r->off, len = r->len;
@@ -247,30 +190,43 @@ static bool flown(struct node *n, struct file *f, int32_t err)
 	}
 	if (again && f->flying_size > f->size)
 		f->size = f->flying_size;
+	if (again && f->flying_mtime_ns > f->mtime_ns)
+		f->mtime_ns = f->flying_mtime_ns;
+	f->flying_mtime_ns = 0;
 	return again;
+}
+
+/* It comes next, and says what the time is. */
+static bool sets_mtime(const struct fwait *w)
+{
+	return w->tag && w->rq && w->rq->op == FS_SETATTR && (w->rq->valid & (FS_SET_MTIME | FS_SET_SIZE));
 }
 
 /* Who waits has what was in it behind it, also who came while it flew: that includes its own first write. */
 static void commit_failed(struct node *n, struct file *f, int32_t err, struct effects *fx)
 {
-	bool any = !list_empty(&f->flying);
+	bool lost = !list_empty(&f->flying);
 
 	trace(n->trace, TRACE_ERROR, "commit of ino %lx failed: %d", f->ino, err);
-	if (!flown(n, f, err) && any) {
-		f->lost = true;
+	lost &= !flown(n, f, err);
+	list_splice_tail(&f->waits, &f->flying_waits);
+	if (lost) {
+		node_lost_note(f, err);
+		node_lost_tell(f, &f->flying_waits);
 		learn_anew(n, f, fx);
 	}
-	list_splice_tail(&f->waits, &f->flying_waits);
 	list_for_each_entry_safe (w, tmp, &f->flying_waits, struct fwait, link) {
 		if (w->kind == FWAIT_FSYNC)
 			w->err = err == -ENOSPC ? err : -EIO;
 		else if (!(w->rq && w->rq->op == FS_SETATTR))
 			w->err = err;
+		if (sets_mtime(w))
+			f->mtime_ns = 0;
 		wait_committed(n, w, fx);
 	}
 	f->commit_at_ns = NEVER;
 	if (!nothing_to_commit(f))
-		commit_later(n, f, n->now_ns + n->cfg.commit_ns);
+		commit_later(n, f, n->now_ns + (f->unsent ? ASK_AGAIN_NS : n->cfg.commit_ns));
 }
 
 void node_file_commit_reply(
@@ -281,7 +237,6 @@ void node_file_commit_reply(
 	if (!f || !f->commit_in_flight)
 		return;
 	f->commit_in_flight = false;
-	f->flying_mtime_ns = 0;
 	if (rp->err) {
 		commit_failed(n, f, rp->err, fx);
 	} else {
@@ -295,8 +250,8 @@ void node_file_commit_reply(
 		list_for_each_entry_safe (w, tmp, &f->flying_waits, struct fwait, link)
 			wait_committed(n, w, fx);
 	}
-	commit_pump(n, f, fx);
-	layout_advance(n, f, fx);
+	if (!commit_pump(n, f, fx))
+		layout_advance(n, f, fx);
 }
 
 static struct fwait *wait_new(struct node *n, struct file *f, uint64_t tag, enum fwait_kind kind)
@@ -476,10 +431,9 @@ void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, 
 		node_reply_err(n, tag, -ENOMEM, fx);
 		return;
 	}
-	if (f->lost) {
-		f->lost = false;
-		w->err = -EIO;
-	}
+	w->ino = f->ino;
+	w->handle = rq->lock.handle;
+	node_lost_fsync(f, w);
 	if (n->path.write_cache) {
 		w->need_flush = true;
 		node_data_flush(n, w, fx);
@@ -536,6 +490,7 @@ void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, s
 	struct file *f = node_file_find(n, rq->ino);
 	struct creq *q;
 
+	node_lost_opens(n, rq);
 	if (f && f->st == FILE_OPEN) {
 		bool lives = fs_is_life(rq->generation, f->generation);
 
@@ -545,7 +500,7 @@ void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, s
 	}
 	q = mem_alloc(n->mem, sizeof(*q));
 	if (q && !f) {
-		f = file_new(n, rq->ino);
+		f = node_file_new(n, rq->ino);
 		if (f)
 			open_send(n, f, fx);
 		f = node_file_find(n, rq->ino); /* without memory it is gone again */
@@ -574,7 +529,7 @@ bool node_file_created(struct node *n, struct creq *q, const struct fs_reply *rp
 		return q->tag;
 	}
 	if (!f)
-		f = file_new(n, rp->attr.ino);
+		f = node_file_new(n, rp->attr.ino);
 	if (!f)
 		return false; /* the coordinator thinks it open; our next CLOSE of it puts that right */
 	f->opens++;
@@ -702,13 +657,14 @@ void node_file_open_reply(
 	/* No handle came of it, so there is nothing of ours to commit. */
 	list_for_each_entry_safe (w, tmp, &f->waits, struct fwait, link)
 		wait_committed(n, w, fx);
-	file_free(n, f);
+	node_file_free(n, f);
 }
 
 void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx)
 {
 	/* The kernel does not wait for a RELEASE. */
 	node_reply_err(n, tag, 0, fx);
+	node_lost_closed(n, rq);
 	node_file_close_one(n, rq->ino, fx);
 }
 
@@ -739,8 +695,8 @@ static void drained(struct node *n, struct file *f, struct effects *fx)
 	if (f->layout != LAYOUT_DRAINING)
 		return;
 	f->layout = LAYOUT_COMMITTING;
-	commit_pump(n, f, fx);
-	layout_advance(n, f, fx);
+	if (!commit_pump(n, f, fx))
+		layout_advance(n, f, fx);
 }
 
 /* While nobody serves us what we know is all that the file's users have: it stays. */
@@ -797,7 +753,7 @@ void node_file_close_reply(struct node *n, uint64_t ino, struct effects *fx)
 	layout_drop(n, f, fx);
 	f->writes = false;
 	if (list_empty(&f->open_waiters)) {
-		file_free(n, f);
+		node_file_free(n, f);
 		return;
 	}
 	f->st = FILE_OPENING;
@@ -891,7 +847,7 @@ static void forget_layout(struct node *n, struct file *f, struct effects *fx)
 		trace(n->trace, TRACE_ERROR,
 			"first writes of ino %lx were not committed, and are lost", f->ino);
 		say_lost(f, &f->waits);
-		say_lost(f, &f->flying_waits);
+		node_lost_tell(f, &f->flying_waits);
 	}
 	node_range_clear(n, &f->dirty);
 	/* The commit that is out says nothing of them any more (client_void_commits): its answer takes none from what is ours by then. */
@@ -910,8 +866,8 @@ static void forget_layout(struct node *n, struct file *f, struct effects *fx)
 	if (f->layout == LAYOUT_RETURNING)
 		return;
 	f->layout = LAYOUT_COMMITTING;
-	commit_pump(n, f, fx);
-	layout_advance(n, f, fx);
+	if (!commit_pump(n, f, fx))
+		layout_advance(n, f, fx);
 }
 
 void node_file_forget_layouts(struct node *n, struct effects *fx)
@@ -921,7 +877,8 @@ void node_file_forget_layouts(struct node *n, struct effects *fx)
 	 * we are a writer (rule 14 of dp.h), which the coordinator does not know any more.
 	 */
 	effects_add(fx, FX_LAYOUT_DROP, 0)->layout.ino = 0;
-	for (struct file *f = node_file_next(n, NULL); f; f = node_file_next(n, f)) {
+	n->files.at = NULL;
+	for (struct file *f; (f = node_file_walk(n));) {
 		if (f->layout != LAYOUT_NONE)
 			forget_layout(n, f, fx);
 	}
@@ -964,8 +921,10 @@ void node_file_step(struct node *n, uint64_t now_ns, struct effects *fx)
 	if (now_ns < n->file_deadline_ns)
 		return;
 	n->file_deadline_ns = NEVER;
-	for (struct file *f = node_file_next(n, NULL); f; f = node_file_next(n, f)) {
-		commit_pump(n, f, fx);
+	n->files.at = NULL;
+	for (struct file *f; (f = node_file_walk(n));) {
+		if (commit_pump(n, f, fx))
+			continue;
 		layout_advance(n, f, fx);
 		if (!f->commit_in_flight && f->commit_at_ns < n->file_deadline_ns)
 			n->file_deadline_ns = f->commit_at_ns;

@@ -52,6 +52,9 @@ struct fwait {
 	bool need_commit, need_flush;
 	int32_t err;
 	uint64_t since_ns;
+	/* FWAIT_FSYNC */
+	uint64_t ino, handle;
+	uint32_t lost; /* err tells of so many losses; 0: of none */
 };
 
 struct file {
@@ -62,11 +65,15 @@ struct file {
 	uint32_t opens;
 	bool recalled; /* a recall, not only our own wish, wants the layout back */
 	bool voided; /* what we hold counts no longer: it is on its way out */
-	bool lost; /* first writes were lost with the lease: who waits for an fsync is told EIO, and the next one is */
+	uint32_t lost; /* how often first writes were: who waits for an fsync is told, and so is the next one through each open file */
+	int32_t lost_err; /* EIO or ENOSPC */
+	uint64_t lost_upto; /* of the last time: open files up to this number hear; NEVER: nobody has, and who opens it now will */
+	struct list told; /* node_lost.c */
 	bool lost_write; /* ... one was, for which there was no memory: the next write that is to be durable is told */
 	bool reopen; /* opened again while closing */
 	bool writes; /* a layout to write was asked for since it was opened */
 	bool commit_in_flight;
+	bool unsent; /* there was no memory to ask for the last commit: for the next one not before commit_at_ns, unless somebody waits */
 	uint64_t commit_at_ns;
 	uint32_t dirty_count; /* first writes since the last commit was sent */
 	uint64_t size; /* the file is at least this long, not committed yet; 0: nothing */
@@ -89,6 +96,7 @@ struct file {
 struct file_table {
 	struct list bucket[FILE_BUCKETS];
 	uint32_t count;
+	struct file *at; /* node_file_walk() */
 };
 
 /* Lists of frange, sorted and disjoint. False: no memory; what was there may be gone in part. */
@@ -151,6 +159,16 @@ bool node_file_cancel(struct node *n, uint64_t tag, struct effects *fx);
 /* The same of one that waits for its flush only. */
 void node_file_flush_cancel(struct node *n, struct fwait *w, struct effects *fx);
 
+/* node_lost.c: once more first writes are lost; and these who wait for an fsync are told. */
+void node_lost_note(struct file *f, int32_t err);
+void node_lost_tell(const struct file *f, struct list *waits);
+/* An open file is asked for; an fsync begins; it is answered, to somebody who hears it; its open file is closed; the file is. */
+void node_lost_opens(struct node *n, const struct fs_request *rq);
+void node_lost_fsync(const struct file *f, struct fwait *w);
+void node_lost_told(struct node *n, const struct fwait *w);
+void node_lost_closed(struct node *n, const struct fs_request *rq);
+void node_lost_clear(struct node *n, struct file *f);
+
 void node_file_recall(struct node *n, uint64_t ino, struct effects *fx);
 /* There was no memory to ask for its RETURN or CLOSE: later. */
 void node_file_unasked(struct node *n, uint64_t ino, struct effects *fx);
@@ -163,6 +181,14 @@ void node_file_forget_layouts(struct node *n, struct effects *fx);
 struct file *node_file_find(struct node *n, uint64_t ino);
 /* The file after `prev` (NULL: the first), in table order. For reclaim. */
 struct file *node_file_next(struct node *n, struct file *prev);
+/*
+ * The same behind files.at (NULL: the first), and that is there then. For a loop in which files may go: without memory to send it, a CLOSE
+ * ends where it is asked for.
+ */
+struct file *node_file_walk(struct node *n);
+/* NULL: no memory. OPENING, and in the table. */
+struct file *node_file_new(struct node *n, uint64_t ino);
+void node_file_free(struct node *n, struct file *f);
 
 /* mtime that we wrote and did not commit shows in our own stat. */
 void node_file_overlay(struct node *n, struct fs_attr *attr);

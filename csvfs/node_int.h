@@ -268,6 +268,7 @@ struct node {
 	struct list times_waiting; /* sreq: for nodes to tell what they have written */
 	uint64_t times_count;
 	uint64_t creq_count, lock_seq;
+	uint64_t handles; /* the highest number of an open file that the kernel has asked for */
 	struct fs_request scratch_rq;
 	struct lock_table held; /* locks of ours, as far as we may rely on them */
 	struct list lost_handles[LOST_BUCKETS]; /* open files that held locks which were lost (node_held.c) */

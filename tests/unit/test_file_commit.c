@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A node that has no memory to ask for a commit or a CLOSE (node_file.c), against a coordinator that the test plays. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <errno.h>
+#include <cmocka.h>
+
+#include "csvfs/node_int.h"
+
+#define INO 7
+#define REGION (64u << 20)
+#define OTHERS 1000u
+#define UNANSWERED 1
+
+static struct mem mem;
+static struct node *n;
+static struct effects fx;
+
+/* Answers what the node asks next, which is `op`. */
+static void coordinator(enum fs_op op, int32_t err)
+{
+	struct fs_reply rp = {.err = err, .attr = {.generation = 1, .mode = 0100644, .nlink = 1}};
+	const struct fs_request *rq;
+	struct fs_reqid id;
+	uint64_t wire_tag;
+
+	rq = client_next_local(n->client, &wire_tag);
+	assert_non_null(rq);
+	assert_int_equal(rq->op, op);
+	id = rq->id;
+	rp.attr.ino = rq->ino;
+	node_answer(n, wire_tag, &id, &rp, &fx);
+}
+
+static void open_file(uint64_t ino)
+{
+	struct fs_request rq = {.op = FS_OPEN, .ino = ino};
+
+	node_file_open(n, 1, &rq, &fx);
+	coordinator(FS_OPEN, 0);
+	effects_reset(&fx);
+}
+
+static int setup(void **state)
+{
+	static void *region;
+	struct node_config cfg = {.node = 1, .name = "n1", .life = 5, .standalone = true, .root_ino = 1};
+
+	(void)state;
+	if (!region)
+		region = aligned_alloc(4096, REGION);
+	if (!fx.arena)
+		fx.arena = malloc(EFFECTS_ARENA);
+	effects_reset(&fx);
+	mem_init(&mem, region, REGION);
+	n = node_create(&cfg, &mem, NULL);
+	assert_non_null(n);
+	n->path.write_cache = false; /* an fsync is its commit */
+	client_serve_local(n->client);
+	open_file(INO);
+	return 0;
+}
+
+static size_t high;
+
+/* What is freed from now on is all there is. */
+static void memory_ends(void)
+{
+	high = mem.high;
+	mem.high = mem.low;
+	memset(mem.free, 0, sizeof(mem.free));
+}
+
+static void memory_is_back(void)
+{
+	mem.high = high;
+}
+
+/* Closed for good, under a layout, with something inside its gate. */
+static struct file *closing(struct file *f)
+{
+	f->layout = LAYOUT_KEPT;
+	node_file_close_one(n, f->ino, &fx);
+	assert_int_equal(f->st, FILE_CLOSING);
+	return f;
+}
+
+/* Enough to remember a CLOSE, and none to send it. */
+static void memory_ends_but_for_a_question(void)
+{
+	void *spare = mem_alloc(&mem, sizeof(struct creq));
+
+	memory_ends();
+	mem_free(&mem, spare, sizeof(struct creq));
+}
+
+static void all_is_forgotten_though_a_close_finds_no_memory(void **state)
+{
+	uint64_t first;
+
+	(void)state;
+	for (uint64_t ino = 100; ino < 100 + OTHERS; ino++)
+		open_file(ino);
+	for (struct file *f = node_file_next(n, NULL); f; f = node_file_next(n, f))
+		f->layout = LAYOUT_KEPT;
+	first = closing(node_file_next(n, NULL))->ino;
+	memory_ends_but_for_a_question();
+	node_file_forget_layouts(n, &fx);
+	memory_is_back();
+	for (uint64_t ino = 100; ino < 100 + OTHERS; ino++) {
+		if (ino != first)
+			assert_int_equal(node_file_find(n, ino)->layout, LAYOUT_NONE);
+	}
+}
+
+static void first_write(uint64_t off)
+{
+	struct event ev = {.type = EV_WRITTEN};
+
+	ev.range.ino = INO;
+	ev.range.off = off;
+	ev.range.len = 65536;
+	ev.range.rights = n->evictions;
+	node_file_written(n, &ev, &fx);
+}
+
+static void drained(void)
+{
+	struct event ev = {.type = EV_DRAINED, .ino = INO};
+
+	node_file_layout_event(n, &ev, &fx);
+}
+
+static void passes(uint64_t ns)
+{
+	n->now_ns += ns;
+	node_file_step(n, n->now_ns, &fx);
+}
+
+static bool asks(void)
+{
+	uint64_t wire_tag;
+
+	return client_next_local(n->client, &wire_tag) != NULL;
+}
+
+/* It was answered to its application. Who wants the layout does not wait for long. */
+static void what_is_recalled_without_memory_is_committed_when_there_is_some(void **state)
+{
+	struct file *f = node_file_find(n, INO);
+
+	(void)state;
+	f->layout = LAYOUT_KEPT;
+	first_write(0);
+	node_file_recall(n, INO, &fx);
+	memory_ends();
+	drained();
+	passes(NS_PER_SEC);
+	assert_int_equal(f->layout, LAYOUT_COMMITTING);
+	memory_is_back();
+	assert_false(asks());
+	passes(NS_PER_SEC);
+	assert_false(f->lost);
+	coordinator(FS_LAYOUT_COMMIT, 0);
+	coordinator(FS_LAYOUT_RETURN, 0);
+	assert_int_equal(f->layout, LAYOUT_NONE);
+	assert_false(f->lost);
+}
+
+/* Its time to be committed comes while the gate is being closed, for the last time. */
+static void what_a_closed_file_was_written_without_memory_is_committed_when_there_is_some(void **state)
+{
+	struct file *f = node_file_find(n, INO);
+
+	(void)state;
+	first_write(0);
+	closing(f);
+	memory_ends();
+	passes(60 * NS_PER_SEC);
+	assert_int_equal(f->layout, LAYOUT_DRAINING);
+	drained();
+	memory_is_back();
+	passes(NS_PER_SEC);
+	coordinator(FS_LAYOUT_COMMIT, 0);
+	coordinator(FS_CLOSE, 0);
+	assert_null(node_file_find(n, INO));
+}
+
+/* What the coordinator says is final: it would say so again, and somebody waits for the layout. */
+static void what_the_coordinator_has_refused_is_not_tried_again_on_the_way_out(void **state)
+{
+	struct file *f = node_file_find(n, INO);
+
+	(void)state;
+	f->layout = LAYOUT_KEPT;
+	first_write(0);
+	node_file_recall(n, INO, &fx);
+	drained();
+	coordinator(FS_LAYOUT_COMMIT, -ENOMEM);
+	assert_true(f->lost);
+	coordinator(FS_LAYOUT_RETURN, 0);
+}
+
+static void written_in_place(int64_t mtime_ns)
+{
+	struct event ev = {.type = EV_TOUCHED};
+
+	ev.range.ino = INO;
+	ev.range.mtime_ns = mtime_ns;
+	node_file_touched(n, &ev, &fx);
+}
+
+/* Of the next commit; 0: it says none. */
+static int64_t mtime_asked(void)
+{
+	const struct fs_request *rq;
+	uint64_t wire_tag;
+	int64_t mtime_ns;
+
+	rq = client_next_local(n->client, &wire_tag);
+	assert_non_null(rq);
+	assert_int_equal(rq->op, FS_LAYOUT_COMMIT);
+	mtime_ns = rq->valid & FS_SET_MTIME ? rq->attr.mtime_ns : 0;
+	client_again_local(n->client, wire_tag);
+	return mtime_ns;
+}
+
+static void the_time_of_a_write_outlives_a_commit_that_fails(void **state)
+{
+	struct file *f = node_file_find(n, INO);
+	struct fs_attr a = {.ino = INO, .mtime_ns = 10, .ctime_ns = 10};
+
+	(void)state;
+	f->layout = LAYOUT_KEPT;
+	written_in_place(50);
+	passes(60 * NS_PER_SEC);
+	coordinator(FS_LAYOUT_COMMIT, -ENOMEM);
+	node_file_overlay(n, &a);
+	assert_int_equal(a.mtime_ns, 50);
+	passes(60 * NS_PER_SEC);
+	assert_int_equal(mtime_asked(), 50);
+	coordinator(FS_LAYOUT_COMMIT, 0);
+}
+
+/* The commit would undo it. */
+static void a_time_that_is_set_behind_a_commit_that_fails_stays(void **state)
+{
+	struct fs_request rq = {.op = FS_SETATTR, .ino = INO, .valid = FS_SET_MTIME, .attr.mtime_ns = 20};
+	struct file *f = node_file_find(n, INO);
+
+	(void)state;
+	f->layout = LAYOUT_KEPT;
+	first_write(0);
+	written_in_place(50);
+	node_file_in_turn(n, 10, &rq, &fx);
+	coordinator(FS_LAYOUT_COMMIT, -ENOMEM);
+	coordinator(FS_SETATTR, 0);
+	passes(60 * NS_PER_SEC);
+	assert_int_equal(mtime_asked(), 0);
+	coordinator(FS_LAYOUT_COMMIT, 0);
+}
+
+/* A reclaim, which takes more than one step, goes on behind the file before it. */
+static void reclaim_goes_on_when_the_file_that_it_was_at_is_gone(void **state)
+{
+	struct file *before, *f;
+	uint64_t ino;
+
+	(void)state;
+	for (ino = 100; ino < 110; ino++)
+		open_file(ino);
+	before = node_file_next(n, NULL);
+	f = node_file_next(n, before);
+	ino = f->ino;
+	n->reclaim_at = closing(f);
+	f->layout = LAYOUT_RETURNING;
+	node_file_close_reply(n, ino, &fx);
+	assert_null(node_file_find(n, ino));
+	assert_ptr_equal(n->reclaim_at, before);
+	ino = before->ino;
+	closing(before)->layout = LAYOUT_RETURNING;
+	node_file_close_reply(n, ino, &fx);
+	assert_null(n->reclaim_at);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(all_is_forgotten_though_a_close_finds_no_memory, setup),
+		cmocka_unit_test_setup(what_is_recalled_without_memory_is_committed_when_there_is_some, setup),
+		cmocka_unit_test_setup(what_a_closed_file_was_written_without_memory_is_committed_when_there_is_some, setup),
+		cmocka_unit_test_setup(what_the_coordinator_has_refused_is_not_tried_again_on_the_way_out, setup),
+		cmocka_unit_test_setup(the_time_of_a_write_outlives_a_commit_that_fails, setup),
+		cmocka_unit_test_setup(a_time_that_is_set_behind_a_commit_that_fails_stays, setup),
+		cmocka_unit_test_setup(reclaim_goes_on_when_the_file_that_it_was_at_is_gone, setup),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
