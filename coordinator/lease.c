@@ -509,7 +509,8 @@ static void check_ino(const struct lease_ino *li)
 	csv_assert(!(li->recall_later & ~li->recall_mask));
 	csv_assert(!li->recall_mask == (li->recall_deadline_ns == NEVER));
 	csv_assert(!(li->blank_mask & ~li->holder_mask));
-	csv_assert(!li->appends.count || (li->open_mask & BIT(li->appends.idx))); /* L7 */
+	for (uint32_t i = 0; i < li->appends.count; i++)
+		csv_assert(li->open_mask & BIT(li->appends.told[i].idx)); /* L7 */
 	csv_assert(!(li->write_mask & ~li->open_mask)); /* L7 */
 }
 

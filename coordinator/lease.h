@@ -44,17 +44,23 @@ struct lease_range {
 	uint32_t idx;
 };
 
-#define LEASE_APPENDS_MAX 4u
+#define LEASE_APPENDS_MAX 4u /* under way at once */
+#define LEASE_PLACES_MAX 8u /* with those that are late */
 
-/* Appends that are under way, all of one node, and the caller's requests that wait for their end (csvfs/node_append.c). */
+/*
+ * Appends that are under way, all of one node, and the caller's requests that wait for their end (csvfs/node_append.c). Late ones may
+ * be of several nodes.
+ */
 struct lease_appends {
-	uint32_t idx;
+	uint32_t idx; /* of those that are not late, while there are any */
 	uint32_t placing; /* in the engine */
 	uint32_t count;
-	struct {
+	struct lease_place {
 		uint64_t off; /* where it begins */
 		struct fs_reqid id;
-	} told[LEASE_APPENDS_MAX];
+		uint32_t idx;
+		bool late;
+	} told[LEASE_PLACES_MAX];
 	uint64_t deadline_ns;
 	struct list waiting;
 };

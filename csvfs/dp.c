@@ -25,8 +25,8 @@ static bool move_ok(enum dp_state from, enum dp_state to)
 #define S(s) (1u << DP_ST_##s)
 	static const uint32_t allowed[] = {
 		[DP_ST_NEW] = S(ASK) | S(APPEND) | S(PARKED) | S(IO) | S(CORE) | S(ENDED),
-		[DP_ST_ASK] = S(ASK) | S(PARKED) | S(IO) | S(CORE) | S(ENDED),
-		[DP_ST_APPEND] = S(ASK) | S(PARKED) | S(IO) | S(CORE) | S(ENDED),
+		[DP_ST_ASK] = S(ASK) | S(APPEND) | S(PARKED) | S(IO) | S(CORE) | S(ENDED),
+		[DP_ST_APPEND] = S(ASK) | S(APPEND) | S(PARKED) | S(IO) | S(CORE) | S(ENDED),
 		[DP_ST_PARKED] = S(READY) | S(ENDED),
 		[DP_ST_READY] = S(ASK) | S(APPEND) | S(PARKED) | S(IO) | S(CORE) | S(ENDED),
 		[DP_ST_LATER] = S(READY) | S(ENDED),
@@ -168,6 +168,17 @@ static void append_ends(struct dp *dp, struct dp_op *op)
 	wake(dp, op->file, DP_BY_APPEND);
 }
 
+static enum dp_verdict ask_place(struct dp *dp, struct dp_op *op)
+{
+	const struct layout_file *lf = &op->file->lf;
+
+	set_state(dp, op, DP_ST_APPEND);
+	op->append_from = lf->size_known ? lf->size : 0;
+	op->drops = lf->size_known ? lf->drops : UINT64_MAX;
+	op->place_rights = dp->rights;
+	return DP_NEED_APPEND;
+}
+
 static enum dp_verdict end(struct dp *dp, struct dp_op *op, int32_t result)
 {
 	append_ends(dp, op);
@@ -256,6 +267,20 @@ static bool is_void(const struct dp *dp, const struct dp_op *op)
 	return op->drops != op->file->lf.drops || op->rights != dp->rights || is_lost(dp, op);
 }
 
+/* What is written there is seen before anybody is told of it. (Not known any more: nothing new.) */
+static bool in_written(const struct dp_op *op)
+{
+	struct fs_extent e;
+
+	for (uint64_t at = op->img_off; at < op->img_off + op->img_len; at = e.off + e.len) {
+		if (!layout_at(&op->file->lf, at, &e, NULL))
+			return false;
+		if (e.state != EXT_UNWRITTEN)
+			return true;
+	}
+	return false;
+}
+
 static enum dp_verdict enter(struct dp *dp, struct dp_op *op, bool unknown, struct dp_now now)
 {
 	struct dp_file *f = op->file;
@@ -270,6 +295,7 @@ static enum dp_verdict enter(struct dp *dp, struct dp_op *op, bool unknown, stru
 	op->io_fua = wants_fua(op);
 	op->io_told = unknown && op->io_unknown;
 	op->io_unknown = unknown;
+	op->tried |= op->placed && op->io_write && !op->tail && in_written(op);
 	if (!unknown && dp_gate_now(dp, now.now_ns) == GATE_DIRECT) {
 		set_state(dp, op, DP_ST_IO);
 		return DP_SUBMIT;
@@ -289,6 +315,21 @@ static bool stands(const struct dp *dp, const struct dp_op *op, struct dp_now no
 	return op->asked || dp->cfg.sole_node || dp_gate_now(dp, now.now_ns) == GATE_DIRECT;
 }
 
+/* Rule 16. */
+static bool is_misplaced(const struct dp *dp, const struct dp_op *op)
+{
+	return op->placed && op->place_rights != dp->rights;
+}
+
+static enum dp_verdict place_anew(struct dp *dp, struct dp_op *op)
+{
+	if (op->tried)
+		return end(dp, op, -EIO);
+	op->placed = op->asked = false;
+	op->note_appended = true;
+	return ask_place(dp, op);
+}
+
 /* `answered`: a closed gate does not keep it out, as far as what was granted is enough (rule 5). */
 static enum dp_verdict plan_as(struct dp *dp, struct dp_op *op, bool answered, struct dp_now now)
 {
@@ -297,6 +338,8 @@ static enum dp_verdict plan_as(struct dp *dp, struct dp_op *op, bool answered, s
 
 	if (is_lost(dp, op))
 		return end(dp, op, -EIO);
+	if (is_misplaced(dp, op))
+		return place_anew(dp, op);
 	dp_shed_used(dp, f);
 	if (f->lf.closed && !answered)
 		return park(dp, op, DP_BY_GATE);
@@ -375,11 +418,8 @@ static enum dp_verdict begin_new(struct dp *dp, struct dp_op *op, struct dp_now 
 	op->file->op_count++;
 	/* With one node the kernel holds the file's lock and knows its end. */
 	if (op->write && op->append && !dp->cfg.sole_node) {
-		set_state(dp, op, DP_ST_APPEND);
 		list_add_tail(&op->alink, &op->file->appends);
-		op->append_from = op->file->lf.size_known ? op->file->lf.size : 0;
-		op->drops = op->file->lf.size_known ? op->file->lf.drops : UINT64_MAX;
-		return DP_NEED_APPEND;
+		return ask_place(dp, op);
 	}
 	return plan(dp, op, now);
 }
@@ -447,6 +487,7 @@ static enum dp_verdict written(struct dp *dp, struct dp_op *op, struct dp_now no
 	uint64_t cs = dp->cfg.cluster_bytes, end_off = op->off + op->len;
 
 	f->changed = true;
+	op->tried = true;
 	dp_plan_wrote(dp, op);
 	op->range.ino = op->ino;
 	op->range.mtime_ns = now.wall_ns;
@@ -689,6 +730,8 @@ enum dp_verdict dp_append_done(
 	struct dp *dp, struct dp_op *op, int err, uint64_t off, struct dp_now now)
 {
 	csv_assert(op->state == DP_ST_APPEND);
+	if (err == -EAGAIN)
+		return is_lost(dp, op) ? end(dp, op, -EIO) : ask_place(dp, op);
 	op->off = off;
 	op->placed = !err;
 	if (op->placed)
@@ -843,58 +886,12 @@ void dp_rights(struct dp *dp, uint32_t rights)
 
 /* ------------------------------------------------------------------ events */
 
-static void event_range(struct event *ev, enum ev_type type, const struct dp_op *op)
-{
-	memset(ev, 0, sizeof(*ev));
-	ev->type = type;
-	ev->range.ino = op->range.ino;
-	ev->range.off = op->range.off;
-	ev->range.len = op->range.len;
-	ev->range.mtime_ns = op->range.mtime_ns;
-	ev->range.size = op->range.size;
-	ev->range.rights = op->rights;
-}
-
-static void event_touched(struct event *ev, uint64_t ino, int64_t mtime_ns, int64_t atime_ns)
-{
-	memset(ev, 0, sizeof(*ev));
-	ev->type = EV_TOUCHED;
-	ev->range.ino = ino;
-	ev->range.mtime_ns = mtime_ns;
-	ev->range.atime_ns = atime_ns;
-}
-
-static void event_appended(struct event *ev, const struct dp_op *op)
-{
-	memset(ev, 0, sizeof(*ev));
-	ev->type = EV_APPENDED;
-	ev->range.ino = op->ino;
-	ev->range.off = op->off;
-}
-
-bool dp_op_event(struct dp_op *op, struct event *ev)
-{
-	if (op->note_written) {
-		event_range(ev, EV_WRITTEN, op);
-	} else if (op->note_touched) {
-		event_touched(ev, op->ino, op->note_mtime_ns, op->note_atime_ns);
-	} else if (op->note_appended) {
-		event_appended(ev, op);
-		op->note_appended = false;
-		return true;
-	} else {
-		return false;
-	}
-	op->note_written = op->note_touched = false;
-	return true;
-}
-
 /* The file may be gone afterwards. */
 static void tell_touched(struct dp *dp, struct dp_file *f, struct event *ev)
 {
 	f->touched = false;
 	list_del(&f->tlink);
-	event_touched(ev, f->lf.ino, f->touched_wall_ns, f->read_wall_ns);
+	dp_event_touched(ev, f->lf.ino, f->touched_wall_ns, f->read_wall_ns);
 	f->touched_wall_ns = f->read_wall_ns = 0;
 	file_put(dp, f);
 }

@@ -74,6 +74,10 @@
  *     meanwhile. A write whose older attempt may still land goes to the core again and again, whatever else has become of it
  *     by then: only the core knows when that is over.
  *
+ * 16. A place that an append was told is its own as long as the rights of the node last: when they have ended others may have made
+ *     the file shorter, and longer again. So it asks for another one, and the old one stays a hole. But what may lie there
+ *     already would be in the file twice: such an append ends with EIO. (What was first-written, and not told, nobody sees.)
+ *
  * Events: after each call that gave a verdict or applied an effect, before any other thread calls dp (so
  * under the lock that guards it), post in this order: what dp_op_event() gives until it says false;
  * the EV_REQUEST, EV_BLOCK or EV_COMMIT of the verdict; what dp_next_event() gives. For EV_DRAINED
@@ -190,6 +194,8 @@ struct dp_op {
 	bool promised;	 /* holds a promise of layout.h */
 	bool inside, locked, exclusive;
 	bool placed;	 /* an append that was told its place */
+	bool tried;	 /* ... and may have left its data there, for all to see (rule 16) */
+	uint32_t place_rights; /* of the node when it was asked for */
 	bool waited;	 /* a read, for an append: rule 13 */
 	bool note_written, note_touched, note_appended;
 	bool given_up;	 /* answered with EIO, and may still land (rule 12) */
@@ -268,7 +274,7 @@ enum dp_verdict dp_block_retry(struct dp *dp, struct dp_op *op, struct dp_now no
 /* FX_REPLY to DP_NEED_LAYOUT, without an error, has come: dp_layout_done() will follow. In the order of the effects. */
 void dp_answered(struct dp *dp, struct dp_op *op);
 
-/* FX_REPLY to the two questions; FX_LAYOUT_PUT has been applied before. */
+/* FX_REPLY to the two questions; FX_LAYOUT_PUT has been applied before. -EAGAIN: the place was asked for under rights that have ended. */
 enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now);
 enum dp_verdict dp_append_done(
 	struct dp *dp, struct dp_op *op, int err, uint64_t off, struct dp_now now);

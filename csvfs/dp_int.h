@@ -147,6 +147,9 @@ bool dp_hold_over(const struct dp *dp, const struct dp_op *op, uint64_t now_ns);
 void dp_hold_expire(struct dp *dp, uint64_t now_ns);
 uint64_t dp_hold_deadline(const struct dp *dp);
 
+/* dp_event.c */
+void dp_event_touched(struct event *ev, uint64_t ino, int64_t mtime_ns, int64_t atime_ns);
+
 /* dp_shed.c: which file's layout goes back when too much is known. */
 void dp_shed_put(struct dp *dp, struct dp_file *f); /* something became known of it */
 void dp_shed_used(struct dp *dp, struct dp_file *f);

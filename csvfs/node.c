@@ -122,6 +122,7 @@ void node_evicted(struct node *n, bool in_session, struct effects *fx)
 	n->evictions++;
 	n->voiding = true;
 	client_void_commits(n->client);
+	node_append_evicted(n);
 	n->standing = false;
 	node_held_lost(n, fx);
 	node_file_forget_layouts(n, fx);

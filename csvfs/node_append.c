@@ -16,8 +16,12 @@
  *     it does not go to the engine while one is being granted.
  *  4. A new coordinator hears of those under way before it serves: from the nodes that were told their places (RECLAIM_APPENDS);
  *     and what was executed, and not answered, stands in the reply cache.
- *  5. It is over by FS_APPENDED, with the rights of its node, or after recall_ns: then the place is what a failed append
- *     leaves, a hole or zeros.
+ *  5. It is over by FS_APPENDED, or with the rights of its node: then the place is what a failed append leaves, a hole or zeros.
+ *     After recall_ns it is late: who reads, or appends, waits for it no longer. A change of the file's size does: its node
+ *     may still write there, where others would be by then.
+ *  6. A node whose rights have ended has no places (rule 16 of dp.h). It asks anew for those that it needs. What it had asked for, and heard
+ *     nothing of, does nothing any more, or is told to be over. To name one is to claim a right (rule 7 of node_server.c): who
+ *     was given up is told so, be it that it holds nothing else.
  *
  * What waits is looked at again with the queue of the inode, before it (node_server_pump).
  */
@@ -27,9 +31,28 @@
 #include "csvfs/base/assert.h"
 #include "csvfs/node_int.h"
 
+/* Those that are not late. */
+static uint32_t current(const struct lease_ino *li)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < li->appends.count; i++)
+		count += !li->appends.told[i].late;
+	return count;
+}
+
 static bool under_way(const struct lease_ino *li)
 {
-	return li->appends.placing || li->appends.count;
+	return li->appends.placing || current(li);
+}
+
+static bool others_are_late(const struct lease_ino *li, const struct sreq *s)
+{
+	for (uint32_t i = 0; i < li->appends.count; i++) {
+		if (li->appends.told[i].late && li->appends.told[i].idx != s->idx)
+			return true;
+	}
+	return false;
 }
 
 static bool others(const struct lease_ino *li, const struct sreq *s)
@@ -42,37 +65,46 @@ static uint64_t first_at(const struct lease_ino *li)
 	uint64_t first = UINT64_MAX;
 
 	for (uint32_t i = 0; i < li->appends.count; i++) {
-		if (li->appends.told[i].off < first)
+		if (!li->appends.told[i].late && li->appends.told[i].off < first)
 			first = li->appends.told[i].off;
 	}
 	return first;
 }
 
 /* It was told, and did not hear of it: those who wait for its end would wait for ever. */
-static bool told_before(const struct lease_ino *li, const struct sreq *s)
+static struct lease_place *told_before(struct lease_ino *li, const struct sreq *s)
 {
 	for (uint32_t i = 0; i < li->appends.count; i++) {
 		const struct fs_reqid *id = &li->appends.told[i].id;
 
 		if (id->node == s->id.node && id->life == s->id.life && id->slot == s->id.slot && id->seq == s->id.seq)
-			return true;
+			return &li->appends.told[i];
 	}
-	return false;
+	return NULL;
 }
 
-static bool must_wait(const struct lease_ino *li, const struct sreq *s)
+static bool no_room(const struct lease_ino *li)
+{
+	const struct lease_appends *a = &li->appends;
+
+	return a->placing + current(li) >= LEASE_APPENDS_MAX || a->placing + a->count >= LEASE_PLACES_MAX;
+}
+
+static bool must_wait(struct lease_ino *li, const struct sreq *s)
 {
 	const struct fs_request *rq = &s->vr.rq;
+	const struct lease_place *was;
 
 	switch (rq->op) {
 	case FS_APPEND:
-		if (told_before(li, s))
+		was = told_before(li, s);
+		if (was && !was->late)
 			return false;
 		list_for_each_entry (w, &li->appends.waiting, struct sreq, waiting) {
 			if (w->vr.rq.op == FS_APPEND || node_size_set_by(&w->vr.rq))
 				return true;
 		}
-		return others(li, s) || li->appends.placing + li->appends.count >= LEASE_APPENDS_MAX;
+		return others(li, s) || no_room(li);
 	case FS_LSEEK:
 		return others(li, s);
 	case FS_LAYOUT_GET:
@@ -82,7 +114,7 @@ static bool must_wait(const struct lease_ino *li, const struct sreq *s)
 			return true;
 		return !(rq->flags & FS_LAYOUT_WRITE) && rq->off + rq->len > first_at(li);
 	default:
-		return node_size_set_by(rq) && others(li, s);
+		return node_size_set_by(rq) && (others(li, s) || others_are_late(li, s));
 	}
 }
 
@@ -103,29 +135,40 @@ void node_append_placing(struct lease_ino *li, const struct sreq *s)
 	li->appends.placing++;
 }
 
-static void add(struct node *n, struct lease_ino *li, uint32_t idx, uint64_t off, const struct fs_reqid *id)
+static void waited_for(struct node *n, struct lease_appends *a, uint32_t idx)
 {
-	struct lease_appends *a = &li->appends;
-
-	trace(n->trace, TRACE_DEBUG, "node %u appends to ino %lx at %lu", n->peers[idx].node, li->ino, off);
 	a->idx = idx;
-	a->told[a->count].off = off;
-	a->told[a->count++].id = *id;
 	a->deadline_ns = n->now_ns + n->cfg.recall_ns;
 	if (a->deadline_ns < n->append_deadline_ns)
 		n->append_deadline_ns = a->deadline_ns;
 }
 
+static void add(struct node *n, struct lease_ino *li, uint32_t idx, uint64_t off, const struct fs_reqid *id)
+{
+	struct lease_appends *a = &li->appends;
+	bool late = current(li) && a->idx != idx;
+
+	trace(n->trace, TRACE_DEBUG, "node %u appends to ino %lx at %lu", n->peers[idx].node, li->ino, off);
+	a->told[a->count++] = (struct lease_place){.off = off, .id = *id, .idx = idx, .late = late};
+	if (!late)
+		waited_for(n, a, idx);
+}
+
 void node_append_placed(struct node *n, const struct sreq *s)
 {
 	struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
+	struct lease_place *was;
 
 	csv_assert(li && li->appends.placing);
 	li->appends.placing--;
 	if (s->vr.reply.err || s->placeless || !(li->open_mask & 1ull << s->idx))
 		return;
-	if (told_before(li, s))
+	was = told_before(li, s);
+	if (was) {
+		was->late = false;
+		waited_for(n, &li->appends, s->idx);
 		return;
+	}
 	add(n, li, s->idx, s->vr.reply.off, &s->id);
 }
 
@@ -140,8 +183,8 @@ void node_append_over(struct node *n, struct lease_ino *li, const struct sreq *s
 {
 	struct lease_appends *a = &li->appends;
 
-	for (uint32_t i = 0; a->idx == s->idx && i < a->count; i++) {
-		if (a->told[i].off != s->vr.rq.off)
+	for (uint32_t i = 0; i < a->count; i++) {
+		if (a->told[i].idx != s->idx || a->told[i].off != s->vr.rq.off)
 			continue;
 		trace(n->trace, TRACE_DEBUG, "node %u has appended to ino %lx at %lu", s->node, li->ino, a->told[i].off);
 		a->told[i] = a->told[--a->count];
@@ -151,9 +194,26 @@ void node_append_over(struct node *n, struct lease_ino *li, const struct sreq *s
 
 void node_append_drop(struct node *n, struct lease_ino *li, uint32_t idx)
 {
-	if (li->appends.idx != idx || !li->appends.count)
-		return;
-	li->appends.count = 0;
+	struct lease_appends *a = &li->appends;
+
+	for (uint32_t i = 0; i < a->count;) {
+		if (a->told[i].idx != idx) {
+			i++;
+			continue;
+		}
+		a->told[i] = a->told[--a->count];
+		n->leases_changed = true;
+	}
+}
+
+static void all_late(struct node *n, struct lease_ino *li)
+{
+	struct lease_appends *a = &li->appends;
+
+	trace(n->trace, TRACE_WARN, "ino %lx: node %u has not told the end of an append in %lu s -> readers go on", li->ino,
+		n->peers[a->idx].node, n->cfg.recall_ns / NS_PER_SEC);
+	for (uint32_t i = 0; i < a->count; i++)
+		a->told[i].late = true;
 	n->leases_changed = true;
 }
 
@@ -166,16 +226,12 @@ void node_append_timers(struct node *n)
 		list_for_each_entry (li, &n->leases.bucket[b], struct lease_ino, hash) {
 			struct lease_appends *a = &li->appends;
 
-			if (!a->count)
+			if (!current(li))
 				continue;
-			if (n->now_ns >= a->deadline_ns) {
-				trace(n->trace, TRACE_WARN,
-					"ino %lx: node %u has not told the end of an append in %lu s -> readers go on",
-					li->ino, n->peers[a->idx].node, n->cfg.recall_ns / NS_PER_SEC);
-				node_append_drop(n, li, a->idx);
-			} else if (a->deadline_ns < n->append_deadline_ns) {
+			if (n->now_ns >= a->deadline_ns)
+				all_late(n, li);
+			else if (a->deadline_ns < n->append_deadline_ns)
 				n->append_deadline_ns = a->deadline_ns;
-			}
 		}
 	}
 }
@@ -187,8 +243,7 @@ static void found(struct node *n, uint64_t ino, uint32_t idx, uint64_t off, cons
 	struct lease_ino *li = lease_find(&n->leases, ino);
 
 	/* By rule 2 there are none of two nodes, but for one that took longer than others wait (rule 5). */
-	if (!li || !(li->open_mask & 1ull << idx) || li->appends.count == LEASE_APPENDS_MAX ||
-		(li->appends.count && li->appends.idx != idx))
+	if (!li || !(li->open_mask & 1ull << idx) || li->appends.count == LEASE_PLACES_MAX)
 		return;
 	add(n, li, idx, off, id);
 }
@@ -198,8 +253,8 @@ static bool known(const struct node *n, uint64_t ino, uint32_t idx, uint64_t off
 {
 	const struct lease_ino *li = lease_find(&n->leases, ino);
 
-	for (uint32_t i = 0; li && li->appends.idx == idx && i < li->appends.count; i++) {
-		if (li->appends.told[i].off == off)
+	for (uint32_t i = 0; li && i < li->appends.count; i++) {
+		if (li->appends.told[i].idx == idx && li->appends.told[i].off == off)
 			return true;
 	}
 	return false;
@@ -234,16 +289,41 @@ void node_append_find(struct node *n)
 
 /* ------------------------------------------------------------------ the node that appends */
 
-/* Without memory a coordinator that comes next does not hear of it. */
-void node_append_begun(struct node *n, uint64_t ino, uint64_t off)
+/* False: no memory. A coordinator that comes next would not hear of it. */
+static bool own_begun(struct node *n, uint64_t ino, uint64_t off)
 {
 	struct own_append *a = mem_alloc(n->mem, sizeof(*a));
 
 	if (!a)
-		return;
+		return false;
 	a->ino = ino;
 	a->off = off;
 	list_add_tail(&a->link, &n->own_appends);
+	return true;
+}
+
+/* Nobody writes where nobody waits for it, or under rights that have ended (rule 6). */
+void node_append_answered(struct node *n, const struct creq *q, struct fs_reply *rp, struct effects *fx)
+{
+	bool wanted = q->tag && !q->ended;
+
+	if (!rp->err && !(wanted && own_begun(n, q->ino, rp->off))) {
+		node_append_tell(n, q->ino, rp->off, fx);
+		rp->err = -ENOMEM;
+	}
+	if (q->ended)
+		rp->err = -EAGAIN;
+}
+
+void node_append_evicted(struct node *n)
+{
+	client_void_appends(n->client);
+	list_for_each_entry (q, &n->creqs, struct creq, link)
+		q->ended |= q->op == FS_APPEND;
+	list_for_each_entry_safe (a, tmp, &n->own_appends, struct own_append, link) {
+		list_del(&a->link);
+		mem_free(n->mem, a, sizeof(*a));
+	}
 }
 
 static void own_over(struct node *n, uint64_t ino, uint64_t off)

@@ -171,10 +171,8 @@ static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struc
 			rp->err = -EIO;
 		if (!rp->err && rp->attr.ino)
 			node_file_overlay(n, &rp->attr);
-		if (q->op == FS_APPEND && !rp->err && q->tag)
-			node_append_begun(n, q->ino, rp->off);
-		else if (q->op == FS_APPEND && !rp->err)
-			node_append_tell(n, q->ino, rp->off, fx);
+		if (q->op == FS_APPEND)
+			node_append_answered(n, q, rp, fx);
 		node_reply_kernel(n, q->tag, rp, fx);
 		break;
 	case CQ_LAYOUT:

@@ -55,6 +55,7 @@ struct creq {
 	bool changes;
 	enum lock_stage stage;
 	bool cancelled; /* its process is dying, and waits for the answer */
+	bool ended; /* an APPEND under rights that have ended */
 	struct fs_lock lock; /* what the kernel wants */
 };
 
@@ -522,9 +523,11 @@ void node_append_reclaimed(struct node *n, const struct peer *p, const struct ms
 /* All have reclaimed, and nobody is served yet: those that were asked for, and executed by who coordinated before. */
 void node_append_find(struct node *n);
 /* Our own: told to be under way, to be over; what we have of them, to a new coordinator, to ourselves. */
-void node_append_begun(struct node *n, uint64_t ino, uint64_t off);
+void node_append_answered(struct node *n, const struct creq *q, struct fs_reply *rp, struct effects *fx);
 void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects *fx);
 void node_append_reclaim(struct node *n, struct effects *fx);
+/* Our rights have ended, and with them our places. */
+void node_append_evicted(struct node *n);
 void node_append_reclaim_self(struct node *n, const struct peer *p);
 
 /* node_carry.c: who does the block I/O of a node without a path */

@@ -152,12 +152,16 @@ void node_peers_reclaim_appends(struct node *n, struct session *s, const struct 
 {
 	struct peer *p;
 
-	if (!reclaims_here(n, s) || n->entitled_epoch == takeover_epoch(n->tk))
+	if (!reclaims_here(n, s))
 		return;
 	p = node_peer_get(n, s->peer, s->peer_life);
 	if (!p)
 		return;
 	begin_reclaim(n, p);
+	/* Rule 7: a place is a right as well. */
+	p->claims = true;
+	if (!p->entitled || n->entitled_epoch == takeover_epoch(n->tk))
+		return;
 	for (uint32_t i = 0; i < m->reclaim_appends.count; i++)
 		node_append_reclaimed(n, p, &m->reclaim_appends.appends[i]);
 }
@@ -329,7 +333,7 @@ void node_server_reclaim_end(struct node *n, struct session *s, uint32_t count, 
 	if (p->claims && !p->entitled) {
 		/* Rule 7. */
 		trace(n->trace, TRACE_ERROR,
-			"node %u reclaims layouts, but was not with us -> void", p->node);
+			"node %u reclaims what it had, but was not with us -> void", p->node);
 		void_claims(n, p, fx);
 		return;
 	}

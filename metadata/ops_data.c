@@ -332,6 +332,9 @@ int op_append(struct txn *t, struct vol_req *r)
 	if (err)
 		return err;
 	size = le64_get(in.d->size);
+	/* It was taken back (client_void_appends()). */
+	if (!r->rq.len)
+		return -EINVAL;
 	if (r->rq.len > FILE_BYTES_MAX - size)
 		return -EFBIG;
 	inode_touch_mtime(&in);

@@ -210,6 +210,15 @@ void client_void_commits(struct client *c)
 	}
 }
 
+/* No length is refused before anything is done. */
+void client_void_appends(struct client *c)
+{
+	list_for_each_entry(q, &c->all, struct client_rq, link_all) {
+		if (q->rq.op == FS_APPEND)
+			q->rq.len = 0;
+	}
+}
+
 void client_void_change(struct client *c, uint64_t tag)
 {
 	list_for_each_entry(q, &c->all, struct client_rq, link_all) {
@@ -324,7 +333,7 @@ bool client_unanswered(const struct client *c, uint32_t slot, enum fs_op op, uin
 {
 	const struct client_rq *e = c->slot_user[slot];
 
-	if (!e || !e->times_sent || e->rq.op != op)
+	if (!e || !e->times_sent || e->rq.op != op || !e->rq.len)
 		return false;
 	*ino = e->rq.ino;
 	*seq = e->rq.id.seq;

@@ -630,10 +630,12 @@ static void m_fallocate(struct m_node *n)
 
 static void m_append(struct m_node *n)
 {
+	uint32_t len = (uint32_t)m_rand(10000);
+
 	if (n->size > 250 * CLUSTER)
 		return;
-	rq(FS_APPEND, n->ino, NULL)->len = m_rand(10000);
-	if (!m_expect(run_request(), 0))
+	rq(FS_APPEND, n->ino, NULL)->len = len;
+	if (!m_expect(run_request(), len ? 0 : -EINVAL) || !len)
 		return;
 	assert_int_equal(run.r.reply.off, n->size);
 	n->size += run.r.rq.len;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Which requests wait for an append that is under way (node_append.c, rule 2). */
+/* Which requests wait for an append that is under way (node_append.c, rules 2 and 5). */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -32,6 +32,7 @@ static int setup(void **state)
 	li.appends.idx = 1;
 	li.appends.count = 1;
 	li.appends.told[0].off = 100;
+	li.appends.told[0].idx = 1;
 	li.appends.told[0].id = (struct fs_reqid){.node = 2, .slot = 9, .life = 1, .seq = 1};
 	return 0;
 }
@@ -63,11 +64,27 @@ static void next_append_waits_behind_a_truncation(void **state)
 	assert_false(node_append_waits(&li, &s[2]));
 }
 
+/* Its node may still write there, once it has a layout: who appends behind a truncation would have it over its data. */
+static void who_is_late_is_waited_for_by_a_change_of_the_size_alone(void **state)
+{
+	li.appends.told[0].late = true;
+	assert_false(waits(0, 0, FS_LAYOUT_GET, 0));
+	assert_false(waits(1, 0, FS_APPEND, 0));
+	assert_true(waits(2, 0, FS_SETATTR, FS_SET_SIZE));
+	/* It asks again, having heard nothing, and takes its turn with who appends by now. */
+	node_append_placing(&li, &s[1]);
+	s[0].idx = 1;
+	s[0].vr.rq.op = FS_APPEND;
+	s[0].id = li.appends.told[0].id;
+	assert_true(node_append_waits(&li, &s[0]));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(append_of_another_node_waits, setup),
 		cmocka_unit_test_setup(truncation_of_another_node_waits, setup),
+		cmocka_unit_test_setup(who_is_late_is_waited_for_by_a_change_of_the_size_alone, setup),
 		cmocka_unit_test_setup(next_append_waits_behind_a_truncation, setup),
 	};
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Rule 13 of dp.h: nobody sees the place of an append without its data. */
+/* Rules 13 and 16 of dp.h: nobody sees the place of an append without its data; and how long a place is its own. */
 #include "tests/unit/dp_fixture.h"
 
 static enum dp_verdict append(struct fixture *x, struct dp_op *op)
@@ -84,11 +84,102 @@ static void what_others_append_is_asked_for_before_it_is_read_and_is_no_gap(void
 	forget(x);
 }
 
+/*
+ * Its rights end between FS_APPEND and the layout: others may have made the file shorter, and longer again, since. The place that it
+ * was told may hold their data by now.
+ */
+static void an_append_has_no_place_any_more_when_the_rights_have_ended(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op a;
+	struct event ev;
+
+	assert_int_equal(append(x, &a), DP_NEED_APPEND);
+	assert_int_equal(dp_append_done(x->dp, &a, 0, 4096, x->now), DP_NEED_LAYOUT);
+	dp_layout_drop_all(x->dp);
+	dp_rights(x->dp, 1);
+	/* Another node: truncate(0), and 64 KiB appended. Our question is answered when we are served again. */
+	put(x, 0, 2, EXT_WRITTEN, CS);
+	dp_file_find(x->dp, INO)->writes = true;
+	assert_int_equal(dp_layout_done(x->dp, &a, 0, x->now), DP_NEED_APPEND);
+	/* Nobody waits for that place any longer. */
+	assert_true(dp_op_event(&a, &ev) && ev.type == EV_APPENDED && ev.range.off == 4096);
+	assert_false(dp_op_event(&a, &ev));
+	assert_int_equal(dp_append_done(x->dp, &a, 0, 8192, x->now), DP_SUBMIT);
+	assert_int_equal(a.img_off, 8192);
+	assert_int_equal(done(x, &a, LUN_OK), DP_DONE);
+	assert_true(dp_op_event(&a, &ev) && ev.type == EV_TOUCHED);
+	assert_true(dp_op_event(&a, &ev) && ev.type == EV_APPENDED && ev.range.off == 8192);
+	forget(x);
+}
+
+static void asked_for_under_rights_that_have_ended_it_is_asked_for_anew(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op a;
+	struct event ev;
+
+	put(x, 0, 2, EXT_WRITTEN, 8192);
+	assert_int_equal(append(x, &a), DP_NEED_APPEND);
+	dp_layout_drop_all(x->dp);
+	dp_rights(x->dp, 1);
+	assert_int_equal(dp_append_done(x->dp, &a, -EAGAIN, 0, x->now), DP_NEED_APPEND);
+	assert_false(dp_op_event(&a, &ev));
+	/* An answer of before that was on its way. */
+	dp_rights(x->dp, 2);
+	assert_int_equal(dp_append_done(x->dp, &a, 0, 4096, x->now), DP_NEED_APPEND);
+	assert_true(dp_op_event(&a, &ev) && ev.type == EV_APPENDED && ev.range.off == 4096);
+	assert_int_equal(dp_append_done(x->dp, &a, -EIO, 0, x->now), DP_DONE);
+	assert_false(dp_op_event(&a, &ev));
+	forget(x);
+}
+
+/* Else it would be in the file twice. */
+static void what_may_be_there_already_is_not_appended_again(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op a;
+	struct event ev;
+
+	put(x, 0, 1, EXT_WRITTEN, 8192);
+	assert_int_equal(append(x, &a), DP_NEED_APPEND);
+	assert_int_equal(dp_append_done(x->dp, &a, 0, 4096, x->now), DP_SUBMIT);
+	dp_layout_drop_all(x->dp);
+	dp_rights(x->dp, 1);
+	assert_int_equal(done(x, &a, LUN_OK), DP_DONE);
+	assert_int_equal(a.result, -EIO);
+	assert_true(dp_op_event(&a, &ev) && ev.type == EV_APPENDED && ev.range.off == 4096);
+	forget(x);
+}
+
+/* What was first-written, and not committed, nobody sees. */
+static void what_was_written_to_unwritten_space_is_appended_again(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op a;
+	struct event ev;
+
+	put(x, 0, 1, EXT_UNWRITTEN, 8192);
+	assert_int_equal(append(x, &a), DP_NEED_APPEND);
+	assert_int_equal(dp_append_done(x->dp, &a, 0, 4096, x->now), DP_SUBMIT);
+	dp_layout_drop_all(x->dp);
+	dp_rights(x->dp, 1);
+	assert_int_equal(done(x, &a, LUN_OK), DP_NEED_APPEND);
+	assert_true(dp_op_event(&a, &ev) && ev.type == EV_APPENDED && ev.range.off == 4096);
+	assert_false(dp_op_event(&a, &ev));
+	assert_int_equal(dp_append_done(x->dp, &a, -EIO, 0, x->now), DP_DONE);
+	forget(x);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(an_append_has_no_place_any_more_when_the_rights_have_ended),
+		T(asked_for_under_rights_that_have_ended_it_is_asked_for_anew),
+		T(what_may_be_there_already_is_not_appended_again),
+		T(what_was_written_to_unwritten_space_is_appended_again),
 		T(a_read_that_may_reach_into_an_append_waits_for_its_end),
 		T(an_append_that_was_refused_has_no_end_to_be_told),
 		T(what_others_append_is_asked_for_before_it_is_read_and_is_no_gap),
