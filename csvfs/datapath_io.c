@@ -385,6 +385,7 @@ static void post_request(struct io *io, enum fs_op what)
 	io->rq.time_ns = now().wall_ns;
 	if (what == FS_APPEND) {
 		io->rq.len = op->len;
+		io->rq.lock.handle = op->handle;
 	} else if (what == FS_SETATTR) {
 		io->rq.valid = io->killing;
 	} else if (what == FS_LAYOUT_GET) {

@@ -409,10 +409,11 @@ static enum dp_verdict begin_new(struct dp *dp, struct dp_op *op, struct dp_now 
 		op->result = err;
 		return DP_DONE;
 	}
-	op->file = file_get(dp, op->ino);
+	/* Before it is asked for its place: that alone makes the file longer. */
+	op->file = is_lost(dp, op) ? NULL : file_get(dp, op->ino);
 	if (!op->file) {
 		op->state = DP_ST_ENDED;
-		op->result = -ENOMEM;
+		op->result = is_lost(dp, op) ? -EIO : -ENOMEM;
 		return DP_DONE;
 	}
 	op->file->op_count++;

@@ -305,7 +305,7 @@ static bool own_begun(struct node *n, uint64_t ino, uint64_t off)
 /* Nobody writes where nobody waits for it, or under rights that have ended (rule 6). */
 void node_append_answered(struct node *n, const struct creq *q, struct fs_reply *rp, struct effects *fx)
 {
-	bool wanted = q->tag && !q->ended;
+	bool wanted = q->tag && !q->ended && !node_held_is_lost(n, q->lock.handle);
 
 	if (!rp->err && !(wanted && own_begun(n, q->ino, rp->off))) {
 		node_append_tell(n, q->ino, rp->off, fx);

@@ -67,7 +67,7 @@ void node_ask_as(
 /* It changes a file through an open one: what that is stays here (H4 of node_held.c). */
 static bool through_handle(const struct fs_request *rq)
 {
-	return (rq->op == FS_SETATTR || rq->op == FS_FALLOCATE) && rq->lock.handle;
+	return (rq->op == FS_SETATTR || rq->op == FS_FALLOCATE || rq->op == FS_APPEND) && rq->lock.handle;
 }
 
 void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs_request *rq,
@@ -81,7 +81,8 @@ void node_ask(struct node *n, enum creq_kind kind, uint64_t tag, const struct fs
 			return;
 		}
 		as.lock.handle = rq->lock.handle;
-		n->scratch_rq = *rq;
+		if (rq != &n->scratch_rq)
+			n->scratch_rq = *rq;
 		n->scratch_rq.lock.handle = 0;
 		rq = &n->scratch_rq;
 	}
@@ -167,12 +168,12 @@ static void creq_done(struct node *n, struct creq *q, struct fs_reply *rp, struc
 			node_file_close_one(n, rp->attr.ino, fx);
 		/* fall through */
 	case CQ_KERNEL:
+		if (q->op == FS_APPEND)
+			node_append_answered(n, q, rp, fx);
 		if (node_held_is_lost(n, q->lock.handle))
 			rp->err = -EIO;
 		if (!rp->err && rp->attr.ino)
 			node_file_overlay(n, &rp->attr);
-		if (q->op == FS_APPEND)
-			node_append_answered(n, q, rp, fx);
 		node_reply_kernel(n, q->tag, rp, fx);
 		break;
 	case CQ_LAYOUT:

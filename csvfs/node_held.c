@@ -15,8 +15,8 @@
  *  H3 A request that fails takes nothing away: the limit is looked at before it is sent. What is granted may be more
  *     for a moment than what is left: a read lock over many write locks, before all is made one.
  *  H4 Through an open file whose locks were lost nothing is changed any more: who has them now may use what it is a lock for. The data
- *     path sees to reads and writes (rule 10 of dp.h); what changes the size, or takes space away, is refused here, and what of
- *     it was under way does nothing if it has not been executed.
+ *     path sees to reads and writes (rule 10 of dp.h); what changes the size (the place of an append does), or takes space away, is
+ *     refused here, and what of it was under way does nothing if it has not been executed.
  */
 #include <errno.h>
 #include <string.h>

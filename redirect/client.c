@@ -225,7 +225,9 @@ void client_void_change(struct client *c, uint64_t tag)
 		if (q->tag != tag)
 			continue;
 		/* No length is refused before anything is done. */
-		if (q->rq.op == FS_FALLOCATE) {
+		if (q->rq.op == FS_APPEND) {
+			q->rq.len = 0;
+		} else if (q->rq.op == FS_FALLOCATE) {
 			q->rq.len = 0;
 			q->rq.flags |= FALLOC_FL_KEEP_SIZE;
 		} else {

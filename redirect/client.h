@@ -81,7 +81,7 @@ bool client_cancel(struct client *c, uint64_t tag);
 void client_void_commits(struct client *c);
 /* An APPEND of before, if it has not been executed, does nothing: it is to be asked for anew. */
 void client_void_appends(struct client *c);
-/* The same of one FALLOCATE, or SETATTR of a size. */
+/* The same of one APPEND, FALLOCATE, or SETATTR of a size. */
 void client_void_change(struct client *c, uint64_t tag);
 
 /* The coordinator serves us, over this session or in this process: send all that is unanswered. */

@@ -280,6 +280,8 @@ static void sop_ask(struct sim *s, struct sop *o, bool append)
 	o->rq.op = append ? FS_APPEND : FS_LAYOUT_GET;
 	o->rq.ino = o->op.ino;
 	o->rq.len = o->op.len;
+	if (append)
+		o->rq.lock.handle = o->op.handle;
 	if (!append) {
 		o->rq.off = o->op.need_off;
 		o->rq.len = o->op.need_len;

@@ -128,9 +128,27 @@ static void only_that_open_file_fails_and_only_while_it_is_open(void **state)
 	dp_handle_closed(dp, 7 + 64);
 }
 
+/* FS_APPEND alone makes the file longer, durably: who has the lock now finds zeros between its own records. */
+static void an_append_is_not_even_asked_for_its_place(void **state)
+{
+	struct dp_op op;
+	const uint64_t handle = 7;
+
+	(void)state;
+	dp_handles_lost(dp, &handle, 1);
+	dp_op_init(&op);
+	op.ino = INO;
+	op.handle = 7;
+	op.write = op.append = true;
+	op.len = 4096;
+	assert_int_equal(dp_begin(dp, &op, now), DP_DONE);
+	assert_int_equal(op.result, -EIO);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(an_append_is_not_even_asked_for_its_place, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			what_is_under_way_fails_whatever_became_of_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(
