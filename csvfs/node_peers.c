@@ -207,6 +207,18 @@ static bool commits_unheld(const struct node *n, const struct peer *p)
 }
 
 /*
+ * What it asked for in the session before, and what has waited here since. It asks again, and may ask for less by then: what it had
+ * asked for through an open file whose locks it knows to be lost (H4 of node_held.c). None of it has been executed.
+ */
+static void forget_asked_before(struct node *n, const struct peer *p)
+{
+	list_for_each_entry_safe (s, tmp, &n->sreqs, struct sreq, link) {
+		if (s->node == p->node && s->stage == SREQ_LEASE && !s->drop)
+			node_server_forget(n, s);
+	}
+}
+
+/*
  * What a node says that it holds replaces what we knew: an older life's when that is fenced, and its own when nothing
  * that we do for it can land any more. It wrote that under what it does not name now (it was given up meanwhile, and has
  * forgotten), and nobody may have that before.
@@ -224,6 +236,7 @@ static bool reclaim_in_force(struct node *n, struct peer *p, struct effects *fx)
 		return false;
 	p->reclaim_due = p->older = false;
 	node_carry_none(n, peer_idx(n, p));
+	forget_asked_before(n, p);
 	end_reclaim(n, p);
 	if (!lock_stage_apply(&n->locks, peer_idx(n, p)))
 		return true;

@@ -222,9 +222,47 @@ static void our_own_come_again(void **state)
 	client_check(n->client);
 }
 
+/*
+ * Its node has lost its locks without our having fenced it, starts over, and has taken the size out of its request (H4 of
+ * node_held.c). We still have what it had asked for, and ignore that it asks again: so it sets the size when others have the locks.
+ */
+static void what_waited_in_the_last_session_is_not_done_with_the_size(void **state)
+{
+	struct fs_request mk = request(FS_CREATE, ELSEWHERE, 1), rq = request(FS_SETATTR, ELSEWHERE, 2);
+	struct fs_reply rp = {0};
+	struct lease_ino *li;
+	bool sets_size = false;
+
+	(void)state;
+	mk.mode = S_IFREG | 0600;
+	strcpy(mk.name, "name");
+	assert_int_equal(run_sync_request(rs, &mk, &rp), 0);
+	li = lease_get(&n->leases, rp.attr.ino);
+	li->open_mask = 3;
+	li->holder_mask = 1; /* ours: it is recalled, and takes its time */
+	n->peers[1].entitled = true;
+	rq.ino = rp.attr.ino;
+	rq.valid = FS_SET_SIZE;
+	asks(&rq);
+	assert_false(list_empty(&n->sreqs));
+	/* Its session breaks, and another one comes, in which it says that it holds nothing. */
+	session->state = SESSION_CLOSED;
+	node_server_session_down(n, session);
+	session_is_up();
+	effects_reset(&fx);
+	node_server_reclaim_end(n, session, 0, &fx);
+	assert_true(n->peers[1].reclaimed && !n->peers[1].reclaim_due); /* its locks are others' from here on */
+	rq.valid = 0;
+	asks(&rq);
+	list_for_each_entry (s, &n->sreqs, struct sreq, link)
+		sets_size |= (s->vr.rq.valid & FS_SET_SIZE) != 0;
+	assert_false(sets_size);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(what_waited_in_the_last_session_is_not_done_with_the_size, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_must_be_heard_is_asked_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_was_done_is_not_told_to_have_failed, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_its_copy_too, setup, teardown),
