@@ -259,10 +259,30 @@ static void what_waited_in_the_last_session_is_not_done_with_the_size(void **sta
 	assert_false(sets_size);
 }
 
+/* It has no layout and no lock; others may have made the file shorter since, and longer again. */
+static void who_was_given_up_has_no_place_to_append(void **state)
+{
+	struct msg_append a = {.ino = 7, .off = 4096};
+	struct msg m = {.type = MSG_RECLAIM_APPENDS, .reclaim_appends = {.count = 1, .appends = &a}};
+
+	(void)state;
+	n->peers[1] = (struct peer){.node = ELSEWHERE, .life = 5, .reclaim_new = true};
+	n->entitled_epoch = takeover_epoch(n->tk);
+	node_peers_reclaim_appends(n, session, &m);
+	effects_reset(&fx);
+	node_server_reclaim_end(n, session, 0, &fx);
+	assert_false(n->peers[1].reclaimed);
+	assert_int_equal(fx.count, 1); /* VOID */
+	/* Without one it has nothing to be taken. */
+	node_server_reclaim_end(n, session, 0, &fx);
+	assert_true(n->peers[1].reclaimed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(what_waited_in_the_last_session_is_not_done_with_the_size, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_was_given_up_has_no_place_to_append, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_must_be_heard_is_asked_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_was_done_is_not_told_to_have_failed, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_its_copy_too, setup, teardown),
