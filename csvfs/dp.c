@@ -315,7 +315,7 @@ static bool stands(const struct dp *dp, const struct dp_op *op, struct dp_now no
 	return op->asked || dp->cfg.sole_node || dp_gate_now(dp, now.now_ns) == GATE_DIRECT;
 }
 
-/* Rule 16. */
+/* Rule 17. */
 static bool is_misplaced(const struct dp *dp, const struct dp_op *op)
 {
 	return op->placed && op->place_rights != dp->rights;

@@ -73,8 +73,7 @@
  * 16. What the core has no memory to take (ENOMEM to DP_HANDOVER) is not an error: it is handed over again after DP_AGAIN_NS, inside
  *     meanwhile. A write whose older attempt may still land goes to the core again and again, whatever else has become of it
  *     by then: only the core knows when that is over.
- *
- * 16. A place that an append was told is its own as long as the rights of the node last: when they have ended others may have made
+ * 17. A place that an append was told is its own as long as the rights of the node last: when they have ended others may have made
  *     the file shorter, and longer again. So it asks for another one, and the old one stays a hole. But what may lie there
  *     already would be in the file twice: such an append ends with EIO. (What was first-written, and not told, nobody sees.)
  *
@@ -194,7 +193,7 @@ struct dp_op {
 	bool promised;	 /* holds a promise of layout.h */
 	bool inside, locked, exclusive;
 	bool placed;	 /* an append that was told its place */
-	bool tried;	 /* ... and may have left its data there, for all to see (rule 16) */
+	bool tried;	 /* ... and may have left its data there, for all to see (rule 17) */
 	uint32_t place_rights; /* of the node when it was asked for */
 	bool waited;	 /* a read, for an append: rule 13 */
 	bool note_written, note_touched, note_appended;

@@ -19,7 +19,7 @@
  *  5. It is over by FS_APPENDED, or with the rights of its node: then the place is what a failed append leaves, a hole or zeros.
  *     After recall_ns it is late: who reads, or appends, waits for it no longer. A change of the file's size does: its node
  *     may still write there, where others would be by then.
- *  6. A node whose rights have ended has no places (rule 16 of dp.h). It asks anew for those that it needs. What it had asked for, and heard
+ *  6. A node whose rights have ended has no places (rule 17 of dp.h). It asks anew for those that it needs. What it had asked for, and heard
  *     nothing of, does nothing any more, or is told to be over. To name one is to claim a right (rule 7 of node_server.c): who
  *     was given up is told so, be it that it holds nothing else.
  *
