@@ -630,6 +630,7 @@ static void put_layout(struct datapath *d, const struct effect *e)
 	/* An error reaches whoever asked: dp_layout_done() says so. */
 	(void)dp_layout_put(d->dp, e->layout.ino, e->layout.off, e->layout.len, e->layout.size,
 		e->layout.extents, e->layout.extent_count);
+	dp_layout_version(d->dp, e->layout.ino, e->layout.version);
 	dp_layout_shown(d->dp, e->layout.ino, e->layout.shown);
 }
 
@@ -672,6 +673,7 @@ static void reply(struct datapath *d, const struct effect *e)
 			dp_attr_seen(d->dp, io->op.ino);
 		answered(d, io, e->reply->err);
 	} else if (io->op.state == DP_ST_APPEND) {
+		dp_place_version(&io->op, e->reply->attr.version);
 		news(io, NEWS_APPEND, e->reply->err, e->reply->off);
 	}
 }

@@ -315,10 +315,10 @@ static bool stands(const struct dp *dp, const struct dp_op *op, struct dp_now no
 	return op->asked || dp->cfg.sole_node || dp_gate_now(dp, now.now_ns) == GATE_DIRECT;
 }
 
-/* Rule 17. */
-static bool is_misplaced(const struct dp *dp, const struct dp_op *op)
+/* Rule 17. While we know nothing of the file it may have its place still: `known` is what the layout tells. */
+static bool is_misplaced(const struct dp *dp, const struct dp_op *op, uint64_t known)
 {
-	return op->placed && op->place_rights != dp->rights;
+	return op->placed && op->place_rights != dp->rights && (!op->place_version_1 || op->place_version_1 != known);
 }
 
 static enum dp_verdict place_anew(struct dp *dp, struct dp_op *op)
@@ -338,7 +338,7 @@ static enum dp_verdict plan_as(struct dp *dp, struct dp_op *op, bool answered, s
 
 	if (is_lost(dp, op))
 		return end(dp, op, -EIO);
-	if (is_misplaced(dp, op))
+	if (is_misplaced(dp, op, f->version_1 ? f->version_1 : op->place_version_1))
 		return place_anew(dp, op);
 	dp_shed_used(dp, f);
 	if (f->lf.closed && !answered)
@@ -347,6 +347,8 @@ static enum dp_verdict plan_as(struct dp *dp, struct dp_op *op, bool answered, s
 	p = dp_plan(dp, op);
 	if (p == PLAN_NOTHING && op->len && !stands(dp, op, now))
 		p = dp_plan_ask(op);
+	if (p != PLAN_ASK && is_misplaced(dp, op, f->version_1))
+		return place_anew(dp, op);
 	switch (p) {
 	case PLAN_IO:
 		return enter(dp, op, false, now);
@@ -854,7 +856,7 @@ void dp_layout_drop(struct dp *dp, uint64_t ino)
 		return;
 	layout_drop(&dp->layout, &f->lf);
 	f->writes = f->attr_seen = false;
-	f->end = 0;
+	f->end = f->version_1 = 0;
 	f->clean = NO_CLUSTER;
 	dp_shed_dropped(dp, f);
 	list_del(&f->drained);

@@ -74,8 +74,9 @@
  *     meanwhile. A write whose older attempt may still land goes to the core again and again, whatever else has become of it
  *     by then: only the core knows when that is over.
  * 17. A place that an append was told is its own as long as the rights of the node last: when they have ended others may have made
- *     the file shorter, and longer again. So it asks for another one, and the old one stays a hole. But what may lie there
- *     already would be in the file twice: such an append ends with EIO. (What was first-written, and not told, nobody sees.)
+ *     the file shorter, and longer again. The version of the layout tells: with the same one, under a new layout, it goes on. Else it
+ *     asks for another place, and the old one stays a hole; but what may lie there already would be in the file twice: such
+ *     an append ends with EIO. (What was first-written, and not told, nobody sees.)
  *
  * Events: after each call that gave a verdict or applied an effect, before any other thread calls dp (so
  * under the lock that guards it), post in this order: what dp_op_event() gives until it says false;
@@ -195,6 +196,7 @@ struct dp_op {
 	bool placed;	 /* an append that was told its place */
 	bool tried;	 /* ... and may have left its data there, for all to see (rule 17) */
 	uint32_t place_rights; /* of the node when it was asked for */
+	uint64_t place_version_1; /* of the file's layout when it was told, and one; 0: not known */
 	bool waited;	 /* a read, for an append: rule 13 */
 	bool note_written, note_touched, note_appended;
 	bool given_up;	 /* answered with EIO, and may still land (rule 12) */
@@ -272,6 +274,10 @@ enum dp_verdict dp_block_retry(struct dp *dp, struct dp_op *op, struct dp_now no
 
 /* FX_REPLY to DP_NEED_LAYOUT, without an error, has come: dp_layout_done() will follow. In the order of the effects. */
 void dp_answered(struct dp *dp, struct dp_op *op);
+
+/* FX_LAYOUT_PUT's; and, before dp_append_done(), that of FX_REPLY's attributes (rule 17). */
+void dp_layout_version(struct dp *dp, uint64_t ino, uint64_t version);
+void dp_place_version(struct dp_op *op, uint64_t version);
 
 /* FX_REPLY to the two questions; FX_LAYOUT_PUT has been applied before. -EAGAIN: the place was asked for under rights that have ended. */
 enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now);

@@ -48,6 +48,19 @@ void dp_layout_size(struct dp *dp, uint64_t ino, uint64_t size)
 		f->lf.size = f->shown = size;
 }
 
+void dp_layout_version(struct dp *dp, uint64_t ino, uint64_t version)
+{
+	struct dp_file *f = dp_file_find(dp, ino);
+
+	if (f && f->lf.size_known)
+		f->version_1 = version + 1;
+}
+
+void dp_place_version(struct dp_op *op, uint64_t version)
+{
+	op->place_version_1 = version + 1;
+}
+
 void dp_layout_shown(struct dp *dp, uint64_t ino, uint64_t shown)
 {
 	struct dp_file *f = dp_file_find(dp, ino);

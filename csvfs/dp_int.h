@@ -18,6 +18,7 @@ struct dp_file {
 	struct list appends;	/* ops, by alink: under way, from the question for their place on */
 	bool put_failed;	/* an answer could not be recorded */
 	bool gaps;		/* we have left a gap behind its end: rule 4 */
+	uint64_t version_1;	/* of its layout, and one; 0: not known */
 	uint64_t shown;		/* what lies behind, before lf.size, is asked for before it is read: rule 13 */
 	uint64_t end;		/* of what we wrote there, committed or not; counts when it is behind lf.size */
 	uint64_t clean;		/* in this cluster all bytes behind the end are zero; NO_CLUSTER: nobody knows */

@@ -818,6 +818,7 @@ static void layout_take(struct node *n, struct file *f, const struct fs_request 
 	e->layout.len = end - start;
 	e->layout.size = rp->attr.size;
 	e->layout.shown = rp->off;
+	e->layout.version = rp->attr.version;
 	e->layout.extent_count = rp->extent_count;
 	e->layout.extents = rp->extents;
 }

@@ -287,6 +287,7 @@ struct effect {
 		} blockdata;
 		struct {
 			uint64_t ino, off, len, size, shown; /* shown: rule 13 of dp.h */
+			uint64_t version; /* of PUT: fs_attr's */
 			uint32_t extent_count;
 			const struct fs_extent *extents;
 		} layout;

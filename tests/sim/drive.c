@@ -428,10 +428,12 @@ static void data_reply(struct sim *s, const struct effect *e)
 	struct sop *o = sop_of(e->tag);
 	struct dp_now t = now_of(s);
 
-	if (o->rq.op == FS_APPEND)
+	if (o->rq.op == FS_APPEND) {
+		dp_place_version(&o->op, e->reply->attr.version);
 		sop_verdict(s, o, dp_append_done(o->n->dp, &o->op, e->reply->err, e->reply->off, t));
-	else
-		sop_verdict(s, o, dp_layout_done(o->n->dp, &o->op, e->reply->err, t));
+		return;
+	}
+	sop_verdict(s, o, dp_layout_done(o->n->dp, &o->op, e->reply->err, t));
 }
 
 void nodes_say_stuck(struct sim *s)
@@ -543,6 +545,7 @@ static void put_layout(struct sim *s, struct snode *n, const struct effect *e)
 	registers_size_seen(s, e->layout.ino, e->layout.size);
 	(void)dp_layout_put(n->dp, e->layout.ino, e->layout.off, e->layout.len, e->layout.size,
 		e->layout.extents, e->layout.extent_count);
+	dp_layout_version(n->dp, e->layout.ino, e->layout.version);
 	dp_layout_shown(n->dp, e->layout.ino, e->layout.shown);
 }
 

@@ -171,6 +171,41 @@ static void what_was_written_to_unwritten_space_is_appended_again(void **state)
 	forget(x);
 }
 
+/* Nobody has made the file shorter: the place is its own still, also if it was written there. */
+static void while_the_version_is_the_same_the_place_stands(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op a;
+	struct event ev;
+
+	for (uint64_t now = 5; now <= 6; now++) {
+		put(x, 0, 1, EXT_WRITTEN, 8192);
+		assert_int_equal(append(x, &a), DP_NEED_APPEND);
+		dp_place_version(&a, 5);
+		assert_int_equal(dp_append_done(x->dp, &a, 0, 4096, x->now), DP_SUBMIT);
+		dp_layout_drop_all(x->dp);
+		dp_rights(x->dp, (uint32_t)now);
+		assert_int_equal(done(x, &a, LUN_OK), DP_NEED_LAYOUT);
+		put(x, 0, 1, EXT_WRITTEN, 8192);
+		dp_layout_version(x->dp, INO, now);
+		if (now == 5) {
+			assert_int_equal(dp_layout_done(x->dp, &a, 0, x->now), DP_SUBMIT);
+			assert_int_equal(a.off, 4096);
+			/* Its layout goes back before it is there, and others make the file shorter then. */
+			dp_layout_drop_all(x->dp);
+			assert_int_equal(done(x, &a, LUN_OK), DP_NEED_LAYOUT);
+			put(x, 0, 1, EXT_WRITTEN, 8192);
+			dp_layout_version(x->dp, INO, 6);
+		}
+		assert_int_equal(dp_layout_done(x->dp, &a, 0, x->now), DP_DONE);
+		assert_int_equal(a.result, -EIO);
+		while (dp_op_event(&a, &ev))
+			;
+		forget(x);
+		dp_layout_drop_all(x->dp);
+	}
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -178,6 +213,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(an_append_has_no_place_any_more_when_the_rights_have_ended),
 		T(asked_for_under_rights_that_have_ended_it_is_asked_for_anew),
+		T(while_the_version_is_the_same_the_place_stands),
 		T(what_may_be_there_already_is_not_appended_again),
 		T(what_was_written_to_unwritten_space_is_appended_again),
 		T(a_read_that_may_reach_into_an_append_waits_for_its_end),
