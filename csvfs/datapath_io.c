@@ -776,6 +776,7 @@ bool datapath_apply(struct datapath *d, const struct effect *e)
 	case FX_GATE:
 		dp_rights(d->dp, e->gate.rights);
 		dp_gate(d->dp, e->gate.gate, e->gate.lease_ns);
+		dp_pause(d->dp, e->gate.paused);
 		break;
 	default:
 		mine = false;

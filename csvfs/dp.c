@@ -170,11 +170,13 @@ static void append_ends(struct dp *dp, struct dp_op *op)
 
 static enum dp_verdict ask_place(struct dp *dp, struct dp_op *op)
 {
-	const struct layout_file *lf = &op->file->lf;
+	struct dp_file *f = op->file;
 
 	set_state(dp, op, DP_ST_APPEND);
-	op->append_from = lf->size_known ? lf->size : 0;
-	op->drops = lf->size_known ? lf->drops : UINT64_MAX;
+	if (list_empty(&op->alink))
+		list_add_tail(&op->alink, &f->appends);
+	op->append_from = f->lf.size_known ? f->lf.size : 0;
+	op->drops = f->lf.size_known ? f->lf.drops : UINT64_MAX;
 	op->place_rights = dp->rights;
 	return DP_NEED_APPEND;
 }
@@ -340,6 +342,11 @@ static enum dp_verdict plan_as(struct dp *dp, struct dp_op *op, bool answered, s
 		return end(dp, op, -EIO);
 	if (is_misplaced(dp, op, f->version_1 ? f->version_1 : op->place_version_1))
 		return place_anew(dp, op);
+	if (dp->paused && !answered && !op->placed)
+		return park(dp, op, DP_BY_PAUSE);
+	/* With one node the kernel holds the file's lock and knows its end. */
+	if (op->write && op->append && !op->placed && !dp->cfg.sole_node)
+		return ask_place(dp, op);
 	dp_shed_used(dp, f);
 	if (f->lf.closed && !answered)
 		return park(dp, op, DP_BY_GATE);
@@ -419,11 +426,6 @@ static enum dp_verdict begin_new(struct dp *dp, struct dp_op *op, struct dp_now 
 		return DP_DONE;
 	}
 	op->file->op_count++;
-	/* With one node the kernel holds the file's lock and knows its end. */
-	if (op->write && op->append && !dp->cfg.sole_node) {
-		list_add_tail(&op->alink, &op->file->appends);
-		return ask_place(dp, op);
-	}
 	return plan(dp, op, now);
 }
 

@@ -77,6 +77,8 @@
  *     the file shorter, and longer again. The version of the layout tells: with the same one, under a new layout, it goes on. Else it
  *     asks for another place, and the old one stays a hole; but what may lie there already would be in the file twice: such
  *     an append ends with EIO. (What was first-written, and not told, nobody sees.)
+ * 18. Paused (dp_pause): what is not inside yet waits, outside; what is inside, was answered, or is an append that has its place, goes
+ *     on to its end. So a layout that is recalled goes back as ever: nobody else waits for our administrator.
  *
  * Events: after each call that gave a verdict or applied an effect, before any other thread calls dp (so
  * under the lock that guards it), post in this order: what dp_op_event() gives until it says false;
@@ -87,7 +89,7 @@
  *  D1 exclusive locks of a file overlap no other lock;
  *  D2 nothing is inside a file that reported drained and is still closed;
  *  D3 direct_count is the number of ops in DP_ST_IO, inside the number of those in IO, LATER, CORE, COMMIT;
- *  D4 nobody waits without a cause: a closed gate, a conflicting lock, an ask under way;
+ *  D4 nobody waits without a cause: a closed gate, a conflicting lock, an ask under way, an append, a pause;
  *  D5 the invariants of layout.h;
  *  D6 the files that something is known of are the ones on the list of use (dp_shed.c).
  */
@@ -134,7 +136,7 @@ enum dp_state {
 	DP_ST_ENDED,
 };
 
-enum dp_cause { DP_BY_GATE, DP_BY_LOCK, DP_BY_ASK, DP_BY_APPEND };
+enum dp_cause { DP_BY_GATE, DP_BY_LOCK, DP_BY_ASK, DP_BY_APPEND, DP_BY_PAUSE };
 
 struct dp_zero {
 	uint32_t buf_off, len;
@@ -305,6 +307,8 @@ void dp_layout_close(struct dp *dp, uint64_t ino);
 void dp_layout_drop(struct dp *dp, uint64_t ino);
 void dp_layout_drop_all(struct dp *dp); /* FX_LAYOUT_DROP of ino 0 */
 void dp_gate(struct dp *dp, enum gate gate, uint64_t lease_ns);
+/* FX_GATE's, after dp_gate(): rule 18. */
+void dp_pause(struct dp *dp, bool on);
 /* FX_GATE's number of the node's rights; before dp_gate(). EV_BLOCK carries op->rights. */
 void dp_rights(struct dp *dp, uint32_t rights);
 /* These open files held locks that are lost: what is not done yet through them, and what comes, gets EIO. */

@@ -30,7 +30,7 @@ static void check_inside(const struct dp_file *f, uint32_t *direct)
 	csv_assert(f->touched == !list_empty(&f->tlink));
 }
 
-static void check_waiting(const struct dp_file *f)
+static void check_waiting(const struct dp *dp, const struct dp_file *f)
 {
 	uint32_t lock_waiters = 0, asks = 0, answered = 0;
 	uint64_t seq = 0;
@@ -52,6 +52,9 @@ static void check_waiting(const struct dp_file *f)
 			break;
 		case DP_BY_APPEND:
 			csv_assert(!list_empty(&f->appends));
+			break;
+		case DP_BY_PAUSE:
+			csv_assert(dp->paused);
 			break;
 		}
 	}
@@ -75,7 +78,7 @@ void dp_check(struct dp *dp)
 	for (struct layout_file *lf = layout_next(&dp->layout, NULL); lf;
 		lf = layout_next(&dp->layout, lf)) {
 		check_inside(container_of(lf, struct dp_file, lf), &direct);
-		check_waiting(container_of(lf, struct dp_file, lf));
+		check_waiting(dp, container_of(lf, struct dp_file, lf));
 	}
 	csv_assert(direct == dp->direct_count);
 	list_for_each_entry(op, &dp->ready, struct dp_op, link)

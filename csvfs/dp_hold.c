@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* dp_hold.c - the limit of patience (hold=): dp.h, rule 12; and open files whose locks were lost (rule 10). */
+/*
+ * dp_hold.c - the limit of patience (hold=): dp.h, rule 12; who waits for an administrator (rule 18); and open files whose locks
+ * were lost (rule 10).
+ */
 #include <errno.h>
 
 #include "csvfs/base/assert.h"
@@ -57,6 +60,17 @@ void dp_hold_expire(struct dp *dp, uint64_t now_ns)
 uint64_t dp_hold_deadline(const struct dp *dp)
 {
 	return dp->cfg.hold_ns && !list_empty(&dp->parked) ? dp->look_ns : NEVER;
+}
+
+void dp_pause(struct dp *dp, bool on)
+{
+	dp->paused = on;
+	if (on)
+		return;
+	list_for_each_entry_safe(op, tmp, &dp->parked, struct dp_op, hlink) {
+		if (op->cause == DP_BY_PAUSE)
+			dp_unpark(dp, op);
+	}
 }
 
 /* ------------------------------------------------------------------ what is known of an open file */

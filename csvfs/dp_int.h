@@ -51,6 +51,7 @@ struct dp {
 	enum gate gate;
 	uint64_t lease_ns;
 	uint32_t rights;
+	bool paused;
 	uint64_t seq;
 	uint32_t direct_count;	/* ops in IO */
 	bool volume_drained;	/* EV_DRAINED(0) is owed */

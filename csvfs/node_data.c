@@ -474,10 +474,6 @@ static enum io_mode choose_mode(struct node *n, const char **why)
 		*why = "unmounting";
 		return IO_PAUSED;
 	}
-	if (n->admin_pause) {
-		*why = "asked for by the administrator";
-		return IO_PAUSED;
-	}
 	if (!quorate) {
 		*why = tk == TK_REFUSED || tk == TK_FROZEN ? takeover_reason(n->tk)
 		       : member_view(&n->member)->quorate  ? "waiting for a coordinator"
@@ -508,6 +504,15 @@ static enum io_mode choose_mode(struct node *n, const char **why)
 	return IO_PAUSED;
 }
 
+/*
+ * The data path begins nothing new. What it has begun goes on, as without a pause: a layout could not go back before that has ended,
+ * and who does not give one back is fenced. Whoever unmounts lets go on what waits.
+ */
+static bool is_paused(const struct node *n)
+{
+	return n->admin_pause && n->stop == STOP_NO;
+}
+
 /* Rule 5. Not with each step: that would be an effect for each event. */
 static uint64_t awake(struct node *n)
 {
@@ -524,18 +529,20 @@ static void set_gate(struct node *n, enum gate g, struct effects *fx)
 	if (n->cfg.reservations && g == GATE_DIRECT && awake(n) < lease)
 		lease = n->awake_ns;
 
-	if (g == n->gate && n->gate_rights == n->evictions &&
+	if (g == n->gate && n->gate_rights == n->evictions && n->gate_paused == is_paused(n) &&
 		(g == GATE_CLOSED || lease == n->gate_lease_ns))
 		return;
 	if (g == GATE_DIRECT)
 		n->direct_incarnation = n->path.incarnation;
 	n->gate_rights = n->evictions;
+	n->gate_paused = is_paused(n);
 	n->gate = g;
 	n->gate_lease_ns = lease;
 	e = effects_add(fx, FX_GATE, 0);
 	e->gate.gate = g;
 	e->gate.lease_ns = lease;
 	e->gate.rights = n->evictions;
+	e->gate.paused = n->gate_paused;
 }
 
 static void set_mode(struct node *n, enum io_mode m, const char *why)
@@ -598,7 +605,10 @@ void node_data_step(struct node *n, struct effects *fx)
 		client_block_resend(n->client);
 	give_back_over(n, fx);
 	m = choose_mode(n, &why);
-	set_mode(n, m, why);
+	if (is_paused(n))
+		set_mode(n, IO_PAUSED, "asked for by the administrator");
+	else
+		set_mode(n, m, why);
 	switch (m) {
 	case IO_DIRECT:
 		set_gate(n, GATE_DIRECT, fx);

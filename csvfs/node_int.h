@@ -316,6 +316,7 @@ struct node {
 	enum gate gate;
 	uint64_t gate_lease_ns, lease_ns;
 	uint32_t gate_rights;
+	bool gate_paused;
 	uint32_t direct_incarnation; /* the last under which the gate was open */
 	bool fence_first; /* before we reclaim: node_reclaim_epoch() */
 	bool voiding; /* block I/O that was planned before we lost our rights goes back to the data path */

@@ -240,7 +240,7 @@ enum fx_type {
 	FX_LAYOUT_CLOSE, /* layout.ino: gate of the file closed -> EV_DRAINED(ino) when nothing is inside */
 	FX_LAYOUT_DROP,	 /* layout.ino (0: of all files): nothing is known any more; the file's gate is open again */
 	FX_TIMES,	 /* tag, layout.ino: EV_TOUCHED for what was written there and not told yet, then EV_TIMES */
-	FX_GATE,	 /* gate, lease_ns: of the volume. Closed: -> EV_DRAINED(0) when nothing is in flight */
+	FX_GATE,	 /* gate, lease_ns, paused: of the volume. Closed: -> EV_DRAINED(0) when nothing is in flight */
 	FX_DATA_FREE,	 /* data: the core's reference goes (after the effects before it in this step) */
 
 	FX_CTL_REPLY,	 /* tag, err, bytes = text, len */
@@ -301,6 +301,7 @@ struct effect {
 		struct {
 			enum gate gate;
 			uint64_t lease_ns; /* no I/O is submitted or answered after this time */
+			bool paused; /* by an administrator: nothing new begins; what has begun goes on */
 			/* Grows when all rights were lost at once: what was planned before is void. */
 			uint32_t rights;
 		} gate;

@@ -94,14 +94,14 @@ static void undo(struct sim *s, void *arg)
 	sim_free(u);
 }
 
-/* For a while. */
+/* For a while: a pause also for longer than a recall has time. */
 static void hold_or_redirect(struct sim *s, struct snode *n)
 {
 	struct ctl_request rq = {.op = adraw(s, 2) ? CTL_PAUSE : CTL_REDIRECT, .on = true};
 	struct undo *u = sim_alloc(s, sizeof(*u));
 
 	*u = (struct undo){n, n->life_nr, rq.op == CTL_PAUSE ? CTL_RESUME : CTL_REDIRECT};
-	sim_at(s, s->now_ns + 50 * MS + adraw(s, 4000) * MS, undo, u);
+	sim_at(s, s->now_ns + 50 * MS + adraw(s, rq.op == CTL_PAUSE ? 20000 : 4000) * MS, undo, u);
 	admin_ask(s, n, &rq);
 }
 

@@ -630,6 +630,7 @@ static void carry_out(struct sim *s, struct snode *n, const struct effect *e)
 	case FX_GATE:
 		dp_rights(n->dp, e->gate.rights);
 		dp_gate(n->dp, e->gate.gate, e->gate.lease_ns);
+		dp_pause(n->dp, e->gate.paused);
 		return;
 	case FX_DATA_FREE:
 		sim_data_put(e->data);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The limit of patience: dp.h, rule 12. */
+/* Who waits: the limit of patience, and pauses (dp.h, rules 12 and 17). */
 #include "tests/unit/dp_fixture.h"
 
 #define HOLD (5 * NS_PER_SEC)
@@ -253,6 +253,95 @@ static void what_the_core_has_no_memory_for_comes_again(void **state)
 	forget(x);
 }
 
+static void a_pause_keeps_out_who_is_not_inside_and_no_layout(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op in, core, out, asks;
+
+	dp_gate(x->dp, GATE_DIRECT, LEASE);
+	put(x, 0, 2, EXT_WRITTEN, 2 * CS);
+	assert_int_equal(go(x, &in, true, 0, 4096), DP_SUBMIT);
+	assert_int_equal(go(x, &asks, false, 2 * CS, 4096), DP_NEED_LAYOUT);
+	dp_gate(x->dp, GATE_CLOSED, 0);
+	assert_int_equal(go(x, &core, true, 8192, 4096), DP_HANDOVER);
+	dp_gate(x->dp, GATE_DIRECT, LEASE);
+	dp_pause(x->dp, true);
+	assert_int_equal(go(x, &out, true, 16384, 4096), DP_WAIT);
+	dp_check(x->dp);
+	dp_layout_close(x->dp, INO);
+	assert_int_equal(dp_layout_done(x->dp, &asks, 0, x->now), DP_WAIT);
+	assert_int_equal(dp_block_retry(x->dp, &core, x->now), DP_SUBMIT);
+	assert_int_equal(done(x, &core, LUN_OK), DP_DONE);
+	assert_false(drained(x, INO));
+	assert_int_equal(done(x, &in, LUN_OK), DP_DONE);
+	assert_true(drained(x, INO));
+	dp_layout_drop(x->dp, INO);
+	assert_null(dp_next_ready(x->dp, x->now.now_ns));
+	dp_check(x->dp);
+	dp_pause(x->dp, false);
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &out);
+	assert_int_equal(dp_begin(x->dp, &out, x->now), DP_NEED_LAYOUT);
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &asks);
+	assert_int_equal(dp_begin(x->dp, &asks, x->now), DP_NEED_LAYOUT);
+	put(x, 0, 2, EXT_WRITTEN, 2 * CS);
+	assert_int_equal(dp_layout_done(x->dp, &out, 0, x->now), DP_SUBMIT);
+	assert_int_equal(done(x, &out, LUN_OK), DP_DONE);
+	assert_int_equal(dp_layout_done(x->dp, &asks, 0, x->now), DP_DONE);
+	forget(x);
+}
+
+static enum dp_verdict append(struct fixture *x, struct dp_op *op)
+{
+	dp_op_init(op);
+	op->ino = INO;
+	op->write = op->append = true;
+	op->len = 4096;
+	return dp_begin(x->dp, op, x->now);
+}
+
+/* Others wait for an append that has its place. */
+static void an_append_waits_for_the_end_of_a_pause_without_a_place_and_not_with_one(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op with, without;
+
+	dp_gate(x->dp, GATE_DIRECT, LEASE);
+	put(x, 0, 1, EXT_WRITTEN, 8192);
+	assert_int_equal(append(x, &with), DP_NEED_APPEND);
+	dp_pause(x->dp, true);
+	assert_int_equal(append(x, &without), DP_WAIT);
+	assert_int_equal(dp_append_done(x->dp, &with, 0, 8192, x->now), DP_SUBMIT);
+	dp_check(x->dp);
+	assert_int_equal(done(x, &with, LUN_OK), DP_COMMIT);
+	assert_int_equal(block_done(x, &with, 0), DP_DONE);
+	assert_null(dp_next_ready(x->dp, x->now.now_ns));
+	dp_pause(x->dp, false);
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &without);
+	assert_int_equal(dp_begin(x->dp, &without, x->now), DP_NEED_APPEND);
+	assert_int_equal(dp_append_done(x->dp, &without, 0, 12288, x->now), DP_SUBMIT);
+	assert_int_equal(done(x, &without, LUN_OK), DP_COMMIT);
+	assert_int_equal(block_done(x, &without, 0), DP_DONE);
+	forget(x);
+}
+
+static void who_waits_for_the_end_of_a_pause_can_be_killed_and_has_the_limit(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op killed, late;
+
+	put(x, 0, 1, EXT_WRITTEN, CS);
+	dp_pause(x->dp, true);
+	assert_int_equal(go(x, &killed, true, 0, 4096), DP_WAIT);
+	assert_int_equal(go(x, &late, true, 0, 4096), DP_WAIT);
+	assert_true(dp_cancel(x->dp, &killed));
+	assert_int_equal(killed.result, -EINTR);
+	x->now.now_ns += HOLD;
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &late);
+	assert_int_equal(dp_begin(x->dp, &late, x->now), DP_DONE);
+	assert_int_equal(late.result, -EIO);
+	forget(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -267,6 +356,9 @@ int main(void)
 		T(who_comes_with_an_older_time_ends_nobodys_wait),
 		T(a_read_whose_outcome_is_never_known_is_spaced_and_ends),
 		T(a_read_that_is_to_be_made_again_can_be_killed),
+		T(a_pause_keeps_out_who_is_not_inside_and_no_layout),
+		T(an_append_waits_for_the_end_of_a_pause_without_a_place_and_not_with_one),
+		T(who_waits_for_the_end_of_a_pause_can_be_killed_and_has_the_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

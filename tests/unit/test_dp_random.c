@@ -701,12 +701,13 @@ static void cancel(struct sim *s, struct mop *m)
 				: dp_layout_done(s->dp, &m->op, -EINTR, s->now));
 }
 
-static void gate_step(struct sim *s)
+static void gate_step(struct sim *s, bool more)
 {
 	s->volume_drained = false;
 	s->gate = rnd(s, 4) ? GATE_DIRECT : GATE_CLOSED;
 	s->lease_ns = s->now.now_ns + (rnd(s, 8) ? 100 * NS_PER_SEC : NS_PER_MS);
 	dp_gate(s->dp, s->gate, s->lease_ns);
+	dp_pause(s->dp, more && rnd(s, 4) == 0);
 	events(s);
 }
 
@@ -750,7 +751,7 @@ static void step(struct sim *s, bool more)
 	if (rnd(s, 2))
 		listen(s);
 	if (rnd(s, 60) == 0 || (!more && s->gate == GATE_CLOSED))
-		gate_step(s);
+		gate_step(s, more);
 	if (more && !s->recalling && rnd(s, 150) == 0) {
 		s->recalling = true;
 		s->recalls++;
@@ -796,7 +797,7 @@ static void history(uint64_t seed, uint64_t *total)
 	s->no_errors = rnd(s, 2);
 	for (uint64_t b = 0; b < FILE_BYTES; b++)
 		s->poss[b] = 1;
-	gate_step(s);
+	gate_step(s, true);
 	for (int i = 0; i < 6000; i++)
 		step(s, true);
 	while (idle < OPS || s->q_head != s->q_tail || s->t_head != s->t_tail || s->recalling) {
