@@ -562,6 +562,8 @@ void node_carry_session_down(struct node *n, struct session *s, struct effects *
 /* The engine had no space for it. True: it waits, until what is allocated ahead of writers has been taken back. */
 bool node_space_wait(struct node *n, struct sreq *s, struct effects *fx);
 void node_space_step(struct node *n, struct effects *fx);
+/* The last node that had the file open, and wrote there, is gone. */
+void node_space_left_ahead(struct node *n, struct lease_ino *li);
 
 /* node_lock.c: file locks, the coordinator's side */
 void node_lock_init(struct node *n);

@@ -67,6 +67,16 @@ bool node_server_admits(struct node *n, uint32_t node, uint64_t life)
 	return !(p && p->life == life && p->evicting);
 }
 
+/* It will send no CLOSE of what it had open. If it was the last one, and wrote there, what a CLOSE takes back is taken back here. */
+static void closed_unsaid(struct node *n, struct lease_ino *li, uint32_t idx)
+{
+	bool wrote = li->write_mask & BIT(idx);
+
+	lease_closed(li, idx);
+	if (wrote && !li->open_mask)
+		node_space_left_ahead(n, li);
+}
+
 /* All that it has; `named`: but for what it has told in the present reclaim to be open. */
 static void drop_rights(struct node *n, uint32_t idx, bool named)
 {
@@ -77,7 +87,7 @@ static void drop_rights(struct node *n, uint32_t idx, bool named)
 		lease_return(&n->leases, li, idx);
 		node_append_drop(n, li, idx);
 		if (!named || !(li->reclaim_mask & BIT(idx)))
-			lease_closed(li, idx);
+			closed_unsaid(n, li, idx);
 		lease_put(&n->leases, li);
 	}
 	n->leases_changed = true;
@@ -123,7 +133,7 @@ static void end_reclaim(struct node *n, struct peer *p)
 			lease_return(&n->leases, li, idx);
 		if (!(li->reclaim_mask & BIT(idx))) {
 			node_append_drop(n, li, idx);
-			lease_closed(li, idx);
+			closed_unsaid(n, li, idx);
 			n->sweep_anew = true;
 		}
 		lease_put(&n->leases, li);

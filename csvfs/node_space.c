@@ -10,6 +10,8 @@
  *
  * Two do not wait: what is of a node that is gone (rule 9 of node_server.c: it would be done when others know that); and a
  * LAYOUT_COMMIT, for whose answer its node waits before it gives the layout back.
+ *
+ * What a node that is gone had ahead is taken back when its rights end, if nobody else has the file open: a CLOSE would have done it.
  */
 #include <errno.h>
 
@@ -47,6 +49,16 @@ static bool trim(struct node *n, struct lease_ino *li)
 	s->vr.rq.time_ns = n->wall_ns;
 	list_add_tail(&s->waiting, &li->waiting);
 	return true;
+}
+
+/*
+ * Not while we take over: others may not have said yet what they hold. Without memory for it the space stays until somebody opens
+ * the file and closes it.
+ */
+void node_space_left_ahead(struct node *n, struct lease_ino *li)
+{
+	if (takeover_state(n->tk) == TK_SERVE && n->vol)
+		(void)trim(n, li);
 }
 
 /* False: nobody has any. */
