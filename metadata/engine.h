@@ -389,11 +389,17 @@ struct grow {
 	struct disk_super *geo; /* as the volume will be; also the copy at its new end */
 	uint64_t bytes, lun_bytes;
 	uint32_t in_place; /* GROW_PLACE: which superblocks are */
+	/* The index of the volume as it will be, G6; NULL: it does not grow. */
+	struct alloc_group *groups;
+	struct alloc_sum *sums;
+	uint32_t group_count, sum_count;
 	struct vol_req req;
 	int err;
 };
 
 int grow_create(struct vol *v);
+/* The volume is opened: what an earlier life had begun is forgotten. */
+void grow_reset(struct vol *v);
 void grow_destroy(struct vol *v);
 /* The operation has been executed, or has failed. */
 void grow_done(struct vol *v, int err);
@@ -447,6 +453,10 @@ void scrub_step(struct vol *v);
 uint64_t scrub_deadline(const struct vol *v);
 /* The operation has been executed, or has failed. */
 void scrub_judged(struct vol *v, int err);
+/* A command of its own is in flight. */
+bool scrub_in_flight(const struct vol *v);
+/* The geometry has changed, while none was. */
+void scrub_grown(struct vol *v);
 void scrub_reset(struct vol *v);
 void scrub_destroy(struct vol *v);
 

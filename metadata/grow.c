@@ -16,6 +16,9 @@
  *  G3. What the old last group gains waits in the overlay, as a metadata chunk that was freed (A2).
  *  G4. In PLACE nothing is executed: who changes a superblock in each commit would keep both from their
  *      places for ever. It lasts a commit and two checkpoints of one block.
+ *  G5. The geometry changes when no command of the scrub is in flight: it may read, or write, the old last copy.
+ *  G6. The memory for the larger index is taken before anything is written. Who had none for it afterwards would go on
+ *      with the old geometry on a volume that has grown, and write its last copy to where a file's data may be.
  */
 #include "metadata/alloc.h"
 #include "metadata/image.h"
@@ -202,35 +205,54 @@ static void old_groups(struct vol *v, uint32_t count, uint64_t reserve_was)
 	}
 }
 
-static int grow_index(struct vol *v, const struct disk_super *s)
+static void index_free(struct vol *v)
+{
+	struct grow *g = &v->grow;
+
+	mem_free(v->cfg.mem, g->groups, g->group_count * sizeof(*g->groups));
+	mem_free(v->cfg.mem, g->sums, g->sum_count * sizeof(*g->sums));
+	g->groups = NULL;
+	g->sums = NULL;
+}
+
+/* G6. */
+static int index_alloc(struct vol *v)
+{
+	struct grow *g = &v->grow;
+
+	g->group_count = (uint32_t)le64_get(g->geo->group_count);
+	g->sum_count = (uint32_t)le64_get(g->geo->summary_blocks);
+	g->groups = mem_alloc(v->cfg.mem, g->group_count * sizeof(*g->groups));
+	g->sums = mem_alloc(v->cfg.mem, g->sum_count * sizeof(*g->sums));
+	if (g->groups && g->sums)
+		return 0;
+	index_free(v);
+	return -ENOMEM;
+}
+
+static void grow_index(struct vol *v)
 {
 	struct alloc *a = &v->alloc;
+	struct grow *n = &v->grow;
 	struct mem *m = v->cfg.mem;
 	uint64_t reserve_was = a->reserve_start;
-	uint32_t groups = (uint32_t)le64_get(s->group_count), was = a->group_count;
-	uint32_t sums = (uint32_t)le64_get(s->summary_blocks);
-	struct alloc_group *new_g = mem_alloc(m, groups * sizeof(*new_g));
-	struct alloc_sum *new_s = mem_alloc(m, sums * sizeof(*new_s));
+	uint32_t was = a->group_count;
 
-	if (!new_g || !new_s) {
-		mem_free(m, new_g, groups * sizeof(*new_g));
-		mem_free(m, new_s, sums * sizeof(*new_s));
-		return -ENOMEM;
-	}
-	memcpy(new_g, a->groups, was * sizeof(*new_g));
-	memcpy(new_s, a->sums, a->sum_count * sizeof(*new_s));
-	mem_free(m, a->groups, was * sizeof(*new_g));
-	mem_free(m, a->sums, a->sum_count * sizeof(*new_s));
-	a->groups = new_g;
-	a->sums = new_s;
-	a->group_count = groups;
-	a->sum_count = sums;
-	a->clusters = le64_get(s->cluster_count);
-	a->reserve_start = (a->clusters - le64_get(s->reserve_clusters)) &
+	memcpy(n->groups, a->groups, was * sizeof(*n->groups));
+	memcpy(n->sums, a->sums, a->sum_count * sizeof(*n->sums));
+	mem_free(m, a->groups, was * sizeof(*n->groups));
+	mem_free(m, a->sums, a->sum_count * sizeof(*n->sums));
+	a->groups = n->groups;
+	a->sums = n->sums;
+	n->groups = NULL;
+	n->sums = NULL;
+	a->group_count = n->group_count;
+	a->sum_count = n->sum_count;
+	a->clusters = le64_get(n->geo->cluster_count);
+	a->reserve_start = (a->clusters - le64_get(n->geo->reserve_clusters)) &
 			   ~(uint64_t)(a->chunk_clusters - 1);
-	new_groups(v, was, s);
+	new_groups(v, was, n->geo);
 	old_groups(v, was, reserve_was);
-	return 0;
 }
 
 /* ------------------------------------------------------------------ the steps */
@@ -241,6 +263,7 @@ static void end(struct vol *v, int err)
 
 	g->state = GROW_IDLE;
 	g->err = err;
+	index_free(v);
 	vol_unstall(v);
 	trace(v->cfg.trace, err ? TRACE_ERROR : TRACE_INFO, "grow to %llu bytes: error %d",
 		(unsigned long long)g->bytes, err);
@@ -272,6 +295,7 @@ int vol_grow(struct vol *v, uint64_t lun_bytes, uint64_t bytes)
 {
 	struct grow *g = &v->grow;
 	uint64_t groups, cluster = le32_get(v->geo->cluster_bytes), last;
+	int err;
 
 	if (v->state != VOL_READY || v->cfg.readonly)
 		return -EROFS;
@@ -287,6 +311,9 @@ int vol_grow(struct vol *v, uint64_t lun_bytes, uint64_t bytes)
 		bytes = (le64_get(v->geo->group_count) + GROUPS_AT_ONCE) * GROUP_CLUSTERS * cluster;
 	memcpy(g->geo, v->super->data, BLOCK_SIZE);
 	set_geometry(g->geo, bytes);
+	err = index_alloc(v);
+	if (err)
+		return err;
 	last = le64_get(g->geo->block_count) - 1;
 	g->geo->h.blkno = le64_of(last);
 	verify_seal(g->geo);
@@ -303,9 +330,13 @@ uint64_t vol_grow_max(const struct vol *v)
 	return bytes_max(v->geo);
 }
 
-int vol_grow_result(const struct vol *v)
+int vol_grow_result(struct vol *v)
 {
-	return v->grow.err;
+	int err = v->grow.err;
+
+	if (err != -EINPROGRESS)
+		v->grow.err = 0;
+	return err;
 }
 
 bool grow_busy(const struct vol *v)
@@ -337,20 +368,16 @@ void grow_placed(struct vol *v, const void *image)
 
 void grow_step(struct vol *v)
 {
-	int err;
-
 	/* G2. */
 	if (v->grow.state != GROW_PLACE || v->grow.in_place != (IN_PLACE_FIRST | IN_PLACE_COPY))
 		return;
-	err = grow_index(v, v->grow.geo);
-	if (err) {
-		/* What is on disk is right. It is found so by the next who opens it. */
-		end(v, err);
+	if (scrub_in_flight(v)) /* G5 */
 		return;
-	}
+	grow_index(v);
 	v->grow.geo->h.blkno = v->geo->h.blkno;
 	memcpy(v->geo, v->grow.geo, BLOCK_SIZE);
 	v->cfg.lun_bytes = v->grow.lun_bytes;
+	scrub_grown(v);
 	end(v, 0);
 }
 
@@ -361,7 +388,14 @@ int grow_create(struct vol *v)
 	return v->grow.geo ? 0 : -ENOMEM;
 }
 
+void grow_reset(struct vol *v)
+{
+	v->grow.state = GROW_IDLE;
+	index_free(v);
+}
+
 void grow_destroy(struct vol *v)
 {
+	index_free(v);
 	mem_free(v->cfg.mem, v->grow.geo, BLOCK_SIZE);
 }

@@ -19,6 +19,9 @@
  *      journal is written directly: its heads, the superblock's last copy.
  *  S4. A sound copy is the cached block (it was verified when it was read, and nobody else writes), or the index
  *      of all groups for a block of the summary. What has none is told and left for fsck.csvfs.
+ *  S5. What lies where follows from the geometry, which changes when the volume grows, and the old last superblock's
+ *      cluster is a file's from then on. So while it grows nothing is begun, it has grown when nothing is in flight
+ *      (grow.c, G5), and then what was seen of the old last copy is forgotten.
  */
 #include "metadata/alloc.h"
 
@@ -451,6 +454,7 @@ static void renew(struct vol *v)
 		s->turns++;
 		return;
 	}
+	csv_assert(suspect(s) == le64_get(v->geo->block_count) - 1); /* S5 */
 	memcpy(d, v->super->data, BLOCK_SIZE);
 	d->h.blkno = le64_of(suspect(s));
 	verify_seal(d);
@@ -469,6 +473,10 @@ static void looked(struct vol *v, struct vio *io, enum lun_status st)
 	s->reading = false;
 	if (s->state != SCRUB_LOOK)
 		return;
+	if (grow_busy(v)) { /* S5: once more, later */
+		s->due_ns = v->now_ns + LOOK_NS;
+		return;
+	}
 	p = st == LUN_OK ? look_at(v, suspect(s), s->again) : PROBLEM_MEDIUM;
 	if (p == PROBLEM_NONE || pending(v, suspect(s))) {
 		if (s->renewed)
@@ -527,6 +535,27 @@ void scrub_step(struct vol *v)
 		read_next(v);
 	else if (s->state == SCRUB_LOOK)
 		look_again(v);
+}
+
+bool scrub_in_flight(const struct vol *v)
+{
+	return v->scrub.reading;
+}
+
+void scrub_grown(struct vol *v)
+{
+	struct scrub *s = &v->scrub;
+	uint64_t blocks = le64_get(v->geo->block_count);
+
+	csv_assert(!s->reading);
+	if (s->state == SCRUB_IDLE || s->area != SCRUB_LAST)
+		return;
+	csv_assert(s->state == SCRUB_NEXT || s->state == SCRUB_LOOK);
+	s->suspects = 0;
+	s->turns = 0;
+	s->renewed = false;
+	s->state = SCRUB_NEXT;
+	place(s, SCRUB_LAST, blocks - 1, blocks);
 }
 
 uint64_t scrub_deadline(const struct vol *v)

@@ -403,7 +403,7 @@ static void open_begin(struct vol *v)
 	v->replayed = false;
 	v->super_restore = false;
 	v->open_asked = false;
-	v->grow.state = GROW_IDLE;
+	grow_reset(v);
 	scrub_reset(v);
 	v->open_next = 0;
 	v->open = OPEN_SUPER;

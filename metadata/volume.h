@@ -115,13 +115,13 @@ struct vol_req *vol_next_done(struct vol *v);
 /*
  * The LUN has now lun_bytes: the volume becomes `bytes` long, or as much as one transaction can make it (then
  * call again). 0: it has begun; -EALREADY: it is that long; -EFBIG: the LUN, or the room that mkfs left,
- * is smaller; -EBUSY: it grows just now; -EROFS: not open for writing.
+ * is smaller; -EBUSY: it grows just now; -ENOMEM: nothing was begun; -EROFS: not open for writing.
  */
 int vol_grow(struct vol *v, uint64_t lun_bytes, uint64_t bytes);
 /* As large as it can become: mkfs has left room for so much. */
 uint64_t vol_grow_max(const struct vol *v);
-/* -EINPROGRESS, or how the last one ended. */
-int vol_grow_result(const struct vol *v);
+/* -EINPROGRESS, or how the last one ended. A failure is told once: it is no answer to the next who asks for growth. */
+int vol_grow_result(struct vol *v);
 /* Requests that may_change() has made wait are tried again. */
 void vol_unheld(struct vol *v);
 /* True: it waits (for that, for room, for a block, or for its turn), nothing of it is done, and it ends with -ECONNRESET. */

@@ -794,6 +794,7 @@ static void grown(uint64_t seed, const struct base *b, const char *name)
 	static char attr_name[NEW_ATTRS][8];
 	const struct table_op *first[] = {&big[1], &big[2]}, *second[NEW_ATTRS + 2] = {&big[0], &big[3]};
 	uint64_t bytes = CRASH_VOLUME_BYTES;
+	int err = 0;
 
 	for (uint32_t i = 0; i < NEW_ATTRS; i++) {
 		(void)snprintf(attr_name[i], sizeof(attr_name[i]), "user.%c", 'A' + (char)i);
@@ -809,12 +810,12 @@ static void grown(uint64_t seed, const struct base *b, const char *name)
 	start_jobs(first, 2, seed);
 	csv_assert(vol_grow(run.main->vol, bytes, bytes) == 0);
 	/* No longer: what uses the new space comes as soon as that is there. */
-	while (goes_on() && (busy() || vol_grow_result(run.main->vol) == -EINPROGRESS))
+	while (goes_on() && (busy() || (err = vol_grow_result(run.main->vol)) == -EINPROGRESS))
 		if (!one_step())
 			break;
 	csv_assert(vol_grow(run.model->vol, bytes, bytes) == 0);
 	world_settle(run.model, true);
-	if (!rec.failed && (vol_grow_result(run.main->vol) || vol_grow_result(run.model->vol)))
+	if (!rec.failed && (err || vol_grow_result(run.model->vol)))
 		recover_fail("the volume has not grown");
 	run.least_bytes = bytes;
 	start_more(second, seed % 4 < 2 ? NEW_ATTRS + 2 : 2);

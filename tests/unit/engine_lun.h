@@ -128,16 +128,17 @@ static inline void lun_open(struct lun *l)
 	lun_run(l);
 }
 
-/* Made with a good LUN that has a write cache; journal 0: the default. */
-static inline struct lun *lun_new_journal(uint64_t bytes, uint32_t cluster_bytes, uint64_t journal)
+/* Made with a good LUN that has a write cache; journal 0: the default; room: what the LUN can become. */
+static inline struct lun *lun_new_room(uint64_t bytes, uint64_t room, uint32_t cluster_bytes, uint64_t journal)
 {
 	struct lun *l = calloc(1, sizeof(*l));
 	struct image_params p = help_params(cluster_bytes);
 	char why[256];
 
 	p.journal_bytes = journal;
-	l->mem = run_sync_mem_new(bytes);
+	l->mem = run_sync_mem_new(room);
 	l->dev = run_sync_mem_dev(l->mem);
+	l->dev.bytes = bytes;
 	assert_int_equal(run_sync_mkfs(&l->dev, &p, &help_ops, &help_sink, why), 0);
 	l->region = aligned_alloc(4096, 48u << 20);
 	l->fx = calloc(1, sizeof(*l->fx));
@@ -155,6 +156,11 @@ static inline struct lun *lun_new_journal(uint64_t bytes, uint32_t cluster_bytes
 	lun_open(l);
 	assert_int_equal(vol_state(l->v), VOL_READY);
 	return l;
+}
+
+static inline struct lun *lun_new_journal(uint64_t bytes, uint32_t cluster_bytes, uint64_t journal)
+{
+	return lun_new_room(bytes, bytes, cluster_bytes, journal);
 }
 
 static inline struct lun *lun_new(uint64_t bytes, uint32_t cluster_bytes)

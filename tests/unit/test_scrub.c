@@ -238,6 +238,76 @@ static void it_can_be_stopped_at_any_point(void **state)
 	}
 }
 
+/* The volume grows while everything but command `held` is answered; true: it has grown. */
+static bool grown_beside(struct lun *l, uint32_t held)
+{
+	int err = -EINPROGRESS;
+
+	for (int i = 0; i < 1000 && err == -EINPROGRESS; i++) {
+		lun_step(l);
+		while (l->count > held)
+			lun_answer(l, held, LUN_OK);
+		err = vol_grow_result(l->v);
+	}
+	return err == 0;
+}
+
+/* Until the n-th command of that kind for the block is there, before all others. */
+static void until_command(struct lun *l, enum lun_op op, uint64_t blkno, int n)
+{
+	for (int turns = 0; turns < 10000; turns++) {
+		for (uint32_t i = 0; i < l->count; i++) {
+			if (l->cmd[i].c.op == op && l->cmd[i].c.off == blkno * BLOCK_SIZE && !--n) {
+				assert_int_equal(i, 0);
+				return;
+			}
+			lun_answer(l, i--, LUN_OK);
+		}
+		l->now_ns += NS_PER_MS;
+		lun_step(l);
+	}
+	fail();
+}
+
+/* S5. Where it is: in the first read of the old last superblock, in a second look, between looks, in its renewal. */
+static void what_the_volume_has_grown_over_is_left_alone(void **state)
+{
+	for (int where = 0; where < 4; where++) {
+		struct lun *l = lun_new_room(BYTES, 2 * BYTES, CLUSTER, 0);
+		uint64_t last = le64_get(l->v->geo->block_count) - 1;
+		uint8_t data[BLOCK_SIZE];
+		struct vol_scrub st;
+
+		lun_settle(l);
+		if (where)
+			damage(l, last);
+		assert_int_equal(vol_scrub(l->v, true), 0);
+		until_command(l, where == 3 ? LUN_WRITE : LUN_READ, last, where == 1 ? 2 : 1);
+		if (where == 2)
+			lun_answer(l, 0, LUN_OK);
+		l->dev.bytes = 2 * BYTES;
+		assert_int_equal(vol_grow(l->v, 2 * BYTES, 2 * BYTES), 0);
+		if (where != 2) {
+			assert_false(grown_beside(l, 1)); /* G5 */
+			assert_int_equal(l->cmd[0].c.off, last * BLOCK_SIZE);
+			lun_answer(l, 0, LUN_OK);
+		}
+		assert_true(grown_beside(l, 0));
+		assert_true(le64_get(l->v->geo->block_count) - 1 > last);
+		/* Its cluster is free: a node was given it, and has written there. */
+		memset(data, 0xda, sizeof(data));
+		lun_poke(l, last, data);
+		lun_settle(l);
+		vol_get_scrub(l->v, &st);
+		assert_true(st.complete && !st.running);
+		assert_int_equal(st.found, 0);
+		assert_memory_equal(lun_peek(l, last), data, BLOCK_SIZE);
+		assert_true(sound(l, le64_get(l->v->geo->block_count) - 1));
+		lun_free(l);
+	}
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -249,6 +319,7 @@ int main(void)
 		cmocka_unit_test(one_look_is_not_enough),
 		cmocka_unit_test(one_read_at_a_time_and_requests_go_on),
 		cmocka_unit_test(it_can_be_stopped_at_any_point),
+		cmocka_unit_test(what_the_volume_has_grown_over_is_left_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
