@@ -274,6 +274,7 @@ void node_session_notes(struct node *n, struct effects *fx)
 				p->reclaimed = p->served = false;
 				p->reclaim_new = true;
 			}
+			node_admin_session_up(n);
 		} else if (note == SESSION_NOTE_DOWN) {
 			if (s == n->coord)
 				coord_down(n, fx);

@@ -81,6 +81,9 @@ uint32_t node_rights_ended(const struct node *n);
 /* What it holds is its own, as far as it knows: it would do I/O under it. */
 bool node_stands(const struct node *n);
 
+/* It believes that a scrub was asked for and has not ended. */
+bool node_scrub_wanted(const struct node *n);
+
 /* Asserts every invariant that can be seen from one node. For tests and the simulator. */
 void node_check(const struct node *n);
 

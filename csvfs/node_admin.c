@@ -362,6 +362,7 @@ static void scrub_tell(struct node *n, struct effects *fx)
 		if (s)
 			(void)session_send(s, &m, 0, 0, fx);
 	}
+	n->admin.scrub_told = true;
 	n->admin.scrub_tell_ns = n->admin.scrub_wanted ? n->now_ns + TELL_NS : NEVER;
 }
 
@@ -372,10 +373,13 @@ static void scrub_step(struct node *n, struct effects *fx)
 	struct vol_scrub st;
 
 	if (!n->vol || vol_state(n->vol) != VOL_READY || takeover_state(n->tk) != TK_SERVE) {
-		a->scrub_started = false;
+		a->scrub_started = a->scrub_told = false;
 		a->scrub_tell_ns = NEVER;
 		return;
 	}
+	/* Who had no session when it was stopped or had ended would begin it anew when he coordinates, however much later. */
+	if (!a->scrub_told)
+		scrub_tell(n, fx);
 	if (!a->scrub_wanted)
 		return;
 	vol_get_scrub(n->vol, &st);
@@ -521,6 +525,16 @@ bool node_admin_message(struct node *n, struct session *s, const struct msg *m, 
 		gm->bytes = m->ctl_reply.err ? 0 : bytes;
 	}
 	return true;
+}
+
+bool node_scrub_wanted(const struct node *n)
+{
+	return n->admin.scrub_wanted;
+}
+
+void node_admin_session_up(struct node *n)
+{
+	n->admin.scrub_told = false;
 }
 
 void node_admin_coord_down(struct node *n, struct effects *fx)

@@ -247,6 +247,7 @@ struct admin {
 	struct node_grow grow;
 	/* A scrub was asked for and is not done: whoever coordinates runs it, from the start after a change. */
 	bool scrub_wanted, scrub_started; /* started: in this term, here */
+	bool scrub_told; /* all that have a session know whether one is wanted */
 	uint64_t scrub_tell_ns; /* when the others are told again */
 };
 
@@ -624,6 +625,8 @@ void node_admin_request(
 bool node_admin_message(
 	struct node *n, struct session *s, const struct msg *m, struct effects *fx);
 bool node_admin_lun_done(struct node *n, const struct event *ev, struct effects *fx);
+/* A node has a new session to us, and may not know what the others were told. */
+void node_admin_session_up(struct node *n);
 /* The session to the coordinator has ended. */
 void node_admin_coord_down(struct node *n, struct effects *fx);
 void node_admin_step(struct node *n, struct effects *fx);

@@ -70,10 +70,30 @@ bool admins_idle(const struct sim *s)
 	return list_empty(&s->admins.asked);
 }
 
+/*
+ * Who missed that it was stopped or has ended would begin one when he coordinates, months later. What the others know while
+ * nobody coordinates counts when somebody does.
+ */
+bool admins_agree(const struct sim *s)
+{
+	const struct snode *c = NULL;
+
+	for (uint32_t i = 1; i <= s->plan.nodes; i++)
+		if (s->n[i].up && node_coordinates(s->n[i].core))
+			c = &s->n[i];
+	for (uint32_t i = 1; c && i <= s->plan.nodes; i++)
+		if (s->n[i].up && node_scrub_wanted(s->n[i].core) != node_scrub_wanted(c->core))
+			return false;
+	return c;
+}
+
 void admins_say_stuck(struct sim *s)
 {
 	list_for_each_entry (a, &s->admins.asked, struct asked, link)
 		sim_log(s, "%s: csvctl request %d, since %lu us", a->n->name, (int)a->op, a->at_ns / 1000);
+	for (uint32_t i = 1; i <= s->plan.nodes; i++)
+		if (s->n[i].up)
+			sim_log(s, "%s: a scrub is%s wanted", s->n[i].name, node_scrub_wanted(s->n[i].core) ? "" : " not");
 }
 
 /* ------------------------------------------------------------------ what they do */

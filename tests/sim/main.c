@@ -495,12 +495,14 @@ static void phases(struct sim *s)
 	crowds_stop(s);
 	/* Liveness: a quorate set that heals ends everything within its own time-outs. */
 	limit = s->now_ns + 180 * SEC;
-	while (!s->failed && s->now_ns < limit && !(at_rest(s) && all_stand(s)))
+	while (!s->failed && s->now_ns < limit && !(at_rest(s) && all_stand(s) && admins_agree(s)))
 		run_until(s, s->now_ns + 100 * MS);
 	if (!s->failed && !at_rest(s))
 		say_stuck(s, "an operation of an application");
 	else if (!s->failed && !all_stand(s))
 		say_stuck(s, "a node");
+	else if (!s->failed && !admins_agree(s))
+		say_stuck(s, "that a node does not know whether a scrub is wanted");
 	locks_final_check(s);
 	leave_all(s);
 	limit = s->now_ns + 120 * SEC;

@@ -534,6 +534,8 @@ void admin_ask(struct sim *s, struct snode *n, const struct ctl_request *rq);
 void admin_answered(struct sim *s, struct snode *n, const struct effect *e);
 void admins_node_down(struct sim *s, struct snode *n);
 bool admins_idle(const struct sim *s);
+/* All know alike whether a scrub is wanted. */
+bool admins_agree(const struct sim *s);
 void admins_say_stuck(struct sim *s);
 
 /* leases.c */
