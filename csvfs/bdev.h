@@ -149,7 +149,7 @@ int bdev_events(const struct bdev *b);
 /*
  * When the oldest command that is outstanding was submitted (login: when it began), CLOCK_BOOTTIME;
  * NEVER: none is outstanding. For "no answer for N s". Of an image always NEVER: nothing is won by giving it up, as to close it
- * waits for the same disk; and what is asked again then would be done twice (vol_config.no_reply_cache).
+ * waits for the same disk.
  */
 uint64_t bdev_oldest_ns(const struct bdev *b);
 

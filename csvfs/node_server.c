@@ -731,8 +731,6 @@ static void open_volume(struct node *n, struct effects *fx)
 		.ino_is_open = ino_is_open,
 		.ctx = n,
 		.ops = &metadata_ops,
-		/* Alone on a LUN, too, a path is lost while a request is under way, which is asked again. */
-		.no_reply_cache = n->cfg.standalone && n->cfg.image,
 		.node_is_gone = node_is_gone,
 		.may_change = node_cache_may_change};
 

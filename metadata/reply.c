@@ -67,7 +67,7 @@ int reply_find(struct vol *v, struct vol_req *r)
 	uint64_t seq;
 	int i;
 
-	if (!id->slot || v->cfg.no_reply_cache)
+	if (!id->slot)
 		return 0;
 	if (id->slot > SLOTS_MAX || !id->life)
 		return -EINVAL;
@@ -93,7 +93,7 @@ static const struct disk_reply_entry *entry_of(const struct vol *v, const struct
 {
 	int i = id->slot && id->slot <= SLOTS_MAX ? node_slot(v, id->node) : -1;
 
-	if (i < 0 || v->cfg.no_reply_cache || v->reply.life[i] != id->life)
+	if (i < 0 || v->reply.life[i] != id->life)
 		return NULL;
 	return &((const struct disk_reply_block *)v->reply.b[i]->data)->e[id->slot - 1];
 }
@@ -124,7 +124,7 @@ void reply_record(struct txn *t, struct vol_req *r)
 	struct disk_reply_entry *e;
 	int i;
 
-	if (!id->slot || v->cfg.no_reply_cache)
+	if (!id->slot)
 		return;
 	i = node_slot(v, id->node);
 	if (i < 0)

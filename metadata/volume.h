@@ -46,8 +46,6 @@ struct vol_config {
 	bool readonly;
 	bool write_cache; /* the LUN has one: flushes are needed */
 	uint64_t tag_seed; /* tags of this life start behind it: completions of an earlier one never match */
-	/* Nobody ever resends (standalone mount of an image file): requests are not recorded. */
-	bool no_reply_cache;
 	/*
 	 * May this node's slot of the reply cache be taken by another? NULL: never. Asked only when all
 	 * are in use; false while the node is a member or may still resend.

@@ -428,6 +428,17 @@ static void maybe_bad(struct sim *s, struct lun_cmd_state *c)
 					      : "meets a BAD PLACE");
 }
 
+/* The host's file system under an image file is full for a moment. What the engine wrote beside it ends well, unheard. */
+static void maybe_full(struct sim *s, struct lun_cmd_state *c)
+{
+	if (!s->plan.image || s->healing || c->cmd.op != LUN_WRITE || c->data_path || c->cmd.data ||
+		prng_below(&s->media_rng, 400))
+		return;
+	s->media_errors++;
+	c->fails = LUN_NOSPACE;
+	sim_log(s, "node %u: write of metadata at %lu+%lu finds NO SPACE", c->node, c->cmd.off, (uint64_t)c->cmd.len);
+}
+
 static void carry_out(struct sim *s, void *arg)
 {
 	struct lun_cmd_state *c = arg;
@@ -523,6 +534,7 @@ static void arrive(struct sim *s, void *arg)
 	}
 	c->checked = true;
 	maybe_bad(s, c);
+	maybe_full(s, c);
 	/* A command that hangs in the target: what fencing must reckon with. */
 	if (s->plan.late_writes && c->cmd.op == LUN_WRITE && chance(s, 3) && !s->healing)
 		/* With --well not so long that it takes a recall's time, with a path that is lost then (4 s). */
