@@ -31,7 +31,6 @@ struct node_config {
 	uint64_t root_ino;
 	uint32_t expected_nodes;  /* of corosync's nodelist */
 	bool standalone;	  /* no cluster: one node that excludes all others */
-	bool image;		  /* an image file: there is no path that could be lost */
 	bool reservations;	  /* the LUN has persistent reservations (an image file has a lock) */
 	bool carry_elsewhere;	  /* for tests: the coordinator carries block I/O of others only if nobody else can */
 	bool readonly;		  /* the volume has features of a newer csvfs that allow reading only */
@@ -82,7 +81,7 @@ uint32_t node_rights_ended(const struct node *n);
 bool node_stands(const struct node *n);
 
 /* It believes that a scrub was asked for and has not ended. */
-bool node_scrub_wanted(const struct node *n);
+bool node_admin_scrub_wanted(const struct node *n);
 
 /* Asserts every invariant that can be seen from one node. For tests and the simulator. */
 void node_check(const struct node *n);

@@ -527,7 +527,7 @@ bool node_admin_message(struct node *n, struct session *s, const struct msg *m, 
 	return true;
 }
 
-bool node_scrub_wanted(const struct node *n)
+bool node_admin_scrub_wanted(const struct node *n)
 {
 	return n->admin.scrub_wanted;
 }

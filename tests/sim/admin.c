@@ -82,7 +82,7 @@ bool admins_agree(const struct sim *s)
 		if (s->n[i].up && node_coordinates(s->n[i].core))
 			c = &s->n[i];
 	for (uint32_t i = 1; c && i <= s->plan.nodes; i++)
-		if (s->n[i].up && node_scrub_wanted(s->n[i].core) != node_scrub_wanted(c->core))
+		if (s->n[i].up && node_admin_scrub_wanted(s->n[i].core) != node_admin_scrub_wanted(c->core))
 			return false;
 	return c;
 }
@@ -93,7 +93,7 @@ void admins_say_stuck(struct sim *s)
 		sim_log(s, "%s: csvctl request %d, since %lu us", a->n->name, (int)a->op, a->at_ns / 1000);
 	for (uint32_t i = 1; i <= s->plan.nodes; i++)
 		if (s->n[i].up)
-			sim_log(s, "%s: a scrub is%s wanted", s->n[i].name, node_scrub_wanted(s->n[i].core) ? "" : " not");
+			sim_log(s, "%s: a scrub is%s wanted", s->n[i].name, node_admin_scrub_wanted(s->n[i].core) ? "" : " not");
 }
 
 /* ------------------------------------------------------------------ what they do */

@@ -799,7 +799,6 @@ static struct trace traces[SIM_NODES_MAX + 1];
 void node_start(struct sim *s, struct snode *n)
 {
 	struct node_config cfg = {.node = n->id, .port = 7660, .reservations = !s->plan.image, .carry_elsewhere = s->plan.elsewhere,
-		.image = s->plan.image,
 		.cache_bytes = 8u << 20, .root_ino = s->root_ino, .expected_nodes = s->plan.nodes,
 		.hold_ns = s->plan.hold_ns, .standalone = s->plan.alone};
 	struct dp_config dc = {.mem = &n->dp_mem, .cluster_bytes = SIM_CLUSTER_BYTES,
