@@ -87,6 +87,9 @@ static void ask(struct cache_lease_table *t, struct cache_lease *e, uint64_t nod
 	nodes &= e->holders & ~e->asks;
 	if (!nodes)
 		return;
+	/* C4. Who is asked again before all of these have forgotten it has answered since, or has another session. */
+	if (!e->asks)
+		e->nr = ++t->asks_made;
 	e->asks |= nodes;
 	e->unsent |= nodes;
 	e->until_ns = now_ns + CACHE_LEASE_OVER_NS;
@@ -176,12 +179,12 @@ bool cache_lease_grant(struct cache_lease_table *t, uint64_t ino, uint32_t idx, 
 	return true;
 }
 
-void cache_lease_gone(struct cache_lease_table *t, uint64_t ino, uint32_t idx)
+void cache_lease_gone(struct cache_lease_table *t, uint64_t ino, uint32_t idx, uint64_t nr)
 {
 	struct cache_lease *e = find(t, ino);
 
 	/* It can forget only what it was asked for: what else it had, it may have been given since. */
-	if (e && (e->asks & BIT(idx)))
+	if (e && (e->asks & BIT(idx)) && nr >= e->nr && nr <= t->asks_made)
 		take_from(t, e, BIT(idx));
 }
 
@@ -232,10 +235,11 @@ uint64_t cache_lease_deadline(const struct cache_lease_table *t)
 }
 
 uint32_t cache_lease_unsent(
-	struct cache_lease_table *t, uint32_t idx, uint64_t *inos, uint32_t room)
+	struct cache_lease_table *t, uint32_t idx, uint64_t *inos, uint32_t room, uint64_t *nr)
 {
 	uint32_t n = 0;
 
+	*nr = t->asks_made;
 	list_for_each_entry (e, &t->asked, struct cache_lease, asked) {
 		if (n == room)
 			break;
@@ -253,6 +257,7 @@ static void check(const struct cache_lease_table *t, const struct cache_lease *e
 	csv_assert(e->holders); /* C3 */
 	csv_assert(!(e->asks & ~e->holders)); /* C1 */
 	csv_assert(!(e->unsent & ~e->asks));
+	csv_assert(e->nr <= t->asks_made);
 }
 
 /* Each is on one of the two lists (C2); the buckets are many, and mostly empty. */

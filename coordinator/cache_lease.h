@@ -9,7 +9,8 @@
  * Invariants (cache_lease_check)
  *  C1 what a node is asked to forget it has;
  *  C2 an inode whose forgetting is asked for has a time at which it ends, whatever the node does;
- *  C3 an inode is in the table only while somebody has it.
+ *  C3 an inode is in the table only while somebody has it;
+ *  C4 an answer counts for the question that it answers, and for none after that: who answers late may have been given it anew.
  *
  * Nodes are named by an index 0 .. NODES_MAX-1, as in lease.h.
  */
@@ -43,6 +44,7 @@ struct cache_lease {
 	uint64_t asks; /* of those: asked to forget */
 	uint64_t unsent; /* of those: the message has not left yet */
 	uint64_t until_ns; /* then they have forgotten anyway */
+	uint64_t nr; /* what was asked before has a lower number */
 };
 
 /* Of all inodes with one hash. */
@@ -60,6 +62,7 @@ struct cache_lease_table {
 	struct list age, asked;
 	uint32_t count;
 	uint64_t changes; /* counts them */
+	uint64_t asks_made; /* counts them, and never begins anew */
 	uint64_t life[NODES_MAX]; /* grows when all that a node has ends */
 	uint64_t over_ns[NODES_MAX]; /* all of it ends then; 0: no such time */
 	bool freed; /* something was forgotten: who waits may go on */
@@ -87,8 +90,8 @@ void cache_lease_wait(struct cache_lease_table *t, uint64_t ino, bool begins);
 bool cache_lease_grant(struct cache_lease_table *t, uint64_t ino, uint32_t idx, uint64_t seen,
 	bool own_too, uint64_t now_ns);
 
-/* It has forgotten one; all. */
-void cache_lease_gone(struct cache_lease_table *t, uint64_t ino, uint32_t idx);
+/* It has forgotten one, as message `nr` asked it to; all. */
+void cache_lease_gone(struct cache_lease_table *t, uint64_t ino, uint32_t idx, uint64_t nr);
 void cache_lease_drop_node(struct cache_lease_table *t, uint32_t idx);
 /* Its session is gone: it answers from memory at most until over_ns. */
 void cache_lease_cut(struct cache_lease_table *t, uint32_t idx, uint64_t now_ns);
@@ -97,9 +100,9 @@ void cache_lease_cut(struct cache_lease_table *t, uint32_t idx, uint64_t now_ns)
 void cache_lease_step(struct cache_lease_table *t, uint64_t now_ns);
 uint64_t cache_lease_deadline(const struct cache_lease_table *t);
 
-/* The next inodes of which idx has to be told to forget them: at most `room`; how many. */
+/* The next inodes of which idx has to be told to forget them, in a message that is numbered *nr: at most `room`; how many. */
 uint32_t cache_lease_unsent(
-	struct cache_lease_table *t, uint32_t idx, uint64_t *inos, uint32_t room);
+	struct cache_lease_table *t, uint32_t idx, uint64_t *inos, uint32_t room, uint64_t *nr);
 
 void cache_lease_check(const struct cache_lease_table *t);
 

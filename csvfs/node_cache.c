@@ -455,7 +455,7 @@ bool node_cache_answer(
 /* Rule 5. */
 static void recalled(struct node *n, const struct msg *m, struct effects *fx)
 {
-	struct msg out = {.type = MSG_CACHE_GONE, .cache = m->cache};
+	struct msg out = {.type = MSG_CACHE_GONE, .tag = m->tag, .cache = m->cache};
 
 	for (uint32_t i = 0; i < m->cache.count; i++) {
 		struct node_cache_ino *x = find_ino(&n->cache, m->cache.inos[i]);

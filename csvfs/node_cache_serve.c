@@ -121,7 +121,7 @@ void node_cache_gone(struct node *n, struct session *s, const struct msg *m)
 	if (!n->vol || !p || s != session_from(n->sessions, s->peer))
 		return;
 	for (uint32_t i = 0; i < m->cache.count; i++)
-		cache_lease_gone(&n->cache_leases, m->cache.inos[i], (uint32_t)(p - n->peers));
+		cache_lease_gone(&n->cache_leases, m->cache.inos[i], (uint32_t)(p - n->peers), m->tag);
 }
 
 static void send_recalls(struct node *n, uint32_t idx, struct effects *fx)
@@ -131,7 +131,7 @@ static void send_recalls(struct node *n, uint32_t idx, struct effects *fx)
 	struct msg m = {.type = MSG_CACHE_RECALL, .cache.inos = inos};
 
 	while (effects_room(fx, 80, 64u << 10)) {
-		m.cache.count = cache_lease_unsent(&n->cache_leases, idx, inos, WIRE_INOS_MAX);
+		m.cache.count = cache_lease_unsent(&n->cache_leases, idx, inos, WIRE_INOS_MAX, &m.tag);
 		if (!m.cache.count)
 			return;
 		/* No session: nothing arrives there, and its time runs out. */

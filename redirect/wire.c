@@ -812,6 +812,7 @@ static void code_body(struct coder *x, struct msg *m)
 		return;
 	case MSG_CACHE_RECALL:
 	case MSG_CACHE_GONE:
+		need(x, m->tag != 0);
 		code_inos(x, &m->cache.inos, &m->cache.count);
 		return;
 	case MSG_SERVE:

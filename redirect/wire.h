@@ -23,7 +23,7 @@
 #include "csvfs/base/platform.h"
 
 #define WIRE_MAGIC 0x77565343u /* "CSVw" */
-#define WIRE_VERSION 11
+#define WIRE_VERSION 12
 #define WIRE_NO_LEASE UINT64_MAX
 #define WIRE_HEADER_BYTES 32u
 #define WIRE_TEXT_MAX 256 /* of HELLO_NO and GOODBYE, with the ending zero */
@@ -51,7 +51,7 @@ enum msg_type {
 	MSG_VOID =
 		24, /* from the coordinator: layouts you reclaimed are void; forget them, reclaim again */
 	MSG_CACHE_RECALL = 26, /* from the coordinator: forget what you know of these inodes */
-	MSG_CACHE_GONE = 27, /* to it: forgotten */
+	MSG_CACHE_GONE = 27, /* to it, with the tag of the question: forgotten */
 	MSG_TIMES = 29, /* from the coordinator: commit what you have written to ino, then answer */
 	MSG_TIMES_TOLD = 30, /* to it, with the tag of the question: done */
 	MSG_RECLAIM_APPENDS = 28, /* to a new coordinator: appends of the sender that are under way */

@@ -32,21 +32,21 @@ static bool give(uint64_t ino, uint32_t idx, uint64_t now_ns)
 
 static void a_change_waits_until_all_others_have_forgotten(void **state)
 {
-	uint64_t inos[4];
+	uint64_t inos[4], nr;
 
 	assert_true(give(7, 1, NOW));
 	assert_true(give(7, 2, NOW));
 	assert_true(give(7, 3, NOW));
 	assert_false(cache_lease_change(t, 7, 1u << 3, NOW));
-	assert_int_equal(cache_lease_unsent(t, 1, inos, 4), 1);
+	assert_int_equal(cache_lease_unsent(t, 1, inos, 4, &nr), 1);
 	assert_int_equal(inos[0], 7);
-	assert_int_equal(cache_lease_unsent(t, 1, inos, 4), 0); /* once */
+	assert_int_equal(cache_lease_unsent(t, 1, inos, 4, &nr), 0); /* once */
 	assert_int_equal(
-		cache_lease_unsent(t, 3, inos, 4), 0); /* who has given it up is not asked */
+		cache_lease_unsent(t, 3, inos, 4, &nr), 0); /* who has given it up is not asked */
 	cache_lease_check(t);
-	cache_lease_gone(t, 7, 1);
+	cache_lease_gone(t, 7, 1, t->asks_made);
 	assert_false(cache_lease_change(t, 7, 1u << 3, NOW));
-	cache_lease_gone(t, 7, 2);
+	cache_lease_gone(t, 7, 2, t->asks_made);
 	assert_true(t->freed);
 	assert_true(cache_lease_change(t, 7, 1u << 3, NOW));
 	cache_lease_check(t);
@@ -96,7 +96,7 @@ static void nothing_is_granted_while_somebody_waits_or_has_just_waited(void **st
 	cache_lease_wait(t, 7, false);
 	assert_true(give(7, 1, NOW));
 	assert_false(cache_lease_change(t, 7, 0, NOW));
-	cache_lease_gone(t, 7, 1);
+	cache_lease_gone(t, 7, 1, t->asks_made);
 	assert_false(give(7, 2, NOW + CACHE_LEASE_COOL_NS - 1));
 	assert_true(give(7, 2, NOW + CACHE_LEASE_COOL_NS));
 }
@@ -105,20 +105,70 @@ static void nothing_is_granted_while_somebody_waits_or_has_just_waited(void **st
 static void only_what_was_asked_for_can_be_gone(void **state)
 {
 	assert_true(give(7, 1, NOW));
-	cache_lease_gone(t, 7, 1);
+	cache_lease_gone(t, 7, 1, t->asks_made);
 	assert_false(cache_lease_change(t, 7, 0, NOW));
+}
+
+/*
+ * The answer to a question is long on its way: its time is over, the inode is changed, and the node (of which a request waited
+ * here) is given a lease anew. It is asked for that one, too, and has not answered that.
+ */
+static void a_late_answer_is_none_to_a_later_question(void **state)
+{
+	uint64_t later = NOW + CACHE_LEASE_OVER_NS;
+	uint64_t inos[4], first, second;
+
+	assert_true(give(7, 1, NOW));
+	assert_false(cache_lease_change(t, 7, 0, NOW));
+	assert_int_equal(cache_lease_unsent(t, 1, inos, 4, &first), 1);
+	cache_lease_step(t, later);
+	assert_true(cache_lease_change(t, 7, 0, later));
+	(void)cache_lease_changed(t, 7, 2);
+	assert_true(give(7, 1, later));
+	assert_false(cache_lease_change(t, 7, 0, later + NS_PER_MS));
+	cache_lease_gone(t, 7, 1, first); /* before it is asked */
+	assert_false(cache_lease_change(t, 7, 0, later + NS_PER_MS));
+	assert_int_equal(cache_lease_unsent(t, 1, inos, 4, &second), 1);
+	cache_lease_gone(t, 7, 1, first);
+	assert_false(cache_lease_change(t, 7, 0, later + 2 * NS_PER_MS));
+	cache_lease_gone(t, 7, 1, second + 1); /* of no message of ours */
+	assert_false(cache_lease_change(t, 7, 0, later + 2 * NS_PER_MS));
+	cache_lease_check(t);
+	cache_lease_gone(t, 7, 1, second);
+	assert_true(cache_lease_change(t, 7, 0, later + 2 * NS_PER_MS));
+}
+
+/* Two are asked for one inode, at two times, and what the later one is asked does not make the first one's answer too old. */
+static void who_was_asked_first_may_answer_after_another_one_was_asked(void **state)
+{
+	uint64_t inos[4], first, second;
+
+	assert_true(give(7, 1, NOW));
+	assert_true(give(7, 2, NOW));
+	assert_true(give(9, 2, NOW));
+	assert_false(cache_lease_change(t, 7, 1u << 2, NOW));
+	assert_int_equal(cache_lease_unsent(t, 1, inos, 4, &first), 1);
+	assert_false(cache_lease_change(t, 9, 0, NOW));
+	assert_false(cache_lease_change(t, 7, 0, NOW));
+	assert_int_equal(cache_lease_unsent(t, 2, inos, 4, &second), 2);
+	assert_true(second > first);
+	cache_lease_gone(t, 7, 1, first);
+	cache_lease_gone(t, 7, 2, second);
+	cache_lease_gone(t, 9, 2, second);
+	assert_true(cache_lease_change(t, 7, 0, NOW));
+	assert_true(cache_lease_change(t, 9, 0, NOW));
 }
 
 static void a_full_table_asks_back_what_was_given_first(void **state)
 {
-	uint64_t inos[2];
+	uint64_t inos[2], nr;
 
 	for (uint64_t i = 1; i <= CACHE_LEASE_INODES_MAX; i++)
 		assert_true(give(i << 3, 5, NOW));
 	assert_false(give(3, 5, NOW));
-	assert_int_equal(cache_lease_unsent(t, 5, inos, 2), 1);
+	assert_int_equal(cache_lease_unsent(t, 5, inos, 2, &nr), 1);
 	assert_int_equal(inos[0], 1 << 3);
-	cache_lease_gone(t, inos[0], 5);
+	cache_lease_gone(t, inos[0], 5, t->asks_made);
 	assert_true(give(3, 5, NOW));
 	cache_lease_check(t);
 	cache_lease_drop_node(t, 5);
@@ -137,6 +187,9 @@ int main(void)
 		cmocka_unit_test_setup(
 			nothing_is_granted_while_somebody_waits_or_has_just_waited, setup),
 		cmocka_unit_test_setup(only_what_was_asked_for_can_be_gone, setup),
+		cmocka_unit_test_setup(a_late_answer_is_none_to_a_later_question, setup),
+		cmocka_unit_test_setup(
+			who_was_asked_first_may_answer_after_another_one_was_asked, setup),
 		cmocka_unit_test_setup(a_full_table_asks_back_what_was_given_first, setup),
 	};
 

@@ -366,6 +366,7 @@ static void random_other(struct prng *r, struct msg *m)
 		break;
 	case MSG_CACHE_RECALL:
 	case MSG_CACHE_GONE:
+		m->tag |= 1;
 		m->cache.count = 1 + (uint32_t)prng_below(r, WIRE_INOS_MAX);
 		m->cache.inos = blob.inos;
 		for (uint32_t i = 0; i < m->cache.count; i++)
@@ -617,6 +618,29 @@ static void noise_is_refused(void **state)
 	}
 }
 
+/* Who could not say which question it answers would answer a later one. */
+static void what_is_to_be_forgotten_is_asked_for_with_a_number(void **state)
+{
+	const uint64_t ino = 7;
+	struct msg m = {.cache = {1, &ino}}, got;
+	uint8_t *copy;
+	uint32_t len;
+
+	for (m.type = MSG_CACHE_RECALL; m.type <= MSG_CACHE_GONE; m.type++) {
+		m.tag = 0;
+		assert_int_equal(wire_encode(&m, frame, sizeof(frame)), 0);
+		m.tag = 1;
+		len = wire_encode(&m, frame, sizeof(frame));
+		assert_int_equal(len, WIRE_HEADER_BYTES + 4 + 8);
+		assert_int_equal(decode_exact(&got, frame, len, &copy), 0);
+		assert_int_equal(got.tag, 1);
+		free(copy);
+		memset(frame + 16, 0, 8);
+		assert_int_equal(decode_exact(&got, frame, len, &copy), -EBADMSG);
+		free(copy);
+	}
+}
+
 static void a_request_that_no_coordinator_could_read_is_known_at_once(void **state)
 {
 	struct fs_request rq = {.op = FS_LOOKUP, .ino = 1};
@@ -794,6 +818,7 @@ int main(void)
 		cmocka_unit_test(every_kind_of_request_and_reply_comes_back),
 		cmocka_unit_test(a_damaged_frame_is_refused_or_has_one_meaning),
 		cmocka_unit_test(noise_is_refused),
+		cmocka_unit_test(what_is_to_be_forgotten_is_asked_for_with_a_number),
 		cmocka_unit_test(a_request_that_no_coordinator_could_read_is_known_at_once),
 		cmocka_unit_test(extents_stay_on_the_volume),
 		cmocka_unit_test(names_of_a_directory_hold_no_slash_and_no_zero),
