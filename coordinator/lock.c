@@ -157,7 +157,7 @@ static void held_free(struct lock_table *t, struct lock *l)
 }
 
 /* Memory for what an operation may need, before it changes anything. */
-static int reserve(struct lock_table *t, struct list *spare, uint32_t n)
+int lock_reserve(struct lock_table *t, struct list *spare, uint32_t n)
 {
 	while (n--) {
 		struct lock *l = mem_alloc(t->mem, sizeof(*l));
@@ -169,7 +169,7 @@ static int reserve(struct lock_table *t, struct list *spare, uint32_t n)
 	return 0;
 }
 
-static void unreserve(struct lock_table *t, struct list *spare)
+void lock_unreserve(struct lock_table *t, struct list *spare)
 {
 	list_for_each_entry_safe (l, tmp, spare, struct lock, link) {
 		list_del(&l->link);
@@ -350,7 +350,7 @@ static int take(struct lock_table *t, struct lock_ino *li, const struct lock *wa
 	if (t->count + need > t->limit || t->node_count[want->key.idx] + need > t->node_limit)
 		err = -ENOLCK;
 	else
-		err = reserve(t, &spare, need);
+		err = lock_reserve(t, &spare, need);
 	if (!err && want->write) {
 		list_for_each_entry_safe (l, tmp, &li->held, struct lock, link) {
 			if (same_owner(&l->key, &want->key) && overlap(l, want))
@@ -361,7 +361,7 @@ static int take(struct lock_table *t, struct lock_ino *li, const struct lock *wa
 		retag(t, li, &spare, want);
 		fill(t, li, &spare, want);
 	}
-	unreserve(t, &spare);
+	lock_unreserve(t, &spare);
 	merge(t, li, &want->key);
 	return err;
 }
@@ -402,9 +402,9 @@ int lock_weaken(struct lock_table *t, const struct lock *want, bool to_read)
 	if (!li || !own_in(li, want))
 		return 0;
 	list_init(&spare);
-	err = reserve(t, &spare, cuts_needed(li, want, to_read));
+	err = lock_reserve(t, &spare, cuts_needed(li, want, to_read));
 	if (err) {
-		unreserve(t, &spare);
+		lock_unreserve(t, &spare);
 		return err;
 	}
 	list_for_each_entry_safe (l, tmp, &li->held, struct lock, link) {

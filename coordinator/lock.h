@@ -107,6 +107,13 @@ void lock_leave(struct lock_table *t, struct lock_wait *w);
  */
 int lock_weaken(struct lock_table *t, const struct lock *want, bool to_read);
 
+/*
+ * Memory for `n` locks, until lock_unreserve(); right after that so many more can be made. One lock_weaken needs two at most.
+ * -ENOLCK: there is less, and it is in the (initialized) list.
+ */
+int lock_reserve(struct lock_table *t, struct list *spare, uint32_t n);
+void lock_unreserve(struct lock_table *t, struct list *spare);
+
 /* All that was taken through this open file, and all of a node. */
 void lock_drop_handle(struct lock_table *t, uint64_t ino, uint32_t idx, uint64_t handle);
 void lock_drop_node(struct lock_table *t, uint32_t idx);

@@ -786,6 +786,7 @@ uint64_t node_deadline(const struct node *n)
 	d = least(d, sessions_deadline(n->sessions));
 	d = least(d, client_deadline(n->client));
 	d = least(d, node_file_deadline(n));
+	d = least(d, n->cancel_at_ns);
 	d = least(d, node_server_deadline(n));
 	d = least(d, node_data_deadline(n));
 	d = least(d, node_admin_deadline(n));

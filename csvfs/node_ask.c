@@ -59,6 +59,11 @@ void node_ask_as(
 			node_file_commit_reply(n, rq->ino, &rp, fx);
 		else
 			node_file_open_reply(n, rq->ino, &rp, fx);
+	} else if (as->kind == CQ_LOCK) {
+		struct fs_reply rp = {.err = err};
+		struct creq none = *as;
+
+		node_held_answer(n, &none, &rp, fx);
 	} else if (as->tag) {
 		node_reply_err(n, as->tag, err, fx);
 	}
@@ -313,6 +318,7 @@ void node_ask_step(struct node *n, struct effects *fx)
 {
 	if (n->losing)
 		node_ask_lost(n, fx);
+	node_held_cancel_again(n, fx);
 	if (!n->dying || client_served(n->client))
 		return;
 	n->dying = false;

@@ -26,11 +26,14 @@
 
 /* Kept free for LOCKs that are under way. */
 #define ROOM 256
+/* There was no memory to ask the coordinator. */
+#define ASK_AGAIN_NS (100 * NS_PER_MS)
 
 void node_held_init(struct node *n)
 {
 	/* H3: what was granted is never refused here; begin_lock() and begin_unlock() know the limit. */
 	lock_init(&n->held, n->mem, UINT32_MAX, UINT32_MAX);
+	n->cancel_at_ns = NEVER;
 	for (uint32_t i = 0; i < LOST_BUCKETS; i++)
 		list_init(&n->lost_handles[i]);
 }
@@ -221,12 +224,34 @@ static void give_back(struct node *n, const struct creq *q, struct effects *fx)
 	}
 }
 
+/* H1: what is granted counts only if there is memory to take off it what is to be unlocked (H2). */
+static int count_in(struct node *n, const struct creq *q)
+{
+	const uint32_t kind = q->lock.flags & FS_LK_FLOCK;
+	struct lock l = lock_of(q);
+	uint32_t cuts = 0;
+	struct list spare;
+	int err;
+
+	list_for_each_entry (o, &n->creqs, struct creq, link) {
+		if (o->kind == CQ_LOCK && unlocks(o->stage) && !(o->lock.flags & FS_LK_HANDLE) && o->ino == q->ino &&
+			o->lock.owner == q->lock.owner && (o->lock.flags & FS_LK_FLOCK) == kind)
+			cuts += 2;
+	}
+	list_init(&spare);
+	err = lock_reserve(&n->held, &spare, cuts);
+	if (!err)
+		err = lock_get(&n->held, &l);
+	lock_unreserve(&n->held, &spare);
+	csv_assert(err != -EAGAIN); /* H1 */
+	return err;
+}
+
 static void got(struct node *n, struct creq *q, struct effects *fx)
 {
 	struct lock l = lock_of(q);
-	int err = lock_get(&n->held, &l);
+	int err = count_in(n, q), off;
 
-	csv_assert(err != -EAGAIN); /* H1 */
 	if (err) {
 		give_back(n, q, fx);
 		node_reply_err(n, q->tag, -ENOLCK, fx);
@@ -234,8 +259,10 @@ static void got(struct node *n, struct creq *q, struct effects *fx)
 	}
 	/* H2. */
 	list_for_each_entry (o, &n->creqs, struct creq, link) {
-		if (o->kind == CQ_LOCK && unlocks(o->stage))
-			(void)take_off(n, o);
+		if (o->kind != CQ_LOCK || !unlocks(o->stage))
+			continue;
+		off = take_off(n, o);
+		csv_assert(!off); /* count_in() */
 	}
 	if (q->lock.type == FS_LK_READ && lock_has(&n->held, &l, true)) {
 		err = unlock(n, q, LKS_WEAKEN, fx);
@@ -243,6 +270,17 @@ static void got(struct node *n, struct creq *q, struct effects *fx)
 			return;
 	}
 	node_reply_err(n, q->tag, err, fx);
+}
+
+/* INTERRUPT comes once: nobody else asks for it again. */
+static void cancel_later(struct node *n, uint64_t seq)
+{
+	list_for_each_entry (q, &n->creqs, struct creq, link) {
+		if (q->kind != CQ_LOCK || q->stage != LKS_GET || q->lock.seq != seq)
+			continue;
+		q->uncancelled = true;
+		n->cancel_at_ns = n->now_ns + ASK_AGAIN_NS;
+	}
 }
 
 void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx)
@@ -276,6 +314,9 @@ void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp,
 		effects_add(fx, FX_REPLY, q->tag)->reply = out;
 		return;
 	case LKS_CANCEL:
+		/* Of ours: the coordinator needs none for it. */
+		if (rp->err == -ENOMEM)
+			cancel_later(n, q->lock.seq);
 		return;
 	}
 }
@@ -292,13 +333,37 @@ static void leave(struct node *n, struct creq *q, struct effects *fx)
 	q->tag = 0;
 }
 
+static void ask_cancel(struct node *n, const struct creq *q, struct effects *fx)
+{
+	struct fs_request *rq = &n->scratch_rq;
+
+	memset(rq, 0, sizeof(*rq));
+	rq->op = FS_LOCK_CANCEL;
+	rq->ino = q->ino;
+	rq->lock.seq = q->lock.seq;
+	node_ask_as(n, &(struct creq){.kind = CQ_LOCK, .stage = LKS_CANCEL, .lock.seq = q->lock.seq}, rq, fx);
+}
+
+void node_held_cancel_again(struct node *n, struct effects *fx)
+{
+	if (n->now_ns < n->cancel_at_ns)
+		return;
+	n->cancel_at_ns = NEVER;
+	list_for_each_entry (q, &n->creqs, struct creq, link) {
+		if (q->kind != CQ_LOCK || !q->uncancelled)
+			continue;
+		q->uncancelled = false;
+		if (q->stage == LKS_GET)
+			ask_cancel(n, q, fx);
+	}
+}
+
 /*
  * The process got a signal, or is dying: WIRE.md, section 6, rule 5. Done again for a LOCK that was out and is not any
  * more, since INTERRUPT comes once: node_ask_step().
  */
 void node_held_cancel(struct node *n, struct creq *q, struct effects *fx)
 {
-	struct fs_request *rq = &n->scratch_rq;
 	bool first = !q->cancelled;
 
 	q->cancelled = true;
@@ -318,13 +383,8 @@ void node_held_cancel(struct node *n, struct creq *q, struct effects *fx)
 		return;
 	}
 	n->dying = true;
-	if (!first || !(q->lock.flags & FS_LK_WAIT))
-		return;
-	memset(rq, 0, sizeof(*rq));
-	rq->op = FS_LOCK_CANCEL;
-	rq->ino = q->ino;
-	rq->lock.seq = q->lock.seq;
-	node_ask_as(n, &(struct creq){.kind = CQ_LOCK, .stage = LKS_CANCEL}, rq, fx);
+	if (first && (q->lock.flags & FS_LK_WAIT))
+		ask_cancel(n, q, fx);
 }
 
 /* The user's limit for waiting is over. What is to be unlocked is, later; only nobody waits for it. */

@@ -56,6 +56,7 @@ struct creq {
 	enum lock_stage stage;
 	bool cancelled; /* its process is dying, and waits for the answer */
 	bool ended; /* an APPEND under rights that have ended */
+	bool uncancelled; /* ... and there was no memory to say so to the coordinator */
 	struct fs_lock lock; /* what the kernel wants */
 };
 
@@ -273,6 +274,7 @@ struct node {
 	uint64_t handles; /* the highest number of an open file that the kernel has asked for */
 	struct fs_request scratch_rq;
 	struct lock_table held; /* locks of ours, as far as we may rely on them */
+	uint64_t cancel_at_ns; /* then LOCK_CANCEL is tried again; NEVER */
 	struct list lost_handles[LOST_BUCKETS]; /* open files that held locks which were lost (node_held.c) */
 	uint32_t lost_count;
 	uint64_t lost_upto; /* no memory for each: all handles up to here */
@@ -594,6 +596,7 @@ void node_held_closed(struct node *n, const struct fs_request *rq, struct effect
 void node_held_answer(
 	struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx);
 void node_held_cancel(struct node *n, struct creq *q, struct effects *fx);
+void node_held_cancel_again(struct node *n, struct effects *fx);
 void node_held_expire(struct node *n, uint64_t before_ns, struct effects *fx);
 void node_held_reclaim(struct node *n, struct effects *fx);
 void node_held_lost(struct node *n, struct effects *fx);

@@ -174,6 +174,68 @@ static void a_grant_that_cannot_be_remembered_takes_nothing_away(void **state)
 	assert_non_null(lock_conflict(&n->locks, &other));
 }
 
+/* What there is, whatever its size, but for `keep` bytes in one piece. */
+static void *take_all_memory(size_t keep)
+{
+	void *kept = keep ? mem_alloc(&mem, keep) : NULL, *all = NULL, **p;
+
+	for (size_t bytes = 65536; bytes >= 16; bytes = bytes & (bytes - 1) ? bytes / 3 * 2 : bytes / 4 * 3) {
+		while ((p = mem_alloc(&mem, bytes))) {
+			p[0] = all;
+			memcpy(p + 1, &bytes, sizeof(bytes));
+			all = p;
+		}
+	}
+	mem_free(&mem, kept, keep);
+	return all;
+}
+
+static void give_back_memory(void *all)
+{
+	while (all) {
+		void **p = all;
+		size_t bytes;
+
+		all = p[0];
+		memcpy(&bytes, p + 1, sizeof(bytes));
+		mem_free(&mem, p, bytes);
+	}
+}
+
+/* What is granted is what the coordinator had before it executes an unlocking that is under way. */
+static void a_grant_without_memory_to_take_off_what_is_to_be_unlocked(void **state)
+{
+	const struct lock *l = NULL;
+	struct lock part;
+	uint64_t tag;
+	bool to_read;
+	void *all;
+
+	for (uint32_t locks = 0; locks < 2; locks++) {
+		/* Memory for requests, and the inode stays. */
+		for (uint64_t i = 0; i < 8; i++)
+			(void)ask_of(INO, FS_LOCK, lk(9, 10 * i, 10 * i, READ));
+		coordinator();
+		assert_int_equal(lock_of(INO, lk(9, 0, FS_LK_END, NONE)), 0);
+		assert_int_equal(lock_of(INO, lk(8, 100, 100, READ)), 0);
+		assert_int_equal(lock_of(INO, lk(9, 10, 19, READ)), 0);
+		effects_reset(&fx);
+		tag = ask_of(INO, FS_LOCK, lk(9, 0, 39, READ));
+		(void)ask_of(INO, FS_UNLOCK, lk(9, 10, 19, NONE));
+		assert_int_equal(n->held.count, 1);
+		all = locks ? NULL : take_all_memory(sizeof(struct lock));
+		coordinator();
+		give_back_memory(all);
+		coordinator();
+		while ((l = lock_next(&n->held, l))) {
+			part = *l;
+			assert_false(lock_lacks(&n->locks, l, &part, &to_read));
+		}
+		assert_int_equal(answer_of(tag), locks ? 0 : -ENOLCK);
+		assert_int_equal(n->held.count, locks ? 3 : 1);
+	}
+}
+
 /* Sent, and not answered: nobody reads what the coordinator is told. */
 static uint64_t out_of(enum fs_op op, struct fs_lock l)
 {
@@ -252,6 +314,37 @@ static void a_lock_that_was_out_is_forgotten_with_its_session(void **state)
 		assert_int_equal(n->locks.count, 0);
 		assert_int_equal(n->held.count, 0);
 		assert_true(list_empty(&n->creqs));
+	}
+}
+
+/* INTERRUPT comes once, and there is no memory to ask the coordinator: for the question, or for its place in the line. */
+static void a_wait_that_is_interrupted_without_memory_ends_later(void **state)
+{
+	struct fs_lock l = lk(9, 0, 9, WRITE);
+	uint64_t tag;
+	void *all;
+
+	/* Memory for requests, which is used again. */
+	for (uint64_t i = 0; i < 8; i++)
+		(void)ask_of(INO, FS_LOCK, lk(8, 10 * i, 10 * i + 9, WRITE));
+	coordinator();
+	l.flags = FS_LK_WAIT;
+	for (size_t keep = 0; keep <= sizeof(struct creq); keep += sizeof(struct creq)) {
+		effects_reset(&fx);
+		tag = ask_of(INO, FS_LOCK, l);
+		coordinator();
+		all = take_all_memory(keep);
+		node_kernel_cancel(n, tag, &fx);
+		coordinator();
+		give_back_memory(all);
+		assert_int_equal(answer_of(tag), UNANSWERED);
+		assert_in_range(node_deadline(n), n->now_ns, n->now_ns + NS_PER_SEC);
+		n->now_ns += NS_PER_SEC;
+		node_ask_step(n, &fx);
+		coordinator();
+		assert_int_equal(answer_of(tag), -EINTR);
+		assert_true(list_empty(&n->creqs));
+		assert_int_equal(n->cancel_at_ns, NEVER);
 	}
 }
 
@@ -391,6 +484,10 @@ int main(void)
 			who_has_its_limit_gets_no_more_and_keeps_what_it_has, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_grant_that_cannot_be_remembered_takes_nothing_away, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_grant_without_memory_to_take_off_what_is_to_be_unlocked, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_wait_that_is_interrupted_without_memory_ends_later, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			an_unlock_happens_though_its_process_is_dying, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_question_that_is_out_is_left, setup, teardown),
