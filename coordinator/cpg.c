@@ -56,7 +56,7 @@ struct cpg {
 	cpg_handle_t cpg;
 	quorum_handle_t quorum;
 	uint32_t node, pid;
-	bool have_ring, held, have_members, broken;
+	bool have_ring, held, have_members, broken, second;
 	struct cpg_ring_id ring;
 	uint32_t totem_count, totem[CPG_MEMBERS_MAX];
 	uint32_t member_count, members[NODES_MAX];
@@ -224,7 +224,7 @@ static void on_conf(cpg_handle_t h, const struct cpg_name *group, const struct c
 			/* Two daemons of one node: the one that came later goes. */
 			for (size_t j = 0; j < joined_count; j++)
 				if (joined[j].nodeid == c->node && joined[j].pid == c->pid)
-					c->broken = true;
+					c->broken = c->second = true;
 			continue;
 		}
 		if (c->member_count < NODES_MAX)
@@ -324,7 +324,7 @@ static void disconnect(struct cpg *c)
 		(void)quorum_finalize(c->quorum);
 	c->cpg = 0;
 	c->quorum = 0;
-	c->up = c->have_ring = c->held = c->have_members = c->broken = false;
+	c->up = c->have_ring = c->held = c->have_members = c->broken = c->second = false;
 	c->totem_count = c->member_count = 0;
 }
 
@@ -473,11 +473,18 @@ int cpg_send(struct cpg *c, const void *bytes, uint32_t length_bytes)
 
 /* ------------------------------------------------------------------ the thread */
 
+/*
+ * The group hears that we have left it after our core has: it asks to join again. A corosync that lives says to the others "its
+ * daemon has ended", and who has ended is not waited for; a core that does not know yet would go on as if it coordinated.
+ */
 static void went_down(struct cpg *c)
 {
 	struct event ev = {.type = EV_CPG_DOWN};
 
-	disconnect(c);
+	/* It has not been one yet, and there are two of one node. */
+	if (c->second)
+		disconnect(c);
+	c->up = c->broken = false;
 	pthread_mutex_lock(&c->lock);
 	c->connected = false;
 	queue_drop(c);
@@ -494,6 +501,7 @@ static void try_rejoin(struct cpg *c)
 	pthread_mutex_unlock(&c->lock);
 	if (c->up)
 		return;
+	disconnect(c);
 	if (connect_all(c, err, sizeof(err))) {
 		went_down(c);
 		return;

@@ -51,7 +51,7 @@ int cpg_open(struct cpg **out, const uint8_t uuid[16], cpg_event_fn deliver, voi
  */
 int cpg_send(struct cpg *c, const void *bytes, uint32_t length_bytes);
 
-/* After EV_CPG_DOWN: tries once to connect and join again -> EV_CPG_CONF or EV_CPG_DOWN. */
+/* When EV_CPG_DOWN has been handled: leaves the group (only now), and tries once to connect and join again -> EV_CPG_CONF or EV_CPG_DOWN. */
 void cpg_rejoin(struct cpg *c);
 
 /* Sends what is queued (at most a second), leaves the group, ends the thread. */
