@@ -633,18 +633,21 @@ static void state_delivered(
 
 /*
  * The incarnation under which a member is present and well is nobody's victim by hearsay: the
- * other half of a split had it on its list, and has lost.
+ * other half of a split had it on its list, and has lost. Of ourselves we know that before our own STATE comes back: two
+ * nodes that each had taken themselves for a victim would both leave it to the other one to take over, for ever.
  */
 static bool hearsay(const struct member *m, const struct member_victim *v)
 {
 	const struct member_node *n = member_find(m, v->node);
+	bool ours = v->node == m->cfg.self.node;
+	const struct member_state *s = ours ? member_own(m) : n ? &n->state : NULL;
 
-	if (!n)
+	if (!s || !n)
 		return false;
 	if (was_fenced(n, v->incarnation))
 		return true;
-	return n->member && n->heard && n->state.incarnation == v->incarnation &&
-	       (n->state.path == MPATH_OK || n->state.path == MPATH_COMING);
+	return (ours || (n->member && n->heard)) && s->incarnation == v->incarnation &&
+	       (s->path == MPATH_OK || s->path == MPATH_COMING);
 }
 
 static void list_delivered(struct member *m, uint32_t from, const struct told_list *list)

@@ -542,7 +542,9 @@ static void put_layout(struct sim *s, struct snode *n, const struct effect *e)
 		sim_log(s, "%s: layout of ino %lx: %lu+%lu is %s%s", n->name, e->layout.ino, x->off / 512,
 			x->len / 512, names[x->state & 3], x->edge ? ", nobody else writes" : "");
 	}
-	registers_size_seen(s, e->layout.ino, e->layout.size);
+	/* Who slept finds what was granted to it before others went on without it, and forgets that before it does any I/O. */
+	if (n->woke_ns != s->now_ns)
+		registers_size_seen(s, e->layout.ino, e->layout.size);
 	(void)dp_layout_put(n->dp, e->layout.ino, e->layout.off, e->layout.len, e->layout.size,
 		e->layout.extents, e->layout.extent_count);
 	dp_layout_version(n->dp, e->layout.ino, e->layout.version);

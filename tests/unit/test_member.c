@@ -559,6 +559,31 @@ static void hearsay_fences_no_member_that_is_well(void **state)
 	assert_int_equal(m[2].victim_count, 0);
 }
 
+/* Its corosync starts anew, and what the other one tells comes before its own word. Else nobody would be left to take over. */
+static void nobody_takes_itself_for_a_victim(void **state)
+{
+	const uint32_t both = N(1) | N(2);
+	struct event ev = {.type = EV_CPG_DOWN};
+
+	view_all(5, both);
+	path(1, MPATH_OK, 0x11, both);
+	path(2, MPATH_OK, 0x22, both);
+	give(1, &ev);
+	cpg(2, 6, N(2));
+	quorum(2, 6, N(2), true);
+	assert_true(victim(2, 1, 0x11, true));
+	now += MEMBER_REJOIN_NS;
+	member_publish(&m[1], now, &fx);
+	for (uint32_t i = 1; i <= 2; i++) {
+		cpg(i, 7, both);
+		quorum(i, 7, both, true);
+	}
+	publish(2, both);
+	assert_int_equal(m[1].victim_count, 0);
+	publish(1, both);
+	assert_true(elect_able(&m[1], member_find(&m[1], 1)));
+}
+
 static void more_victims_than_fit_are_not_forgotten(void **state)
 {
 	const uint32_t both = N(1) | N(2);
@@ -744,6 +769,7 @@ int main(void)
 		TEST(state_that_could_not_be_queued_is_told_again),
 		TEST(lists_are_told_and_the_coordinators_settles_older_ones),
 		TEST(hearsay_fences_no_member_that_is_well),
+		TEST(nobody_takes_itself_for_a_victim),
 		TEST(more_victims_than_fit_are_not_forgotten),
 		TEST(incarnation_is_announced_when_our_own_state_is_back),
 		TEST(what_comes_back_has_everything_before_it),
