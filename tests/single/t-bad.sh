@@ -217,8 +217,8 @@ for part in 0 1; do # its head, an image in it
 done
 
 # Damage that shows only after the replay: the mount must not wait for what never comes. A block that is in the
-# journal, too, is made whole by it.
-for what in reply:0 summary:0 "summary:0 reply:0"; do
+# journal, too, is made whole by it (the first of the replies: what the mount had executed).
+for what in reply:0 summary:0 reply:9 "summary:0 reply:9"; do
 	name="dirty, and $what"
 	# shellcheck disable=SC2086
 	flipped "$name" $what
