@@ -31,6 +31,9 @@
 #include "csvfs/base/assert.h"
 #include "csvfs/node_int.h"
 
+/* There was no memory to tell the coordinator. */
+#define UNTOLD_AGAIN_NS (100 * NS_PER_MS)
+
 /* Those that are not late. */
 static uint32_t current(const struct lease_ino *li)
 {
@@ -380,9 +383,32 @@ void node_append_reclaim_self(struct node *n, const struct peer *p)
 		node_append_reclaimed(n, p, &m);
 }
 
+/* A change of the file's size waits for it however late it is (rule 5), so it must come to be known. */
+static void untold(struct node *n, uint64_t ino, uint64_t off)
+{
+	if (n->untold_count == SLOTS_MAX)
+		return;
+	n->untold[n->untold_count++] = (struct msg_append){.ino = ino, .off = off};
+	n->untold_at_ns = n->now_ns + UNTOLD_AGAIN_NS;
+}
+
+void node_append_tell_again(struct node *n, struct effects *fx)
+{
+	uint32_t count = n->now_ns >= n->untold_at_ns ? n->untold_count : 0;
+
+	while (count-- && effects_room(fx, 4, 4096)) {
+		struct msg_append a = n->untold[0];
+
+		memmove(&n->untold[0], &n->untold[1], --n->untold_count * sizeof(a));
+		node_append_tell(n, a.ino, a.off, fx);
+	}
+}
+
 void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects *fx)
 {
 	struct fs_request *rq = &n->scratch_rq;
+	uint64_t id = n->creq_count + 1;
+	const struct creq *q;
 
 	own_over(n, ino, off);
 	memset(rq, 0, sizeof(*rq));
@@ -392,4 +418,8 @@ void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects
 	rq->off = off;
 	rq->time_ns = n->wall_ns;
 	node_ask(n, CQ_KERNEL, 0, rq, fx);
+	/* Without memory to ask there is none of that number at the end. */
+	q = list_empty(&n->creqs) ? NULL : list_entry(n->creqs.prev, struct creq, link);
+	if (!q || q->id != id)
+		untold(n, ino, off);
 }

@@ -250,8 +250,11 @@ void node_file_commit_reply(
 		list_for_each_entry_safe (w, tmp, &f->flying_waits, struct fwait, link)
 			wait_committed(n, w, fx);
 	}
-	if (!commit_pump(n, f, fx))
-		layout_advance(n, f, fx);
+	if (commit_pump(n, f, fx))
+		return;
+	/* What came while it flew: node_file_step() has left it out. */
+	commit_later(n, f, f->commit_at_ns);
+	layout_advance(n, f, fx);
 }
 
 static struct fwait *wait_new(struct node *n, struct file *f, uint64_t tag, enum fwait_kind kind)

@@ -274,6 +274,9 @@ struct node {
 	uint64_t handles; /* the highest number of an open file that the kernel has asked for */
 	struct fs_request scratch_rq;
 	struct lock_table held; /* locks of ours, as far as we may rely on them */
+	struct msg_append untold[SLOTS_MAX]; /* places of ours that are over; there was no memory to say so */
+	uint32_t untold_count;
+	uint64_t untold_at_ns; /* then it is tried again */
 	uint64_t cancel_at_ns; /* then LOCK_CANCEL is tried again; NEVER */
 	struct list lost_handles[LOST_BUCKETS]; /* open files that held locks which were lost (node_held.c) */
 	uint32_t lost_count;
@@ -529,6 +532,7 @@ void node_append_find(struct node *n);
 /* Our own: told to be under way, to be over; what we have of them, to a new coordinator, to ourselves. */
 void node_append_answered(struct node *n, const struct creq *q, struct fs_reply *rp, struct effects *fx);
 void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects *fx);
+void node_append_tell_again(struct node *n, struct effects *fx);
 void node_append_reclaim(struct node *n, struct effects *fx);
 /* Our rights have ended, and with them our places. */
 void node_append_evicted(struct node *n);

@@ -84,7 +84,7 @@ int ops_truncate_extents(const struct inode *in, uint64_t from)
 	return err == -EINPROGRESS ? inode_intent_set(in, INTENT_TRUNCATE, from, 0) : err;
 }
 
-/* It was allocated ahead of a writer, and never written. */
+/* It was allocated ahead of a writer, and never written. The version tells of a file that was made shorter: it was not (rule 17 of dp.h). */
 int ops_trim_ahead(const struct inode *in, uint64_t size)
 {
 	uint64_t cluster_bytes = ops_cluster_bytes(in->t);
@@ -94,7 +94,9 @@ int ops_trim_ahead(const struct inode *in, uint64_t size)
 
 	if (err || (e.state == EXT_HOLE && e.off + e.len == EXTENT_END))
 		return err;
-	return ops_truncate_extents(in, end);
+	inode_dirty(in);
+	err = extent_free(in, end, EXTENT_END);
+	return err == -EINPROGRESS ? inode_intent_set(in, INTENT_TRUNCATE, end, 0) : err;
 }
 
 /*

@@ -287,6 +287,62 @@ static void reclaim_goes_on_when_the_file_that_it_was_at_is_gone(void **state)
 	assert_null(n->reclaim_at);
 }
 
+static void written_at(uint64_t ino, uint64_t off, uint64_t now_ns)
+{
+	struct event ev = {.type = EV_WRITTEN};
+
+	n->now_ns = now_ns;
+	ev.range.ino = ino;
+	ev.range.off = off;
+	ev.range.len = 65536;
+	ev.range.size = off + 65536;
+	ev.range.mtime_ns = 1;
+	node_file_written(n, &ev, &fx);
+}
+
+static void at(uint64_t now_ns)
+{
+	n->now_ns = now_ns;
+	node_file_step(n, now_ns, &fx);
+}
+
+/* While one commit flies another file's time comes: what was written meanwhile has its own still. */
+static void what_is_written_while_a_commit_flies_has_its_time(void **state)
+{
+	const uint64_t s = NS_PER_SEC;
+
+	(void)state;
+	n->cfg.commit_ns = 3 * s;
+	open_file(INO + 1);
+	written_at(INO, 0, 10 * s);
+	written_at(INO + 1, 0, 11 * s);
+	at(13 * s); /* INO's commit is out */
+	written_at(INO, 65536, 13 * s + s / 2);
+	at(14 * s); /* that of the other one */
+	coordinator(FS_LAYOUT_COMMIT, 0);
+	coordinator(FS_LAYOUT_COMMIT, 0);
+	assert_int_equal(node_file_deadline(n), 16 * s + s / 2);
+	at(16 * s + s / 2);
+	coordinator(FS_LAYOUT_COMMIT, 0);
+	assert_true(node_file_deadline(n) == NEVER);
+}
+
+/* Else a truncation by another node waits for it for ever. */
+static void the_end_of_an_append_is_told_when_there_is_memory(void **state)
+{
+	(void)state;
+	n->now_ns = NS_PER_SEC;
+	memory_ends();
+	node_append_tell(n, INO, 4096, &fx);
+	assert_true(node_deadline(n) <= 2 * NS_PER_SEC);
+	memory_is_back();
+	n->now_ns = 2 * NS_PER_SEC;
+	node_ask_step(n, &fx);
+	coordinator(FS_APPENDED, 0);
+	node_ask_step(n, &fx);
+	assert_false(client_has_local(n->client));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -297,6 +353,8 @@ int main(void)
 		cmocka_unit_test_setup(the_time_of_a_write_outlives_a_commit_that_fails, setup),
 		cmocka_unit_test_setup(a_time_that_is_set_behind_a_commit_that_fails_stays, setup),
 		cmocka_unit_test_setup(reclaim_goes_on_when_the_file_that_it_was_at_is_gone, setup),
+		cmocka_unit_test_setup(what_is_written_while_a_commit_flies_has_its_time, setup),
+		cmocka_unit_test_setup(the_end_of_an_append_is_told_when_there_is_memory, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

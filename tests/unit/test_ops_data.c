@@ -733,6 +733,24 @@ static void growing_gives_back_what_was_ahead(void **state)
 	check_volume();
 }
 
+/* Rule 17 of dp.h: the version tells whether the file has been made shorter, and then longer, maybe. */
+static void what_was_ahead_goes_and_the_version_stays(void **state)
+{
+	uint64_t f = create(root, "f"), size = 32 * CLUSTER, version;
+
+	do_write(f, 0, size / 2);
+	do_write(f, size / 2, size / 2);
+	assert_int_equal(do_layout(f, size, CLUSTER, FS_LAYOUT_WRITE), 0);
+	assert_int_equal(state_at(f, size + CLUSTER), EXT_UNWRITTEN);
+	version = attr_of(f).version;
+	assert_int_equal(do_name(FS_CLOSE, f, ""), 0);
+	run_background();
+	assert_int_equal(attr_of(f).blocks, size / 512);
+	assert_int_equal(attr_of(f).version, version);
+	assert_int_equal(do_size(f, size - 1), 0);
+	assert_true(attr_of(f).version > version);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -767,6 +785,7 @@ int main(void)
 		T(zero_range_makes_whole_clusters_unwritten),
 		T(lseek_finds_data_and_holes),
 		T(growing_gives_back_what_was_ahead),
+		T(what_was_ahead_goes_and_the_version_stays),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
