@@ -340,7 +340,8 @@ static enum dp_verdict plan_as(struct dp *dp, struct dp_op *op, bool answered, s
 
 	if (is_lost(dp, op))
 		return end(dp, op, -EIO);
-	if (is_misplaced(dp, op, f->version_1 ? f->version_1 : op->place_version_1))
+	/* Before anything is planned, which takes locks. Of what nothing is known it is asked first, and seen then. */
+	if (is_misplaced(dp, op, f->lf.size_known ? f->version_1 : op->place_version_1))
 		return place_anew(dp, op);
 	if (dp->paused && !answered && !op->placed)
 		return park(dp, op, DP_BY_PAUSE);
@@ -354,8 +355,6 @@ static enum dp_verdict plan_as(struct dp *dp, struct dp_op *op, bool answered, s
 	p = dp_plan(dp, op);
 	if (p == PLAN_NOTHING && op->len && !stands(dp, op, now))
 		p = dp_plan_ask(op);
-	if (p != PLAN_ASK && is_misplaced(dp, op, f->version_1))
-		return place_anew(dp, op);
 	switch (p) {
 	case PLAN_IO:
 		return enter(dp, op, false, now);

@@ -74,14 +74,20 @@ int ops_last_link(const struct inode *in, struct fs_reply *rp)
 	return open ? inode_orphan_add(in) : let_go(in);
 }
 
-int ops_truncate_extents(const struct inode *in, uint64_t from)
+static int free_from(const struct inode *in, uint64_t from)
 {
 	int err;
 
 	inode_dirty(in);
-	in->d->version = le64_of(le64_get(in->d->version) + 1);
 	err = extent_free(in, from, EXTENT_END);
 	return err == -EINPROGRESS ? inode_intent_set(in, INTENT_TRUNCATE, from, 0) : err;
+}
+
+int ops_truncate_extents(const struct inode *in, uint64_t from)
+{
+	inode_dirty(in);
+	in->d->version = le64_of(le64_get(in->d->version) + 1);
+	return free_from(in, from);
 }
 
 /* It was allocated ahead of a writer, and never written. The version tells of a file that was made shorter: it was not (rule 17 of dp.h). */
@@ -94,9 +100,7 @@ int ops_trim_ahead(const struct inode *in, uint64_t size)
 
 	if (err || (e.state == EXT_HOLE && e.off + e.len == EXTENT_END))
 		return err;
-	inode_dirty(in);
-	err = extent_free(in, end, EXTENT_END);
-	return err == -EINPROGRESS ? inode_intent_set(in, INTENT_TRUNCATE, end, 0) : err;
+	return free_from(in, end);
 }
 
 /*
