@@ -599,6 +599,17 @@ void fakecore_unmount(struct fakecore *c)
 	fuse_ops_unmount(c->fuse);
 }
 
+/* The core thread ends before the data path: what was posted in between nobody takes. */
+static void drop_late(struct fakecore *c)
+{
+	struct node_ev *n;
+
+	while ((n = c->first)) {
+		c->first = n->next;
+		free(n);
+	}
+}
+
 void fakecore_stop(struct fakecore *c)
 {
 	fuse_ops_unmount(c->fuse);
@@ -609,6 +620,7 @@ void fakecore_stop(struct fakecore *c)
 	pthread_mutex_unlock(&c->lock);
 	pthread_join(c->id, NULL);
 	datapath_stop(c->d);
+	drop_late(c);
 	fuse_ops_destroy(c->fuse);
 	if (c->image_fd >= 0)
 		close(c->image_fd);
