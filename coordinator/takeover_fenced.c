@@ -106,6 +106,14 @@ static bool is_back(const struct takeover *t, const struct claim_fenced *f)
 	return is_its_name(t, f, n->state.name);
 }
 
+/* Rule 1. It said so only after this fence had begun (expect_clean()): what it had written has ended before. */
+static bool has_left_in_order(const struct takeover *t, const struct member_victim *v)
+{
+	const struct member_node *n = member_find(t->m, v->node);
+
+	return n && n->member && n->heard && n->state.path == MPATH_CLEAN && n->state.incarnation == v->incarnation;
+}
+
 void takeover_fenced_noted(struct takeover *t)
 {
 	struct fence *f = &t->fence;
@@ -118,7 +126,7 @@ void takeover_fenced_noted(struct takeover *t)
 	for (uint32_t i = from; i < f->fenced_count; i++) {
 		const struct member_victim *v = &f->fenced[i];
 
-		if (!v->dirty)
+		if (!v->dirty || (i >= f->victim_count && has_left_in_order(t, v)))
 			continue;
 		add(t, &(struct claim_fenced){v->node, v->incarnation,
 			       v->name_crc ? v->name_crc : member_name_crc(t->m, v->node, v->incarnation)});

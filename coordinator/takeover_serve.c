@@ -459,6 +459,8 @@ void takeover_ours(struct takeover *t, struct effects *fx)
 			begin_reclaim(t);
 		break;
 	case TK_RECLAIM:
+		/* Who was away when that was told opens its path, and reclaims, only when it has heard it. */
+		tell_fenced(t, fx);
 		reclaiming(t);
 		break;
 	case TK_SERVE:

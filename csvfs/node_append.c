@@ -101,8 +101,9 @@ static bool must_wait(struct lease_ino *li, const struct sreq *s)
 	switch (rq->op) {
 	case FS_APPEND:
 		was = told_before(li, s);
-		if (was && !was->late)
-			return false;
+		/* Behind the truncation that waits for its place it would not hear of that for ever. */
+		if (was)
+			return was->late && others(li, s);
 		list_for_each_entry (w, &li->appends.waiting, struct sreq, waiting) {
 			if (w->vr.rq.op == FS_APPEND || node_size_set_by(&w->vr.rq))
 				return true;

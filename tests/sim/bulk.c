@@ -71,7 +71,7 @@ static bool bad_err(struct bulk *b, int32_t err)
 {
 	const struct sim_plan *p = &b->s->plan;
 
-	if ((err == -EIO && p->hold_ns) || ((err == -EIO || err == -ENOSPC || err == -EROFS) && p->media))
+	if ((err == -EIO && p->hold_ns) || sim_refused(b->s, err))
 		return true;
 	sim_fail(b->s, "%s bulk: error %d", b->n->name, err);
 	return false;

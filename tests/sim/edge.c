@@ -327,7 +327,7 @@ static bool bad_err(struct scribe *c, int32_t err)
 {
 	if ((err == -EINTR && c->call.killed) || (err == -ENOSPC && c->s->plan.tight) ||
 		(err == -EIO && c->s->plan.hold_ns) ||
-		((err == -EIO || err == -ENOSPC || err == -EROFS) && c->s->plan.media))
+		sim_refused(c->s, err))
 		return true;
 	sim_fail(c->s, "%s scribe: %s gave error %d", c->n->name, c->what, err);
 	return false;

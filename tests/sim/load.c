@@ -84,7 +84,7 @@ static bool bad_err(struct client *c, int32_t err)
 {
 	if ((err == -EINTR && c->call.killed) || (err == -ENOSPC && c->s->plan.tight) ||
 		(err == -EIO && c->s->plan.hold_ns) ||
-		((err == -EIO || err == -ENOSPC || err == -EROFS) && c->s->plan.media && c->call.data))
+		(sim_refused(c->s, err) && (c->call.data || (c->zeroing && c->s->plan.image))))
 		return true;
 	sim_fail(c->s, "%s client %u: %s gave error %d", c->n->name, c->nr, c->what, err);
 	return false;

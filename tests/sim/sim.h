@@ -32,6 +32,7 @@
 #ifndef CSVFS_TESTS_SIM_H
 #define CSVFS_TESTS_SIM_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -295,6 +296,12 @@ struct sim {
 #define HANG_STALL_NS (10 * SEC)
 /* The loss is seen after 4 s, two head starts, a lease, and what the commands take; 10 s more if it waited for a claim that stands still. */
 #define LONE_STALL_NS (15 * SEC)
+
+/* A place of the LUN does it to file data, and so does the host's file system to those of an image. */
+static inline bool sim_refused(const struct sim *s, int32_t err)
+{
+	return ((err == -EIO || err == -EROFS) && s->plan.media) || (err == -ENOSPC && (s->plan.media || s->plan.image));
+}
 
 /* Draws. */
 static inline uint64_t draw(struct sim *s, uint64_t n)

@@ -79,6 +79,18 @@ static void who_is_late_is_waited_for_by_a_change_of_the_size_alone(void **state
 	assert_true(node_append_waits(&li, &s[0]));
 }
 
+/* The truncation waits for the place that is late; its node, which has heard nothing of it, must hear: else both wait for ever. */
+static void who_is_late_and_asks_again_does_not_wait_behind_a_truncation(void **state)
+{
+	li.appends.told[0].late = true;
+	assert_true(waits(0, 0, FS_SETATTR, FS_SET_SIZE));
+	s[1].idx = 1;
+	s[1].vr.rq.op = FS_APPEND;
+	s[1].id = li.appends.told[0].id;
+	list_add_tail(&s[1].waiting, &li.waiting);
+	assert_false(node_append_waits(&li, &s[1]));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -86,6 +98,7 @@ int main(void)
 		cmocka_unit_test_setup(truncation_of_another_node_waits, setup),
 		cmocka_unit_test_setup(who_is_late_is_waited_for_by_a_change_of_the_size_alone, setup),
 		cmocka_unit_test_setup(next_append_waits_behind_a_truncation, setup),
+		cmocka_unit_test_setup(who_is_late_and_asks_again_does_not_wait_behind_a_truncation, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
