@@ -357,6 +357,26 @@ static void who_left_in_order_is_neither_drained_nor_listed(void **state)
 	}
 }
 
+/* The same at any moment of that fence: what it says is heard when the fence has begun. */
+static void nor_who_leaves_while_the_fence_is_on_its_way(void **state)
+{
+	for (uint64_t wait = 0; wait < 10 * MS; wait += MS) {
+		up_with(3, 42, false);
+		lab_run(&L, SEC, NULL);
+		L.node[C].lingers = true;
+		takeover_move(tk(C), B, &lab_fx);
+		CHECK(run_to(B, TK_SERVE));
+		lab_run(&L, SEC, NULL);
+		CHECK(L.holder == C);
+		lab_kill(&L, B);
+		lab_run(&L, wait, NULL);
+		takeover_stop(tk(C));
+		CHECK(run_to(D, TK_SERVE));
+		lab_run(&L, 5 * SEC, NULL);
+		CHECK(!L.reg[B] && listed(B) && !listed(C));
+	}
+}
+
 /* Without a cluster all hosts are node 1, and each other's keys look like older ones of our own. */
 static void without_a_cluster_a_host_is_known_by_its_name(void **state)
 {
@@ -411,6 +431,7 @@ int main(void)
 		cmocka_unit_test(the_next_mount_takes_the_registration_and_goes_on),
 		cmocka_unit_test(a_strangers_key_counts_and_a_tools_does_not),
 		cmocka_unit_test(who_left_in_order_is_neither_drained_nor_listed),
+		cmocka_unit_test(nor_who_leaves_while_the_fence_is_on_its_way),
 		cmocka_unit_test(without_a_cluster_a_host_is_known_by_its_name),
 		cmocka_unit_test(more_than_fit_are_said_to_be),
 	};
