@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * iscsi.c - a block device that is one iSCSI session. With iscsi_status.c the only file that includes libiscsi.
+ * iscsi.c - a block device that is one iSCSI session. With iscsi_sent.c and iscsi_status.c all that includes libiscsi.
  *
  * Each command is made here, CDB and all, and given to libiscsi as one task; what the target
  * answers becomes an enum lun_status and nothing else is decided.
@@ -13,9 +13,11 @@
  *    does not say which of them the target has ended. We send the bare function instead.
  *  - Cancelling a task whose DATA-OUT is queued leaves a pointer to freed memory in the queue. So
  *    no task is ever cancelled but all at once, when the session ends.
- *  - The same if a target ends a write (TASK ABORTED, BUSY) before it has all of its data: what is queued goes on to
- *    point to the task, what is half sent is forgotten, and what follows is taken for the rest of it. So such an answer
- *    waits (`early`) until everything has been sent; if it cannot be, the session ends.
+ *  - The same if a target ends a write (TASK ABORTED, BUSY) before it has all of its data: the DATA-OUT that is queued is sent,
+ *    and points to the task and the data. So such an answer waits (`early`) until nothing in the queue can be its write's: a
+ *    command that was given later has begun, or the queue is empty.
+ *  - If the command itself is half sent when it is answered, the rest of it is forgotten, and the target takes what follows for
+ *    that rest. Then the session ends. (A half-sent DATA-OUT is not forgotten.)
  *  - It does not look at the Response field of a SCSI Response (RFC 7143, 11.4.3), nor can we: "target failure" comes to us
  *    as what stands in the Status field. So a target must not say that of a command it has not done, and set GOOD.
  *
@@ -38,6 +40,7 @@
 #include "csvfs/base/assert.h"
 #include "csvfs/base/crc32c.h"
 #include "csvfs/iscsi_name.h"
+#include "csvfs/iscsi_sent.h"
 #include "csvfs/iscsi_status.h"
 #include "csvfs/scsi.h"
 
@@ -69,7 +72,9 @@ struct part {
 	struct bdev_req *r; /* NULL: a step of the login */
 	struct scsi_task *task;
 	struct part *next;
+	uint64_t number; /* among the commands of the session: see iscsi_sent.h */
 	int status; /* of one in `early` */
+	uint64_t behind; /* of one in `early`: a command with a higher number comes behind all of its data */
 	uint8_t param[24]; /* PR OUT, UNMAP */
 	uint8_t *in; /* answer of PR IN, INQUIRY, ...; malloc'ed */
 	uint32_t in_bytes;
@@ -95,6 +100,7 @@ struct iscsi_bdev {
 	struct list parked; /* submitted behind the reset */
 	struct part *free;
 	struct part *early; /* writes that have an answer, and maybe data to be sent */
+	struct iscsi_sent sent;
 	uint64_t keys[LUN_KEYS_MAX];
 	char text[BDEV_TEXT_MAX];
 };
@@ -157,7 +163,9 @@ static void part_send(struct part *p, uint8_t *cdb, int cdb_bytes, int dir, size
 		 */
 		ib->gone = true;
 		part_free(p);
+		return;
 	}
+	p->number = ++ib->sent.given;
 }
 
 /* A command with a small answer, which ends in p->in. */
@@ -330,24 +338,13 @@ static void part_ended(struct part *p, int status)
 		bdev_done(&ib->b, r, r->status, r->status == LUN_OK ? "" : ib->text);
 }
 
-/* (What is beyond the window of the target is not: it has no data in the queue.) */
-static bool has_to_send(struct iscsi_bdev *ib)
-{
-	return iscsi_which_events(ib->ctx) & POLLOUT;
-}
-
-static int send_queued(struct iscsi_bdev *ib)
-{
-	return has_to_send(ib) ? iscsi_service(ib->ctx, POLLOUT) : 0;
-}
-
 static void part_done(struct iscsi_context *ctx, int status, void *data, void *priv)
 {
 	struct part *p = priv;
 	struct iscsi_bdev *ib = p->ib;
 
-	(void)ctx;
 	(void)data;
+	ib->sent.answered++;
 	if (status == SCSI_STATUS_CANCELLED || ib->closing) {
 		/*
 		 * Lost. The request ends with all others; nothing new may enter libiscsi meanwhile.
@@ -356,32 +353,38 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 		part_free(p);
 	} else if (!p->r) {
 		step_done(p, status);
-	} else if (status != SCSI_STATUS_GOOD && p->task->xfer_dir == SCSI_XFER_WRITE && has_to_send(ib)) {
+	} else if (status != SCSI_STATUS_GOOD && p->task->xfer_dir == SCSI_XFER_WRITE && iscsi_sent_waits(ctx)) {
 		p->status = status;
+		p->behind = ib->sent.begun;
 		p->next = ib->early;
 		ib->early = p;
+		if (p->number > ib->sent.whole)
+			bdev_down(&ib->b, "the target ended a write before it had the whole command");
 	} else {
 		part_ended(p, status);
 	}
 }
 
 /*
- * After the answers were read. half_sent: something was, before that. It may have been theirs, and then nothing may be sent any
- * more. Else what is queued is sent, and nothing points to them.
+ * Those whose data is sent end. It is, at the latest, when what the target has asked for is: nothing that is submitted meanwhile
+ * goes ahead of that. If the target does not take it, the request is the oldest one at some time, as if it had no answer.
  */
-static int early_end(struct iscsi_bdev *ib, bool half_sent)
+static int early_end(struct iscsi_bdev *ib)
 {
-	struct part *p;
-	int err = 0;
+	struct part **at = &ib->early, *p;
+	bool all;
+	int err;
 
 	if (!ib->early)
 		return 0;
-	if (!half_sent)
-		err = send_queued(ib);
-	if (!err && (half_sent || has_to_send(ib)))
-		bdev_down(&ib->b, "the target ended a write before it had all of its data");
-	while (!err && ib->b.state != BDEV_DOWN && (p = ib->early)) {
-		ib->early = p->next;
+	err = iscsi_sent_more(&ib->sent, ib->ctx);
+	all = !iscsi_sent_waits(ib->ctx);
+	while (!err && !ib->gone && ib->b.state != BDEV_DOWN && (p = *at)) {
+		if (!all && ib->sent.begun <= p->behind) {
+			at = &p->next;
+			continue;
+		}
+		*at = p->next;
 		part_ended(p, p->status);
 	}
 	return err;
@@ -577,6 +580,7 @@ static void reset_done(struct iscsi_context *ctx, int status, void *data, void *
 			response);
 	}
 	ib->reset = NULL;
+	ib->sent.reset = false;
 	bdev_done(&ib->b, r, s, s == LUN_OK ? "" : ib->text);
 }
 
@@ -595,13 +599,13 @@ static void reset_try(struct iscsi_bdev *ib)
 {
 	if (!ib->reset || ib->reset_sent || ib->gone)
 		return;
-	if (iscsi_out_queue_length(ib->ctx) > 0 || has_to_send(ib))
+	if (iscsi_out_queue_length(ib->ctx) > 0 || iscsi_sent_waits(ib->ctx))
 		return; /* something older has not left yet */
-	ib->reset_sent = true;
+	ib->reset_sent = ib->sent.reset = true;
 	if (iscsi_task_mgmt_async(
 		    ib->ctx, ib->lun, ISCSI_TM_LUN_RESET, 0xffffffff, 0, reset_done, ib))
 		ib->gone = true;
-	else if (iscsi_service(ib->ctx, POLLOUT) < 0)
+	else if (iscsi_sent_more(&ib->sent, ib->ctx))
 		ib->gone = true;
 }
 
@@ -813,7 +817,6 @@ static void lun_service(struct bdev *b, int revents)
 {
 	struct iscsi_bdev *ib = ib_of(b);
 	struct pollfd pfd = {.fd = iscsi_get_fd(ib->ctx)};
-	bool half_sent = false;
 	int err = 0;
 
 	/*
@@ -824,14 +827,13 @@ static void lun_service(struct bdev *b, int revents)
 		pfd.events = (short)iscsi_which_events(ib->ctx);
 		revents = poll(&pfd, 1, 0) > 0 ? pfd.revents : 0;
 	} else if (!(revents & (POLLERR | POLLHUP))) {
-		err = send_queued(ib);
-		half_sent = has_to_send(ib);
+		err = iscsi_sent_more(&ib->sent, ib->ctx);
 		revents &= ~POLLOUT;
 	}
 	if (!err)
 		err = iscsi_service(ib->ctx, revents);
 	if (!err && !ib->gone && b->state != BDEV_DOWN)
-		err = early_end(ib, half_sent);
+		err = early_end(ib);
 	if (b->state == BDEV_DOWN)
 		return;
 	if (!err && !ib->gone) {
@@ -842,7 +844,7 @@ static void lun_service(struct bdev *b, int revents)
 		 * POLLOUT.
 		 */
 		if (!ib->gone && b->state == BDEV_UP)
-			err = send_queued(ib);
+			err = iscsi_sent_more(&ib->sent, ib->ctx);
 	}
 	if (err || ib->gone)
 		lost(ib);

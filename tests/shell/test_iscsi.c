@@ -3,11 +3,7 @@
  * iscsi.c against a real target: tgtd on the loopback of a network namespace of our own.
  */
 #include <setjmp.h>
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <pthread.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <unistd.h>
@@ -18,6 +14,7 @@
 #include "csvfs/bdev_sync.h"
 #include "metadata/verify.h"
 #include "tests/shell/bdev_user.h"
+#include "tests/shell/liar.h"
 #include "tests/shell/target.h"
 
 static bool have_target;
@@ -377,147 +374,6 @@ static void a_deep_queue_ends_with_every_answer_once(void **state)
 
 /* ------------------------------------------------------------------ answers that tgtd does not give */
 
-#define LIAR_PORT 3262
-#define LIAR_URL "iscsi://127.0.0.1:3262/iqn.2026-11.test:lun/1"
-
-/* What a SCSI Response (RFC 7143, 11.4) is made into on its way. */
-struct lie {
-	const char *what;
-	uint8_t status, sense[18], sense_bytes;
-	enum lun_status is;
-};
-
-static struct {
-	int listen_fd;
-	const struct lie *_Atomic lie;
-	_Atomic bool no_fua; /* DPOFUA of the mode parameter header is taken away */
-	_Atomic uint32_t busy; /* this command is answered with that status, whatever the target says */
-	_Atomic uint8_t status;
-	_Atomic uint8_t early; /* with this status a write ends right after the target has asked for its data */
-	_Atomic uint32_t early_ms; /* before it ends, and again behind that, nothing is read for so long */
-	_Atomic uint32_t cdb, fuas, flushes; /* the last command; how many of these came */
-	pthread_t thread;
-} liar;
-
-static bool whole(int fd, void *bytes, size_t n, bool out)
-{
-	for (size_t at = 0; at < n;) {
-		ssize_t k = out ? send(fd, (char *)bytes + at, n - at, MSG_NOSIGNAL)
-				: recv(fd, (char *)bytes + at, n - at, 0);
-
-		if (k <= 0)
-			return false;
-		at += (size_t)k;
-	}
-	return true;
-}
-
-/* One PDU of the target's. False: the connection has ended. */
-static bool pass_answer(int from, int to)
-{
-	static uint8_t pdu[48 + (1 << 20)];
-	const struct lie *l = liar.lie;
-	size_t n;
-
-	if (!whole(from, pdu, 48, false))
-		return false;
-	n = ((size_t)pdu[5] << 16 | (size_t)pdu[6] << 8 | pdu[7]) + 3;
-	n -= n % 4;
-	if (!whole(from, pdu + 48, n, false))
-		return false;
-	if (liar.early && (pdu[0] & 0x3f) == 0x31) { /* R2T */
-		uint8_t end[48] = {0x21, 0x80, 0, liar.early};
-
-		memcpy(end + 16, pdu + 16, 4); /* the task */
-		memcpy(end + 24, pdu + 24, 12); /* StatSN, ExpCmdSN, MaxCmdSN */
-		liar.early = 0;
-		if (liar.early_ms ? !whole(to, pdu, 48, true) || usleep(liar.early_ms * 1000) || !whole(to, end, 48, true)
-				  : (memcpy(pdu + 48, end, 48), !whole(to, pdu, 96, true)))
-			return false;
-		return !usleep(liar.early_ms * 1000);
-	}
-	if (liar.no_fua && liar.cdb == 0x1a && (pdu[0] & 0x3f) == 0x25)
-		pdu[48 + 2] &= 0xef;
-	/* Data with a status become a SCSI Response: the numbers are in the same places. */
-	if (liar.busy && liar.cdb == liar.busy && ((pdu[0] & 0x3f) == 0x25 || (pdu[0] & 0x3f) == 0x21)) {
-		pdu[0] = 0x21;
-		pdu[1] = 0x80;
-		pdu[2] = 0;
-		pdu[3] = liar.status;
-		memset(pdu + 4, 0, 4);
-		memset(pdu + 36, 0, 12);
-		n = 0;
-	}
-	if (l && (pdu[0] & 0x3f) == 0x21) {
-		pdu[3] = l->status;
-		memset(pdu + 48, 0, 24);
-		pdu[49] = l->sense_bytes;
-		memcpy(pdu + 50, l->sense, l->sense_bytes);
-		n = l->sense_bytes ? l->sense_bytes + 2u : 0;
-		pdu[5] = pdu[6] = 0;
-		pdu[7] = (uint8_t)n;
-		n = (n + 3) / 4 * 4;
-	}
-	return whole(to, pdu, 48 + n, true);
-}
-
-static void look_at_cdb(uint8_t *cdb)
-{
-	liar.cdb = cdb[0];
-	liar.flushes += cdb[0] == 0x35;
-	liar.fuas += cdb[0] == 0x8a && (cdb[1] & 8);
-	if (cdb[0] == 0x91) /* SYNCHRONIZE CACHE(16), which a target need not know */
-		cdb[0] = 0xff;
-}
-
-static void *liar_main(void *arg)
-{
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(3260)};
-	int fd;
-
-	(void)arg;
-	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	while ((fd = accept(liar.listen_fd, NULL, NULL)) >= 0) {
-		int target = socket(AF_INET, SOCK_STREAM, 0);
-		struct pollfd p[2] = {{fd, POLLIN, 0}, {target, POLLIN, 0}};
-		bool goes_on = !connect(target, (struct sockaddr *)&sa, sizeof(sa));
-
-		while (goes_on && poll(p, 2, -1) > 0) {
-			char some[65536];
-			ssize_t n = p[0].revents ? recv(fd, some, sizeof(some), 0) : 1;
-
-			if (p[0].revents && n >= 48 && (some[0] & 0x3f) == 1)
-				look_at_cdb((uint8_t *)some + 32);
-			goes_on = n > 0 && (!p[0].revents || whole(target, some, (size_t)n, true)) &&
-				  (!p[1].revents || pass_answer(target, fd));
-		}
-		close(target);
-		close(fd);
-	}
-	return NULL;
-}
-
-static void liar_start(void)
-{
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(LIAR_PORT)};
-	int one = 1, bytes = 64 << 10;
-
-	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	liar.listen_fd = socket(AF_INET, SOCK_STREAM, 0);
-	assert_int_equal(setsockopt(liar.listen_fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)), 0);
-	assert_int_equal(setsockopt(liar.listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)), 0);
-	assert_int_equal(bind(liar.listen_fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	assert_int_equal(listen(liar.listen_fd, 8), 0);
-	assert_int_equal(pthread_create(&liar.thread, NULL, liar_main, NULL), 0);
-}
-
-static void liar_stop(void)
-{
-	shutdown(liar.listen_fd, SHUT_RDWR);
-	assert_int_equal(pthread_join(liar.thread, NULL), 0);
-	close(liar.listen_fd);
-}
-
 /* SAM-5 5.3, SPC-4 4.5. Only what says that the write was done may be taken for that. */
 static void answers_that_do_not_say_done_are_not_taken_for_it(void **state)
 {
@@ -592,69 +448,6 @@ static void who_does_not_know_fua_is_flushed(void **state)
 		bdev_close(u.b);
 	}
 	liar.no_fua = false;
-	liar_stop();
-}
-
-/* A target may end a write before it has the data (RFC 7143, 11.4; by another node's LUN reset, for one). */
-static void small_buffer(int fd)
-{
-	int bytes = 4096;
-
-	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
-}
-
-static void a_write_that_ends_while_its_data_is_sent_ends_the_session(void **state)
-{
-	struct bdev_req w = {.cmd = {.op = LUN_WRITE, .len = sizeof(buf)}}, next = {.cmd = READ_AT(0)};
-	struct user u;
-
-	(void)state;
-	NEED_TARGET();
-	clear_reservations();
-	liar_start();
-	liar.early_ms = 200;
-	assert_true(user_open(&u, LIAR_URL, 1, 0));
-	small_buffer(bdev_fd(u.b));
-	w.cmd.buf = malloc(sizeof(buf));
-	assert_non_null(w.cmd.buf);
-	memset(w.cmd.buf, 1, sizeof(buf));
-	liar.early = 0x40; /* TASK ABORTED */
-	user_send(&u, &w);
-	assert_true(user_wait(&u, &w, 3000));
-	free(w.cmd.buf);
-	/* Not to be repeated in this session: the target waits for the rest of a PDU that is forgotten. */
-	assert_int_equal(w.status, LUN_UNKNOWN);
-	assert_string_equal(bdev_text(u.b), "the target ended a write before it had all of its data");
-	assert_true(u.down);
-	user_send(&u, &next);
-	assert_true(user_ended(&next));
-	bdev_close(u.b);
-	liar_stop();
-}
-
-static void a_write_that_ends_before_its_data_is_sent_waits_for_that(void **state)
-{
-	struct bdev_req w = {.cmd = {.op = LUN_WRITE, .len = 96 << 10}};
-	struct user u;
-
-	(void)state;
-	NEED_TARGET();
-	clear_reservations();
-	liar_start();
-	liar.early_ms = 0;
-	assert_true(user_open(&u, LIAR_URL, 1, 0));
-	assert_int_equal(user_do(&u, WRITE_AT(0)), LUN_OK);
-	w.cmd.buf = malloc(w.cmd.len);
-	assert_non_null(w.cmd.buf);
-	memset(w.cmd.buf, 1, w.cmd.len);
-	liar.early = 0x40;
-	user_send(&u, &w);
-	assert_true(user_wait(&u, &w, 3000));
-	free(w.cmd.buf);
-	assert_int_equal(w.status, LUN_RETRY);
-	assert_int_equal(user_do(&u, READ_AT(0)), LUN_OK);
-	assert_false(u.down);
-	bdev_close(u.b);
 	liar_stop();
 }
 
@@ -848,8 +641,6 @@ int main(void)
 		cmocka_unit_test(flush_is_what_every_target_knows),
 		cmocka_unit_test(who_does_not_know_fua_is_flushed),
 		cmocka_unit_test(who_does_not_answer_at_login_is_not_used),
-		cmocka_unit_test(a_write_that_ends_while_its_data_is_sent_ends_the_session),
-		cmocka_unit_test(a_write_that_ends_before_its_data_is_sent_waits_for_that),
 		cmocka_unit_test(writes_that_are_refused_by_the_dozen_end_no_session),
 		cmocka_unit_test(each_wrong_url_has_a_message_of_its_own),
 		cmocka_unit_test(chap_is_needed_and_enough),

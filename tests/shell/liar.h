@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* liar.h - between a session and the tgtd of target.h, for answers that tgtd does not give. */
+#ifndef TESTS_SHELL_LIAR_H
+#define TESTS_SHELL_LIAR_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "csvfs/bdev.h"
+
+#define LIAR_PORT 3262
+#define LIAR_URL "iscsi://127.0.0.1:3262/iqn.2026-11.test:lun/1"
+
+/* What a SCSI Response (RFC 7143, 11.4) is made into on its way. */
+struct lie {
+	const char *what;
+	uint8_t status, sense[18], sense_bytes;
+	enum lun_status is;
+};
+
+struct liar {
+	int listen_fd;
+	const struct lie *_Atomic lie;
+	_Atomic bool once; /* the next answer is the last one that is a lie */
+	_Atomic bool no_fua; /* DPOFUA of the mode parameter header is taken away */
+	_Atomic uint32_t busy; /* this command is answered with that status, whatever the target says */
+	_Atomic uint8_t status;
+	_Atomic uint8_t early; /* with this status a write ends right after the target has asked for its data */
+	_Atomic uint32_t refuse; /* so many commands are answered with BUSY before the first one of them is read */
+	_Atomic uint32_t wait_ms; /* before each of the three above that is meant for one time: nothing is read for so long */
+	_Atomic uint32_t slow_us; /* before each 64 KiB that are read */
+	_Atomic bool hold; /* behind that nothing is read */
+	_Atomic uint32_t cdb, fuas, flushes; /* the last command; how many of these came */
+	uint8_t serials[12]; /* of the target's last PDU: StatSN, ExpCmdSN, MaxCmdSN */
+	pthread_t thread;
+};
+
+extern struct liar liar;
+
+void liar_start(void);
+void liar_stop(void);
+
+#endif
