@@ -30,17 +30,21 @@ static const struct lie attention = {"BUS DEVICE RESET OCCURRED", 2, {0x70, 0, 6
 static const struct lie busy = {"BUSY", 0x08, {0}, 0, LUN_RETRY};
 
 /* A session whose socket is full soon. */
-static int set_up(void **state)
+static bool log_in(const char *url)
 {
 	int bytes = 4096;
 
+	return user_open(&u, url, 1, 0) && user_do(&u, READ_AT(0)) == LUN_OK &&
+	       !setsockopt(bdev_fd(u.b), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
+static int set_up(void **state)
+{
 	(void)state;
 	if (!have_target)
 		return 0;
 	liar_start();
-	if (!user_open(&u, LIAR_URL, 1, 0) || user_do(&u, READ_AT(0)) != LUN_OK)
-		return -1;
-	return setsockopt(bdev_fd(u.b), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+	return log_in(LIAR_URL) ? 0 : -1;
 }
 
 static int tear_down(void **state)
@@ -256,6 +260,50 @@ static void the_half_sent_one_may_not(void **state)
 	assert_true(user_ended(&next));
 }
 
+/* tgtd itself, whose LUN another node resets again and again: UNIT ATTENTION each time. */
+static unsigned attentions;
+
+static void send_on(struct bdev_req *r)
+{
+	attentions += r->status == LUN_RETRY;
+	if ((r->status == LUN_OK || r->status == LUN_RETRY) && left)
+		bdev_submit(u.b, r);
+	else
+		ended(r);
+}
+
+static void resets_by_another_node_end_no_session(void **state)
+{
+	struct bdev_req reset = {.cmd = {.op = LUN_RESET}};
+	struct user other;
+
+	(void)state;
+	NEED_TARGET();
+	bdev_close(u.b);
+	assert_true(log_in(TARGET_URL));
+	assert_true(user_open(&other, TARGET_URL, 2, 0));
+	left = 20;
+	attentions = 0;
+	submit(16, LONG);
+	for (unsigned i = 0; i < 16; i++)
+		w[i].done = send_on;
+	for (; left && !u.down; left--) {
+		uint64_t end = bdev_now_ns() + 50 * NS_PER_MS;
+
+		user_send(&other, &reset);
+		while (!u.down && (!user_ended(&reset) || bdev_now_ns() < end)) {
+			user_turn(&u, 1);
+			user_turn(&other, 0);
+		}
+	}
+	left = 0;
+	wait_all(16);
+	bdev_close(other.b);
+	assert_string_equal(bdev_text(u.b), "");
+	assert_int_equal(count(16, LUN_UNKNOWN), 0);
+	assert_true(attentions > 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -268,6 +316,7 @@ int main(void)
 		TEST(a_write_that_ends_before_its_data_is_sent_waits_for_that),
 		TEST(commands_before_the_half_sent_one_may_be_refused),
 		TEST(the_half_sent_one_may_not),
+		TEST(resets_by_another_node_end_no_session),
 	};
 	int failed;
 
