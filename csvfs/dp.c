@@ -839,11 +839,14 @@ int dp_layout_put(struct dp *dp, uint64_t ino, uint64_t off, uint64_t len, uint6
 
 void dp_layout_close(struct dp *dp, uint64_t ino)
 {
-	/* Without memory for it nothing of it is known either: whoever comes must ask, and waits. */
 	struct dp_file *f = file_get(dp, ino);
 
-	if (!f)
+	/* Without memory for it nothing of it is known either, and nobody is inside: whoever comes must ask, and waits. */
+	if (!f) {
+		csv_assert(!dp->unknown_drained);
+		dp->unknown_drained = ino;
 		return;
+	}
 	f->lf.closed = true;
 	f->attr_seen = false;
 	owe_drained(dp, f);
@@ -900,8 +903,17 @@ static void tell_touched(struct dp *dp, struct dp_file *f, struct event *ev)
 	file_put(dp, f);
 }
 
+static bool tell_drained(struct event *ev, uint64_t ino)
+{
+	memset(ev, 0, sizeof(*ev));
+	ev->type = EV_DRAINED;
+	ev->ino = ino;
+	return true;
+}
+
 bool dp_next_event(struct dp *dp, struct event *ev)
 {
+	uint64_t ino = dp->unknown_drained;
 	struct dp_file *f;
 
 	if (!list_empty(&dp->due)) {
@@ -914,18 +926,16 @@ bool dp_next_event(struct dp *dp, struct event *ev)
 			tell_touched(dp, f, ev);
 			return true;
 		}
-		memset(ev, 0, sizeof(*ev));
-		ev->type = EV_DRAINED;
-		ev->ino = f->lf.ino;
 		list_del(&f->drained);
-		return true;
+		return tell_drained(ev, f->lf.ino);
 	}
+	dp->unknown_drained = 0;
+	if (ino)
+		return tell_drained(ev, ino);
 	if (!dp->volume_drained)
 		return dp_shed_next(dp, ev);
 	dp->volume_drained = false;
-	memset(ev, 0, sizeof(*ev));
-	ev->type = EV_DRAINED;
-	return true;
+	return tell_drained(ev, 0);
 }
 
 bool dp_take_touched(struct dp *dp, uint64_t ino, struct event *ev)

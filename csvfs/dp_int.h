@@ -55,6 +55,7 @@ struct dp {
 	uint64_t seq;
 	uint32_t direct_count;	/* ops in IO */
 	bool volume_drained;	/* EV_DRAINED(0) is owed */
+	uint64_t unknown_drained; /* ... of this file, for which there was no memory; 0: none */
 	struct list ready;	/* ops */
 	struct list later;	/* ops, any order: few */
 	struct list parked;	/* ops in PARKED, by hlink */

@@ -132,6 +132,24 @@ static void what_was_forgotten_is_room_for_what_comes(void **state)
 	dp_layout_drop(x->dp, 1);
 }
 
+/* Else the core waits for it until it is fenced. */
+static void what_there_is_no_memory_for_is_drained(void **state)
+{
+	struct fixture *x = *state;
+	size_t high = x->mem.high;
+
+	x->mem.high = x->mem.low;
+	memset(x->mem.free, 0, sizeof(x->mem.free));
+	dp_layout_close(x->dp, 1);
+	assert_true(drained(x, 1));
+	dp_layout_close(x->dp, 2);
+	assert_true(drained(x, 2));
+	x->mem.high = high;
+	assert_false(drained(x, 2));
+	dp_layout_drop(x->dp, 1);
+	give_back(x, 1);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup_bounded, teardown)
 
 int main(void)
@@ -141,6 +159,7 @@ int main(void)
 		T(a_core_that_leaves_it_is_told_again_later),
 		T(what_was_asked_for_stays_until_it_was_seen),
 		T(what_was_forgotten_is_room_for_what_comes),
+		T(what_there_is_no_memory_for_is_drained),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
