@@ -8,6 +8,7 @@
  *
  * Locks: datapath.lock guards dp, the table of I/Os and every thread's `returned`. post() is called
  * with it held (datapath.h), answers to the kernel and submissions to the LUN are made without.
+ * What a thread has read, as far as it matters to the others (await_older()), is told without.
  */
 #include "csvfs/datapath.h"
 
@@ -46,6 +47,29 @@
 
 /* ------------------------------------------------------------------ requests of the kernel */
 
+/*
+ * Requests are numbered as they are queued, and read in that order (fuse_get_unique() in Linux' fs/fuse/dev.c). In that order appends take
+ * their turns (datapath_io.c): none before every older one that another thread has read, or is reading. That takes no longer than to
+ * read, which never blocks; and the oldest one waits for nobody.
+ */
+static void await_older(struct dthread *t, uint64_t unique)
+{
+	struct datapath *d = t->d;
+
+	for (unsigned i = 0; i < d->threads; i++) {
+		struct dthread *o = &d->t[i];
+		uint64_t older, reads = o->reads;
+
+		if (o == t)
+			continue;
+		/* What it begins to read later is younger. */
+		while ((reads & 1) && o->reads == reads)
+			sched_yield();
+		while ((older = o->append) && older < unique)
+			sched_yield();
+	}
+}
+
 static void start(struct io *io, const struct fuse_in_header *h, uint64_t fh, uint64_t off,
 	uint32_t len, uint32_t flags, bool kills)
 {
@@ -63,6 +87,8 @@ static void start(struct io *io, const struct fuse_in_header *h, uint64_t fh, ui
 	op->dsync = flags & O_DSYNC;
 	op->atime = !op->write && !(flags & O_NOATIME) && fuse_ops_atime(d->cfg.fuse);
 	io->start_ns = bdev_now_ns();
+	if (op->append)
+		await_older(io->t, h->unique);
 	if (kills)
 		datapath_io_begin_write(io);
 	else
@@ -184,6 +210,17 @@ static void dispatch(struct dthread *t, uint8_t *head, size_t n)
 	fuse_ops_process(t->d->cfg.fuse, t->whole, n);
 }
 
+/* The number of an append that finds its place by FS_APPEND; 0: it is none. */
+static uint64_t append_of(const uint8_t *head, ssize_t n)
+{
+	const struct fuse_in_header *h = (const void *)head;
+	const struct fuse_write_in *in = (const void *)(h + 1);
+
+	if (n < (ssize_t)HEAD_BYTES || h->opcode != FUSE_WRITE || (in->write_flags & FUSE_WRITE_CACHE) || !(in->flags & O_APPEND))
+		return 0;
+	return h->unique;
+}
+
 /* One request. False: none is there. */
 static bool receive(struct dthread *t)
 {
@@ -197,7 +234,10 @@ static bool receive(struct dthread *t)
 		return false; /* the poll comes back: by then something may have ended */
 	v[0] = (struct iovec){head, sizeof(head)};
 	v[1] = (struct iovec){t->rbuf->bytes, IO_BYTES_MAX};
+	t->reads++;
 	n = readv(t->d->fuse_fd, v, 2);
+	t->append = append_of(head, n);
+	t->reads++;
 	if (n < 0) {
 		/* ENOENT: the request was interrupted before it was read; there may be others. */
 		if (errno == ENOENT || errno == EINTR)
@@ -210,6 +250,7 @@ static bool receive(struct dthread *t)
 	if ((size_t)n < sizeof(struct fuse_in_header))
 		return true;
 	dispatch(t, head, (size_t)n);
+	t->append = 0;
 	return true;
 }
 
@@ -526,6 +567,7 @@ static struct datapath *datapath_new(const struct datapath_config *cfg)
 		d->threads = DATAPATH_THREADS_MAX;
 	d->fuse_fd = fuse_ops_fd(cfg->fuse);
 	pthread_mutex_init(&d->lock, NULL);
+	list_init(&d->turns);
 	return d;
 }
 

@@ -46,6 +46,8 @@ struct io {
 	struct dbuf *data; /* of a write */
 	struct dbuf *img; /* what the segments address */
 	struct list link; /* free, returned */
+	struct list turn; /* an append, in datapath.turns */
+	bool in_queue; /* ... that would ask for its place, and is not the first of them */
 	enum io_news news;
 	int news_err;
 	uint64_t news_off;
@@ -80,6 +82,10 @@ struct dthread {
 	uint64_t idle_ns; /* when it had nothing to do, for the last time; of look(): */
 	uint32_t luck, looks;
 
+	/* for await_older() of the other threads */
+	_Atomic uint64_t reads; /* odd: it is reading a request, and does not know yet which */
+	_Atomic uint64_t append; /* the kernel's number of an append that it has read, and that has no turn yet; 0: none */
+
 	/* under datapath.lock */
 	struct list returned;
 	bool woken;
@@ -98,6 +104,7 @@ struct datapath {
 	void *region;
 	struct io **ios;
 	uint32_t io_count;
+	struct list turns; /* appends (struct io) that have not asked for their places yet, in the order in which the kernel has sent them */
 	uint32_t block_bytes; /* of the LUN; 0: not known yet */
 	bool stop, unmounted;
 	/*

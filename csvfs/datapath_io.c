@@ -92,6 +92,8 @@ struct io *datapath_io_get(struct dthread *t, uint64_t unique, uint32_t tid)
 		list_del(&io->link);
 	}
 	list_init(&io->link);
+	list_init(&io->turn);
+	io->in_queue = false;
 	io->via_core = io->given_up = false;
 	io->looking = false;
 	io->killing = 0;
@@ -109,6 +111,8 @@ struct io *datapath_io_get(struct dthread *t, uint64_t unique, uint32_t tid)
 	return io;
 }
 
+static void turn_ends(struct io *io);
+
 void datapath_io_put(struct io *io)
 {
 	struct datapath *d = io->t->d;
@@ -118,6 +122,7 @@ void datapath_io_put(struct io *io)
 	dbuf_put(io->data);
 	io->img = io->data = NULL;
 	pthread_mutex_lock(&d->lock);
+	turn_ends(io);
 	io->unique = 0;
 	io->gen++;
 	pthread_mutex_unlock(&d->lock);
@@ -397,6 +402,51 @@ static void post_request(struct io *io, enum fs_op what)
 	d->cfg.post(d->cfg.ctx, &ev);
 }
 
+/*
+ * Appends of a file ask for their places in the order in which the kernel has sent them, whichever threads have read them, and however
+ * long each has looked first at what a write takes away: a large asynchronous write is sent in pieces, all at once.
+ */
+static bool is_its_turn(const struct io *io)
+{
+	/* It asks once more. */
+	if (list_empty(&io->turn))
+		return true;
+	list_for_each_entry (o, &io->t->d->turns, struct io, turn) {
+		if (o->op.ino == io->op.ino)
+			return o == io;
+	}
+	return true;
+}
+
+/* Locked. It has asked for its place, or never will: those behind that wait for that. */
+static void turn_ends(struct io *io)
+{
+	struct datapath *d = io->t->d;
+
+	if (list_empty(&io->turn))
+		return;
+	list_del(&io->turn);
+	io->in_queue = false;
+	list_for_each_entry_safe (o, tmp, &d->turns, struct io, turn) {
+		if (o->op.ino != io->op.ino)
+			continue;
+		if (!o->in_queue)
+			return;
+		o->in_queue = false;
+		list_del(&o->turn);
+		post_request(o, FS_APPEND);
+	}
+}
+
+static void ask_place(struct io *io)
+{
+	io->in_queue = !is_its_turn(io);
+	if (io->in_queue)
+		return;
+	post_request(io, FS_APPEND);
+	turn_ends(io);
+}
+
 static void post_commit(struct io *io)
 {
 	struct datapath *d = io->t->d;
@@ -439,7 +489,7 @@ static enum dp_verdict tell(struct io *io, enum dp_verdict v, struct dp_now tn)
 		v = DP_WAIT;
 		break;
 	case DP_NEED_APPEND:
-		post_request(io, FS_APPEND);
+		ask_place(io);
 		v = DP_WAIT;
 		break;
 	case DP_COMMIT:
@@ -498,6 +548,8 @@ void datapath_io_begin_write(struct io *io)
 	enum dp_verdict v = DP_WAIT;
 
 	pthread_mutex_lock(&d->lock);
+	if (io->op.append && !d->cfg.standalone)
+		list_add_tail(&io->turn, &d->turns);
 	if (is_plain(d, io)) {
 		v = tell(io, dp_begin(d->dp, &io->op, tn), tn);
 	} else {
@@ -847,8 +899,16 @@ void datapath_cancel(struct datapath *d, uint64_t tag)
 			if (io->looking || io->killing)
 				d->cfg.post(d->cfg.ctx, &ev);
 			break;
-		case DP_ST_ASK:
 		case DP_ST_APPEND:
+			if (!io->in_queue) {
+				d->cfg.post(d->cfg.ctx, &ev);
+				break;
+			}
+			/* The core knows nothing of it. */
+			turn_ends(io);
+			news(io, NEWS_APPEND, -EINTR, 0);
+			break;
+		case DP_ST_ASK:
 		case DP_ST_CORE:
 		case DP_ST_COMMIT:
 			d->cfg.post(d->cfg.ctx, &ev);

@@ -614,6 +614,45 @@ static long write_asynchronously(int fd, const void *buf, size_t len, off_t off)
 	return (long)ev.res;
 }
 
+/*
+ * The kernel sends the pieces of such a write all at once, and appends them in the order in which it is asked for their places: each
+ * data thread reads some.
+ */
+static void pieces_of_an_asynchronous_append_stay_in_order(void **state)
+{
+	enum { PIECES = 4, ROUNDS = 150 };
+	static uint8_t back[PIECES * IO_BYTES_MAX];
+	struct fakecore_config cfg = config();
+	struct fakecore *c;
+	uint64_t nr = 0, there;
+	void *buf = NULL;
+	int fd;
+
+	cfg.threads = 4;
+	c = start(&cfg);
+	fd = open(file, O_RDWR | O_APPEND | O_DIRECT);
+	assert_true(fd >= 0);
+	assert_int_equal(posix_memalign(&buf, 4096, sizeof(back)), 0);
+	memset(buf, 0, sizeof(back));
+	for (int round = 0; round < ROUNDS; round++) {
+		for (uint64_t i = 0; i < PIECES; i++) {
+			there = nr + i;
+			memcpy((uint8_t *)buf + i * IO_BYTES_MAX, &there, sizeof(there));
+		}
+		assert_int_equal(write_asynchronously(fd, buf, sizeof(back), 0), sizeof(back));
+		assert_int_equal(pread(fd, back, sizeof(back), 0), sizeof(back));
+		for (uint64_t i = 0; i < PIECES; i++) {
+			memcpy(&there, back + i * IO_BYTES_MAX, sizeof(there));
+			assert_int_equal(there, nr + i);
+		}
+		assert_int_equal(ftruncate(fd, 0), 0);
+		nr += PIECES;
+	}
+	close(fd);
+	free(buf);
+	stop(c);
+}
+
 /* As io_uring's worker does IORING_OP_FTRUNCATE. */
 static void *truncates_as_worker(void *arg)
 {
@@ -937,6 +976,7 @@ int main(void)
 		T(write_by_a_user_takes_setuid_away),
 		T(who_keeps_setgid_without_group_execute),
 		T(failing_medium_is_an_error_of_that_write_alone),
+		T(pieces_of_an_asynchronous_append_stay_in_order),
 		T(failed_asynchronous_write_cuts_off_nothing_of_another_node),
 		T(no_hole_is_made_through_an_open_file_that_lost_its_locks),
 		T(names_and_statfs_pass_through),
