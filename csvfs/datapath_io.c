@@ -358,6 +358,17 @@ static void post_events(struct datapath *d)
 		d->cfg.post(d->cfg.ctx, &ev);
 }
 
+static void post_op_events(struct io *io)
+{
+	struct datapath *d = io->t->d;
+	struct event ev;
+
+	while (dp_op_event(&io->op, &ev)) {
+		ev.tag = datapath_io_tag(io);
+		d->cfg.post(d->cfg.ctx, &ev);
+	}
+}
+
 static void post_block(struct io *io)
 {
 	struct datapath *d = io->t->d;
@@ -469,14 +480,12 @@ static void post_commit(struct io *io)
 static enum dp_verdict tell(struct io *io, enum dp_verdict v, struct dp_now tn)
 {
 	struct datapath *d = io->t->d;
-	struct event ev;
 
 	/* Without a buffer it cannot go on: the op ends as if the medium had failed; or waits for one, before the core has it. */
 	if ((v == DP_SUBMIT || v == DP_HANDOVER) && !image_ready(io))
 		v = v == DP_SUBMIT ? dp_done(d->dp, &io->op, LUN_MEDIUM, tn)
 				   : dp_block_done(d->dp, &io->op, -ENOMEM, tn);
-	while (dp_op_event(&io->op, &ev))
-		d->cfg.post(d->cfg.ctx, &ev);
+	post_op_events(io);
 	switch (v) {
 	case DP_HANDOVER:
 		io->via_core = true;
@@ -881,15 +890,14 @@ bool datapath_waits(struct datapath *d, uint64_t tag)
 
 void datapath_cancel(struct datapath *d, uint64_t tag)
 {
-	struct event ev = {.type = EV_CANCEL, .tag = tag}, told;
+	struct event ev = {.type = EV_CANCEL, .tag = tag};
 	struct io *io;
 
 	pthread_mutex_lock(&d->lock);
 	io = io_of(d, tag);
 	if (io && dp_cancel(d->dp, &io->op)) {
 		list_del(&io->link); /* it may have been on its way back as ready */
-		while (dp_op_event(&io->op, &told))
-			d->cfg.post(d->cfg.ctx, &told);
+		post_op_events(io);
 		news(io, NEWS_ENDED, 0, 0);
 		post_events(d);
 		return_ready(d, bdev_now_ns());

@@ -319,7 +319,7 @@ bool dp_handle_has_failed(const struct dp *dp, uint64_t handle);
 /* It is closed, and its number is not used again. */
 void dp_handle_closed(struct dp *dp, uint64_t handle);
 
-/* EV_WRITTEN, EV_TOUCHED, EV_APPENDED of op, type and payload only. False: no more. */
+/* EV_WRITTEN, EV_TOUCHED, EV_APPENDED of op, but for the tag: that of its EV_REQUEST. False: no more. */
 bool dp_op_event(struct dp_op *op, struct event *ev);
 /* EV_TOUCHED that is due; EV_DRAINED, and before it EV_TOUCHED of that file; EV_SHED. False: no more. */
 bool dp_next_event(struct dp *dp, struct event *ev);

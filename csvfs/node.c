@@ -122,7 +122,7 @@ void node_evicted(struct node *n, bool in_session, struct effects *fx)
 	n->evictions++;
 	n->voiding = true;
 	client_void_commits(n->client);
-	node_append_evicted(n);
+	node_append_evicted(n, fx);
 	n->standing = false;
 	node_held_lost(n, fx);
 	node_file_forget_layouts(n, fx);
@@ -639,7 +639,7 @@ static void dispatch(struct node *n, const struct event *ev, struct effects *fx)
 		node_file_commit(n, ev, fx);
 		break;
 	case EV_APPENDED:
-		node_append_tell(n, ev->range.ino, ev->range.off, fx);
+		node_append_ended(n, ev, fx);
 		break;
 	case EV_TOUCHED:
 		node_file_touched(n, ev, fx);

@@ -19,7 +19,8 @@
  *  5. It is over by FS_APPENDED, or with the rights of its node: then the place is what a failed append leaves, a hole or zeros.
  *     After recall_ns it is late: who reads, or appends, waits for it no longer. A change of the file's size does: its node
  *     may still write there, where others would be by then.
- *  6. A node whose rights have ended has no places (rule 17 of dp.h). It asks anew for those that it needs. What it had asked for, and heard
+ *  6. A node whose rights have ended has no places (rule 17 of dp.h), and says so at once, before it asks anew for those that it needs: later
+ *     what it says to be over might be a new one, where others have made the file shorter. What it had asked for, and heard
  *     nothing of, does nothing any more, or is told to be over. To name one is to claim a right (rule 7 of node_server.c): who
  *     was given up is told so, be it that it holds nothing else.
  *
@@ -294,12 +295,13 @@ void node_append_find(struct node *n)
 /* ------------------------------------------------------------------ the node that appends */
 
 /* False: no memory. A coordinator that comes next would not hear of it. */
-static bool own_begun(struct node *n, uint64_t ino, uint64_t off)
+static bool own_begun(struct node *n, uint64_t tag, uint64_t ino, uint64_t off)
 {
 	struct own_append *a = mem_alloc(n->mem, sizeof(*a));
 
 	if (!a)
 		return false;
+	a->tag = tag;
 	a->ino = ino;
 	a->off = off;
 	list_add_tail(&a->link, &n->own_appends);
@@ -311,7 +313,7 @@ void node_append_answered(struct node *n, const struct creq *q, struct fs_reply 
 {
 	bool wanted = q->tag && !q->ended && !node_held_is_lost(n, q->lock.handle);
 
-	if (!rp->err && !(wanted && own_begun(n, q->ino, rp->off))) {
+	if (!rp->err && !(wanted && own_begun(n, q->tag, q->ino, rp->off))) {
 		node_append_tell(n, q->ino, rp->off, fx);
 		rp->err = -ENOMEM;
 	}
@@ -319,24 +321,35 @@ void node_append_answered(struct node *n, const struct creq *q, struct fs_reply 
 		rp->err = -EAGAIN;
 }
 
-void node_append_evicted(struct node *n)
+static void own_over(struct node *n, struct own_append *a, struct effects *fx)
+{
+	struct own_append was = *a;
+
+	list_del(&a->link);
+	mem_free(n->mem, a, sizeof(*a)); /* so there is memory to say so */
+	node_append_tell(n, was.ino, was.off, fx);
+}
+
+/*
+ * Who coordinates may know of the places still: not every loss of rights is its doing. It is told now, before it is asked for
+ * others: by the time they end, one of those may be where they were.
+ */
+void node_append_evicted(struct node *n, struct effects *fx)
 {
 	client_void_appends(n->client);
 	list_for_each_entry (q, &n->creqs, struct creq, link)
 		q->ended |= q->op == FS_APPEND;
-	list_for_each_entry_safe (a, tmp, &n->own_appends, struct own_append, link) {
-		list_del(&a->link);
-		mem_free(n->mem, a, sizeof(*a));
-	}
+	list_for_each_entry_safe (a, tmp, &n->own_appends, struct own_append, link)
+		own_over(n, a, fx);
 }
 
-static void own_over(struct node *n, uint64_t ino, uint64_t off)
+/* EV_APPENDED. What is not known any more was of rights that have ended, and has been told. */
+void node_append_ended(struct node *n, const struct event *ev, struct effects *fx)
 {
 	list_for_each_entry (a, &n->own_appends, struct own_append, link) {
-		if (a->ino != ino || a->off != off)
+		if (a->tag != ev->tag || a->ino != ev->range.ino || a->off != ev->range.off)
 			continue;
-		list_del(&a->link);
-		mem_free(n->mem, a, sizeof(*a));
+		own_over(n, a, fx);
 		return;
 	}
 }
@@ -393,6 +406,15 @@ static void untold(struct node *n, uint64_t ino, uint64_t off)
 	n->untold_at_ns = n->now_ns + UNTOLD_AGAIN_NS;
 }
 
+bool node_append_is_untold(const struct node *n, uint64_t ino)
+{
+	for (uint32_t i = 0; i < n->untold_count; i++) {
+		if (n->untold[i].ino == ino)
+			return true;
+	}
+	return false;
+}
+
 void node_append_tell_again(struct node *n, struct effects *fx)
 {
 	uint32_t count = n->now_ns >= n->untold_at_ns ? n->untold_count : 0;
@@ -411,7 +433,6 @@ void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects
 	uint64_t id = n->creq_count + 1;
 	const struct creq *q;
 
-	own_over(n, ino, off);
 	memset(rq, 0, sizeof(*rq));
 	rq->op = FS_APPENDED;
 	rq->ino = ino;

@@ -229,6 +229,24 @@ static void ask_create(struct node *n, const struct event *ev, struct effects *f
 	node_ask(n, CQ_CREATE, ev->tag, &n->scratch_rq, fx);
 }
 
+/* LAYOUT_GET and APPEND: the data path knows files by their number. */
+static void ask_for_data_path(struct node *n, const struct event *ev, struct effects *fx)
+{
+	uint64_t ino = ev->rq->ino;
+	bool append = ev->rq->op == FS_APPEND;
+
+	/* Rule 6 of node_append.c. */
+	if (append && node_append_is_untold(n, ino)) {
+		node_reply_err(n, ev->tag, -ENOMEM, fx);
+		return;
+	}
+	n->scratch_rq = *ev->rq;
+	n->scratch_rq.generation = node_file_life(n, ino);
+	if (!append && (ev->rq->flags & FS_LAYOUT_WRITE))
+		node_times_writes(n, ino);
+	node_ask(n, append ? CQ_KERNEL : CQ_LAYOUT, ev->tag, &n->scratch_rq, fx);
+}
+
 void node_kernel_request(struct node *n, const struct event *ev, struct effects *fx)
 {
 	switch (ev->rq->op) {
@@ -247,13 +265,7 @@ void node_kernel_request(struct node *n, const struct event *ev, struct effects 
 		return;
 	case FS_LAYOUT_GET:
 	case FS_APPEND:
-		/* Of the data path, which knows files by their number. */
-		n->scratch_rq = *ev->rq;
-		n->scratch_rq.generation = node_file_life(n, ev->rq->ino);
-		if (ev->rq->op == FS_LAYOUT_GET && (ev->rq->flags & FS_LAYOUT_WRITE))
-			node_times_writes(n, ev->rq->ino);
-		node_ask(n, ev->rq->op == FS_APPEND ? CQ_KERNEL : CQ_LAYOUT, ev->tag, &n->scratch_rq,
-			fx);
+		ask_for_data_path(n, ev, fx);
 		return;
 	case FS_CREATE:
 		ask_create(n, ev, fx);

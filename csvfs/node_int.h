@@ -63,6 +63,7 @@ struct creq {
 /* An append of ours that was told its place, and has not ended. */
 struct own_append {
 	struct list link;
+	uint64_t tag; /* the data path's: its append, as long as that goes on */
 	uint64_t ino, off;
 };
 
@@ -532,10 +533,13 @@ void node_append_find(struct node *n);
 /* Our own: told to be under way, to be over; what we have of them, to a new coordinator, to ourselves. */
 void node_append_answered(struct node *n, const struct creq *q, struct fs_reply *rp, struct effects *fx);
 void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects *fx);
+void node_append_ended(struct node *n, const struct event *ev, struct effects *fx);
+/* There was no memory to tell it of one of that file's. */
+bool node_append_is_untold(const struct node *n, uint64_t ino);
 void node_append_tell_again(struct node *n, struct effects *fx);
 void node_append_reclaim(struct node *n, struct effects *fx);
 /* Our rights have ended, and with them our places. */
-void node_append_evicted(struct node *n);
+void node_append_evicted(struct node *n, struct effects *fx);
 void node_append_reclaim_self(struct node *n, const struct peer *p);
 
 /* node_carry.c: who does the block I/O of a node without a path */

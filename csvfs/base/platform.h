@@ -113,7 +113,7 @@ enum ev_type {
 	EV_COMMIT,   /* tag, range: answer FX_BLOCK_DONE when size/state of the range are durable */
 	EV_DRAINED,  /* ino (0: the whole volume): nothing is in flight behind the closed gate */
 	EV_SHED,     /* ino: the data path knows too much: this file's layout shall go back */
-	EV_APPENDED, /* range.ino, range.off: the append that was told this place is over */
+	EV_APPENDED, /* tag, range.ino, range.off: the append that asked with this tag, and was told this place, is over */
 	EV_TOUCHED,  /* ino: written in place since the last commit; range.mtime_ns; or read: atime_ns */
 	EV_TIMES,    /* tag, ino: ends FX_TIMES */
 

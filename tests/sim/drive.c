@@ -127,6 +127,7 @@ static void op_events(struct sim *s, struct snode *n, struct dp_op *op)
 	struct event ev = {0};
 
 	while (dp_op_event(op, &ev)) {
+		ev.tag = TAG_DATA | (uint64_t)(uintptr_t)container_of(op, struct sop, op);
 		node_feed(s, n, &ev);
 		memset(&ev, 0, sizeof(ev));
 	}

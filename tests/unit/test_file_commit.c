@@ -20,10 +20,12 @@ static struct mem mem;
 static struct node *n;
 static struct effects fx;
 
+static uint64_t place;
+
 /* Answers what the node asks next, which is `op`. */
 static void coordinator(enum fs_op op, int32_t err)
 {
-	struct fs_reply rp = {.err = err, .attr = {.generation = 1, .mode = 0100644, .nlink = 1}};
+	struct fs_reply rp = {.err = err, .off = place, .attr = {.generation = 1, .mode = 0100644, .nlink = 1}};
 	const struct fs_request *rq;
 	struct fs_reqid id;
 	uint64_t wire_tag;
@@ -343,6 +345,66 @@ static void the_end_of_an_append_is_told_when_there_is_memory(void **state)
 	assert_false(client_has_local(n->client));
 }
 
+#define A 100
+#define B 101
+
+static void append(uint64_t tag)
+{
+	struct fs_request rq = {.op = FS_APPEND, .ino = INO, .len = 4096};
+	struct event ev = {.type = EV_REQUEST, .tag = tag, .rq = &rq};
+
+	node_kernel_request(n, &ev, &fx);
+}
+
+static void append_ends(uint64_t tag, uint64_t off)
+{
+	struct event ev = {.type = EV_APPENDED, .tag = tag};
+
+	ev.range.ino = INO;
+	ev.range.off = off;
+	node_append_ended(n, &ev, &fx);
+}
+
+/* The file was made shorter while we were given up: another append's place begins where that of the first one did. */
+static void places_are_over_when_the_rights_end_and_not_later(void **state)
+{
+	(void)state;
+	append(A);
+	place = 8192;
+	coordinator(FS_APPEND, 0);
+	node_evicted(n, true, &fx);
+	append(B);
+	coordinator(FS_APPENDED, 0);
+	coordinator(FS_APPEND, 0);
+	append_ends(A, 8192);
+	assert_false(asks());
+	assert_false(list_empty(&n->own_appends)); /* a coordinator that comes next hears of it */
+	append_ends(B, 8192);
+	coordinator(FS_APPENDED, 0);
+	assert_true(list_empty(&n->own_appends));
+	assert_false(asks());
+}
+
+static void nothing_is_appended_before_old_places_could_be_said_to_be_over(void **state)
+{
+	(void)state;
+	n->now_ns = NS_PER_SEC;
+	append(A);
+	coordinator(FS_APPEND, 0);
+	memory_ends();
+	node_evicted(n, true, &fx);
+	memory_is_back();
+	effects_reset(&fx);
+	append(B);
+	assert_int_equal(fx.fx[0].type, FX_REPLY);
+	assert_int_equal(fx.fx[0].reply->err, -ENOMEM);
+	n->now_ns = 2 * NS_PER_SEC;
+	node_ask_step(n, &fx);
+	append(B);
+	coordinator(FS_APPENDED, 0);
+	coordinator(FS_APPEND, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -355,6 +417,8 @@ int main(void)
 		cmocka_unit_test_setup(reclaim_goes_on_when_the_file_that_it_was_at_is_gone, setup),
 		cmocka_unit_test_setup(what_is_written_while_a_commit_flies_has_its_time, setup),
 		cmocka_unit_test_setup(the_end_of_an_append_is_told_when_there_is_memory, setup),
+		cmocka_unit_test_setup(places_are_over_when_the_rights_end_and_not_later, setup),
+		cmocka_unit_test_setup(nothing_is_appended_before_old_places_could_be_said_to_be_over, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
