@@ -7,7 +7,7 @@
  *  - Truncate and unlink of a large file, a punch and a zeroed range take effect at once; what is left to do is done in the
  *    background (intents). A request that changes the same file's extents before that is done does a
  *    step of it first (-EINPROGRESS).
- *  - Fallocate (which shows nothing before it is done), commit of many ranges: -EINPROGRESS until done.
+ *  - Fallocate (which shows nothing before it is done), commit of many ranges, a search for data or a hole: -EINPROGRESS until done.
  *
  * Contracts with whoever asks
  *  1. Permissions have been checked by the kernel (default_permissions); sticky bits too. Setgid

@@ -21,8 +21,11 @@
 #define ALLOCS_PER_LAYOUT 16u
 #define ALLOCS_PER_STEP 64u
 
-/* FS_FALLOCATE: progress in vol_req.step is counted in this many clusters (2^28 of them at most). */
+/* FS_FALLOCATE, FS_LSEEK: progress in vol_req.step is counted in this many clusters (2^28 of them at most). */
 #define STEP_CLUSTERS 64u
+
+/* FS_LSEEK: a file that is punched again and again does not keep it from ending. */
+#define SEEK_ANEW_MAX 16u
 
 static uint64_t div_up(uint64_t n, uint64_t unit)
 {
@@ -47,6 +50,18 @@ int ops_data_file(struct txn *t, uint64_t ino, struct inode *in)
 	 */
 	err = ops_intent_step(in);
 	return err ? err : -EINPROGRESS;
+}
+
+/* From an earlier step of this request, all of [from, from + step * STEP_CLUSTERS) is done. */
+static uint64_t step_from(const struct vol_req *r, uint64_t from)
+{
+	return from + (uint64_t)r->step * STEP_CLUSTERS;
+}
+
+static int step_done(struct vol_req *r, uint64_t from, uint64_t done)
+{
+	r->step = (uint32_t)((done - from) / STEP_CLUSTERS);
+	return -EINPROGRESS;
 }
 
 /* ------------------------------------------------------------------ layouts */
@@ -348,18 +363,6 @@ int op_append(struct txn *t, struct vol_req *r)
 
 /* ------------------------------------------------------------------ fallocate */
 
-/* From an earlier step of this request, all of [from, from + step * STEP_CLUSTERS) is done. */
-static uint64_t step_from(const struct vol_req *r, uint64_t from)
-{
-	return from + (uint64_t)r->step * STEP_CLUSTERS;
-}
-
-static int step_done(struct vol_req *r, uint64_t from, uint64_t done)
-{
-	r->step = (uint32_t)((done - from) / STEP_CLUSTERS);
-	return -EINPROGRESS;
-}
-
 /* It cannot succeed: say so before anything is allocated. */
 static int check_space(const struct inode *in, uint64_t clusters)
 {
@@ -542,25 +545,25 @@ static bool has_data(const struct extent *e)
 	return e->state == EXT_WRITTEN || e->state == EXT_SHARED;
 }
 
-int op_lseek(struct txn *t, struct vol_req *r)
+/*
+ * Pieces from where the last step ended, so many that all of them can be in the cache at once. Between two steps the file may have
+ * changed. Its size is looked at anew, so the answer is never behind it. Data that has become a hole where the search had passed
+ * shows in the version: it begins again, and the answer is right when it is given. What is first-written there meanwhile may be
+ * missed: it was not there when the question came.
+ */
+static int seek_step(const struct inode *in, struct vol_req *r, uint64_t size)
 {
-	uint64_t cluster_bytes = ops_cluster_bytes(t), off = r->rq.off, size;
+	uint64_t cluster_bytes = ops_cluster_bytes(in->t), from = r->rq.off / cluster_bytes;
+	uint64_t at = step_from(r, from), off = r->step ? at * cluster_bytes : r->rq.off;
 	bool want_hole = r->rq.flags == SEEK_HOLE;
+	uint32_t pieces = 0;
 	struct extent_walk w;
 	struct extent e;
-	struct inode in;
 	int err;
 
-	if (!want_hole && r->rq.flags != SEEK_DATA)
-		return -EINVAL;
-	err = ops_data_file(t, r->rq.ino, &in);
-	if (err)
-		return err;
-	size = le64_get(in.d->size);
-	if (off >= size)
-		return -ENXIO;
-	err = extent_first(&in, off / cluster_bytes, &w, &e);
-	for (; !err && off < size; err = extent_next(&w, &e)) {
+	for (err = extent_first(in, at, &w, &e); !err && off < size; err = extent_next(&w, &e)) {
+		if (pieces++ == EXTENT_STEP_PIECES)
+			return step_done(r, from, off / cluster_bytes);
 		if (has_data(&e) != want_hole) {
 			r->reply.off = off;
 			return 0;
@@ -571,6 +574,31 @@ int op_lseek(struct txn *t, struct vol_req *r)
 		return err;
 	r->reply.off = size; /* the end counts as a hole */
 	return want_hole ? 0 : -ENXIO;
+}
+
+int op_lseek(struct txn *t, struct vol_req *r)
+{
+	struct inode in;
+	uint64_t size, version;
+	int err;
+
+	if (r->rq.flags != SEEK_HOLE && r->rq.flags != SEEK_DATA)
+		return -EINVAL;
+	err = ops_data_file(t, r->rq.ino, &in);
+	if (err)
+		return err;
+	size = le64_get(in.d->size);
+	if (r->rq.off >= size)
+		return -ENXIO;
+	version = le64_get(in.d->version);
+	if (!r->step)
+		r->seen = version;
+	if (r->seen != version && r->anew < SEEK_ANEW_MAX) {
+		r->anew++;
+		r->step = 0;
+		return -EINPROGRESS;
+	}
+	return seek_step(&in, r, size);
 }
 
 /* ------------------------------------------------------------------ statfs */

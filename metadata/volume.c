@@ -818,6 +818,8 @@ void vol_submit(struct vol *v, struct vol_req *r)
 {
 	r->lsn = 0;
 	r->step = 0;
+	r->anew = 0;
+	r->seen = 0;
 	r->rounds = 0;
 	list_add_tail(&r->link, &v->queue);
 }

@@ -69,7 +69,9 @@ struct vol_req {
 	struct fs_reply reply;
 	void *owner;	      /* the caller's */
 	uint64_t lsn;	      /* the engine's: the reply waits until this is durable */
-	uint32_t step;	      /* of the operation: progress of work longer than one transaction */
+	uint32_t step;	      /* of the operation: progress of work longer than one transaction, */
+	uint32_t anew;	      /* how often it began again, */
+	uint64_t seen;	      /* and what it saw in its first step */
 	uint32_t rounds;      /* the engine's: how often it went on */
 	/* Not NULL: runs this as the operation instead of rq (the engine itself, tests). */
 	int (*call)(struct txn *t, void *arg);
