@@ -354,7 +354,8 @@ struct node {
 	uint64_t recall_deadline_ns;
 	bool leases_changed;
 	uint64_t entitled_epoch; /* in which who was silent has lost its rights */
-	bool orphans_left; /* to be swept in this term */
+	bool orphans_left; /* to be swept in this term, */
+	uint64_t sweep_after_ns; /* the next one not before: there was no memory */
 	bool sweeping; /* one of them is being freed */
 	bool sweep_anew; /* somebody has not closed what it had open: from the first on, once more */
 	uint64_t orphan_off;
@@ -575,6 +576,14 @@ bool node_space_wait(struct node *n, struct sreq *s, struct effects *fx);
 void node_space_step(struct node *n, struct effects *fx);
 /* The last node that had the file open, and wrote there, is gone. */
 void node_space_left_ahead(struct node *n, struct lease_ino *li);
+
+/* node_sweep.c */
+/* All files without a name, from the first on: the volume is opened. */
+void node_sweep_begin(struct node *n);
+void node_sweep_step(struct node *n);
+/* The engine's answer; the caller frees the request. */
+void node_sweep_done(struct node *n, struct sreq *s);
+uint64_t node_sweep_deadline(const struct node *n);
 
 /* node_lock.c: file locks, the coordinator's side */
 void node_lock_init(struct node *n);

@@ -586,37 +586,12 @@ static bool unexclusive(struct node *n, struct sreq *s, struct effects *fx)
 	return !waits;
 }
 
-/*
- * Files without a name that nobody has reclaimed: their nodes are gone, and so are they. One after the
- * other, once all members have reclaimed; and again when the rights of a node have ended, or it says no more of a file
- * that it has it open.
- */
-static void sweep_orphans(struct node *n)
-{
-	struct sreq *s = mem_alloc(n->mem, sizeof(*s));
-
-	n->orphans_left = false;
-	if (!s)
-		return; /* they stay on the list for the next coordinator */
-	n->sweeping = true;
-	list_add_tail(&s->link, &n->sreqs);
-	list_init(&s->waiting);
-	s->drop = s->sweep = true;
-	s->vr.owner = s;
-	s->vr.rq.op = FS_FREE_ORPHAN;
-	s->vr.rq.off = n->orphan_off;
-	s->vr.rq.time_ns = n->wall_ns;
-	node_server_engine(n, s);
-}
-
 static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 {
 	struct fs_reply *rp = &s->vr.reply;
 
 	if (s->sweep) {
-		n->sweeping = false;
-		n->orphans_left = !rp->err;
-		n->orphan_off = rp->off;
+		node_sweep_done(n, s);
 		sreq_free(n, s);
 		return;
 	}
@@ -741,9 +716,7 @@ static void open_volume(struct node *n, struct effects *fx)
 		return;
 	}
 	n->stats.takeovers++;
-	n->orphans_left = true;
-	n->sweeping = n->sweep_anew = false;
-	n->orphan_off = 0;
+	node_sweep_begin(n);
 	entitle_members(n);
 	vol_open(n->vol, takeover_epoch(n->tk), fx);
 }
@@ -931,13 +904,7 @@ void node_server_step(struct node *n, struct effects *fx)
 		node_peers_departed(n, fx);
 	if (st == TK_SERVE) {
 		serve_begins(n);
-		if (n->sweep_anew && !n->orphans_left && !n->sweeping) {
-			n->sweep_anew = false;
-			n->orphans_left = true;
-			n->orphan_off = 0;
-		}
-		if (n->orphans_left)
-			sweep_orphans(n);
+		node_sweep_step(n);
 		node_space_step(n, fx);
 		node_peers_departed(n, fx);
 		node_peers_timers(n, fx);
@@ -961,6 +928,8 @@ uint64_t node_server_deadline(const struct node *n)
 		d = n->append_deadline_ns;
 	if (node_times_deadline(n) < d)
 		d = node_times_deadline(n);
+	if (node_sweep_deadline(n) < d)
+		d = node_sweep_deadline(n);
 	if (n->vol && cache_lease_deadline(&n->cache_leases) < d)
 		d = cache_lease_deadline(&n->cache_leases);
 	if (n->vol && vol_deadline(n->vol) < d)
