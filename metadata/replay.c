@@ -21,6 +21,8 @@
  *      (alloc.c, A2), but if that head is lost the run begins at the older one's. Whatever in the run gave the
  *      chunk back wrote its group: so the newest image of the group tells, and a group without an image has had
  *      no chunk taken or given back in all of the run.
+ *  R6. One journal head suffices; another that is damaged or cannot be read may have been the newer one, so what R1 to R5
+ *      ask of the run holds for the older one's, too. R4's head is written over it.
  */
 #include "csvfs/base/crc32c.h"
 #include "metadata/engine.h"
@@ -71,6 +73,15 @@ static void place_done(struct vol *v, struct vio *io, enum lun_status st)
 
 /* ------------------------------------------------------------------ heads */
 
+/* One that cannot be read is as one that is damaged (R6): which of the two it was, nobody knows. */
+static void head_done(struct vol *v, struct vio *io, enum lun_status st)
+{
+	if (st != LUN_OK)
+		trace(v->cfg.trace, TRACE_WARN, "%s: journal head %llu cannot be read",
+			problem_name(PROBLEM_MEDIUM), (unsigned long long)io->blkno);
+	place_done(v, io, st);
+}
+
 void replay_start(struct vol *v)
 {
 	struct replay *r = &v->replay;
@@ -84,7 +95,12 @@ void replay_start(struct vol *v)
 	r->state = REPLAY_HEADS;
 	v->journal.start = le64_get(v->geo->journal_start) + JOURNAL_HEADS;
 	v->journal.blocks = le64_get(v->geo->journal_blocks) - JOURNAL_HEADS;
-	phase_read(v, v->journal.start - JOURNAL_HEADS, JOURNAL_HEADS, v->ckpt.buf);
+	/* Each alone: one suffices. */
+	for (uint32_t i = 0; i < JOURNAL_HEADS; i++) {
+		(void)vio_must(v, LUN_READ, v->journal.start - JOURNAL_HEADS + i, 1,
+			v->ckpt.buf + (size_t)i * BLOCK_SIZE, head_done);
+		r->pending++;
+	}
 }
 
 static void read_window(struct vol *v)

@@ -27,7 +27,13 @@ struct lun {
 	struct lun_wait cmd[LUN_CMDS];
 	uint32_t count;
 	uint64_t sent[16]; /* commands so far, by enum lun_op */
+	uint64_t bad[2]; /* blocks that cannot be read until they are written; 0: none */
 };
+
+static inline bool lun_covers(const struct lun_cmd *c, uint64_t blkno)
+{
+	return blkno && c->off <= blkno * BLOCK_SIZE && blkno * BLOCK_SIZE < c->off + c->len;
+}
 
 static inline void lun_step(struct lun *l)
 {
@@ -57,6 +63,12 @@ static inline void lun_answer(struct lun *l, uint32_t i, enum lun_status st)
 
 	assert_true(i < l->count);
 	memmove(&l->cmd[i], &l->cmd[i + 1], (--l->count - i) * sizeof(w));
+	for (uint32_t k = 0; st == LUN_OK && k < 2; k++) {
+		if (w.c.op == LUN_WRITE && lun_covers(&w.c, l->bad[k]))
+			l->bad[k] = 0;
+		if (w.c.op == LUN_READ && lun_covers(&w.c, l->bad[k]))
+			st = LUN_MEDIUM;
+	}
 	if (st == LUN_OK && w.c.op == LUN_READ)
 		l->dev.read(l->dev.ctx, w.c.off, w.c.buf, w.c.len);
 	if (st == LUN_OK && w.c.op == LUN_WRITE)

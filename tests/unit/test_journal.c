@@ -377,6 +377,38 @@ static void of_two_heads_one_is_enough(void **state)
 	}
 }
 
+/* The one that cannot be read, the newer or the older, is the first to be written. */
+static void of_two_heads_one_that_can_be_read_is_enough(void **state)
+{
+	for (int i = 0; i < 4; i++) {
+		struct help_put p;
+		uint64_t at[4];
+		struct lun *l = three(&p, at);
+
+		if (i >= 2) {
+			lun_settle(l);
+			assert_int_equal(lun_op(l, help_put, &p), 0);
+		}
+		l->bad[0] = ring_block(l, 0) - JOURNAL_HEADS + (uint64_t)i % 2;
+		opens_with(l, &p, 12);
+		assert_int_equal(l->bad[0], 0);
+		opens_with(l, &p, 12);
+		lun_free(l);
+	}
+}
+
+static void two_heads_that_cannot_be_read_freeze(void **state)
+{
+	struct help_put p;
+	uint64_t at[4];
+	struct lun *l = three(&p, at);
+
+	l->bad[0] = ring_block(l, 0) - 1;
+	l->bad[1] = ring_block(l, 0) - 2;
+	freezes(l, VOL_DAMAGED);
+	lun_free(l);
+}
+
 static void without_a_head_it_freezes(void **state)
 {
 	struct help_put p;
@@ -601,6 +633,8 @@ int main(void)
 		cmocka_unit_test(a_damaged_image_before_later_records_freezes),
 		cmocka_unit_test(a_head_newer_than_the_records_freezes),
 		cmocka_unit_test(of_two_heads_one_is_enough),
+		cmocka_unit_test(of_two_heads_one_that_can_be_read_is_enough),
+		cmocka_unit_test(two_heads_that_cannot_be_read_freeze),
 		cmocka_unit_test(without_a_head_it_freezes),
 		cmocka_unit_test(an_image_of_what_is_not_metadata_freezes),
 		cmocka_unit_test(a_record_of_an_earlier_epoch_that_lands_late_is_ignored),
