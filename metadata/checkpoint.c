@@ -228,7 +228,7 @@ bool ckpt_all_done(const struct vol *v)
 	       v->journal.tail.seq == v->journal.head.seq;
 }
 
-bool ckpt_renew_head(struct vol *v)
+bool ckpt_renew_head(struct vol *v, uint64_t blkno)
 {
 	struct ckpt *c = &v->ckpt;
 
@@ -237,6 +237,7 @@ bool ckpt_renew_head(struct vol *v)
 	c->state = CKPT_HEAD;
 	c->batch_count = 0;
 	c->new_tail = v->journal.tail;
+	journal_next_head(v, blkno);
 	journal_write_head(v, &c->new_tail, head_done);
 	return true;
 }

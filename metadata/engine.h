@@ -216,6 +216,8 @@ bool journal_admits(const struct vol *v);
 void journal_step(struct vol *v);
 /* Ring block `at` as a block of the LUN. */
 uint64_t journal_blkno(const struct vol *v, uint64_t at);
+/* The next journal head goes to `blkno`, also out of turn. */
+void journal_next_head(struct vol *v, uint64_t blkno);
 /* Writes a journal head: tail, durable end, the present epoch. */
 void journal_write_head(struct vol *v, const struct journal_pos *tail,
 	void (*done)(struct vol *v, struct vio *io, enum lun_status st));
@@ -244,8 +246,8 @@ struct ckpt {
 int ckpt_create(struct vol *v);
 void ckpt_destroy(struct vol *v);
 void ckpt_step(struct vol *v);
-/* A journal head with the present tail is written; false: not now. */
-bool ckpt_renew_head(struct vol *v);
+/* The journal head at `blkno`, which is not sound, is written anew, with the present tail; false: not now. */
+bool ckpt_renew_head(struct vol *v, uint64_t blkno);
 /* Everything is in its place and the durable journal head says so. */
 bool ckpt_all_done(const struct vol *v);
 

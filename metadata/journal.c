@@ -332,6 +332,21 @@ void journal_step(struct vol *v)
 
 /* ------------------------------------------------------------------ journal heads */
 
+static uint64_t head_place(const struct journal *j, uint64_t count)
+{
+	return j->start - JOURNAL_HEADS + count % JOURNAL_HEADS;
+}
+
+/* The one written last is rotten: the other is all that there is, and a write may be torn. A count is left out. */
+void journal_next_head(struct vol *v, uint64_t blkno)
+{
+	struct journal *j = &v->journal;
+
+	if (head_place(j, j->head_count + 1) != blkno)
+		j->head_count++;
+	csv_assert(head_place(j, j->head_count + 1) == blkno);
+}
+
 void journal_write_head(struct vol *v, const struct journal_pos *tail,
 	void (*done)(struct vol *v, struct vio *io, enum lun_status st))
 {
@@ -339,9 +354,9 @@ void journal_write_head(struct vol *v, const struct journal_pos *tail,
 	struct disk_jhead *h = (struct disk_jhead *)j->head_buf;
 	uint64_t blkno;
 
-	/* In turn: the one that holds the present tail is never overwritten. */
+	/* In turn: the one that holds the present tail is never overwritten, unless it is rotten. */
 	j->head_count++;
-	blkno = j->start - JOURNAL_HEADS + j->head_count % JOURNAL_HEADS;
+	blkno = head_place(j, j->head_count);
 	memset(h, 0, BLOCK_SIZE);
 	verify_init_header(h, MAGIC_JHEAD, v->geo->h.uuid, blkno, 0);
 	h->h.lsn = le64_of(j->durable.lsn - 1);

@@ -445,11 +445,10 @@ static void renew(struct vol *v)
 	struct disk_super *d = (struct disk_super *)s->again;
 
 	if (s->area == SCRUB_HEADS) {
-		if (!ckpt_renew_head(v))
+		if (!ckpt_renew_head(v, suspect(s)))
 			return;
 		s->renewed = true;
-		s->looks =
-			LOOKS - 1; /* the other one may have been written: a few times, in turn */
+		s->looks = LOOKS - 1; /* one look, when it may have been written */
 		s->due_ns = v->now_ns + LOOK_NS;
 		s->turns++;
 		return;

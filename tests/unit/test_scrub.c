@@ -173,6 +173,74 @@ static void one_look_is_not_enough(void **state)
 	lun_free(l);
 }
 
+static uint64_t newest_head(struct lun *l)
+{
+	return le64_get(l->v->geo->journal_start) + l->v->journal.head_count % JOURNAL_HEADS;
+}
+
+static bool is_head(const struct lun *l, const struct lun_cmd *c)
+{
+	uint64_t first = le64_get(l->v->geo->journal_start);
+
+	return c->op == LUN_WRITE && (lun_covers(c, first) || lun_covers(c, first + 1));
+}
+
+/* Power fails when half of the n-th head that is written is there; false: there was none. */
+static bool head_torn(struct lun *l, int n)
+{
+	uint8_t b[BLOCK_SIZE];
+
+	for (;;) {
+		lun_step(l);
+		if (!l->count) {
+			if (vol_deadline(l->v) == NEVER)
+				return false;
+			l->now_ns = vol_deadline(l->v) > l->now_ns ? vol_deadline(l->v) : l->now_ns;
+			continue;
+		}
+		if (is_head(l, &l->cmd[0].c) && !--n)
+			break;
+		lun_answer(l, 0, LUN_OK);
+	}
+	memcpy(b, l->cmd[0].c.buf, BLOCK_SIZE);
+	memset(b + 512, 0xff, BLOCK_SIZE - 512);
+	lun_poke(l, l->cmd[0].c.off / BLOCK_SIZE, b);
+	return true;
+}
+
+/* Power fails at each head that is written while the newest one is rotten: the other is always there. */
+static void the_newest_head_is_renewed_in_its_own_place(void **state)
+{
+	int torn = 0;
+
+	for (int turn = 0; turn < 2; turn++) {
+		for (int n = 1;; n++) {
+			struct help_put p;
+			struct lun *l = one(&p);
+			bool failed;
+
+			if (turn) {
+				assert_int_equal(lun_op(l, help_put, &p), 0);
+				lun_settle(l);
+			}
+			damage(l, newest_head(l));
+			assert_int_equal(vol_scrub(l->v, true), 0);
+			failed = head_torn(l, n);
+			torn += failed;
+			lun_crash(l);
+			lun_open(l);
+			assert_int_equal(vol_state(l->v), VOL_READY);
+			assert_int_equal(lun_op(l, help_get, &p), 0);
+			assert_int_equal(p.value, 4711);
+			assert_int_equal(scrubbed(l).found, 0);
+			lun_free(l);
+			if (!failed)
+				break;
+		}
+	}
+	assert_int_equal(torn, 2);
+}
+
 static void one_read_at_a_time_and_requests_go_on(void **state)
 {
 	struct help_put p, q = {.value = 2};
@@ -317,6 +385,7 @@ int main(void)
 		cmocka_unit_test(what_has_none_is_told_and_left),
 		cmocka_unit_test(what_the_journal_will_put_there_is_not_judged),
 		cmocka_unit_test(one_look_is_not_enough),
+		cmocka_unit_test(the_newest_head_is_renewed_in_its_own_place),
 		cmocka_unit_test(one_read_at_a_time_and_requests_go_on),
 		cmocka_unit_test(it_can_be_stopped_at_any_point),
 		cmocka_unit_test(what_the_volume_has_grown_over_is_left_alone),
