@@ -241,6 +241,23 @@ static void the_newest_head_is_renewed_in_its_own_place(void **state)
 	assert_int_equal(torn, 2);
 }
 
+static void a_head_that_cannot_be_read_is_renewed(void **state)
+{
+	for (uint64_t i = 0; i < JOURNAL_HEADS; i++) {
+		struct help_put p;
+		struct lun *l = one(&p);
+		struct vol_scrub st;
+
+		l->bad[0] = le64_get(l->v->geo->journal_start) + i;
+		st = scrubbed(l);
+		assert_int_equal(st.found, 1);
+		assert_int_equal(st.repaired, 1);
+		assert_int_equal(st.finding[0].problem, PROBLEM_MEDIUM);
+		assert_int_equal(l->bad[0], 0);
+		lun_free(l);
+	}
+}
+
 static void one_read_at_a_time_and_requests_go_on(void **state)
 {
 	struct help_put p, q = {.value = 2};
@@ -386,6 +403,7 @@ int main(void)
 		cmocka_unit_test(what_the_journal_will_put_there_is_not_judged),
 		cmocka_unit_test(one_look_is_not_enough),
 		cmocka_unit_test(the_newest_head_is_renewed_in_its_own_place),
+		cmocka_unit_test(a_head_that_cannot_be_read_is_renewed),
 		cmocka_unit_test(one_read_at_a_time_and_requests_go_on),
 		cmocka_unit_test(it_can_be_stopped_at_any_point),
 		cmocka_unit_test(what_the_volume_has_grown_over_is_left_alone),
