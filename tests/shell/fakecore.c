@@ -633,6 +633,19 @@ void fakecore_stats(struct fakecore *c, struct datapath_stats *st)
 	datapath_get_stats(c->d, st);
 }
 
+bool fakecore_until_in_flight(struct fakecore *c, unsigned count)
+{
+	struct datapath_stats st;
+
+	for (int i = 0; i < 2000; i++) {
+		fakecore_stats(c, &st);
+		if (st.in_flight == count)
+			return true;
+		usleep(5000);
+	}
+	return false;
+}
+
 uint64_t fakecore_size(struct fakecore *c)
 {
 	return __atomic_load_n(&c->size, __ATOMIC_RELAXED);

@@ -46,6 +46,8 @@ void fakecore_unmount(struct fakecore *c);
 void fakecore_wait(struct fakecore *c);
 
 void fakecore_stats(struct fakecore *c, struct datapath_stats *st);
+/* Waits for it, 10 s at most. */
+bool fakecore_until_in_flight(struct fakecore *c, unsigned count);
 uint64_t fakecore_size(struct fakecore *c);
 /* Another node makes the file so long, and what was known of it here is taken back. */
 void fakecore_set_size(struct fakecore *c, uint64_t size);

@@ -145,7 +145,7 @@ static int outcome(struct porter *p, int32_t err)
 		return 1;
 	}
 	if ((err == -EINTR && p->call.killed) || (err == -EIO && pl->hold_ns) ||
-		(sim_refused(p->s, err) && p->call.data)) {
+		(sim_refused(p->s, err) && (p->call.data || pl->image))) {
 		begin_anew(p);
 		finished(p);
 		return 2;
