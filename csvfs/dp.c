@@ -734,8 +734,6 @@ enum dp_verdict dp_append_done(
 	struct dp *dp, struct dp_op *op, int err, uint64_t off, struct dp_now now)
 {
 	csv_assert(op->state == DP_ST_APPEND);
-	if (err == -EAGAIN)
-		return is_lost(dp, op) ? end(dp, op, -EIO) : ask_place(dp, op);
 	op->off = off;
 	op->placed = !err;
 	if (op->placed)

@@ -281,7 +281,7 @@ void dp_answered(struct dp *dp, struct dp_op *op);
 void dp_layout_version(struct dp *dp, uint64_t ino, uint64_t version);
 void dp_place_version(struct dp_op *op, uint64_t version);
 
-/* FX_REPLY to the two questions; FX_LAYOUT_PUT has been applied before. -EAGAIN: the place was asked for under rights that have ended. */
+/* FX_REPLY to the two questions; FX_LAYOUT_PUT has been applied before. */
 enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now);
 enum dp_verdict dp_append_done(
 	struct dp *dp, struct dp_op *op, int err, uint64_t off, struct dp_now now);

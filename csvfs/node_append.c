@@ -21,7 +21,7 @@
  *     may still write there, where others would be by then.
  *  6. A node whose rights have ended has no places (rule 17 of dp.h), and says so at once, before it asks anew for those that it needs: later
  *     what it says to be over might be a new one, where others have made the file shorter. What it had asked for, and heard
- *     nothing of, does nothing any more, or is told to be over. To name one is to claim a right (rule 7 of node_server.c): who
+ *     nothing of, is asked for again as it was: with its place comes the version of then. It is not named before that. To name one is to claim a right (rule 7 of node_server.c): who
  *     was given up is told so, be it that it holds nothing else.
  *
  * What waits is looked at again with the queue of the inode, before it (node_server_pump).
@@ -308,17 +308,15 @@ static bool own_begun(struct node *n, uint64_t tag, uint64_t ino, uint64_t off)
 	return true;
 }
 
-/* Nobody writes where nobody waits for it, or under rights that have ended (rule 6). */
+/* Nobody writes where nobody waits for it. */
 void node_append_answered(struct node *n, const struct creq *q, struct fs_reply *rp, struct effects *fx)
 {
-	bool wanted = q->tag && !q->ended && !node_held_is_lost(n, q->lock.handle);
+	bool wanted = q->tag && !node_held_is_lost(n, q->lock.handle);
 
 	if (!rp->err && !(wanted && own_begun(n, q->tag, q->ino, rp->off))) {
 		node_append_tell(n, q->ino, rp->off, fx);
 		rp->err = -ENOMEM;
 	}
-	if (q->ended)
-		rp->err = -EAGAIN;
 }
 
 static void own_over(struct node *n, struct own_append *a, struct effects *fx)
@@ -336,9 +334,7 @@ static void own_over(struct node *n, struct own_append *a, struct effects *fx)
  */
 void node_append_evicted(struct node *n, struct effects *fx)
 {
-	client_void_appends(n->client);
-	list_for_each_entry (q, &n->creqs, struct creq, link)
-		q->ended |= q->op == FS_APPEND;
+	client_unname_appends(n->client);
 	list_for_each_entry_safe (a, tmp, &n->own_appends, struct own_append, link)
 		own_over(n, a, fx);
 }

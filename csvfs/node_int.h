@@ -55,7 +55,6 @@ struct creq {
 	bool changes;
 	enum lock_stage stage;
 	bool cancelled; /* its process is dying, and waits for the answer */
-	bool ended; /* an APPEND under rights that have ended */
 	bool uncancelled; /* ... and there was no memory to say so to the coordinator */
 	struct fs_lock lock; /* what the kernel wants */
 };

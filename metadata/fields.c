@@ -95,6 +95,7 @@ static const struct field reply_fields[] = {
 	REPLY(generation, FIELD_U64),
 	REPLY(off, FIELD_U64),
 	REPLY(mode, FIELD_U32),
+	REPLY(version_1, FIELD_U64),
 };
 #undef R
 

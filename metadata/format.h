@@ -147,7 +147,8 @@ struct disk_reply_entry {
 	le64 off;
 	le32 mode; /* of `ino`, as it was then; 0: written by a csvfs that did not record it */
 	le32 reserved0;
-	le64 reserved[2];
+	le64 version_1; /* of an append: the version of the layout then, and one; 0: not recorded */
+	le64 reserved;
 };
 _Static_assert(sizeof(struct disk_reply_entry) == 64, "format");
 struct disk_reply_block {

@@ -116,7 +116,7 @@ static int replied_gone(struct vol_req *r)
 
 int op_replied(struct txn *t, struct vol_req *r)
 {
-	uint64_t generation = r->reply.attr.generation;
+	uint64_t generation = r->reply.attr.generation, version = r->reply.attr.version;
 	struct inode in;
 	int err;
 
@@ -129,6 +129,9 @@ int op_replied(struct txn *t, struct vol_req *r)
 	if (err)
 		return err;
 	inode_attr(&in, &r->reply.attr);
+	/* Of an append that of its place: the file may have been made shorter since. */
+	if (r->rq.op == FS_APPEND)
+		r->reply.attr.version = version;
 	return 0;
 }
 

@@ -58,6 +58,7 @@ static void fill(struct txn *t, struct vol_req *r, const struct block *b)
 	r->reply.attr.generation = le64_get(e->generation);
 	r->reply.attr.mode = le32_get(e->mode);
 	r->reply.off = le64_get(e->off);
+	r->reply.attr.version = le64_get(e->version_1) - 1;
 }
 
 int reply_find(struct vol *v, struct vol_req *r)
@@ -148,4 +149,6 @@ void reply_record(struct txn *t, struct vol_req *r)
 	e->generation = le64_of(r->reply.attr.generation);
 	e->mode = le32_of(r->reply.attr.mode);
 	e->off = le64_of(r->reply.off);
+	if (r->rq.op == FS_APPEND)
+		e->version_1 = le64_of(r->reply.attr.version + 1);
 }

@@ -210,13 +210,10 @@ void client_void_commits(struct client *c)
 	}
 }
 
-/* No length is refused before anything is done. */
-void client_void_appends(struct client *c)
+void client_unname_appends(struct client *c)
 {
-	list_for_each_entry(q, &c->all, struct client_rq, link_all) {
-		if (q->rq.op == FS_APPEND)
-			q->rq.len = 0;
-	}
+	list_for_each_entry(q, &c->all, struct client_rq, link_all)
+		q->unnamed = true;
 }
 
 void client_void_change(struct client *c, uint64_t tag)
@@ -275,6 +272,7 @@ static void entry_sent(struct client *c, struct client_rq *e)
 {
 	if (e->times_sent++)
 		c->resent++;
+	e->unnamed = false;
 	entry_move(c, e, CLIENT_RQ_SENT);
 }
 
@@ -335,7 +333,7 @@ bool client_unanswered(const struct client *c, uint32_t slot, enum fs_op op, uin
 {
 	const struct client_rq *e = c->slot_user[slot];
 
-	if (!e || !e->times_sent || e->rq.op != op || !e->rq.len)
+	if (!e || !e->times_sent || e->unnamed || e->rq.op != op || !e->rq.len)
 		return false;
 	*ino = e->rq.ino;
 	*seq = e->rq.id.seq;

@@ -79,8 +79,8 @@ bool client_cancel(struct client *c, uint64_t tag);
  * executed. The space may be another's.
  */
 void client_void_commits(struct client *c);
-/* An APPEND of before, if it has not been executed, does nothing: it is to be asked for anew. */
-void client_void_appends(struct client *c);
+/* client_unanswered() does not tell of an APPEND of before until it has been sent again. */
+void client_unname_appends(struct client *c);
 /* The same of one APPEND, FALLOCATE, or SETATTR of a size. */
 void client_void_change(struct client *c, uint64_t tag);
 
@@ -116,7 +116,7 @@ bool client_answered(struct client *c, uint64_t wire_tag, const struct fs_reqid 
  */
 bool client_next_expired(struct client *c, uint64_t before_ns, uint64_t *tag, bool *sent);
 
-/* Does a request of this kind use the slot (1 to SLOTS_MAX) that was sent, and has no answer yet? Not one that is void. */
+/* Does a request of this kind use the slot (1 to SLOTS_MAX) that was sent, and has no answer yet? Not one that is void, or unnamed. */
 bool client_unanswered(const struct client *c, uint32_t slot, enum fs_op op, uint64_t *ino, uint64_t *seq);
 
 /* ------------------------------------------------------------------ block I/O through a peer */

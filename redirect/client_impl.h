@@ -26,6 +26,7 @@ struct client_rq {
 	struct list hash;
 	enum client_rq_state state;
 	uint32_t times_sent;
+	bool unnamed; /* it was sent under rights that have ended */
 	bool expired; /* its process was answered with an error already */
 	uint64_t tag, wire_tag, submitted_ns;
 	void *blob; /* extents and data of rq */

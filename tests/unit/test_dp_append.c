@@ -113,20 +113,38 @@ static void an_append_has_no_place_any_more_when_the_rights_have_ended(void **st
 	forget(x);
 }
 
-static void asked_for_under_rights_that_have_ended_it_is_asked_for_anew(void **state)
+/* The coordinator may have executed it before: the version of that moment comes with the place. */
+static void asked_for_under_rights_that_have_ended_its_version_tells(void **state)
 {
 	struct fixture *x = *state;
 	struct dp_op a;
 	struct event ev;
 
-	put(x, 0, 2, EXT_WRITTEN, 8192);
-	assert_int_equal(append(x, &a), DP_NEED_APPEND);
+	for (uint64_t now = 7; now < 9; now++) {
+		put(x, 0, 2, EXT_WRITTEN, 8192);
+		assert_int_equal(append(x, &a), DP_NEED_APPEND);
+		dp_layout_drop_all(x->dp);
+		dp_rights(x->dp, (uint32_t)now);
+		dp_place_version(&a, 7);
+		assert_int_equal(dp_append_done(x->dp, &a, 0, 4096, x->now), DP_NEED_LAYOUT);
+		assert_false(dp_op_event(&a, &ev));
+		put(x, 0, 2, EXT_WRITTEN, 8192);
+		dp_layout_version(x->dp, INO, now);
+		dp_file_find(x->dp, INO)->writes = true;
+		if (now == 7) {
+			assert_int_equal(dp_layout_done(x->dp, &a, 0, x->now), DP_SUBMIT);
+			assert_int_equal(a.img_off, 4096);
+			assert_int_equal(done(x, &a, LUN_OK), DP_DONE);
+			forget(x);
+			continue;
+		}
+		assert_int_equal(dp_layout_done(x->dp, &a, 0, x->now), DP_NEED_APPEND);
+		assert_true(dp_op_event(&a, &ev) && ev.type == EV_APPENDED && ev.range.off == 4096);
+	}
+	/* Of an older csvfs, which knows of no version. */
 	dp_layout_drop_all(x->dp);
-	dp_rights(x->dp, 1);
-	assert_int_equal(dp_append_done(x->dp, &a, -EAGAIN, 0, x->now), DP_NEED_APPEND);
-	assert_false(dp_op_event(&a, &ev));
-	/* An answer of before that was on its way. */
-	dp_rights(x->dp, 2);
+	dp_rights(x->dp, 10);
+	dp_place_version(&a, UINT64_MAX);
 	assert_int_equal(dp_append_done(x->dp, &a, 0, 4096, x->now), DP_NEED_APPEND);
 	assert_true(dp_op_event(&a, &ev) && ev.type == EV_APPENDED && ev.range.off == 4096);
 	assert_int_equal(dp_append_done(x->dp, &a, -EIO, 0, x->now), DP_DONE);
@@ -212,7 +230,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(an_append_has_no_place_any_more_when_the_rights_have_ended),
-		T(asked_for_under_rights_that_have_ended_it_is_asked_for_anew),
+		T(asked_for_under_rights_that_have_ended_its_version_tells),
 		T(while_the_version_is_the_same_the_place_stands),
 		T(what_may_be_there_already_is_not_appended_again),
 		T(what_was_written_to_unwritten_space_is_appended_again),

@@ -413,6 +413,32 @@ static void append_that_was_not_answered_is_found(void **state)
 	engine_end();
 }
 
+/* The file may have been made shorter since: the version that comes with the place is the one of then. */
+static void append_that_comes_again_tells_the_version_of_its_place(void **state)
+{
+	uint64_t root = engine_mkfs(64ull << 20, 4ull << 20), f, version;
+	struct fs_request append;
+
+	rq(FS_MKNOD, root, "f")->mode = S_IFREG | 0644;
+	assert_int_equal(run_request(), 0);
+	f = run.r.reply.attr.ino;
+	rq(FS_APPEND, f, NULL)->len = 1000;
+	assert_int_equal(run_request(), 0);
+	append = run.r.rq;
+	version = run.r.reply.attr.version;
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_int_equal(run_sync_request(engine.rs, &append, &run.r.reply), 0);
+		assert_int_equal(run.r.reply.off, 0);
+		assert_int_equal(run.r.reply.attr.version, version);
+		assert_int_equal(run.r.reply.attr.size, i ? 0 : 1000);
+		rq(FS_SETATTR, f, NULL)->valid = FS_SET_SIZE;
+		run.r.rq.id = (struct fs_reqid){.node = 1, .slot = 2, .life = 9, .seq = i + 1};
+		assert_int_equal(run_sync_request(engine.rs, &run.r.rq, &run.r.reply), 0);
+		assert_true(i || run.r.reply.attr.version > version);
+	}
+	engine_end();
+}
+
 /*
  * A node that was given up has told what it has open, the file is gone, and its CLOSE is on its way (csvsim seed 630): it would
  * close a new file of that number. Of two whole blocks of inodes nothing is taken, too.
@@ -463,6 +489,7 @@ int main(void)
 		cmocka_unit_test(made_and_removed_before_it_comes_again_is_not_made_twice),
 		cmocka_unit_test(request_that_comes_again_is_known_before_it_is_submitted),
 		cmocka_unit_test(append_that_was_not_answered_is_found),
+		cmocka_unit_test(append_that_comes_again_tells_the_version_of_its_place),
 		cmocka_unit_test(number_that_a_node_has_open_is_not_used_again),
 		cmocka_unit_test(hundred_thousand_files_in_one_directory),
 	};

@@ -27,6 +27,7 @@ static void orphans(void)
 		assert_int_equal(do_name(FS_UNLINK, root, name), 0);
 	}
 	assert_int_equal(run_sync_close(engine.rs), 0);
+	free(engine.region);
 	memset(run.open, 0, sizeof(run.open));
 }
 

@@ -214,7 +214,9 @@ static void reply_entries(struct check *c, uint64_t blkno, const struct disk_rep
 				"operation of an entry");
 		if (le32_get(e->mode) && (!le64_get(e->ino) || !fs_type_known(le32_get(e->mode))))
 			ck_report(c, PROBLEM_REPLY, blkno, 0, le32_get(e->mode), 0, "mode of an entry");
-		if (!ck_zero(e->reserved, sizeof(e->reserved)) || le32_get(e->reserved0))
+		if (le64_get(e->version_1) && le32_get(e->op) != FS_APPEND)
+			ck_report(c, PROBLEM_REPLY, blkno, 0, le64_get(e->version_1), 0, "version of an entry");
+		if (le64_get(e->reserved) || le32_get(e->reserved0))
 			ck_report(
 				c, PROBLEM_RESERVED, blkno, 0, 0, 0, "reserved field of an entry");
 	}
