@@ -55,9 +55,15 @@ target_start() {
 
 target_pid() { ns_pids san | head -n 1; }
 
+# A process that was killed is out of every list when its first thread has gone: the others may still have its socket.
+target_port_free() {
+	[ -z "$(nsenter --net="$DIR/ns/san" -- ss -Hltn "sport = :3260")" ]
+}
+
 # Killed and started again: it has forgotten every session and every registration.
 target_restart() {
 	ns_kill san
+	wait_for 10 "end of tgtd" target_port_free
 	rm -f "$DIR/san/tgtd.sock" "$DIR/san/tgtd.sock.0"*
 	target_start
 }
