@@ -90,6 +90,7 @@ struct sreq {
 	bool placeless; /* its node has no place among the peers now: nothing is recorded for it */
 	bool sweep; /* our own: frees an orphan */
 	bool trim; /* our own: node_space.c */
+	bool round; /* ... for want of space, not what a node that is gone had ahead */
 	bool pressed; /* there was no space for it once */
 	uint64_t wire_tag;
 	struct fs_reqid id;

@@ -22,17 +22,18 @@
 #define ROUND_NS NS_PER_SEC
 #define ROUND_FILES 256u
 
-static bool trims_run(const struct node *n)
+/* `round`: those that were begun for want of space; else also what a node that is gone had ahead. */
+static bool trims_run(const struct node *n, bool round)
 {
 	list_for_each_entry(s, &n->sreqs, struct sreq, link) {
-		if (s->trim)
+		if (s->trim && (s->round || !round))
 			return true;
 	}
 	return false;
 }
 
 /* It frees what lies behind the end, when it is its turn and nobody has a layout of the file. */
-static bool trim(struct node *n, struct lease_ino *li)
+static bool trim(struct node *n, struct lease_ino *li, bool round)
 {
 	struct sreq *s = mem_alloc(n->mem, sizeof(*s));
 
@@ -41,6 +42,7 @@ static bool trim(struct node *n, struct lease_ino *li)
 	list_add_tail(&s->link, &n->sreqs);
 	list_init(&s->waiting);
 	s->drop = s->trim = s->exclusive = true;
+	s->round = round;
 	s->stage = SREQ_LEASE;
 	s->vr.owner = s;
 	s->vr.rq.op = FS_FREE_ORPHAN;
@@ -58,7 +60,7 @@ static bool trim(struct node *n, struct lease_ino *li)
 void node_space_left_ahead(struct node *n, struct lease_ino *li)
 {
 	if (takeover_state(n->tk) == TK_SERVE && n->vol)
-		(void)trim(n, li);
+		(void)trim(n, li, false);
 }
 
 /* False: nobody has any. */
@@ -68,7 +70,7 @@ static bool round_begins(struct node *n)
 
 	for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
 		list_for_each_entry(li, &n->leases.bucket[b], struct lease_ino, hash) {
-			if (files < ROUND_FILES && !list_empty(&li->ranges) && trim(n, li))
+			if (files < ROUND_FILES && !list_empty(&li->ranges) && trim(n, li, true))
 				files++;
 		}
 	}
@@ -88,10 +90,9 @@ bool node_space_wait(struct node *n, struct sreq *s, struct effects *fx)
 		return false;
 	if (!p || p->life != s->id.life || p->evicted_ns)
 		return false;
-	/* Trims that run may be those of a node that is gone: they are no round. */
-	if (n->now_ns >= n->press_after_ns)
+	if (!trims_run(n, true) && n->now_ns >= n->press_after_ns)
 		(void)round_begins(n);
-	if (!trims_run(n))
+	if (!trims_run(n, false))
 		return false;
 	s->pressed = true;
 	s->stage = SREQ_LEASE;
@@ -104,7 +105,7 @@ void node_space_step(struct node *n, struct effects *fx)
 {
 	struct list again;
 
-	if (list_empty(&n->short_of_space) || trims_run(n))
+	if (list_empty(&n->short_of_space) || trims_run(n, false))
 		return;
 	list_init(&again);
 	list_splice_tail(&n->short_of_space, &again);

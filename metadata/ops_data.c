@@ -347,7 +347,7 @@ int op_append(struct txn *t, struct vol_req *r)
 	if (err)
 		return err;
 	size = le64_get(in.d->size);
-	/* It was taken back (client_void_appends()). */
+	/* It was taken back (client_void_change()). */
 	if (!r->rq.len)
 		return -EINVAL;
 	if (r->rq.len > FILE_BYTES_MAX - size)

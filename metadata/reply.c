@@ -58,7 +58,9 @@ static void fill(struct txn *t, struct vol_req *r, const struct block *b)
 	r->reply.attr.generation = le64_get(e->generation);
 	r->reply.attr.mode = le32_get(e->mode);
 	r->reply.off = le64_get(e->off);
-	r->reply.attr.version = le64_get(e->version_1) - 1;
+	/* Not recorded: one that no layout has. */
+	if (r->rq.op == FS_APPEND)
+		r->reply.attr.version = le64_get(e->version_1) - 1;
 }
 
 int reply_find(struct vol *v, struct vol_req *r)
