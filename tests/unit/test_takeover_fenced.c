@@ -377,6 +377,17 @@ static void nor_who_leaves_while_the_fence_is_on_its_way(void **state)
 	}
 }
 
+/* Who was away when it was said, and waits for it, reclaims only then. */
+static void who_is_fenced_is_told_before_anybody_is_served(void **state)
+{
+	up(3);
+	lab_run(&L, SEC, NULL);
+	lab_kill(&L, C);
+	CHECK(run_to(B, TK_RECLAIM));
+	lab_run(&L, SEC, NULL);
+	CHECK(st(B) == TK_RECLAIM && tk(B)->told_view == member_view(tk(B)->m)->number);
+}
+
 /* Without a cluster all hosts are node 1, and each other's keys look like older ones of our own. */
 static void without_a_cluster_a_host_is_known_by_its_name(void **state)
 {
@@ -432,6 +443,7 @@ int main(void)
 		cmocka_unit_test(a_strangers_key_counts_and_a_tools_does_not),
 		cmocka_unit_test(who_left_in_order_is_neither_drained_nor_listed),
 		cmocka_unit_test(nor_who_leaves_while_the_fence_is_on_its_way),
+		cmocka_unit_test(who_is_fenced_is_told_before_anybody_is_served),
 		cmocka_unit_test(without_a_cluster_a_host_is_known_by_its_name),
 		cmocka_unit_test(more_than_fit_are_said_to_be),
 	};
