@@ -9,16 +9,11 @@
 #include <errno.h>
 #include <cmocka.h>
 
-#include "csvfs/node_int.h"
+#include "tests/unit/node_alone.h"
 
 #define INO 7
-#define REGION (64u << 20)
 #define OTHERS 1000u
 #define UNANSWERED 1
-
-static struct mem mem;
-static struct node *n;
-static struct effects fx;
 
 static uint64_t place;
 
@@ -49,18 +44,8 @@ static void open_file(uint64_t ino)
 
 static int setup(void **state)
 {
-	static void *region;
-	struct node_config cfg = {.node = 1, .name = "n1", .life = 5, .standalone = true, .root_ino = 1};
-
 	(void)state;
-	if (!region)
-		region = aligned_alloc(4096, REGION);
-	if (!fx.arena)
-		fx.arena = malloc(EFFECTS_ARENA);
-	effects_reset(&fx);
-	mem_init(&mem, region, REGION);
-	n = node_create(&cfg, &mem, NULL);
-	assert_non_null(n);
+	node_alone();
 	n->path.write_cache = false; /* an fsync is its commit */
 	client_serve_local(n->client);
 	open_file(INO);

@@ -9,15 +9,10 @@
 #include <errno.h>
 #include <cmocka.h>
 
-#include "csvfs/node_int.h"
+#include "tests/unit/node_alone.h"
 
 #define INO 7
-#define REGION (64u << 20)
 #define UNANSWERED 1
-
-static struct mem mem;
-static struct node *n;
-static struct effects fx;
 
 /* Answers what the node asks next, which is `op`. */
 static void coordinator(enum fs_op op, int32_t err)
@@ -46,19 +41,8 @@ static void kernel(enum fs_op op, uint64_t handle, uint64_t tag)
 
 static int setup(void **state)
 {
-	static void *region;
-	struct node_config cfg = {
-		.node = 1, .name = "n1", .life = 5, .standalone = true, .root_ino = 1};
-
 	(void)state;
-	if (!region)
-		region = aligned_alloc(4096, REGION);
-	if (!fx.arena)
-		fx.arena = malloc(EFFECTS_ARENA);
-	effects_reset(&fx);
-	mem_init(&mem, region, REGION);
-	n = node_create(&cfg, &mem, NULL);
-	assert_non_null(n);
+	node_alone();
 	n->path.write_cache = false; /* an fsync is its commit */
 	client_serve_local(n->client);
 	kernel(FS_OPEN, 1, 1);

@@ -14,18 +14,14 @@
 #include <cmocka.h>
 
 #include "coordinator/takeover_priv.h"
-#include "csvfs/node_int.h"
 #include "metadata/ops.h"
 #include "metadata/run_sync.h"
+#include "tests/unit/node_alone.h"
 
-#define REGION (64u << 20)
 #define VOLUME (64ull << 20)
 #define ELSEWHERE 2
 #define TAG_ASKED 77
 
-static struct mem mem;
-static struct node *n;
-static struct effects fx;
 static struct run_sync_mem_dev *dev;
 static struct run_sync *rs;
 static struct session *session;
@@ -65,18 +61,8 @@ static void session_is_up(void)
 
 static int setup(void **state)
 {
-	static void *region;
-	struct node_config cfg = {.node = 1, .name = "n1", .life = 5, .standalone = true, .root_ino = 1};
-
 	(void)state;
-	if (!region)
-		region = aligned_alloc(4096, REGION);
-	if (!fx.arena)
-		fx.arena = malloc(EFFECTS_ARENA);
-	effects_reset(&fx);
-	mem_init(&mem, region, REGION);
-	n = node_create(&cfg, &mem, NULL);
-	assert_non_null(n);
+	node_alone();
 	volume_open();
 	n->vol = run_sync_vol(rs);
 	n->tk->state = TK_SERVE;

@@ -9,15 +9,11 @@
 #include <errno.h>
 #include <cmocka.h>
 
-#include "csvfs/node_int.h"
+#include "tests/unit/node_alone.h"
 
 #define INO 7
-#define REGION (64u << 20)
 #define TAKEN_MAX 8192
 
-static struct mem mem;
-static struct node *n;
-static struct effects fx;
 static struct {
 	void *p;
 	size_t bytes;
@@ -56,20 +52,9 @@ static void memory_is_back(void)
 
 static int setup(void **state)
 {
-	static void *region;
-	struct node_config cfg = {
-		.node = 1, .name = "n1", .life = 5, .standalone = true, .root_ino = 1};
-
 	(void)state;
-	if (!region)
-		region = aligned_alloc(4096, REGION);
-	if (!fx.arena)
-		fx.arena = malloc(EFFECTS_ARENA);
-	effects_reset(&fx);
 	taken_count = 0;
-	mem_init(&mem, region, REGION);
-	n = node_create(&cfg, &mem, NULL);
-	assert_non_null(n);
+	node_alone();
 	n->now_ns = NS_PER_SEC;
 	client_serve_local(n->client);
 	return 0;

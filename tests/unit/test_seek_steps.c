@@ -5,39 +5,12 @@
  */
 #include "metadata/engine.h"
 #include "metadata/extent.h"
-#include "tests/unit/ops_engine.h"
+#include "tests/unit/many_extents.h"
 
-#define SMALL 4096ull
 #define ZERO (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE)
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
-#define CACHE_SMALL (4u << 20) /* the least: 1,024 blocks */
-#define BITS 17u
-#define EXTENTS (1u << BITS) /* their leaves do not fit into it */
 #define FEW 16384u
 #define LOOKS_MAX 10u /* at blocks, for one extent; what is not in the cache makes the operation look again */
-
-/* `count` clusters of one file, WRITTEN, no two of them an extent. */
-static uint64_t written_file(uint64_t root, uint32_t count)
-{
-	uint64_t f = create(root, "f");
-
-	for (uint64_t i = 0; i < count; i++) {
-		uint64_t off = i * 40503 % count * SMALL;
-
-		assert_int_equal(do_layout(f, off, SMALL, FS_LAYOUT_WRITE), 0);
-		assert_int_equal(do_commit(f, off, SMALL, off + SMALL), 0);
-	}
-	assert_int_equal(run_sync_settle(engine.rs), 0);
-	return f;
-}
-
-static uint64_t looks(void)
-{
-	struct vol_stats st;
-
-	vol_get_stats(run_sync_vol(engine.rs), &st);
-	return st.cache_hits + st.cache_misses;
-}
 
 static int seek(uint64_t ino, uint64_t off, uint32_t whence, uint64_t *found)
 {

@@ -9,28 +9,17 @@
 #include <cmocka.h>
 
 #include "coordinator/takeover_priv.h"
-#include "csvfs/node_int.h"
+#include "tests/unit/node_alone.h"
 
-#define REGION (64u << 20)
 #define SIZE 65536u
 
-static struct mem mem;
-static struct node *n;
-static struct effects fx;
 static struct sreq asks[3];
 
 /* A coordinator, and files 7 and 8, both of which have space ahead of a writer. */
 static int setup(void **state)
 {
-	static void *region;
-	struct node_config cfg = {.node = 1, .name = "n1", .life = 5, .standalone = true, .root_ino = 1};
-
 	(void)state;
-	if (!region)
-		region = aligned_alloc(4096, REGION);
-	mem_init(&mem, region, REGION);
-	n = node_create(&cfg, &mem, NULL);
-	assert_non_null(n);
+	node_alone();
 	n->now_ns = 10 * NS_PER_SEC;
 	n->tk->state = TK_SERVE;
 	n->peers[0] = (struct peer){.node = 1, .life = 5};

@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* node_sweep.c: files without a name are freed, though one of them is damaged, or there is no memory for a while. */
 #include "coordinator/takeover_priv.h"
-#include "csvfs/node_int.h"
 #include "metadata/engine.h"
+#include "tests/unit/node_alone.h"
 #include "tests/unit/ops_engine.h"
 
-#define REGION (96u << 20)
 #define FILES 40u
 #define BAD 12u /* the file whose block of inodes is damaged */
 
-static struct mem mem;
-static struct node *n;
-static struct effects fx;
 static uint64_t ino[FILES];
 
 /* Files that nobody has open, and that have no name. */
@@ -81,19 +77,10 @@ static void carry_out(void)
 /* A node that serves alone, with the volume just opened. */
 static void serves(void)
 {
-	static void *region;
-	struct node_config cfg = {.node = 1, .name = "n1", .life = 5, .standalone = true, .root_ino = 1};
 	struct vol_config vc = {.mem = &mem, .trace = &engine_trace, .cache_bytes = 4u << 20, .write_cache = true,
 		.lun_bytes = engine.dev.bytes, .tag_seed = 1ull << 40, .ops = &metadata_ops, .ino_is_open = run_is_open};
 
-	if (!region)
-		region = aligned_alloc(4096, REGION);
-	if (!fx.arena)
-		fx.arena = malloc(EFFECTS_ARENA);
-	effects_reset(&fx);
-	mem_init(&mem, region, REGION);
-	n = node_create(&cfg, &mem, NULL);
-	assert_non_null(n);
+	node_alone();
 	n->now_ns = NS_PER_SEC;
 	n->vol = vol_create(&vc);
 	assert_non_null(n->vol);
