@@ -187,11 +187,11 @@ bool member_victim_pending(const struct member *m, uint32_t node)
 	return false;
 }
 
-/* It has said itself that this incarnation is over, or has ended altogether; and may be back, and not heard yet. */
+/* It has said itself that this incarnation is over, or that it leaves and holds nothing, or has ended altogether; and may be back, and not heard yet. */
 static bool knows_it(const struct member_node *n, uint32_t incarnation)
 {
 	if (n && n->member && n->heard)
-		return n->state.incarnation != incarnation || n->state.path == MPATH_LOST;
+		return n->state.incarnation != incarnation || n->state.path == MPATH_LOST || n->state.path == MPATH_CLEAN;
 	return n && n->ended;
 }
 

@@ -327,6 +327,15 @@ static bool claim_came(struct takeover *t)
 	return false;
 }
 
+/*
+ * A claim of ours may be on the LUN under which nobody was served. Who leaves gives it up in order first: left as it is, it looks like
+ * that of one that has died.
+ */
+static bool has_claimed(const struct takeover *t)
+{
+	return t->claim.state == CLAIM_HELD && t->claim.epoch > t->epoch;
+}
+
 /* Things that end any candidacy. True: nothing further in this round. */
 static bool candidate_ends(struct takeover *t)
 {
@@ -342,7 +351,7 @@ static bool candidate_ends(struct takeover *t)
 					 : "the path was lost while a candidate");
 		return true;
 	}
-	if (t->stopping && takeover_may_go(t))
+	if (t->stopping && !has_claimed(t) && takeover_may_go(t))
 		takeover_withdraw(t, "stopping");
 	else if (!v->quorate)
 		takeover_withdraw(t, "not quorate");

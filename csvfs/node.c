@@ -105,6 +105,11 @@ void node_reclaim_epoch(struct node *n, uint64_t epoch, uint64_t before, struct 
 {
 	if (!n->served_epoch || n->served_epoch >= before)
 		return;
+	/* Nothing is ours that could be void, and nothing of it is in flight: we may be the last one, who leaves. */
+	if (!n->files.count) {
+		n->served_epoch = 0;
+		return;
+	}
 	trace(n->trace, TRACE_ERROR,
 		"epoch %lu, others were served in %lu, and we in %lu last: our layouts are void", epoch,
 		before, n->served_epoch);

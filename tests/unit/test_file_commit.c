@@ -390,9 +390,26 @@ static void nothing_is_appended_before_old_places_could_be_said_to_be_over(void 
 	coordinator(FS_APPEND, 0);
 }
 
+/* All leave at one moment: it coordinates in the end, and its path must not be lost for that. */
+static void who_holds_nothing_loses_nothing_in_an_epoch_without_it(void **state)
+{
+	(void)state;
+	n->served_epoch = 5;
+	node_reclaim_epoch(n, 7, 5, &fx);
+	assert_int_equal(n->evictions, 0);
+	node_reclaim_epoch(n, 7, 6, &fx);
+	assert_int_equal(n->evictions, 1);
+	node_alone(); /* nothing is open */
+	n->served_epoch = 5;
+	node_reclaim_epoch(n, 7, 6, &fx);
+	assert_int_equal(n->evictions, 0);
+	assert_int_equal(n->served_epoch, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(who_holds_nothing_loses_nothing_in_an_epoch_without_it, setup),
 		cmocka_unit_test_setup(all_is_forgotten_though_a_close_finds_no_memory, setup),
 		cmocka_unit_test_setup(what_is_recalled_without_memory_is_committed_when_there_is_some, setup),
 		cmocka_unit_test_setup(what_a_closed_file_was_written_without_memory_is_committed_when_there_is_some, setup),

@@ -20,14 +20,18 @@ static bool none_up(struct lab *l)
 	return true;
 }
 
-static bool clean(void)
+static struct claim on_the_lun(void)
 {
-	struct claim c[2], *last;
+	struct claim c[2];
 
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(claim_decode(&c[i], L.block[1 + i], lab_uuid), 0);
-	last = &c[c[1].epoch > c[0].epoch || (c[1].epoch == c[0].epoch && c[1].heartbeat > c[0].heartbeat)];
-	return last->state == CLAIM_CLEAN;
+	return c[c[1].epoch > c[0].epoch || (c[1].epoch == c[0].epoch && c[1].heartbeat > c[0].heartbeat)];
+}
+
+static bool clean(void)
+{
+	return on_the_lun().state == CLAIM_CLEAN;
 }
 
 /* As node_leave() does. */
@@ -78,6 +82,33 @@ static void fails_to_take_over(void)
 }
 
 /* It is the last one; a moment ago the target was too busy. */
+static bool held_by(uint32_t node)
+{
+	return on_the_lun().state == CLAIM_HELD && on_the_lun().node == node;
+}
+
+/* All leave at one moment, and B as its claim is on its way: D, which takes over from it, finds that it was given up in order. */
+static void who_leaves_with_its_claim_on_the_way_gives_it_up_in_order(void **state)
+{
+	uint32_t on_the_way = 0;
+
+	for (uint64_t seed = 0; seed < 40; seed++) {
+		up(3);
+		L.rng.s += seed;
+		takeover_stop(tk(C));
+		CHECK(run_to(B, seed % 2 ? TK_CLAIM_WRITE : TK_CLAIM_VERIFY));
+		takeover_stop(tk(B));
+		for (uint32_t i = 0; i < 200 && L.node[B].up; i++) {
+			on_the_way += held_by(B);
+			lab_run(&L, 10 * MS, NULL);
+		}
+		CHECK(!L.node[B].up && !held_by(B));
+		takeover_stop(tk(D));
+		CHECK(lab_run(&L, SEC, none_up) && clean());
+	}
+	assert_true(on_the_way);
+}
+
 static void who_could_not_take_over_tries_once_more_when_it_leaves(void **state)
 {
 	fails_to_take_over();
@@ -122,6 +153,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(who_gave_the_epoch_takes_it_back_from_one_that_leaves_and_cannot),
+		cmocka_unit_test(who_leaves_with_its_claim_on_the_way_gives_it_up_in_order),
 		cmocka_unit_test(who_could_not_take_over_tries_once_more_when_it_leaves),
 		cmocka_unit_test(loser_of_a_split_takes_over_when_the_winner_has_left),
 	};

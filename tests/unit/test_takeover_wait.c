@@ -153,6 +153,26 @@ static bool b_has_fenced(struct lab *l)
 }
 
 /* It says what it holds when what it does for others has ended, has given up its path for that, and the fence takes its time. */
+/* C has left, but for its key, which held the reservation; B, which was given the epoch, leaves; and D finds that key in its fence. */
+static void who_said_clean_is_not_waited_for_though_its_key_is_fenced(void **state)
+{
+	uint64_t at;
+
+	up_with(3, 42, false);
+	lab_run(&L, 10 * SEC, NULL);
+	L.node[C].lingers = true;
+	takeover_move(tk(C), B, &lab_fx);
+	CHECK(run_to(B, TK_SERVE));
+	lab_run(&L, 10 * SEC, NULL);
+	takeover_stop(tk(C));
+	lab_run(&L, SEC, NULL);
+	CHECK(L.node[C].gone && L.node[C].up && L.reg[C]);
+	takeover_stop(tk(B));
+	at = L.now_ns;
+	CHECK(run_to(D, TK_SERVE));
+	CHECK(!L.reg[C] && L.now_ns - at < SEC);
+}
+
 static void who_waits_for_our_fence_is_not_late(void **state)
 {
 	uint32_t x;
@@ -232,6 +252,7 @@ int main(void)
 		cmocka_unit_test(daemon_whose_corosync_goes_with_it_is_waited_for),
 		cmocka_unit_test(who_released_the_claim_has_waited),
 		cmocka_unit_test(who_released_the_claim_has_waited_also_if_ours_is_written),
+		cmocka_unit_test(who_said_clean_is_not_waited_for_though_its_key_is_fenced),
 		cmocka_unit_test(who_waits_for_our_fence_is_not_late),
 		cmocka_unit_test(target_that_was_busy_is_tried_again_soon),
 		cmocka_unit_test(fence_that_could_not_be_told_is_told_again),
