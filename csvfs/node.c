@@ -69,7 +69,7 @@ struct node *node_create(const struct node_config *cfg, struct mem *mem, const s
 	n->mem = mem;
 	n->trace = t;
 	n->file_deadline_ns = NEVER;
-	n->stop_at_ns = NEVER;
+	n->stop_at_ns = n->stop_look_ns = NEVER;
 	list_init(&n->creqs);
 	list_init(&n->own_appends);
 	node_file_init(n);
@@ -784,7 +784,7 @@ void node_not_sent(struct node *n, const void *bytes, uint32_t len)
 
 uint64_t node_deadline(const struct node *n)
 {
-	uint64_t d = n->stop_at_ns;
+	uint64_t d = least(n->stop_at_ns, n->stop_look_ns);
 
 	d = least(d, io_path_deadline(&n->path));
 	d = least(d, takeover_deadline(n->tk));

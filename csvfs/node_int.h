@@ -368,6 +368,7 @@ struct node {
 	enum stop_st stop;
 	bool again; /* a module was told something that another one acts on: step again, now */
 	uint64_t stop_tag, stop_at_ns;
+	uint64_t stop_done_ns, stop_linger_ns, stop_look_ns; /* STOP_WAIT: since when, how long in any case, and when to look again for that */
 	char exit_text[224];
 	int32_t exit_err; /* leaving because the mount failed; exit_text says why */
 	bool exited, unregistered;

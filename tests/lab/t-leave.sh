@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A host is shut down as systemd does it: umount(8), with the helper that it calls, and then corosync at once. One, and then the
-# others at one moment; or all at one moment: the volume was unmounted in order, and nobody had to be fenced.
+# others at one moment; or all at one moment, or a tenth of a second after each other: the volume was unmounted in order, and nobody
+# had to be fenced.
 # timeout: 120
 . "$(dirname "$0")/lib/test.sh"
 HELPER=${HELPER:-$CSVFS_BUILD/umount.fuse.csvfs}
@@ -11,7 +12,7 @@ leave() { # as libmount calls it: the options behind the mount point
 }
 leave_together() {
 	local n pids=()
-	for n in "$@"; do leave $n & pids+=($!); done
+	for n in "$@"; do leave $n & pids+=($!); sleep ${GAP:-0}; done
 	for n in "${pids[@]}"; do wait "$n" || fail "cannot unmount $*"; done
 }
 in_order() {
@@ -39,3 +40,7 @@ lab start n1 n2 n3
 work
 leave_together n1 n2 n3
 in_order "all at one moment"
+lab start n1 n2 n3
+work
+GAP=0.1 leave_together n1 n2 n3
+in_order "one after the other"

@@ -522,6 +522,7 @@ static void on_exit_effect(struct sim *s, struct snode *n, const struct effect *
 		sim_fail(s, "node %u gave up: %.*s", n->id, (int)e->net.len,
 			(const char *)e->net.bytes);
 	node_stop(s, n);
+	leave_exited(s, n);
 }
 
 static void block_data(const struct effect *e)

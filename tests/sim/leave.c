@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * leave.c - the end: all nodes unmount. At one moment, within moments or seconds of each other (a shutdown of all
- * hosts), or at one moment while one more thing happens to one of them.
+ * hosts), or at one moment while one more thing happens to one of them. With --set hosts_off=1 the hosts are shut down: within moments,
+ * and the corosync of each goes when its daemon has ended, and with those of most hosts the quorum.
  *
  * What must be left is a volume that is marked clean, without a registration: who comes next has nothing to
  * watch, to fence or to replay, and fsck.csvfs has nothing to ask. But for one thing: as long as somebody was fenced and has not been
@@ -11,6 +12,9 @@
  */
 #include "csvfs/base/claim.h"
 #include "tests/sim/sim.h"
+
+/* Of who unmounts within moments of each other. */
+#define MOMENTS (100 * MS)
 
 enum leave_kind { LEAVE_AT_ONCE, LEAVE_MOMENTS, LEAVE_SECONDS, LEAVE_FAULT, LEAVE_KINDS };
 
@@ -80,14 +84,36 @@ static void fault(struct sim *s, void *arg)
 	}
 }
 
+static void ring_forms(struct sim *s, void *arg)
+{
+	(void)arg;
+	cluster_change(s);
+}
+
+static void host_off(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	sim_log(s, "host %u is OFF", n->id);
+	cluster_stop(s, n);
+	sim_at(s, s->now_ns + 1 * SEC, ring_forms, NULL);
+}
+
+void leave_exited(struct sim *s, struct snode *n)
+{
+	if (s->leaving && s->plan.hosts_off && !s->plan.alone)
+		sim_at(s, s->now_ns + MS + prng_below(&s->leave_rng, 50) * MS, host_off, n);
+}
+
 void leave_all(struct sim *s)
 {
 	static const uint64_t within[LEAVE_KINDS] = {
-		[LEAVE_MOMENTS] = 100 * MS, [LEAVE_SECONDS] = 4 * SEC};
+		[LEAVE_MOMENTS] = MOMENTS, [LEAVE_SECONDS] = 4 * SEC};
 	enum leave_kind kind;
 
 	s->leave_rng.s = s->seed * 0xd1342543de82ef95ull + 11;
-	kind = (enum leave_kind)prng_below(&s->leave_rng, LEAVE_KINDS);
+	kind = (enum leave_kind)prng_below(&s->leave_rng, s->plan.hosts_off ? LEAVE_SECONDS : LEAVE_KINDS);
+	s->leaving = true;
 	s->leave_clean = true;
 	for (uint32_t i = 1; i <= s->plan.nodes; i++)
 		sim_at(s, s->now_ns + (within[kind] ? prng_below(&s->leave_rng, within[kind]) : 0), leaves,

@@ -695,7 +695,7 @@ static int usage(void)
 			" [--keep-going] [--jobs N]\n"
 			"  [--no-faults MASK] [--given-up] [--cut-off] [--dump-at SECONDS]\n"
 			"  [--set FIELD=VALUE,...] [--drop FAULT[-FAULT],...]\n"
-			"     (no seed draws one_hole, one_nexus, neighbours, slow_fence, crawl, follow, lost_grants, and those of aimed.c: tests/sim/sim.h)\n"
+			"     (no seed draws one_hole, one_nexus, neighbours, slow_fence, crawl, follow, hosts_off, lost_grants, and those of aimed.c: tests/sim/sim.h)\n"
 			"  --seed SEED --minimise\n");
 	return 2;
 }

@@ -89,6 +89,7 @@ static const struct plan_field fields[] = {
 	F(slow_fence, FLAG, 0),
 	F(crawl, FLAG, 0),
 	F(follow, FLAG, 0),
+	F(hosts_off, FLAG, 0),
 	F(lost_grants, FLAG, 0),
 	F(zeroing, FLAG, 0),
 	F(only_harmless, FLAG, 0),

@@ -88,6 +88,7 @@ struct sim_plan {
 	bool crawl; /* weather.c: a write takes nearly as long as a path may be silent */
 	bool elsewhere; /* who has no path goes through another than its coordinator whenever one can */
 	bool follow; /* tail.c, more.c: one node appends, and all hear how long the file is */
+	bool hosts_off; /* leave.c: each host goes when its daemon has, with its corosync */
 	bool lost_grants; /* net.c: a layout is granted, and its connection breaks before its node knows */
 	bool kills;	   /* processes are killed while they wait */
 	bool tight;	   /* little space: what is freed is used again at once, and ENOSPC */
@@ -252,6 +253,7 @@ struct sim {
 	struct prng impatient_rng;
 	uint32_t impatient;
 	struct prng leave_rng;
+	bool leaving; /* the end has begun */
 	bool leave_fault; /* something happens while all leave */
 	bool leave_clean; /* what the last one leaves has to be */
 	uint32_t left_kept;
@@ -579,6 +581,8 @@ void faults_heal(struct sim *s);
 
 /* leave.c: all nodes unmount; what is left when they have */
 void leave_all(struct sim *s);
+/* Its daemon has ended. */
+void leave_exited(struct sim *s, struct snode *n);
 void leave_check(struct sim *s);
 
 #endif
