@@ -57,6 +57,7 @@ struct lease_appends {
 	uint32_t count;
 	struct lease_place {
 		uint64_t off; /* where it begins */
+		uint64_t version; /* of the layout then */
 		struct fs_reqid id;
 		uint32_t idx;
 		bool late;

@@ -47,7 +47,8 @@ struct io {
 	struct dbuf *img; /* what the segments address */
 	struct list link; /* free, returned */
 	struct list turn; /* an append, in datapath.turns */
-	bool in_queue; /* ... that would ask for its place, and is not the first of them */
+	bool asked; /* ... for its place */
+	bool in_queue; /* ... it would, and it is not its turn */
 	enum io_news news;
 	int news_err;
 	uint64_t news_off;
@@ -104,7 +105,7 @@ struct datapath {
 	void *region;
 	struct io **ios;
 	uint32_t io_count;
-	struct list turns; /* appends (struct io) that have not asked for their places yet, in the order in which the kernel has sent them */
+	struct list turns; /* appends (struct io), in the order in which the kernel has sent them */
 	uint32_t block_bytes; /* of the LUN; 0: not known yet */
 	bool stop, unmounted;
 	/*

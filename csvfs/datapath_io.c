@@ -93,7 +93,7 @@ struct io *datapath_io_get(struct dthread *t, uint64_t unique, uint32_t tid)
 	}
 	list_init(&io->link);
 	list_init(&io->turn);
-	io->in_queue = false;
+	io->in_queue = io->asked = false;
 	io->via_core = io->given_up = false;
 	io->looking = false;
 	io->killing = 0;
@@ -415,38 +415,56 @@ static void post_request(struct io *io, enum fs_op what)
 
 /*
  * Appends of a file ask for their places in the order in which the kernel has sent them, whichever threads have read them, and however
- * long each has looked first at what a write takes away: a large asynchronous write is sent in pieces, all at once.
+ * long each has looked first at what a write takes away: a large asynchronous write is sent in pieces, all at once. An older one whose
+ * place is of rights that have ended may have to ask once more: it is waited for until it has, or has ended.
  */
+static bool has_asked(const struct io *io)
+{
+	return io->asked && !io->in_queue && dp_place_stands(io->t->d->dp, &io->op);
+}
+
 static bool is_its_turn(const struct io *io)
 {
-	/* It asks once more. */
+	/* Alone on the volume the kernel has placed it. */
 	if (list_empty(&io->turn))
 		return true;
 	list_for_each_entry (o, &io->t->d->turns, struct io, turn) {
-		if (o->op.ino == io->op.ino)
-			return o == io;
+		if (o == io)
+			return true;
+		if (o->op.ino == io->op.ino && !has_asked(o))
+			return false;
 	}
 	return true;
 }
 
-/* Locked. It has asked for its place, or never will: those behind that wait for that. */
+static void post_append(struct io *io)
+{
+	io->in_queue = false;
+	io->asked = true;
+	dp_place_asked(io->t->d->dp, &io->op);
+	post_request(io, FS_APPEND);
+}
+
+/* Locked. One has asked for its place, or never will: those behind that wait for that. */
+static void next_turns(struct datapath *d, uint64_t ino)
+{
+	list_for_each_entry (o, &d->turns, struct io, turn) {
+		if (o->op.ino != ino)
+			continue;
+		if (o->in_queue)
+			post_append(o);
+		else if (!has_asked(o))
+			return;
+	}
+}
+
 static void turn_ends(struct io *io)
 {
-	struct datapath *d = io->t->d;
-
 	if (list_empty(&io->turn))
 		return;
 	list_del(&io->turn);
 	io->in_queue = false;
-	list_for_each_entry_safe (o, tmp, &d->turns, struct io, turn) {
-		if (o->op.ino != io->op.ino)
-			continue;
-		if (!o->in_queue)
-			return;
-		o->in_queue = false;
-		list_del(&o->turn);
-		post_request(o, FS_APPEND);
-	}
+	next_turns(io->t->d, io->op.ino);
 }
 
 static void ask_place(struct io *io)
@@ -454,8 +472,8 @@ static void ask_place(struct io *io)
 	io->in_queue = !is_its_turn(io);
 	if (io->in_queue)
 		return;
-	post_request(io, FS_APPEND);
-	turn_ends(io);
+	post_append(io);
+	next_turns(io->t->d, io->op.ino);
 }
 
 static void post_commit(struct io *io)
@@ -752,6 +770,7 @@ static void give_up(struct datapath *d, struct io *io, int err, struct given_up 
 		return;
 	dp_given_up(d->dp, &io->op);
 	io->given_up = true;
+	turn_ends(io);
 	if (io->done) {
 		*own = (struct given_up){io->done, io->arg, err};
 		io->done = NULL;

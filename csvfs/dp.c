@@ -175,10 +175,23 @@ static enum dp_verdict ask_place(struct dp *dp, struct dp_op *op)
 	set_state(dp, op, DP_ST_APPEND);
 	if (list_empty(&op->alink))
 		list_add_tail(&op->alink, &f->appends);
+	dp_place_asked(dp, op);
+	return DP_NEED_APPEND;
+}
+
+void dp_place_asked(struct dp *dp, struct dp_op *op)
+{
+	const struct dp_file *f = op->file;
+
+	csv_assert(op->state == DP_ST_APPEND);
 	op->append_from = f->lf.size_known ? f->lf.size : 0;
 	op->drops = f->lf.size_known ? f->lf.drops : UINT64_MAX;
 	op->place_rights = dp->rights;
-	return DP_NEED_APPEND;
+}
+
+bool dp_place_stands(const struct dp *dp, const struct dp_op *op)
+{
+	return op->place_rights == dp->rights;
 }
 
 static enum dp_verdict end(struct dp *dp, struct dp_op *op, int32_t result)

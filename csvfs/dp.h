@@ -280,6 +280,10 @@ void dp_answered(struct dp *dp, struct dp_op *op);
 /* FX_LAYOUT_PUT's; and, before dp_append_done(), that of FX_REPLY's attributes (rule 17). */
 void dp_layout_version(struct dp *dp, uint64_t ino, uint64_t version);
 void dp_place_version(struct dp_op *op, uint64_t version);
+/* After DP_NEED_APPEND, if the question was not asked at once: it is asked now. */
+void dp_place_asked(struct dp *dp, struct dp_op *op);
+/* The rights under which it asked have not ended: it will not ask once more for that. */
+bool dp_place_stands(const struct dp *dp, const struct dp_op *op);
 
 /* FX_REPLY to the two questions; FX_LAYOUT_PUT has been applied before. */
 enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now);

@@ -11,7 +11,9 @@
  *     is told the size with a layout meanwhile is told that place with it (*shown*), and asks before it reads behind that.
  *     The node that appends sees to its own readers (rule 13 of dp.h).
  *  2. Appends of different nodes take turns, in order of arrival: so none waits for one that waits for it. A change of the file's
- *     size takes its turn with them: else an append would land behind the end that a truncation has just made.
+ *     size takes its turn with them: else an append would land behind the end that a truncation has just made. Those of one node go to
+ *     the engine one after the other, for there one may have to wait for something, and the next one not: the pieces of a large
+ *     asynchronous write stay in order.
  *  3. Where it begins is known when the engine has answered. Until then no other node is granted a layout, and
  *     it does not go to the engine while one is being granted.
  *  4. A new coordinator hears of those under way before it serves: from the nodes that were told their places (RECLAIM_APPENDS);
@@ -19,6 +21,8 @@
  *  5. It is over by FS_APPENDED, or with the rights of its node: then the place is what a failed append leaves, a hole or zeros.
  *     After recall_ns it is late: who reads, or appends, waits for it no longer. A change of the file's size does: its node
  *     may still write there, where others would be by then.
+ *     What is over is named with the version of the layout: FS_APPENDED may come twice, and between two places that begin alike the
+ *     file was made shorter, which shows in the version.
  *  6. A node whose rights have ended has no places (rule 17 of dp.h), and says so at once, before it asks anew for those that it needs: later
  *     what it says to be over might be a new one, where others have made the file shorter. What it had asked for, and heard
  *     nothing of, is asked for again as it was: with its place comes the version of then. It is not named before that. To name one is to claim a right (rule 7 of node_server.c): who
@@ -109,7 +113,7 @@ static bool must_wait(struct lease_ino *li, const struct sreq *s)
 			if (w->vr.rq.op == FS_APPEND || node_size_set_by(&w->vr.rq))
 				return true;
 		}
-		return others(li, s) || no_room(li);
+		return others(li, s) || li->appends.placing || no_room(li);
 	case FS_LSEEK:
 		return others(li, s);
 	case FS_LAYOUT_GET:
@@ -148,13 +152,13 @@ static void waited_for(struct node *n, struct lease_appends *a, uint32_t idx)
 		n->append_deadline_ns = a->deadline_ns;
 }
 
-static void add(struct node *n, struct lease_ino *li, uint32_t idx, uint64_t off, const struct fs_reqid *id)
+static void add(struct node *n, struct lease_ino *li, uint32_t idx, uint64_t off, uint64_t version, const struct fs_reqid *id)
 {
 	struct lease_appends *a = &li->appends;
 	bool late = current(li) && a->idx != idx;
 
 	trace(n->trace, TRACE_DEBUG, "node %u appends to ino %lx at %lu", n->peers[idx].node, li->ino, off);
-	a->told[a->count++] = (struct lease_place){.off = off, .id = *id, .idx = idx, .late = late};
+	a->told[a->count++] = (struct lease_place){.off = off, .version = version, .id = *id, .idx = idx, .late = late};
 	if (!late)
 		waited_for(n, a, idx);
 }
@@ -174,7 +178,7 @@ void node_append_placed(struct node *n, const struct sreq *s)
 		waited_for(n, &li->appends, s->idx);
 		return;
 	}
-	add(n, li, s->idx, s->vr.reply.off, &s->id);
+	add(n, li, s->idx, s->vr.reply.off, s->vr.reply.attr.version, &s->id);
 }
 
 void node_append_show(const struct lease_ino *li, struct sreq *s)
@@ -189,7 +193,7 @@ void node_append_over(struct node *n, struct lease_ino *li, const struct sreq *s
 	struct lease_appends *a = &li->appends;
 
 	for (uint32_t i = 0; i < a->count; i++) {
-		if (a->told[i].idx != s->idx || a->told[i].off != s->vr.rq.off)
+		if (a->told[i].idx != s->idx || a->told[i].off != s->vr.rq.off || a->told[i].version != s->vr.rq.attr.version)
 			continue;
 		trace(n->trace, TRACE_DEBUG, "node %u has appended to ino %lx at %lu", s->node, li->ino, a->told[i].off);
 		a->told[i] = a->told[--a->count];
@@ -243,23 +247,23 @@ void node_append_timers(struct node *n)
 
 /* ------------------------------------------------------------------ a new coordinator */
 
-static void found(struct node *n, uint64_t ino, uint32_t idx, uint64_t off, const struct fs_reqid *id)
+static void found(struct node *n, const struct msg_append *at, uint32_t idx, const struct fs_reqid *id)
 {
-	struct lease_ino *li = lease_find(&n->leases, ino);
+	struct lease_ino *li = lease_find(&n->leases, at->ino);
 
 	/* By rule 2 there are none of two nodes, but for one that took longer than others wait (rule 5). */
 	if (!li || !(li->open_mask & 1ull << idx) || li->appends.count == LEASE_PLACES_MAX)
 		return;
-	add(n, li, idx, off, id);
+	add(n, li, idx, at->off, at->version, id);
 }
 
 /* In a session that comes after one that broke it says them again. */
-static bool known(const struct node *n, uint64_t ino, uint32_t idx, uint64_t off)
+static bool known(const struct node *n, const struct msg_append *at, uint32_t idx)
 {
-	const struct lease_ino *li = lease_find(&n->leases, ino);
+	const struct lease_ino *li = lease_find(&n->leases, at->ino);
 
 	for (uint32_t i = 0; li && i < li->appends.count; i++) {
-		if (li->appends.told[i].idx == idx && li->appends.told[i].off == off)
+		if (li->appends.told[i].idx == idx && li->appends.told[i].off == at->off && li->appends.told[i].version == at->version)
 			return true;
 	}
 	return false;
@@ -272,8 +276,8 @@ void node_append_reclaimed(struct node *n, const struct peer *p, const struct ms
 
 	if (a->slot)
 		n->asked[idx][a->slot] = a->seq;
-	else if (!known(n, a->ino, idx, a->off))
-		found(n, a->ino, idx, a->off, &none);
+	else if (!known(n, a, idx))
+		found(n, a, idx, &none);
 }
 
 void node_append_find(struct node *n)
@@ -283,10 +287,10 @@ void node_append_find(struct node *n)
 
 		for (uint32_t slot = 1; slot <= SLOTS_MAX; slot++) {
 			struct fs_reqid id = {.node = p->node, .life = p->life, .slot = slot, .seq = n->asked[i][slot]};
-			uint64_t ino, off;
+			struct msg_append at;
 
-			if (p->node && id.seq && vol_appended(n->vol, &id, &ino, &off))
-				found(n, ino, i, off, &id);
+			if (p->node && id.seq && vol_appended(n->vol, &id, &at.ino, &at.off, &at.version))
+				found(n, &at, i, &id);
 			n->asked[i][slot] = 0;
 		}
 	}
@@ -295,7 +299,7 @@ void node_append_find(struct node *n)
 /* ------------------------------------------------------------------ the node that appends */
 
 /* False: no memory. A coordinator that comes next would not hear of it. */
-static bool own_begun(struct node *n, uint64_t tag, uint64_t ino, uint64_t off)
+static bool own_begun(struct node *n, uint64_t tag, uint64_t ino, const struct fs_reply *rp)
 {
 	struct own_append *a = mem_alloc(n->mem, sizeof(*a));
 
@@ -303,7 +307,8 @@ static bool own_begun(struct node *n, uint64_t tag, uint64_t ino, uint64_t off)
 		return false;
 	a->tag = tag;
 	a->ino = ino;
-	a->off = off;
+	a->off = rp->off;
+	a->version = rp->attr.version;
 	list_add_tail(&a->link, &n->own_appends);
 	return true;
 }
@@ -313,8 +318,8 @@ void node_append_answered(struct node *n, const struct creq *q, struct fs_reply 
 {
 	bool wanted = q->tag && !node_held_is_lost(n, q->lock.handle);
 
-	if (!rp->err && !(wanted && own_begun(n, q->tag, q->ino, rp->off))) {
-		node_append_tell(n, q->ino, rp->off, fx);
+	if (!rp->err && !(wanted && own_begun(n, q->tag, q->ino, rp))) {
+		node_append_tell(n, q->ino, rp->off, rp->attr.version, fx);
 		rp->err = -ENOMEM;
 	}
 }
@@ -325,7 +330,7 @@ static void own_over(struct node *n, struct own_append *a, struct effects *fx)
 
 	list_del(&a->link);
 	mem_free(n->mem, a, sizeof(*a)); /* so there is memory to say so */
-	node_append_tell(n, was.ino, was.off, fx);
+	node_append_tell(n, was.ino, was.off, was.version, fx);
 }
 
 /*
@@ -367,7 +372,7 @@ void node_append_reclaim(struct node *n, struct effects *fx)
 	uint32_t slot = 0;
 
 	list_for_each_entry (a, &n->own_appends, struct own_append, link) {
-		appends[m.reclaim_appends.count++] = (struct msg_append){.ino = a->ino, .off = a->off};
+		appends[m.reclaim_appends.count++] = (struct msg_append){.ino = a->ino, .off = a->off, .version = a->version};
 		if (m.reclaim_appends.count < WIRE_APPENDS_MAX - SLOTS_MAX)
 			continue;
 		(void)session_send(n->coord, &m, 0, 0, fx);
@@ -386,7 +391,7 @@ void node_append_reclaim_self(struct node *n, const struct peer *p)
 
 	memset(n->asked[idx], 0, sizeof(n->asked[idx]));
 	list_for_each_entry (a, &n->own_appends, struct own_append, link) {
-		m = (struct msg_append){.ino = a->ino, .off = a->off};
+		m = (struct msg_append){.ino = a->ino, .off = a->off, .version = a->version};
 		node_append_reclaimed(n, p, &m);
 	}
 	while ((slot = own_unanswered(n, slot + 1, &m)))
@@ -394,11 +399,11 @@ void node_append_reclaim_self(struct node *n, const struct peer *p)
 }
 
 /* A change of the file's size waits for it however late it is (rule 5), so it must come to be known. */
-static void untold(struct node *n, uint64_t ino, uint64_t off)
+static void untold(struct node *n, const struct msg_append *at)
 {
 	if (n->untold_count == SLOTS_MAX)
 		return;
-	n->untold[n->untold_count++] = (struct msg_append){.ino = ino, .off = off};
+	n->untold[n->untold_count++] = *at;
 	n->untold_at_ns = n->now_ns + UNTOLD_AGAIN_NS;
 }
 
@@ -419,11 +424,11 @@ void node_append_tell_again(struct node *n, struct effects *fx)
 		struct msg_append a = n->untold[0];
 
 		memmove(&n->untold[0], &n->untold[1], --n->untold_count * sizeof(a));
-		node_append_tell(n, a.ino, a.off, fx);
+		node_append_tell(n, a.ino, a.off, a.version, fx);
 	}
 }
 
-void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects *fx)
+void node_append_tell(struct node *n, uint64_t ino, uint64_t off, uint64_t version, struct effects *fx)
 {
 	struct fs_request *rq = &n->scratch_rq;
 	uint64_t id = n->creq_count + 1;
@@ -434,10 +439,11 @@ void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects
 	rq->ino = ino;
 	rq->generation = node_file_life(n, ino);
 	rq->off = off;
+	rq->attr.version = version;
 	rq->time_ns = n->wall_ns;
 	node_ask(n, CQ_KERNEL, 0, rq, fx);
 	/* Without memory to ask there is none of that number at the end. */
 	q = list_empty(&n->creqs) ? NULL : list_entry(n->creqs.prev, struct creq, link);
 	if (!q || q->id != id)
-		untold(n, ino, off);
+		untold(n, &(struct msg_append){.ino = ino, .off = off, .version = version});
 }

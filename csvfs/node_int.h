@@ -63,7 +63,7 @@ struct creq {
 struct own_append {
 	struct list link;
 	uint64_t tag; /* the data path's: its append, as long as that goes on */
-	uint64_t ino, off;
+	uint64_t ino, off, version;
 };
 
 /* ------------------------------------------------------------------ the coordinator's side */
@@ -534,7 +534,7 @@ void node_append_reclaimed(struct node *n, const struct peer *p, const struct ms
 void node_append_find(struct node *n);
 /* Our own: told to be under way, to be over; what we have of them, to a new coordinator, to ourselves. */
 void node_append_answered(struct node *n, const struct creq *q, struct fs_reply *rp, struct effects *fx);
-void node_append_tell(struct node *n, uint64_t ino, uint64_t off, struct effects *fx);
+void node_append_tell(struct node *n, uint64_t ino, uint64_t off, uint64_t version, struct effects *fx);
 void node_append_ended(struct node *n, const struct event *ev, struct effects *fx);
 /* There was no memory to tell it of one of that file's. */
 bool node_append_is_untold(const struct node *n, uint64_t ino);

@@ -46,6 +46,12 @@ static int take_slot(const struct vol *v)
 	return best;
 }
 
+/* Of the layout in which it got its place. Not recorded: one that no layout has. */
+static uint64_t append_version(const struct disk_reply_entry *e)
+{
+	return le64_get(e->version_1) - 1;
+}
+
 static void fill(struct txn *t, struct vol_req *r, const struct block *b)
 {
 	const struct disk_reply_block *d = (const struct disk_reply_block *)b->data;
@@ -58,9 +64,8 @@ static void fill(struct txn *t, struct vol_req *r, const struct block *b)
 	r->reply.attr.generation = le64_get(e->generation);
 	r->reply.attr.mode = le32_get(e->mode);
 	r->reply.off = le64_get(e->off);
-	/* Not recorded: one that no layout has. */
 	if (r->rq.op == FS_APPEND)
-		r->reply.attr.version = le64_get(e->version_1) - 1;
+		r->reply.attr.version = append_version(e);
 }
 
 int reply_find(struct vol *v, struct vol_req *r)
@@ -108,7 +113,7 @@ bool vol_replied(const struct vol *v, const struct fs_reqid *id)
 	return e && le64_get(e->seq) >= id->seq;
 }
 
-bool vol_appended(const struct vol *v, const struct fs_reqid *id, uint64_t *ino, uint64_t *off)
+bool vol_appended(const struct vol *v, const struct fs_reqid *id, uint64_t *ino, uint64_t *off, uint64_t *version)
 {
 	const struct disk_reply_entry *e = entry_of(v, id);
 
@@ -116,6 +121,7 @@ bool vol_appended(const struct vol *v, const struct fs_reqid *id, uint64_t *ino,
 		return false;
 	*ino = le64_get(e->ino);
 	*off = le64_get(e->off);
+	*version = append_version(e);
 	return true;
 }
 

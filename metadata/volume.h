@@ -108,7 +108,7 @@ void vol_submit(struct vol *v, struct vol_req *r);
 /* It has been executed, here or at an older coordinator: submitted again it is answered, and changes nothing. */
 bool vol_replied(const struct vol *v, const struct fs_reqid *id);
 /* Has just that one been an append that was executed, and where? */
-bool vol_appended(const struct vol *v, const struct fs_reqid *id, uint64_t *ino, uint64_t *off);
+bool vol_appended(const struct vol *v, const struct fs_reqid *id, uint64_t *ino, uint64_t *off, uint64_t *version);
 /* Executed and durable, in order; NULL: none now. */
 struct vol_req *vol_next_done(struct vol *v);
 

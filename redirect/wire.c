@@ -318,10 +318,11 @@ static void code_appends(struct coder *x, const struct msg_append **appends, uin
 	for (uint32_t i = 0; i < *count && !x->bad; i++) {
 		code_u64(x, &a[i].ino);
 		code_u64(x, &a[i].off);
+		code_u64(x, &a[i].version);
 		code_u32(x, &a[i].slot);
 		code_u64(x, &a[i].seq);
 		need(x, a[i].ino != 0 && a[i].off <= FILE_BYTES_MAX && a[i].slot <= SLOTS_MAX);
-		need(x, a[i].slot ? a[i].seq != 0 && a[i].off == 0 : a[i].seq == 0);
+		need(x, a[i].slot ? a[i].seq != 0 && a[i].off == 0 && a[i].version == 0 : a[i].seq == 0);
 	}
 }
 
@@ -449,6 +450,7 @@ static void code_dirents(struct coder *x, void **data, uint32_t *len)
 #define F_VALID (1u << 16)
 #define F_LOCK (1u << 17)
 #define F_GIVEN (1u << 18)
+#define F_VERSION (1u << 19) /* in attr, which is not sent otherwise */
 
 #define R_ATTR (1u << 24)
 #define R_STATFS (1u << 25)
@@ -524,7 +526,7 @@ static uint32_t op_fields(enum fs_op op)
 	case FS_GETLK:
 		return F_INO | F_LOCK | R_LOCK;
 	case FS_APPENDED:
-		return F_INO | F_OFF | F_TIME;
+		return F_INO | F_OFF | F_VERSION | F_TIME;
 	case FS_FREE_ORPHAN:
 		return 0;
 	case FS_FSYNC:
@@ -619,6 +621,8 @@ static void code_request_fields(struct coder *x, struct fs_request *rq)
 		code_u32(x, &rq->valid);
 	if (f & F_ATTR)
 		code_attr(x, &rq->attr);
+	if (f & F_VERSION)
+		code_u64(x, &rq->attr.version);
 	if (f & F_DATA)
 		code_request_data(x, rq);
 	if (f & F_EXTENTS)

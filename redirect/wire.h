@@ -23,7 +23,7 @@
 #include "csvfs/base/platform.h"
 
 #define WIRE_MAGIC 0x77565343u /* "CSVw" */
-#define WIRE_VERSION 12
+#define WIRE_VERSION 13
 #define WIRE_NO_LEASE UINT64_MAX
 #define WIRE_HEADER_BYTES 32u
 #define WIRE_TEXT_MAX 256 /* of HELLO_NO and GOODBYE, with the ending zero */
@@ -98,9 +98,9 @@ struct msg_lock {
 	struct fs_lock lock;
 };
 
-/* Told its place, `off` (slot and seq are 0); or asked for, as request `seq` in `slot`, and not answered (off is 0). */
+/* Told its place, `off` of `version` (slot and seq are 0); or asked for, as request `seq` in `slot`, and not answered (off and version are 0). */
 struct msg_append {
-	uint64_t ino, off, seq;
+	uint64_t ino, off, version, seq;
 	uint32_t slot;
 };
 

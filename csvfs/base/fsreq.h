@@ -65,7 +65,7 @@ enum fs_op {
 	FS_GETLK = 48,	     /* ino, lock -> lock: what stands against it, or NONE */
 	FS_LOCK_CANCEL = 49, /* ino, lock.seq: the LOCK of that number ends with -EINTR if it waits */
 
-	FS_APPENDED = 50, /* ino, off: the APPEND that was told this place is written, or never will be */
+	FS_APPENDED = 50, /* ino, off, attr.version: the APPEND that was told this place is written, or never will be */
 
 	/* Not from a kernel: the coordinator asks its own metadata engine. */
 	FS_FREE_ORPHAN = 60, /* ino: nobody has it open any more; free it if it has no link */

@@ -25,6 +25,8 @@ struct held {
 	struct held *next;
 };
 
+#define EVICTED_MAX 8u
+
 struct fakecore {
 	struct fakecore_config cfg;
 	struct datapath *d;
@@ -44,6 +46,10 @@ struct fakecore {
 	int64_t mtime_ns;
 	uint32_t mode;
 	bool gate_open, draining, gate_drained;
+	uint32_t rights;	/* how often they have ended */
+	uint64_t version;	/* of the layout */
+	struct event asked[EVICTED_MAX];
+	uint32_t asked_count;
 	struct held *held;	/* blocks that wait for the gate to open or the path to be drained */
 	struct event late;	/* was given up, and has not landed */
 	uint64_t lands_ns;	/* 0: not yet given up; NEVER: it has landed */
@@ -103,6 +109,7 @@ static void set_gate(struct fakecore *c, bool open)
 {
 	struct effect e = {.type = FX_GATE};
 
+	e.gate.rights = c->rights;
 	e.gate.gate = open ? GATE_DIRECT : GATE_CLOSED;
 	e.gate.lease_ns = now_ns() + 3600 * NS_PER_SEC;
 	c->gate_open = open;
@@ -134,6 +141,7 @@ static void layout_fx(struct fakecore *c, enum fx_type type)
 
 	e.layout.ino = FAKE_FILE;
 	e.layout.size = e.layout.shown = c->size;
+	e.layout.version = c->version;
 	apply(c, &e);
 }
 
@@ -145,6 +153,7 @@ static void attr_of(struct fakecore *c, uint64_t ino, struct fs_attr *a)
 	a->mode = ino == FAKE_ROOT ? S_IFDIR | 0777 : c->mode;
 	a->size = ino == FAKE_ROOT ? 4096 : c->size;
 	a->mtime_ns = c->mtime_ns;
+	a->version = c->version;
 }
 
 static void layout_get(struct fakecore *c, const struct event *ev)
@@ -156,6 +165,7 @@ static void layout_get(struct fakecore *c, const struct event *ev)
 	struct fs_reply rp = {0};
 	uint32_t n = 0;
 
+	e.layout.version = c->version;
 	if (rq->flags & FS_LAYOUT_WRITE)
 		last += 3; /* ahead */
 	if (last >= c->clusters)
@@ -183,6 +193,29 @@ static void layout_get(struct fakecore *c, const struct event *ev)
 	e.layout.extent_count = n;
 	apply(c, &e);
 	reply(c, ev->tag, &rp);
+}
+
+static void evict(struct fakecore *c)
+{
+	c->rights++;
+	c->version++;
+	c->size = 0;
+	memset(c->state, EXT_HOLE, c->clusters);
+	set_gate(c, c->gate_open);
+	layout_fx(c, FX_LAYOUT_DROP);
+	while (c->asked_count)
+		layout_get(c, &c->asked[--c->asked_count]);
+}
+
+/* True: not now. */
+static bool evicts(struct fakecore *c, const struct event *ev)
+{
+	if (c->rights || c->asked_count == c->cfg.evicts)
+		return false;
+	c->asked[c->asked_count++] = *ev;
+	if (c->asked_count == c->cfg.evicts)
+		evict(c);
+	return true;
 }
 
 static void begin_setattr(struct fakecore *c, const struct event *ev)
@@ -258,7 +291,8 @@ static void request(struct fakecore *c, const struct event *ev)
 
 	switch (rq->op) {
 	case FS_LAYOUT_GET:
-		layout_get(c, ev);
+		if (!evicts(c, ev))
+			layout_get(c, ev);
 		return;
 	case FS_SETATTR:
 		begin_setattr(c, ev);
@@ -276,6 +310,7 @@ static void request(struct fakecore *c, const struct event *ev)
 		attr_of(c, rq->ino, &rp.attr);
 		break;
 	case FS_APPEND:
+		attr_of(c, rq->ino, &rp.attr);
 		rp.off = c->size;
 		__atomic_store_n(&c->size, c->size + rq->len, __ATOMIC_RELAXED);
 		break;

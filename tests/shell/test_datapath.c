@@ -614,27 +614,21 @@ static long write_asynchronously(int fd, const void *buf, size_t len, off_t off)
 	return (long)ev.res;
 }
 
-/*
- * The kernel sends the pieces of such a write all at once, and appends them in the order in which it is asked for their places: each
- * data thread reads some.
- */
-static void pieces_of_an_asynchronous_append_stay_in_order(void **state)
+/* Of an asynchronous write: the kernel sends them all at once. */
+#define PIECES 4u
+
+static void appends_pieces(struct fakecore_config *cfg, unsigned rounds)
 {
-	enum { PIECES = 4, ROUNDS = 150 };
 	static uint8_t back[PIECES * IO_BYTES_MAX];
-	struct fakecore_config cfg = config();
-	struct fakecore *c;
+	struct fakecore *c = start(cfg);
 	uint64_t nr = 0, there;
 	void *buf = NULL;
-	int fd;
+	int fd = open(file, O_RDWR | O_APPEND | O_DIRECT);
 
-	cfg.threads = 4;
-	c = start(&cfg);
-	fd = open(file, O_RDWR | O_APPEND | O_DIRECT);
 	assert_true(fd >= 0);
 	assert_int_equal(posix_memalign(&buf, 4096, sizeof(back)), 0);
 	memset(buf, 0, sizeof(back));
-	for (int round = 0; round < ROUNDS; round++) {
+	while (rounds--) {
 		for (uint64_t i = 0; i < PIECES; i++) {
 			there = nr + i;
 			memcpy((uint8_t *)buf + i * IO_BYTES_MAX, &there, sizeof(there));
@@ -651,6 +645,26 @@ static void pieces_of_an_asynchronous_append_stay_in_order(void **state)
 	close(fd);
 	free(buf);
 	stop(c);
+}
+
+/* They are appended in the order in which it is asked for their places: each data thread reads some. */
+static void pieces_of_an_asynchronous_append_stay_in_order(void **state)
+{
+	struct fakecore_config cfg = config();
+
+	cfg.threads = 4;
+	appends_pieces(&cfg, 150);
+}
+
+/* Their places were of rights that have ended: they ask anew, and hear that in any order. */
+static void pieces_that_ask_for_other_places_stay_in_order(void **state)
+{
+	struct fakecore_config cfg = config();
+
+	cfg.evicts = PIECES;
+	appends_pieces(&cfg, 1);
+	cfg.threads = 4;
+	appends_pieces(&cfg, 1);
 }
 
 /* As io_uring's worker does IORING_OP_FTRUNCATE. */
@@ -977,6 +991,7 @@ int main(void)
 		T(who_keeps_setgid_without_group_execute),
 		T(failing_medium_is_an_error_of_that_write_alone),
 		T(pieces_of_an_asynchronous_append_stay_in_order),
+		T(pieces_that_ask_for_other_places_stay_in_order),
 		T(failed_asynchronous_write_cuts_off_nothing_of_another_node),
 		T(no_hole_is_made_through_an_open_file_that_lost_its_locks),
 		T(names_and_statfs_pass_through),

@@ -91,6 +91,35 @@ static void who_is_late_and_asks_again_does_not_wait_behind_a_truncation(void **
 	assert_false(node_append_waits(&li, &s[1]));
 }
 
+/* In the engine one may have to wait for something, and the next one not: of a large asynchronous write the pieces would be swapped. */
+static void appends_of_one_node_go_to_the_engine_one_after_the_other(void **state)
+{
+	assert_false(waits(0, 1, FS_APPEND, 0));
+	node_append_placing(&li, &s[0]);
+	assert_true(waits(1, 1, FS_APPEND, 0));
+	assert_true(waits(2, 1, FS_APPEND, 0));
+	li.appends.placing--;
+	list_del(&s[1].waiting);
+	list_del(&s[2].waiting);
+	list_add_tail(&s[1].waiting, &li.waiting);
+	assert_false(node_append_waits(&li, &s[1]));
+}
+
+/* It came twice: in between the file was made shorter, and the node appends at the same place once more. */
+static void what_is_over_is_told_by_the_version(void **state)
+{
+	static struct node n;
+
+	s[0].idx = 1;
+	s[0].vr.rq = (struct fs_request){.op = FS_APPENDED, .off = 100, .attr.version = 6};
+	li.appends.told[0].version = 7;
+	node_append_over(&n, &li, &s[0]);
+	assert_int_equal(li.appends.count, 1);
+	s[0].vr.rq.attr.version = 7;
+	node_append_over(&n, &li, &s[0]);
+	assert_int_equal(li.appends.count, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -99,6 +128,8 @@ int main(void)
 		cmocka_unit_test_setup(who_is_late_is_waited_for_by_a_change_of_the_size_alone, setup),
 		cmocka_unit_test_setup(next_append_waits_behind_a_truncation, setup),
 		cmocka_unit_test_setup(who_is_late_and_asks_again_does_not_wait_behind_a_truncation, setup),
+		cmocka_unit_test_setup(appends_of_one_node_go_to_the_engine_one_after_the_other, setup),
+		cmocka_unit_test_setup(what_is_over_is_told_by_the_version, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -320,7 +320,7 @@ static void the_end_of_an_append_is_told_when_there_is_memory(void **state)
 	(void)state;
 	n->now_ns = NS_PER_SEC;
 	memory_ends();
-	node_append_tell(n, INO, 4096, &fx);
+	node_append_tell(n, INO, 4096, 1, &fx);
 	assert_true(node_deadline(n) <= 2 * NS_PER_SEC);
 	memory_is_back();
 	n->now_ns = 2 * NS_PER_SEC;

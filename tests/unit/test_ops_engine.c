@@ -383,33 +383,34 @@ static void request_that_comes_again_is_known_before_it_is_submitted(void **stat
 /* A coordinator that takes over asks so for the place of an append that its node was never told. */
 static void append_that_was_not_answered_is_found(void **state)
 {
-	uint64_t root = engine_mkfs(64ull << 20, 4ull << 20), f, ino = 0, off = 0;
+	uint64_t root = engine_mkfs(64ull << 20, 4ull << 20), f, ino = 0, off = 0, version = 0;
 	struct fs_reqid id;
 
 	rq(FS_MKNOD, root, "f")->mode = S_IFREG | 0644;
 	assert_int_equal(run_request(), 0);
 	f = run.r.reply.attr.ino;
 	id = run.r.rq.id;
-	assert_false(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off));
+	assert_false(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off, &version));
 	for (uint32_t i = 0; i < 2; i++) {
 		rq(FS_APPEND, f, NULL)->len = 1000;
 		assert_int_equal(run_request(), 0);
 	}
 	id = run.r.rq.id;
-	assert_true(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off));
+	assert_true(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off, &version));
 	assert_int_equal(ino, f);
 	assert_int_equal(off, 1000);
+	assert_int_equal(version, run.r.reply.attr.version);
 	/* Not sent yet; of another life. */
 	id.seq++;
-	assert_false(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off));
+	assert_false(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off, &version));
 	id.seq--;
 	id.life++;
-	assert_false(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off));
+	assert_false(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off, &version));
 	/* One that failed has no place. */
 	rq(FS_APPEND, f, NULL)->len = FILE_BYTES_MAX;
 	assert_int_equal(run_request(), -EFBIG);
 	id = run.r.rq.id;
-	assert_false(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off));
+	assert_false(vol_appended(run_sync_vol(engine.rs), &id, &ino, &off, &version));
 	engine_end();
 }
 

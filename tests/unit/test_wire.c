@@ -233,6 +233,8 @@ static void random_request(struct prng *r, struct fs_request *rq, enum fs_op op)
 #undef TRY
 	if (op == FS_SETATTR || op == FS_LAYOUT_COMMIT)
 		random_attr(r, &rq->attr);
+	if (op == FS_APPENDED)
+		rq->attr.version = prng_u64(r);
 	if (op == FS_SETATTR || op == FS_MKNOD || op == FS_CREATE)
 		rq->cred = (struct fs_cred){1000, 100, 022};
 	if (fs_op_needs_slot(op))
@@ -362,6 +364,8 @@ static void random_other(struct prng *r, struct msg *m)
 				blob.appends[i].seq = prng_u64(r) | 1;
 			else
 				blob.appends[i].off = prng_below(r, FILE_BYTES_MAX);
+			if (!blob.appends[i].slot)
+				blob.appends[i].version = prng_u64(r);
 		}
 		break;
 	case MSG_CACHE_RECALL:
