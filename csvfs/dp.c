@@ -179,21 +179,6 @@ static enum dp_verdict ask_place(struct dp *dp, struct dp_op *op)
 	return DP_NEED_APPEND;
 }
 
-void dp_place_asked(struct dp *dp, struct dp_op *op)
-{
-	const struct dp_file *f = op->file;
-
-	csv_assert(op->state == DP_ST_APPEND);
-	op->append_from = f->lf.size_known ? f->lf.size : 0;
-	op->drops = f->lf.size_known ? f->lf.drops : UINT64_MAX;
-	op->place_rights = dp->rights;
-}
-
-bool dp_place_stands(const struct dp *dp, const struct dp_op *op)
-{
-	return op->place_rights == dp->rights;
-}
-
 static enum dp_verdict end(struct dp *dp, struct dp_op *op, int32_t result)
 {
 	append_ends(dp, op);

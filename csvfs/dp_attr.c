@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* dp_attr.c - what the data path knows of a file's attributes and times. */
+#include "csvfs/base/assert.h"
 #include "csvfs/dp_int.h"
 
 void dp_attr_seen(struct dp *dp, uint64_t ino)
@@ -59,6 +60,21 @@ void dp_layout_version(struct dp *dp, uint64_t ino, uint64_t version)
 void dp_place_version(struct dp_op *op, uint64_t version)
 {
 	op->place_version_1 = version + 1;
+}
+
+void dp_place_asked(struct dp *dp, struct dp_op *op)
+{
+	const struct dp_file *f = op->file;
+
+	csv_assert(op->state == DP_ST_APPEND);
+	op->append_from = f->lf.size_known ? f->lf.size : 0;
+	op->drops = f->lf.size_known ? f->lf.drops : UINT64_MAX;
+	op->place_rights = dp->rights;
+}
+
+bool dp_place_stands(const struct dp *dp, const struct dp_op *op)
+{
+	return op->place_rights == dp->rights;
 }
 
 void dp_layout_shown(struct dp *dp, uint64_t ino, uint64_t shown)

@@ -30,7 +30,7 @@
 #include "fakecore.h"
 #include "tests/posix/kernel.h"
 
-#include <linux/aio_abi.h> /* last: they have a BLOCK_SIZE of their own */
+#include "aio.h" /* last: it includes a BLOCK_SIZE of its own */
 #include <sys/mount.h>
 
 #define IMAGE_BYTES (24u << 20)
@@ -597,21 +597,6 @@ static void failing_medium_is_an_error_of_that_write_alone(void **state)
 	}
 	close(fd);
 	stop(c);
-}
-
-/* What a kernel does for io_uring and libaio alone. */
-static long write_asynchronously(int fd, const void *buf, size_t len, off_t off)
-{
-	struct iocb cb = {.aio_fildes = (uint32_t)fd, .aio_lio_opcode = IOCB_CMD_PWRITE,
-		.aio_buf = (uint64_t)(uintptr_t)buf, .aio_nbytes = len, .aio_offset = off}, *p = &cb;
-	aio_context_t ctx = 0;
-	struct io_event ev = {0};
-
-	assert_int_equal(syscall(SYS_io_setup, 4, &ctx), 0);
-	assert_int_equal(syscall(SYS_io_submit, ctx, 1, &p), 1);
-	assert_int_equal(syscall(SYS_io_getevents, ctx, 1, 1, &ev, NULL), 1);
-	assert_int_equal(syscall(SYS_io_destroy, ctx), 0);
-	return (long)ev.res;
 }
 
 /* Of an asynchronous write: the kernel sends them all at once. */
