@@ -84,14 +84,14 @@ static bool others_finish(const struct node *n)
 
 /*
  * Half of the cluster or less is left without us, and may lose the quorum when our host goes. If those are shut down with us they say so
- * in a moment; until somebody serves they cannot even be unmounted.
+ * in a moment; until somebody serves they cannot even be unmounted. (Whose mount fails was no part of it.)
  */
 static bool lingers(struct node *n)
 {
 	const struct member_node *c = elect_coordinator(&n->member);
 	uint32_t not_done, stays = who_stays(n, &not_done);
 
-	if (!member_view(&n->member)->quorate || !stays || 2 * stays > n->cfg.expected_nodes)
+	if (n->exit_err || !member_view(&n->member)->quorate || !stays || 2 * stays > n->cfg.expected_nodes)
 		return false;
 	if (!c || c->state.role != ROLE_SERVING)
 		n->stop_linger_ns = n->now_ns + STOP_LINGER_NS;
