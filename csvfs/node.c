@@ -105,8 +105,11 @@ void node_reclaim_epoch(struct node *n, uint64_t epoch, uint64_t before, struct 
 {
 	if (!n->served_epoch || n->served_epoch >= before)
 		return;
-	/* Nothing is ours that could be void, and nothing of it is in flight: we may be the last one, who leaves. */
-	if (!n->files.count) {
+	/*
+	 * Nothing is ours that could be void, and nothing of it is in flight: we may be the last one, who leaves. Locks may be left when all
+	 * files have been closed at once (a mount that was busy).
+	 */
+	if (!n->files.count && !n->held.count && list_empty(&n->own_appends)) {
 		n->served_epoch = 0;
 		return;
 	}

@@ -406,10 +406,43 @@ static void who_holds_nothing_loses_nothing_in_an_epoch_without_it(void **state)
 	assert_int_equal(n->served_epoch, 0);
 }
 
+/* A mount that was busy: the files were closed at once, and nobody has unlocked what was locked. It may be another's by now. */
+static void who_holds_locks_alone_loses_them_in_an_epoch_without_it(void **state)
+{
+	struct lock l = {.key = {.ino = INO, .owner = 9}, .end = 99, .write = true};
+
+	(void)state;
+	node_alone();
+	assert_int_equal(lock_get(&n->held, &l), 0);
+	assert_int_equal(n->files.count, 0);
+	n->served_epoch = 5;
+	node_reclaim_epoch(n, 7, 5, &fx);
+	assert_int_equal(n->held.count, 1);
+	node_reclaim_epoch(n, 7, 6, &fx);
+	assert_int_equal(n->evictions, 1);
+	assert_int_equal(n->held.count, 0);
+}
+
+/* So may the space be where it was to append. */
+static void who_has_a_place_alone_loses_it_in_an_epoch_without_it(void **state)
+{
+	(void)state;
+	append(A);
+	place = 8192;
+	coordinator(FS_APPEND, 0);
+	assert_false(list_empty(&n->own_appends));
+	n->files.count = 0; /* closed at once */
+	n->served_epoch = 5;
+	node_reclaim_epoch(n, 7, 6, &fx);
+	assert_int_equal(n->evictions, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(who_holds_nothing_loses_nothing_in_an_epoch_without_it, setup),
+		cmocka_unit_test_setup(who_holds_locks_alone_loses_them_in_an_epoch_without_it, setup),
+		cmocka_unit_test_setup(who_has_a_place_alone_loses_it_in_an_epoch_without_it, setup),
 		cmocka_unit_test_setup(all_is_forgotten_though_a_close_finds_no_memory, setup),
 		cmocka_unit_test_setup(what_is_recalled_without_memory_is_committed_when_there_is_some, setup),
 		cmocka_unit_test_setup(what_a_closed_file_was_written_without_memory_is_committed_when_there_is_some, setup),
