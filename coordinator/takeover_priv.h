@@ -57,6 +57,7 @@ struct takeover {
 	bool lost_split, unfit, stopping;
 	bool has_served; /* in any term */
 	bool claim_read; /* since we followed anybody: who is at large is known */
+	bool has_claimed; /* `claim` was sent to the LUN, and we do not know yet whether it shows there */
 	bool split_guessed; /* lost_split: the LUN has not refused us, our key was gone when we came back */
 	uint64_t guessed_ns; /* ... the last time */
 	uint64_t tell_ns, tell_due_ns; /* candidates: our STATE was told again last; when they are looked at again */

@@ -269,6 +269,7 @@ static void claim_read(struct takeover *t, struct effects *fx)
 		(unsigned long long)best->epoch, (unsigned long long)c->epoch);
 	takeover_enter(t, TK_CLAIM_WRITE);
 	t->beat_sent_ns = t->now_ns;
+	t->has_claimed = true;
 	claim_io_write(&t->io, c, fx);
 }
 
@@ -276,6 +277,7 @@ static void claim_verified(struct takeover *t)
 {
 	const struct claim *best = claim_io_best(&t->io);
 
+	t->has_claimed = false;
 	if (!best || best->epoch < t->claim.epoch) {
 		takeover_become_unfit(t, "the LUN did not keep the claim", TAKEOVER_UNFIT_NS);
 		return;
@@ -328,12 +330,12 @@ static bool claim_came(struct takeover *t)
 }
 
 /*
- * A claim of ours may be on the LUN under which nobody was served. Who leaves gives it up in order first: left as it is, it looks like
- * that of one that has died.
+ * A claim of ours may be the last one on the LUN, and nobody was served under it. Who leaves gives it up in order first: left as it is, it
+ * looks like that of one that has died. Not if somebody has told a later epoch: that was claimed after ours, in whose place it is.
  */
-static bool has_claimed(const struct takeover *t)
+static bool claim_is_left(const struct takeover *t)
 {
-	return t->claim.state == CLAIM_HELD && t->claim.epoch > t->epoch;
+	return t->has_claimed && t->claim.epoch >= member_epoch_seen(t->m);
 }
 
 /* Things that end any candidacy. True: nothing further in this round. */
@@ -351,7 +353,7 @@ static bool candidate_ends(struct takeover *t)
 					 : "the path was lost while a candidate");
 		return true;
 	}
-	if (t->stopping && !has_claimed(t) && takeover_may_go(t))
+	if (t->stopping && !claim_is_left(t) && takeover_may_go(t))
 		takeover_withdraw(t, "stopping");
 	else if (!v->quorate)
 		takeover_withdraw(t, "not quorate");

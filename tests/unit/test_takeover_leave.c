@@ -109,6 +109,48 @@ static void who_leaves_with_its_claim_on_the_way_gives_it_up_in_order(void **sta
 	assert_true(on_the_way);
 }
 
+static bool another_serves(struct lab *l)
+{
+	uint32_t s = lab_serving(l);
+
+	return s && s != B && s != C;
+}
+
+static bool b_claims(struct lab *l)
+{
+	(void)l;
+	return st(B) >= TK_CLAIM_WRITE && st(B) <= TK_RELEASE;
+}
+
+/* B has claimed, and is cut off just then; later it is back, and follows who has claimed since. That claim of its own is nothing to give up. */
+static void who_has_claimed_long_ago_withdraws(void **state)
+{
+	uint32_t next;
+	uint64_t epoch;
+
+	(void)state;
+	up(5);
+	epoch = takeover_epoch(tk(C));
+	takeover_stop(tk(C));
+	CHECK(run_to(B, TK_CLAIM_READ));
+	L.min_ns = L.max_ns = 300 * MS;
+	CHECK(run_to(B, TK_CLAIM_VERIFY) && held_by(B));
+	cut_off(B);
+	lab_run(&L, 200 * MS, NULL);
+	CHECK(st(B) == TK_CLAIM_VERIFY && !member_view(&L.node[B].m)->quorate); /* and the view has changed */
+	CHECK(lab_run(&L, 20 * SEC, another_serves));
+	next = lab_serving(&L);
+	CHECK(takeover_epoch(tk(next)) == epoch + 2);
+	join_all();
+	lab_run(&L, 10 * SEC, NULL);
+	CHECK(st(B) == TK_FOLLOW);
+	lab_kill(&L, next);
+	CHECK(run_to(B, TK_STAND));
+	takeover_stop(tk(B));
+	CHECK(!lab_run(&L, 10 * SEC, b_claims));
+	CHECK(L.node[B].gone && lab_serving(&L));
+}
+
 static void who_could_not_take_over_tries_once_more_when_it_leaves(void **state)
 {
 	fails_to_take_over();
@@ -154,6 +196,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(who_gave_the_epoch_takes_it_back_from_one_that_leaves_and_cannot),
 		cmocka_unit_test(who_leaves_with_its_claim_on_the_way_gives_it_up_in_order),
+		cmocka_unit_test(who_has_claimed_long_ago_withdraws),
 		cmocka_unit_test(who_could_not_take_over_tries_once_more_when_it_leaves),
 		cmocka_unit_test(loser_of_a_split_takes_over_when_the_winner_has_left),
 	};
