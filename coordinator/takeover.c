@@ -737,6 +737,8 @@ uint64_t takeover_deadline(const struct takeover *t)
 		earlier(t, &at, t->beat_ns);
 		earlier(t, &at, t->refence_ns);
 		earlier(t, &at, t->m->fenced_again_ns);
+		if (t->state == TK_SERVE)
+			earlier(t, &at, t->served_by_ns);
 		if (t->state == TK_RECLAIM) {
 			earlier(t, &at, takeover_quiet_ns(t));
 			earlier(t, &at, t->deadline_ns + TAKEOVER_RECLAIM_MORE_NS);

@@ -19,6 +19,12 @@
  *  5. When it is full nothing more is given up: what those nodes had is waited for.
  *  6. A term that ends before it serves takes nothing from anybody, and is not counted: its claim has the list of the one before
  *     it, and says which that was. A list of our own, and that our term counts, is durable before anybody is served.
+ *  7. A term that is given up in order before it counts never does: its claim says again what it said before SERVE. That hides nothing. What
+ *     serves, or takes, asks here first (given_remove, given_add, counts), and hears "no" until we know that the LUN has taken the claim that
+ *     counts our term, and outside of SERVE. We have known no such thing when SERVE ends, and it does not come back in this term. What the LUN
+ *     has taken of it nevertheless, unheard, is older than the claim that gives it up: that is sent when nothing else is on its way.
+ *  8. One that counts is given up in order when all who have reclaimed are served (or TAKEOVER_SERVED_NS later): whoever is not would
+ *     lose what it holds to the next term.
  */
 #include "coordinator/takeover.h"
 
@@ -57,7 +63,35 @@ void takeover_given_serve(struct takeover *t)
 {
 	t->claim.given_up_count = 0;
 	t->claim.served = t->epoch;
-	t->taken_back_at = ++t->list_changes;
+	t->taken_back_at = t->counted_at = ++t->list_changes;
+	t->served_by_ns = NEVER;
+	t->all_served = false;
+}
+
+bool takeover_given_counts(const struct takeover *t)
+{
+	return t->state == TK_SERVE && t->list_durable >= t->counted_at;
+}
+
+bool takeover_given_all_served(struct takeover *t)
+{
+	bool was = t->all_served;
+
+	t->all_served |= takeover_given_counts(t);
+	return t->all_served != was;
+}
+
+void takeover_given_drain(struct takeover *t)
+{
+	if (takeover_given_counts(t))
+		return;
+	/* Rule 7. */
+	trace(t->cfg.trace, TRACE_INFO, "epoch %llu has served nobody -> it does not count",
+		(unsigned long long)t->epoch);
+	t->claim.served = t->served_before;
+	t->claim.given_up_count = t->before_count;
+	memcpy(t->claim.given_up, t->before, sizeof(t->claim.given_up));
+	t->list_changes++;
 }
 
 void takeover_given_sent(struct takeover *t)
@@ -68,6 +102,8 @@ void takeover_given_sent(struct takeover *t)
 void takeover_given_durable(struct takeover *t)
 {
 	t->list_durable = t->list_sent;
+	if (takeover_given_counts(t) && t->served_by_ns == NEVER)
+		t->served_by_ns = t->now_ns + TAKEOVER_SERVED_NS;
 }
 
 bool takeover_given_due(const struct takeover *t)
@@ -113,6 +149,8 @@ bool takeover_given_remove(struct takeover *t, uint32_t node)
 	struct claim *c = &t->claim;
 	struct claim_given_up *g = find(c, node);
 
+	if (t->state != TK_SERVE)
+		return false;
 	if (g) {
 		uint32_t last = --c->given_up_count;
 

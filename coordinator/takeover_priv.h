@@ -34,6 +34,9 @@ struct takeover {
 	struct claim claim; /* the one we wrote last, with who is given up in our term (takeover_given.c), and who was fenced (takeover_fenced.c) */
 	uint64_t list_changes, list_sent, list_durable; /* changes of these lists: made, sent, taken by the LUN */
 	uint64_t listed_at[CLAIM_GIVEN_UP_MAX], taken_back_at; /* of each entry; of the last that went */
+	uint64_t counted_at; /* the change that said first that our term counts */
+	uint64_t served_by_ns; /* SERVE: it is given up in order then, though not all are served; NEVER: it does not count yet */
+	bool all_served; /* SERVE: told by the node */
 	bool list_full; /* said once */
 	uint64_t served_before; /* the last term before ours in which somebody may have been served */
 	uint32_t before_count; /* given up in that one */
@@ -54,10 +57,10 @@ struct takeover {
 	bool restart; /* candidate: the view changed, stand again when nothing is in flight */
 	bool in_order; /* handover: no fence is needed */
 	bool was_released; /* `claim` replaced a released one, and nobody was served under it */
+	bool has_claimed; /* `claim` was sent to the LUN, and we do not know yet whether it shows there */
 	bool lost_split, unfit, stopping;
 	bool has_served; /* in any term */
 	bool claim_read; /* since we followed anybody: who is at large is known */
-	bool has_claimed; /* `claim` was sent to the LUN, and we do not know yet whether it shows there */
 	bool split_guessed; /* lost_split: the LUN has not refused us, our key was gone when we came back */
 	uint64_t guessed_ns; /* ... the last time */
 	uint64_t tell_ns, tell_due_ns; /* candidates: our STATE was told again last; when they are looked at again */
@@ -119,6 +122,8 @@ void takeover_victims_forget(struct takeover *t);
 void takeover_given_begin(struct takeover *t, const struct claim *last, uint64_t seen);
 /* SERVE begins, and with it a list of our own. */
 void takeover_given_serve(struct takeover *t);
+/* It is given up in order: if it does not count yet, it never will. */
+void takeover_given_drain(struct takeover *t);
 void takeover_given_sent(struct takeover *t);
 void takeover_given_durable(struct takeover *t);
 /* The list has changed since a claim was sent. */

@@ -268,6 +268,7 @@ static void begin_drain(struct takeover *t, uint32_t target, const char *why)
 		(unsigned long long)t->epoch, target);
 	t->handover = target;
 	t->closed = t->swept = false;
+	takeover_given_drain(t);
 	takeover_enter(t, TK_DRAIN);
 }
 
@@ -348,6 +349,9 @@ static void serving(struct takeover *t)
 		t->moving_to = t->m->asked_move;
 		t->m->asked_move = 0;
 	}
+	/* Rules 7 and 8 of takeover_given.c. */
+	if (takeover_given_counts(t) && !t->all_served && t->now_ns < t->served_by_ns)
+		return;
 	if (t->stopping) {
 		leaving(t);
 		return;

@@ -71,6 +71,13 @@ uint32_t node_evictions(const struct node *n);
 uint64_t node_epoch(const struct node *n);
 bool node_coordinates(const struct node *n);
 bool node_is_candidate(const struct node *n);
+enum node_office {
+	OFFICE_NONE,
+	OFFICE_SERVES,
+	OFFICE_DRAINS, /* it is given up in order, and was if OFFICE_NONE follows */
+	OFFICE_LOST, /* for one step */
+};
+enum node_office node_office(const struct node *n);
 /* It leaves, and has let go of the claim: it will not coordinate again. */
 bool node_has_let_go(const struct node *n);
 /* While it coordinates: that node has not reclaimed what it held from it, and others may be given that. */

@@ -566,6 +566,17 @@ bool node_coordinates(const struct node *n)
 	return takeover_state(n->tk) == TK_SERVE;
 }
 
+enum node_office node_office(const struct node *n)
+{
+	enum takeover_state st = takeover_state(n->tk);
+
+	if (st == TK_LOST)
+		return OFFICE_LOST;
+	if (st == TK_DRAIN || st == TK_RELEASE)
+		return OFFICE_DRAINS;
+	return st == TK_SERVE ? OFFICE_SERVES : OFFICE_NONE;
+}
+
 bool node_has_let_go(const struct node *n)
 {
 	return takeover_state(n->tk) == TK_STOPPED;

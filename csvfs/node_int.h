@@ -472,6 +472,8 @@ void node_peers_evict(struct node *n, struct peer *p, const char *what, struct e
 /* We slept, and were not replaced meanwhile. */
 void node_peers_awake(struct node *n, struct effects *fx);
 void node_peers_departed(struct node *n, struct effects *fx);
+/* Tells takeover, which may want to hand over, when all who have reclaimed are served. */
+void node_peers_all_served(struct node *n);
 /* When somebody's rights end, or it has to have answered CARRY. */
 uint64_t node_peers_deadline(const struct node *n);
 /* Somebody was given up a moment ago, and may not know it. */

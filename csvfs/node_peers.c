@@ -336,6 +336,18 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 	node_times_again(n, peer_idx(n, p), fx);
 }
 
+void node_peers_all_served(struct node *n)
+{
+	for (unsigned i = 0; i < n->peers_end; i++) {
+		const struct peer *p = &n->peers[i];
+
+		/* Whose session has broken since comes back, and is as well as the others. */
+		if (p->node && (p->told || p->reclaimed) && !p->served && !p->evicted_ns && member_present(&n->member, p->node))
+			return;
+	}
+	n->again |= takeover_given_all_served(n->tk);
+}
+
 void node_server_reclaim_end(struct node *n, struct session *s, uint32_t count, struct effects *fx)
 {
 	struct peer *p;

@@ -904,6 +904,7 @@ void node_server_step(struct node *n, struct effects *fx)
 		node_peers_departed(n, fx);
 	if (st == TK_SERVE) {
 		serve_begins(n);
+		node_peers_all_served(n);
 		node_sweep_step(n);
 		node_space_step(n, fx);
 		node_peers_departed(n, fx);

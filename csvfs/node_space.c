@@ -54,12 +54,12 @@ static bool trim(struct node *n, struct lease_ino *li, bool round)
 }
 
 /*
- * Not while we take over: others may not have said yet what they hold. Without memory for it the space stays until somebody opens
- * the file and closes it.
+ * Not while we take over: others may not have said yet what they hold. Nor before our term counts: whoever has not said it may yet keep
+ * it, if we are lost. Then, and without memory for it, the space stays until somebody opens the file and closes it.
  */
 void node_space_left_ahead(struct node *n, struct lease_ino *li)
 {
-	if (takeover_state(n->tk) == TK_SERVE && n->vol)
+	if (takeover_given_counts(n->tk) && n->vol)
 		(void)trim(n, li, false);
 }
 

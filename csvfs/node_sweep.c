@@ -5,7 +5,8 @@
  * more of a file that it has it open.
  *
  * Rule: each of them is tried once in a sweep. One that cannot be freed (damaged, unreadable) stays on the list, and keeps
- * none behind it there.
+ * none behind it there. None is freed before our term counts: who holds it may be given up, and must hear of it from whoever
+ * coordinates next (rule 6 of takeover_given.c).
  */
 #include <errno.h>
 
@@ -61,11 +62,11 @@ void node_sweep_step(struct node *n)
 		n->orphans_left = true;
 		n->orphan_off = 0;
 	}
-	if (n->orphans_left && n->now_ns >= n->sweep_after_ns)
+	if (n->orphans_left && n->now_ns >= n->sweep_after_ns && takeover_given_counts(n->tk))
 		next_orphan(n);
 }
 
 uint64_t node_sweep_deadline(const struct node *n)
 {
-	return n->vol && n->orphans_left && takeover_state(n->tk) == TK_SERVE ? n->sweep_after_ns : NEVER;
+	return n->vol && n->orphans_left && takeover_given_counts(n->tk) ? n->sweep_after_ns : NEVER;
 }

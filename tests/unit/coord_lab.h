@@ -52,6 +52,7 @@ struct lab_node {
 	uint64_t heard_ns;
 	bool deaf; /* node.c's part is not played: nobody answers TK_OPEN, TK_RECLAIM, TK_DRAIN */
 	bool slow_close; /* the engine does not close */
+	bool slow_serve; /* not all are served for a while */
 	bool gone; /* it has stopped in order */
 	bool lingers; /* then it stays in the group */
 	bool other; /* another machine, with another name, under this number */
@@ -468,6 +469,8 @@ static bool lab_act(struct lab *l, struct lab_node *n)
 	}
 	if (s == TK_SERVE && entered)
 		l->served = takeover_epoch(n->t);
+	if (s == TK_SERVE && !n->slow_serve && takeover_given_all_served(n->t))
+		return true;
 	if (s == TK_DRAIN && !n->engine_ops && !n->deaf && !n->slow_close)
 		takeover_volume_closed(n->t);
 	if (s == TK_STOPPED && entered) {
@@ -587,7 +590,7 @@ static void lab_start(struct lab *l, uint32_t id)
 	csv_assert(n->t);
 	n->up = true;
 	n->in_group = !l->standalone;
-	n->gone = n->paused = n->deaf = n->slow_close = n->announcing = n->registering = false;
+	n->gone = n->paused = n->deaf = n->slow_close = n->slow_serve = n->announcing = n->registering = false;
 	n->incarnation = 0;
 	n->reclaim_epoch = 0;
 	n->state = TK_IDLE;

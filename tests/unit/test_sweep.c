@@ -153,11 +153,30 @@ static void without_memory_it_goes_on_later(void **state)
 	free(little);
 }
 
+/* Rule 7 of takeover_given.c: whoever holds one, and is away, hears of it from the next coordinator only if our term counts. */
+static void none_is_freed_before_the_term_counts(void **state)
+{
+	(void)state;
+	orphans();
+	serves();
+	n->tk->counted_at = 1;
+	run_for(5);
+	assert_true(n->orphans_left && !n->sweeping);
+	assert_int_equal(node_sweep_deadline(n), NEVER);
+	n->tk->list_durable = 1;
+	assert_true(node_sweep_deadline(n) <= n->now_ns);
+	run_for(5);
+	assert_false(n->orphans_left || n->sweeping);
+	assert_int_equal(orphans_left(), 0);
+	run_sync_mem_free(engine.mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_that_is_damaged_keeps_none_behind_it),
 		cmocka_unit_test(without_memory_it_goes_on_later),
+		cmocka_unit_test(none_is_freed_before_the_term_counts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

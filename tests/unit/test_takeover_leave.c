@@ -109,6 +109,113 @@ static void who_leaves_with_its_claim_on_the_way_gives_it_up_in_order(void **sta
 	assert_true(on_the_way);
 }
 
+#define LIFE 0x1234567890abcdefull
+#define GONE 77 /* C has given it up */
+
+static bool somebody_is_served;
+
+static bool c_gives_up(struct lab *l)
+{
+	(void)l;
+	return takeover_given_add(tk(C), GONE, LIFE);
+}
+
+/* As csvfs/node_peers.c asks in each step. */
+static bool b_drains(struct lab *l)
+{
+	(void)l;
+	somebody_is_served |= takeover_given_remove(tk(B), D) || takeover_given_counts(tk(B));
+	return st(B) > TK_SERVE;
+}
+
+/* The LUN is slower than corosync from now on, and B is in RECLAIM. */
+static uint64_t b_takes_over_in_order(bool leaves)
+{
+	uint64_t before;
+
+	up(3);
+	CHECK(lab_run(&L, 5 * SEC, c_gives_up));
+	before = takeover_epoch(tk(C));
+	effects_reset(&lab_fx);
+	if (leaves)
+		takeover_stop(tk(C));
+	else
+		CHECK(takeover_move(tk(C), B, &lab_fx) == 0);
+	CHECK(run_to(B, TK_CLAIM_WRITE));
+	somebody_is_served = false;
+	return before;
+}
+
+/* What D is told decides about what all nodes hold: node_reclaim_epoch(). */
+static void nothing_is_void(uint64_t before)
+{
+	CHECK(!somebody_is_served);
+	CHECK(run_to(D, TK_SERVE));
+	CHECK(takeover_epoch(tk(D)) > before + 1);
+	CHECK(member_own(&L.node[D].m)->before == before);
+	CHECK(takeover_given_up(tk(D), GONE, LIFE));
+	lab_run(&L, SEC, NULL);
+	CHECK(on_the_lun().served == takeover_epoch(tk(D)));
+}
+
+/* C leaves, and so does B, whose claim is on its way; D stays. */
+static void a_term_that_is_given_up_before_anybody_is_served_does_not_count(void **state)
+{
+	uint64_t before = b_takes_over_in_order(true);
+
+	(void)state;
+	takeover_stop(tk(B));
+	CHECK(run_to(B, TK_RECLAIM));
+	L.min_ns = L.max_ns = 20 * MS;
+	CHECK(lab_run(&L, 20 * SEC, b_drains));
+	nothing_is_void(before);
+}
+
+/* The same, if the administrator moves it on at once, or has asked for that before B served. */
+static void a_term_that_is_moved_on_before_anybody_is_served_does_not_count(void **state)
+{
+	(void)state;
+	for (int early = 0; early < 2; early++) {
+		uint64_t before = b_takes_over_in_order(false);
+
+		CHECK(run_to(B, TK_RECLAIM));
+		L.min_ns = L.max_ns = 20 * MS;
+		if (early)
+			L.node[B].m.asked_move = D;
+		CHECK(run_to(B, early ? TK_DRAIN : TK_SERVE));
+		if (!early)
+			CHECK(takeover_move(tk(B), D, &lab_fx) == 0);
+		CHECK(lab_run(&L, 20 * SEC, b_drains));
+		nothing_is_void(before);
+	}
+}
+
+static bool b_counts(struct lab *l)
+{
+	(void)l;
+	return takeover_given_counts(tk(B));
+}
+
+/* Else D, say, which has reclaimed and is well, would lose what it holds to its own term. Who is never served is waited for a while. */
+static void a_term_that_counts_is_given_up_when_all_who_have_reclaimed_are_served(void **state)
+{
+	(void)state;
+	for (int served = 0; served < 2; served++) {
+		uint64_t before = b_takes_over_in_order(false);
+
+		L.node[B].slow_serve = true;
+		CHECK(lab_run(&L, SEC, b_counts));
+		CHECK(takeover_move(tk(B), D, &lab_fx) == 0);
+		lab_run(&L, TAKEOVER_SERVED_NS - 100 * MS, NULL);
+		CHECK(st(B) == TK_SERVE);
+		L.node[B].slow_serve = !served;
+		CHECK(lab_run(&L, served ? 50 * MS : 150 * MS, b_drains));
+		CHECK(run_to(D, TK_SERVE));
+		CHECK(member_own(&L.node[D].m)->before == before + 1);
+		CHECK(!takeover_given_up(tk(D), GONE, LIFE));
+	}
+}
+
 static bool another_serves(struct lab *l)
 {
 	uint32_t s = lab_serving(l);
@@ -196,6 +303,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(who_gave_the_epoch_takes_it_back_from_one_that_leaves_and_cannot),
 		cmocka_unit_test(who_leaves_with_its_claim_on_the_way_gives_it_up_in_order),
+		cmocka_unit_test(a_term_that_is_given_up_before_anybody_is_served_does_not_count),
+		cmocka_unit_test(a_term_that_is_moved_on_before_anybody_is_served_does_not_count),
+		cmocka_unit_test(a_term_that_counts_is_given_up_when_all_who_have_reclaimed_are_served),
 		cmocka_unit_test(who_has_claimed_long_ago_withdraws),
 		cmocka_unit_test(who_could_not_take_over_tries_once_more_when_it_leaves),
 		cmocka_unit_test(loser_of_a_split_takes_over_when_the_winner_has_left),
