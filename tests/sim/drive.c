@@ -699,11 +699,44 @@ static void rights_ended(struct sim *s, struct snode *n)
 	}
 }
 
+static void office_lost(struct sim *s, struct snode *n)
+{
+	if (n->office > s->served_epoch && n->office > s->lost_epoch)
+		s->lost_epoch = n->office;
+	n->office = 0;
+}
+
+static void offices(struct sim *s, struct snode *n)
+{
+	enum node_office office = node_office(n->core);
+
+	if (node_served_epoch(n->core) > s->served_epoch)
+		s->served_epoch = node_served_epoch(n->core);
+	if (office == OFFICE_SERVES && node_epoch(n->core) > s->office_epoch)
+		s->office_epoch = node_epoch(n->core);
+	if (office == OFFICE_SERVES || office == OFFICE_DRAINS)
+		n->office = node_epoch(n->core);
+	else if (office == OFFICE_LOST)
+		office_lost(s, n);
+	else
+		n->office = 0;
+}
+
+/*
+ * An office that was lost before anybody was served, and had said in its claim that it counts, takes from all what they hold: a known gap
+ * (PROTOCOL.md). One that was given up in order takes nothing from anybody who was served in the one before it.
+ */
+static bool by_a_lost_office(const struct sim *s, uint64_t served)
+{
+	return s->served_epoch != s->office_epoch && s->lost_epoch > served;
+}
+
 static void one_step(struct sim *s, struct snode *n, struct event *ev)
 {
 	uint64_t life = n->life_nr;
 	bool serves = node_coordinates(n->core);
 	uint32_t ended = node_rights_ended(n->core);
+	uint64_t served = node_served_epoch(n->core);
 
 	ev->now_ns = s->now_ns;
 	ev->wall_ns = (int64_t)s->now_ns + WALL;
@@ -716,10 +749,7 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 		node_check(n->core);
 	if (!serves && node_coordinates(n->core))
 		rights_ended(s, n);
-	if (node_served_epoch(n->core) > s->served_epoch)
-		s->served_epoch = node_served_epoch(n->core);
-	if (node_coordinates(n->core) && node_epoch(n->core) > s->office_epoch)
-		s->office_epoch = node_epoch(n->core);
+	offices(s, n);
 	/* Who coordinated has lost its opens with its epoch, if others served before it was back. */
 	if (serves && !node_coordinates(n->core))
 		n->losses++;
@@ -733,8 +763,7 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 		n->losses++;
 		s->append_failed = true;
 		sim_log(s, "node %u was EVICTED", n->id);
-		/* One that was lost before anybody was served, and had said so in its claim: a known gap (PROTOCOL.md). */
-		if (s->plan.well && !s->healing && s->served_epoch == s->office_epoch)
+		if (s->plan.well && !s->healing && !by_a_lost_office(s, served))
 			sim_fail(s, "n%u was up and well, and has lost its rights", n->id);
 		load_node_evicted(s, n);
 		locks_node_evicted(s, n);
@@ -820,6 +849,7 @@ void node_start(struct sim *s, struct snode *n)
 	n->paused_until = 0;
 	n->timer_at = n->dp_timer_at = NEVER;
 	n->evictions = n->losses = 0;
+	n->office = 0;
 	n->evicted_ns = s->now_ns;
 	n->frozen = false;
 	list_init(&n->ops);
@@ -877,6 +907,7 @@ static void down(struct sim *s, struct snode *n, bool silently)
 	crowds_node_down(s, n);
 	admins_node_down(s, n);
 	n->up = false;
+	office_lost(s, n);
 	n->let_go = node_has_let_go(n->core);
 	n->life_nr++;
 	list_for_each_entry_safe(o, tmp, &n->ops, struct sop, link) {

@@ -204,6 +204,7 @@ struct snode {
 	bool frozen; /* a pause is of the whole machine, corosync with it */
 	uint32_t evictions;
 	uint64_t evicted_ns; /* the last one */
+	uint64_t office; /* the epoch in which it serves, or drains; 0: none */
 	uint32_t losses; /* how often what it had open was not known for a while: also when it need not know */
 	uint32_t side;	      /* partition it is in: of corosync, and of our connections */
 	uint32_t net_side;
@@ -291,6 +292,7 @@ struct sim {
 	uint64_t ops_done, data_ops, takeovers;
 	uint64_t slow_until_ns; /* the LUN */
 	uint64_t office_epoch, served_epoch; /* the newest in which somebody coordinated, and anybody was served */
+	uint64_t lost_epoch; /* the newest office that was lost, and had served nobody; 0: none */
 	uint64_t settled_epoch; /* only_harmless: when all were served first; 0: not yet */
 	uint64_t stall_ns;	/* the longest that a request took on a node that did not hang */
 };
