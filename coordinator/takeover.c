@@ -418,6 +418,8 @@ static void follow(struct takeover *t, uint32_t node)
 	}
 	if (n && n->state.role >= ROLE_RECOVERING) {
 		takeover_seen(t);
+		/* What we claimed is not the last claim any more, or never was one. */
+		t->has_claimed &= n->state.epoch < t->claim.epoch;
 		t->lost_split = false;
 		takeover_fenced_forget(t);
 		tell_role(t);

@@ -70,7 +70,7 @@
 #define TAKEOVER_LEAVE_NS (12 * NS_PER_SEC)
 /* Who leaves, has no path and nobody who ends the claim for it waits so long for one. */
 #define TAKEOVER_PATHLESS_NS (5 * NS_PER_SEC)
-/* From when its term counts: who gives it up in order serves all who have reclaimed before, and waits for them so long. */
+/* Who gives up in order a term that counts serves all who have reclaimed before, and waits for them so long. */
 #define TAKEOVER_SERVED_NS (3 * NS_PER_SEC)
 /* Who could not take over lets others try so long. */
 #define TAKEOVER_UNFIT_NS (15 * NS_PER_SEC)
@@ -203,8 +203,8 @@ bool takeover_given_to_say(const struct takeover *t);
  * anybody, be it space that somebody may still hold: the next coordinator would not know of it.
  */
 bool takeover_given_counts(const struct takeover *t);
-/* All who have reclaimed are served: from now on the office may be given up in order. True: that is news. */
-bool takeover_given_all_served(struct takeover *t);
+/* Have all who have reclaimed heard that they are served? The office may be given up in order then. True: they have, which is news. */
+bool takeover_given_all_served(struct takeover *t, bool all);
 /* From OPEN on: was it given up in the last term before ours that served anybody? */
 bool takeover_given_up(const struct takeover *t, uint32_t node, uint64_t life);
 

@@ -23,8 +23,8 @@
  *     serves, or takes, asks here first (given_remove, given_add, counts), and hears "no" until we know that the LUN has taken the claim that
  *     counts our term, and outside of SERVE. We have known no such thing when SERVE ends, and it does not come back in this term. What the LUN
  *     has taken of it nevertheless, unheard, is older than the claim that gives it up: that is sent when nothing else is on its way.
- *  8. One that counts is given up in order when all who have reclaimed are served (or TAKEOVER_SERVED_NS later): whoever is not would
- *     lose what it holds to the next term.
+ *  8. One that counts is given up in order when all who have reclaimed have heard that they are served (or TAKEOVER_SERVED_NS later):
+ *     whoever has not would lose what it holds to the next term.
  */
 #include "coordinator/takeover.h"
 
@@ -73,12 +73,12 @@ bool takeover_given_counts(const struct takeover *t)
 	return t->state == TK_SERVE && t->list_durable >= t->counted_at;
 }
 
-bool takeover_given_all_served(struct takeover *t)
+bool takeover_given_all_served(struct takeover *t, bool all)
 {
 	bool was = t->all_served;
 
-	t->all_served |= takeover_given_counts(t);
-	return t->all_served != was;
+	t->all_served = all && takeover_given_counts(t);
+	return t->all_served && !was;
 }
 
 void takeover_given_drain(struct takeover *t)
@@ -102,8 +102,6 @@ void takeover_given_sent(struct takeover *t)
 void takeover_given_durable(struct takeover *t)
 {
 	t->list_durable = t->list_sent;
-	if (takeover_given_counts(t) && t->served_by_ns == NEVER)
-		t->served_by_ns = t->now_ns + TAKEOVER_SERVED_NS;
 }
 
 bool takeover_given_due(const struct takeover *t)

@@ -35,7 +35,7 @@ struct takeover {
 	uint64_t list_changes, list_sent, list_durable; /* changes of these lists: made, sent, taken by the LUN */
 	uint64_t listed_at[CLAIM_GIVEN_UP_MAX], taken_back_at; /* of each entry; of the last that went */
 	uint64_t counted_at; /* the change that said first that our term counts */
-	uint64_t served_by_ns; /* SERVE: it is given up in order then, though not all are served; NEVER: it does not count yet */
+	uint64_t served_by_ns; /* SERVE: it is given up in order then, though not all are served; NEVER: nobody wants that */
 	bool all_served; /* SERVE: told by the node */
 	bool list_full; /* said once */
 	uint64_t served_before; /* the last term before ours in which somebody may have been served */

@@ -333,12 +333,20 @@ static void leaving(struct takeover *t)
 
 	if (!takeover_told(t))
 		return;
-	if (t->deadline_ns == NEVER)
-		t->deadline_ns = t->now_ns + TAKEOVER_LEAVE_NS;
 	if (n || others_done(t) || !others_leave(t) || t->now_ns >= t->deadline_ns) {
 		begin_drain(t, n ? n->node : 0, "stopping");
 		t->to_stay = n != NULL;
 	}
+}
+
+/* Rules 7 and 8 of takeover_given.c. */
+static bool serves_all_first(struct takeover *t)
+{
+	if (!takeover_given_counts(t) || t->all_served)
+		return false;
+	if (t->served_by_ns == NEVER)
+		t->served_by_ns = t->now_ns + TAKEOVER_SERVED_NS;
+	return t->now_ns < t->served_by_ns;
 }
 
 static void serving(struct takeover *t)
@@ -349,15 +357,18 @@ static void serving(struct takeover *t)
 		t->moving_to = t->m->asked_move;
 		t->m->asked_move = 0;
 	}
-	/* Rules 7 and 8 of takeover_given.c. */
-	if (takeover_given_counts(t) && !t->all_served && t->now_ns < t->served_by_ns)
+	if (!t->stopping && !t->moving_to) {
+		t->served_by_ns = NEVER;
+		return;
+	}
+	if (t->stopping && t->deadline_ns == NEVER && takeover_told(t))
+		t->deadline_ns = t->now_ns + TAKEOVER_LEAVE_NS;
+	if (serves_all_first(t))
 		return;
 	if (t->stopping) {
 		leaving(t);
 		return;
 	}
-	if (!t->moving_to)
-		return;
 	n = member_find(t->m, t->moving_to);
 	if (t->moving_to != takeover_self(t) && n && elect_able(t->m, n))
 		begin_drain(t, t->moving_to, "asked to move");

@@ -85,10 +85,13 @@ static void standing(struct takeover *t, struct effects *fx)
 	}
 }
 
-/* The last claim's life is of nobody that we have met: another cluster, or a mount without one. */
+/*
+ * The last claim's life is of nobody that we have met: another cluster, or a mount without one. But if one of our group has told its
+ * epoch, or a later one, it is of somebody whom that one has met.
+ */
 static bool is_stranger(const struct takeover *t, const struct claim *c)
 {
-	if (c->state == CLAIM_CLEAN)
+	if (c->state == CLAIM_CLEAN || member_epoch_seen(t->m) >= c->epoch)
 		return false;
 	for (uint32_t i = 0; i < t->m->node_count; i++)
 		if (t->m->nodes[i].state.life == c->life)

@@ -656,6 +656,9 @@ static enum dp_verdict go_on(struct io *io, struct dp_now tn)
 	case NEWS_LAYOUT:
 		return dp_layout_done(dp, op, io->news_err, tn);
 	case NEWS_APPEND:
+		/* Asked for before the rights ended, and answered behind that: an older one asks once more, and is before it. */
+		if (!io->news_err && !is_its_turn(io))
+			dp_place_void(op);
 		return dp_append_done(dp, op, io->news_err, io->news_off, tn);
 	case NEWS_SEEN:
 		io->looking = false;

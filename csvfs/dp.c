@@ -858,6 +858,9 @@ void dp_layout_drop(struct dp *dp, uint64_t ino)
 	f->writes = f->attr_seen = false;
 	f->end = f->version_1 = 0;
 	f->clean = NO_CLUSTER;
+	/* The file may be made shorter now, before they get their places. */
+	list_for_each_entry (a, &f->appends, struct dp_op, alink)
+		a->append_from = 0;
 	dp_shed_dropped(dp, f);
 	list_del(&f->drained);
 	wake(dp, f, DP_BY_GATE);

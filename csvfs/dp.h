@@ -284,6 +284,8 @@ void dp_place_version(struct dp_op *op, uint64_t version);
 void dp_place_asked(struct dp *dp, struct dp_op *op);
 /* The rights under which it asked have not ended: it will not ask once more for that. */
 bool dp_place_stands(const struct dp *dp, const struct dp_op *op);
+/* The place that it is about to be told (dp_append_done()) is not taken: it asks for another one. */
+void dp_place_void(struct dp_op *op);
 
 /* FX_REPLY to the two questions; FX_LAYOUT_PUT has been applied before. */
 enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct dp_now now);

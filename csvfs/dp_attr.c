@@ -77,6 +77,12 @@ bool dp_place_stands(const struct dp *dp, const struct dp_op *op)
 	return op->place_rights == dp->rights;
 }
 
+void dp_place_void(struct dp_op *op)
+{
+	op->place_rights--;
+	op->place_version_1 = 0;
+}
+
 void dp_layout_shown(struct dp *dp, uint64_t ino, uint64_t shown)
 {
 	struct dp_file *f = dp_file_find(dp, ino);

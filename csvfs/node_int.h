@@ -122,7 +122,9 @@ struct peer {
 	uint64_t life;
 	bool reclaimed; /* has told all it holds, in this epoch and session */
 	bool told; /* takeover knows that */
-	bool served; /* SERVE was sent */
+	bool served; /* SERVE was sent, */
+	uint64_t serve_ping; /* and with it this PING */
+	uint64_t heard_epoch; /* the newest of ours in which it is known to have heard SERVE */
 	bool missed; /* a request of it was not taken: we had slept */
 	bool entitled; /* a member when we took over, or served since: what it reclaims counts */
 	bool claims; /* has reclaimed a layout in this session */

@@ -332,20 +332,41 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 	if (!s || !session_send(s, &m, 0, 0, fx))
 		return;
 	p->served = true;
+	p->serve_ping = session_ping(s, fx);
 	recall_again(n, p, fx);
 	node_times_again(n, peer_idx(n, p), fx);
 }
 
+static bool has_heard_serve(struct node *n, struct peer *p)
+{
+	uint64_t epoch = takeover_epoch(n->tk);
+	const struct session *s = session_from(n->sessions, p->node);
+
+	if (p->served && (p->node == n->cfg.node || (s && session_ponged(s, p->serve_ping))))
+		p->heard_epoch = epoch;
+	return p->heard_epoch == epoch;
+}
+
+/* It has reclaimed, and would lose that to the next coordinator. Who is done has nothing to lose. */
+static bool waits_for_serve(struct node *n, const struct peer *p)
+{
+	const struct member_node *m = member_find(&n->member, p->node);
+
+	return (p->told || p->reclaimed) && !p->evicted_ns && m && m->member && m->state.leaving != LEAVING_DONE;
+}
+
 void node_peers_all_served(struct node *n)
 {
+	bool all = true;
+
 	for (unsigned i = 0; i < n->peers_end; i++) {
-		const struct peer *p = &n->peers[i];
+		struct peer *p = &n->peers[i];
 
 		/* Whose session has broken since comes back, and is as well as the others. */
-		if (p->node && (p->told || p->reclaimed) && !p->served && !p->evicted_ns && member_present(&n->member, p->node))
-			return;
+		if (p->node && !has_heard_serve(n, p) && waits_for_serve(n, p))
+			all = false;
 	}
-	n->again |= takeover_given_all_served(n->tk);
+	n->again |= takeover_given_all_served(n->tk, all);
 }
 
 void node_server_reclaim_end(struct node *n, struct session *s, uint32_t count, struct effects *fx)

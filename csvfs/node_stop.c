@@ -66,7 +66,7 @@ static uint32_t who_stays(const struct node *n, uint32_t *not_done)
 
 		if (m->node == n->cfg.node)
 			continue;
-		stays |= !m->heard || !m->state.leaving;
+		stays += !m->heard || !m->state.leaving;
 		*not_done += m->state.leaving != LEAVING_DONE;
 	}
 	return stays;

@@ -241,6 +241,22 @@ static void send_ping(struct session *s, enum msg_type type, uint64_t seq, struc
 	(void)send_frame(s, m, 0, 0, fx);
 }
 
+uint64_t session_ping(struct session *s, struct effects *fx)
+{
+	uint64_t now_ns = s->all->now_ns;
+
+	s->ping_ns = now_ns + SESSION_PING_NS;
+	s->ping_seq++;
+	s->ping_sent_ns[s->ping_seq % SESSION_PINGS] = now_ns;
+	send_ping(s, MSG_PING, s->ping_seq, fx);
+	return s->ping_seq;
+}
+
+bool session_ponged(const struct session *s, uint64_t ping)
+{
+	return s->pong_seq >= ping;
+}
+
 static void send_goodbye(struct session *s, const char *text, struct effects *fx)
 {
 	struct msg *m = &s->all->out;
@@ -741,10 +757,7 @@ static void session_step(struct session *s, struct effects *fx)
 		session_drop(s, text, fx);
 		return;
 	}
-	s->ping_ns = now_ns + SESSION_PING_NS;
-	s->ping_seq++;
-	s->ping_sent_ns[s->ping_seq % SESSION_PINGS] = now_ns;
-	send_ping(s, MSG_PING, s->ping_seq, fx);
+	(void)session_ping(s, fx);
 }
 
 void sessions_step(struct sessions *ss, uint64_t now_ns, struct effects *fx)

@@ -49,7 +49,8 @@ struct fakecore {
 	uint32_t rights;	/* how often they have ended */
 	uint64_t version;	/* of the layout */
 	struct event asked[EVICTED_MAX];
-	uint32_t asked_count;
+	uint32_t asked_count, places;
+	struct event late_place; /* its type is 0: none */
 	struct held *held;	/* blocks that wait for the gate to open or the path to be drained */
 	struct event late;	/* was given up, and has not landed */
 	uint64_t lands_ns;	/* 0: not yet given up; NEVER: it has landed */
@@ -195,6 +196,20 @@ static void layout_get(struct fakecore *c, const struct event *ev)
 	reply(c, ev->tag, &rp);
 }
 
+static void append(struct fakecore *c, const struct event *ev)
+{
+	struct fs_reply rp = {0};
+
+	if (c->cfg.places_late && !c->rights && ++c->places > c->cfg.evicts) {
+		c->late_place = *ev;
+		return;
+	}
+	attr_of(c, FAKE_FILE, &rp.attr);
+	rp.off = c->size;
+	__atomic_store_n(&c->size, c->size + ev->rq->len, __ATOMIC_RELAXED);
+	reply(c, ev->tag, &rp);
+}
+
 static void evict(struct fakecore *c)
 {
 	c->rights++;
@@ -203,6 +218,8 @@ static void evict(struct fakecore *c)
 	memset(c->state, EXT_HOLE, c->clusters);
 	set_gate(c, c->gate_open);
 	layout_fx(c, FX_LAYOUT_DROP);
+	if (c->late_place.type)
+		append(c, &c->late_place);
 	while (c->asked_count)
 		layout_get(c, &c->asked[--c->asked_count]);
 }
@@ -310,10 +327,8 @@ static void request(struct fakecore *c, const struct event *ev)
 		attr_of(c, rq->ino, &rp.attr);
 		break;
 	case FS_APPEND:
-		attr_of(c, rq->ino, &rp.attr);
-		rp.off = c->size;
-		__atomic_store_n(&c->size, c->size + rq->len, __ATOMIC_RELAXED);
-		break;
+		append(c, ev);
+		return;
 	case FS_STATFS:
 		rp.statfs = (struct fs_statfs){.blocks = 1000, .bfree = 10, .bavail = 5, .bsize = 4096,
 			.namelen = 255};

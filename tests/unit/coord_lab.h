@@ -469,7 +469,7 @@ static bool lab_act(struct lab *l, struct lab_node *n)
 	}
 	if (s == TK_SERVE && entered)
 		l->served = takeover_epoch(n->t);
-	if (s == TK_SERVE && !n->slow_serve && takeover_given_all_served(n->t))
+	if (s == TK_SERVE && !n->slow_serve && takeover_given_all_served(n->t, true))
 		return true;
 	if (s == TK_DRAIN && !n->engine_ops && !n->deaf && !n->slow_close)
 		takeover_volume_closed(n->t);

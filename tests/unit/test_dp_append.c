@@ -224,11 +224,36 @@ static void while_the_version_is_the_same_the_place_stands(void **state)
 	}
 }
 
+/* It asked while 1 MiB was known; the layout went back, another node made the file shorter, and it got its place at 0. */
+static void who_reads_waits_for_a_place_that_may_begin_anywhere_once_the_layout_is_gone(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op b, r;
+	struct event ev;
+
+	put(x, 0, 1, EXT_WRITTEN, 65536);
+	assert_int_equal(append(x, &b), DP_NEED_APPEND);
+	dp_layout_close(x->dp, INO);
+	assert_true(drained(x, INO));
+	dp_layout_drop(x->dp, INO);
+	/* That answer is on its way. */
+	assert_int_equal(go(x, &r, false, 0, 4096), DP_WAIT);
+	assert_int_equal(dp_append_done(x->dp, &b, -EIO, 0, x->now), DP_DONE);
+	while (dp_op_event(&b, &ev))
+		;
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &r);
+	assert_int_equal(dp_begin(x->dp, &r, x->now), DP_NEED_LAYOUT);
+	put(x, 0, 1, EXT_HOLE, 4096);
+	assert_int_equal(dp_layout_done(x->dp, &r, 0, x->now), DP_DONE);
+	forget(x);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(who_reads_waits_for_a_place_that_may_begin_anywhere_once_the_layout_is_gone),
 		T(an_append_has_no_place_any_more_when_the_rights_have_ended),
 		T(asked_for_under_rights_that_have_ended_its_version_tells),
 		T(while_the_version_is_the_same_the_place_stands),
