@@ -17,7 +17,7 @@
 #define STOP_WAIT_NS (15 * NS_PER_SEC)
 /* For a successor: while we are there, well and done, it need not fence, nor wait for leases. */
 #define STOP_SUCCESSOR_NS (2 * NS_PER_SEC)
-/* So long after it may be told to leave, too, the one with whom the quorum would go: hosts are not shut down at the same nanosecond. */
+/* So long after it others may be told to leave, too: hosts are not shut down at the same nanosecond. */
 #define STOP_LINGER_NS (500 * NS_PER_MS)
 
 void node_exit(struct node *n, int32_t err, const char *text, struct effects *fx)
@@ -54,11 +54,11 @@ static void let_go(struct node *n, bool late, struct effects *fx)
 	member_set_leaving(&n->member, LEAVING_DONE);
 }
 
-/* Those who are with us: how many stay, how many leave and are not done? */
-static uint32_t who_stays(const struct node *n, uint32_t *not_done)
+/* Those who are with us: does one stay, how many leave and are not done? */
+static bool one_stays(const struct node *n, uint32_t *not_done)
 {
 	const struct member_view *v = member_view(&n->member);
-	uint32_t stays = 0;
+	bool stays = false;
 
 	*not_done = 0;
 	for (uint32_t i = 0; i < v->count; i++) {
@@ -66,7 +66,7 @@ static uint32_t who_stays(const struct node *n, uint32_t *not_done)
 
 		if (m->node == n->cfg.node)
 			continue;
-		stays += !m->heard || !m->state.leaving;
+		stays |= !m->heard || !m->state.leaving;
 		*not_done += m->state.leaving != LEAVING_DONE;
 	}
 	return stays;
@@ -75,7 +75,7 @@ static uint32_t who_stays(const struct node *n, uint32_t *not_done)
 static bool others_finish(const struct node *n)
 {
 	uint32_t not_done;
-	bool stays = who_stays(n, &not_done) > 0;
+	bool stays = one_stays(n, &not_done);
 
 	if (!member_view(&n->member)->quorate || !not_done)
 		return false;
@@ -83,15 +83,16 @@ static bool others_finish(const struct node *n)
 }
 
 /*
- * Half of the cluster or less is left without us, and may lose the quorum when our host goes. If those are shut down with us they say so
- * in a moment; until somebody serves they cannot even be unmounted. (Whose mount fails was no part of it.)
+ * When our host goes the rest may be without quorum, and is deaf until corosync has noticed (its token's time). If those are shut down with
+ * us they say so in a moment; until somebody serves they cannot even be unmounted. (Whose mount fails was no part of it.)
  */
 static bool lingers(struct node *n)
 {
 	const struct member_node *c = elect_coordinator(&n->member);
-	uint32_t not_done, stays = who_stays(n, &not_done);
+	uint32_t not_done;
+	bool stays = one_stays(n, &not_done);
 
-	if (n->exit_err || !member_view(&n->member)->quorate || !stays || 2 * stays > n->cfg.expected_nodes)
+	if (n->exit_err || !member_view(&n->member)->quorate || !stays)
 		return false;
 	if (!c || c->state.role != ROLE_SERVING)
 		n->stop_linger_ns = n->now_ns + STOP_LINGER_NS;
@@ -103,7 +104,7 @@ static void stop_limit(struct node *n)
 {
 	uint32_t not_done;
 
-	n->stop_at_ns = n->stop_done_ns + (who_stays(n, &not_done) ? STOP_SUCCESSOR_NS : STOP_WAIT_NS);
+	n->stop_at_ns = n->stop_done_ns + (one_stays(n, &not_done) ? STOP_SUCCESSOR_NS : STOP_WAIT_NS);
 }
 
 /* We use the LUN no more. */
@@ -238,7 +239,7 @@ static bool may_end_reservation(const struct node *n)
 	char why[160];
 	uint32_t not_done;
 
-	if (who_stays(n, &not_done) || not_done || !member_view(&n->member)->quorate)
+	if (one_stays(n, &not_done) || not_done || !member_view(&n->member)->quorate)
 		return false;
 	if (!takeover_fenced_at_large(n->tk, why, sizeof(why)))
 		return true;
