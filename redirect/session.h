@@ -182,14 +182,15 @@ enum session_note sessions_note(struct sessions *ss, struct session **s);
  * is not UP or m cannot be carried (wire.h); nothing was sent. Room for it is the caller's to ask:
  * session_room().
  */
+bool session_send(
+	struct session *s, struct msg *m, uint64_t data, uint32_t data_off, struct effects *fx);
+bool session_room(const struct msg *m, const struct effects *fx);
+
 /*
  * A PING goes out now; its number. When it is answered the other end has come as far as it: all that was sent before has been heard there.
  */
 uint64_t session_ping(struct session *s, struct effects *fx);
 bool session_ponged(const struct session *s, uint64_t ping);
-bool session_send(
-	struct session *s, struct msg *m, uint64_t data, uint32_t data_off, struct effects *fx);
-bool session_room(const struct msg *m, const struct effects *fx);
 
 /*
  * From when the lease runs that this peer gave with word of our epoch or a newer one, ns (rule 3); 0: it gave none.

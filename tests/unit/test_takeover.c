@@ -694,6 +694,27 @@ static void claim_that_stands_still_is_taken_and_its_key_fenced(void **state)
 	CHECK(takeover_epoch(tk(1)) == 9 && !L.strange_key && L.holder == 1);
 }
 
+static bool one_serves(struct lab *l)
+{
+	return lab_serving(l) != 0;
+}
+
+/* Of those who have just started one has heard of that epoch from its own cluster: it is of somebody who was cut off. */
+static void claim_whose_epoch_a_member_knows_is_no_strangers(void **state)
+{
+	struct claim c = {.epoch = 8, .state = CLAIM_HELD, .node = 1, .life = 99, .name = "atlas"};
+
+	lab_init(&L, 2, 5);
+	memcpy(c.uuid, lab_uuid, 16);
+	claim_encode(&c, L.block[1]);
+	lab_start(&L, 1);
+	lab_start(&L, 2);
+	L.node[2].m.cfg.self.epoch = 8;
+	CHECK(lab_run(&L, 10 * SEC, one_serves));
+	CHECK(!lab_said(&L, "watches whether it beats"));
+	CHECK(takeover_epoch(tk(lab_serving(&L))) == 9);
+}
+
 static void beats_that_the_lun_took_are_known(void **state)
 {
 	uint64_t beat;
@@ -937,6 +958,7 @@ int main(void)
 		cmocka_unit_test(claim_that_beats_for_a_stranger_is_refused),
 		cmocka_unit_test(claim_that_beats_in_the_other_half_is_waited_for),
 		cmocka_unit_test(claim_that_stands_still_is_taken_and_its_key_fenced),
+		cmocka_unit_test(claim_whose_epoch_a_member_knows_is_no_strangers),
 		cmocka_unit_test(beats_that_the_lun_took_are_known),
 		cmocka_unit_test(unknown_keys_are_fenced_at_a_takeover),
 		cmocka_unit_test(replay_that_fails_lets_another_try),

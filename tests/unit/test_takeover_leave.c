@@ -81,7 +81,6 @@ static void fails_to_take_over(void)
 	lab_path_recycle(&L, &L.node[B], 100 * MS);
 }
 
-/* It is the last one; a moment ago the target was too busy. */
 static bool held_by(uint32_t node)
 {
 	return on_the_lun().state == CLAIM_HELD && on_the_lun().node == node;
@@ -258,6 +257,7 @@ static void who_has_claimed_long_ago_withdraws(void **state)
 	CHECK(L.node[B].gone && lab_serving(&L));
 }
 
+/* It is the last one; a moment ago the target was too busy. */
 static void who_could_not_take_over_tries_once_more_when_it_leaves(void **state)
 {
 	fails_to_take_over();

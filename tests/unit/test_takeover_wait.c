@@ -152,7 +152,6 @@ static bool b_has_fenced(struct lab *l)
 	return !l->node[B].m.victim_count;
 }
 
-/* It says what it holds when what it does for others has ended, has given up its path for that, and the fence takes its time. */
 /* C has left, but for its key, which held the reservation; B, which was given the epoch, leaves; and D finds that key in its fence. */
 static void who_said_clean_is_not_waited_for_though_its_key_is_fenced(void **state)
 {
@@ -173,6 +172,7 @@ static void who_said_clean_is_not_waited_for_though_its_key_is_fenced(void **sta
 	CHECK(!L.reg[C] && L.now_ns - at < SEC);
 }
 
+/* It says what it holds when what it does for others has ended, has given up its path for that, and the fence takes its time. */
 static void who_waits_for_our_fence_is_not_late(void **state)
 {
 	uint32_t x;
