@@ -491,6 +491,7 @@ struct vol {
 	uint32_t open_pending;
 	uint64_t open_next; /* summary block */
 	bool replayed;
+	bool opened; /* it was VOL_READY: what the superblock says was checked */
 	bool open_asked; /* how large the LUN is now */
 	bool super_restore; /* one of the first two is damaged */
 	uint64_t lsn_durable;

@@ -578,6 +578,7 @@ static void open_summary(struct vol *v)
 static void open_done(struct vol *v)
 {
 	v->state = VOL_READY;
+	v->opened = true;
 	v->bg_wanted = !v->cfg.readonly && v->cfg.ops->background;
 	trace(v->cfg.trace, TRACE_INFO, "volume open: epoch %llu, transaction %llu%s",
 		(unsigned long long)v->epoch, (unsigned long long)v->run.lsn,
@@ -734,6 +735,7 @@ void vol_open(struct vol *v, uint64_t epoch, struct effects *fx)
 	(void)fx;
 	csv_assert(v->state == VOL_CLOSED);
 	v->state = VOL_OPENING;
+	v->opened = false;
 	v->open = OPEN_WAIT;
 	v->open_pending = 0;
 	v->epoch = epoch;
@@ -929,7 +931,7 @@ uint64_t vol_deadline(const struct vol *v)
 
 const struct disk_super *vol_super(const struct vol *v)
 {
-	if (v->state != VOL_READY && v->state != VOL_CLOSING)
+	if (!v->opened || v->state == VOL_CLOSED)
 		return NULL;
 	return (const struct disk_super *)v->super->data;
 }

@@ -171,7 +171,7 @@ struct vol_stats {
 	uint64_t journal_used_blocks, journal_blocks;
 };
 struct disk_super;
-/* The superblock as it now is; NULL before VOL_READY. */
+/* The superblock as it now is; NULL before VOL_READY, and when closed. Of a volume that is frozen, too: its last replies are looked at. */
 const struct disk_super *vol_super(const struct vol *v);
 void vol_get_stats(const struct vol *v, struct vol_stats *st);
 

@@ -81,6 +81,7 @@ static void a_bad_end_of_a_write_freezes_with_its_reason(void **state)
 		assert_int_equal(vol_state(l->v), VOL_FROZEN);
 		assert_int_equal(vol_reason(l->v), ends[k].why);
 		assert_true(vol_error(l->v)[0]);
+		assert_non_null(vol_super(l->v)); /* who has its last replies looks at it */
 		/* Nothing more goes out, nobody is answered, until it is abandoned. */
 		sent = l->sent[LUN_READ] + l->sent[LUN_WRITE] + l->sent[LUN_FLUSH];
 		lun_submit(l, &q, help_get, &p);
@@ -346,6 +347,7 @@ static void a_truncated_device_is_refused(void **state)
 	lun_open(l);
 	assert_int_equal(vol_state(l->v), VOL_FROZEN);
 	assert_non_null(strstr(vol_error(l->v), "truncated"));
+	assert_null(vol_super(l->v));
 	lun_free(l);
 }
 
