@@ -610,6 +610,10 @@ static void state_delivered(
 		m->path_news++;
 	if (s->role == ROLE_DRAINING && n->state.role != ROLE_DRAINING)
 		drain_begins(m, n);
+	/* It may have come back under another one, and the word that this one is fenced was for who was here then. */
+	if (was_fenced(n, s->incarnation) && s->path != MPATH_NONE &&
+		(s->path != n->state.path || s->incarnation != n->state.incarnation))
+		m->fenced_again_ns = m->now_ns;
 	n->told_ns = m->now_ns;
 	n->silent = false;
 	n->state = *s;

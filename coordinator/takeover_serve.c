@@ -241,7 +241,7 @@ static void reclaiming(struct takeover *t)
 	takeover_given_serve(t);
 }
 
-/* A fenced node that came back into the view may not know: it is told once in each view. */
+/* A fenced node that came back into the view may not know: it is told once in each view, and when it says that it waits for another incarnation's fence (member.c). */
 static void tell_fenced(struct takeover *t, struct effects *fx)
 {
 	struct member_victim told[NODES_MAX];

@@ -242,6 +242,39 @@ static void fence_that_could_not_be_told_is_told_again(void **state)
 	CHECK(told("is fenced") == before + 3); /* to each */
 }
 
+/*
+ * It left with its path, and was fenced meanwhile. It comes back with another path, which breaks at once: what it waits for
+ * is that the first one is fenced, and it was not here when that was said.
+ */
+static void who_came_back_under_another_path_hears_that_the_first_is_fenced(void **state)
+{
+	const uint32_t together[] = {0, 0, 0, 0, 0};
+	uint32_t apart[] = {0, 0, 0, 0, 0}, old;
+	struct event ev = {.type = EV_TIMER};
+
+	up(3);
+	old = L.node[D].incarnation;
+	apart[D - 1] = 1;
+	lab_split(&L, apart);
+	lab_run(&L, SEC, NULL);
+	CHECK(st(C) == TK_SERVE && !L.reg[D] && !member_victim_pending(&L.node[C].m, D));
+	lab_path_set(&L, D, false);
+	lab_run(&L, 200 * MS, NULL);
+	lab_path_set(&L, D, true);
+	L.node[D].path_at_ns = L.now_ns;
+	lab_split(&L, together);
+	while (member_view(&L.node[C].m)->count < 3 || !member_view(&L.node[C].m)->agreed ||
+		member_find(&L.node[C].m, D)->state.path != MPATH_COMING)
+		lab_run(&L, MS / 5, NULL);
+	CHECK(!member_find(&L.node[D].m, D)->fenced);
+	lab_path_set(&L, D, false);
+	member_set_path(&L.node[D].m, MPATH_LOST, old); /* as node.c: what it wrote, it wrote under that */
+	lab_step_node(&L, &L.node[D], &ev);
+	lab_run(&L, SEC, NULL);
+	CHECK(member_find(&L.node[D].m, D)->state.incarnation == old);
+	CHECK(member_find(&L.node[D].m, D)->fenced);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -256,6 +289,7 @@ int main(void)
 		cmocka_unit_test(who_waits_for_our_fence_is_not_late),
 		cmocka_unit_test(target_that_was_busy_is_tried_again_soon),
 		cmocka_unit_test(fence_that_could_not_be_told_is_told_again),
+		cmocka_unit_test(who_came_back_under_another_path_hears_that_the_first_is_fenced),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
