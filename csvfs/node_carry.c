@@ -20,8 +20,8 @@
  *  5. A ticket is of one CARRY: what was sent before, and lay somewhere on its way since, is refused.
  *  6. If the session to the carrier ends with writes whose outcome is unknown, their node begins anew with its
  *     coordinator, whose SERVE says that nothing of it is in flight anywhere (rule 2).
- *  7. What a carrier has read counts only while its node's lease runs: it does not know, as the coordinator does, that the node was
- *     given up.
+ *  7. What a carrier has read, or says that it has written, counts only while its node's lease runs: it does not know, as the
+ *     coordinator does, that the node was given up. What was written is sent once more, if the node still has the right to.
  *  8. A path that has come back carries when the coordinator has answered since all were told of it (rule 7 of node_data.c). Who was
  *     fenced, and does not know yet that its session is over, would carry under a key that nobody has fenced.
  */
@@ -102,8 +102,11 @@ static void place(struct node *n, struct peer *x, struct effects *fx)
 		}
 	}
 	x->placed = true;
-	if (at == NODES_MAX)
+	if (at == NODES_MAX) {
+		/* It may have had another way, which was forgotten with who did it. */
+		tell(n, x->node, MSG_WAY, 0, 0, 0, fx);
 		return;
+	}
 	x->way = n->peers[at].node;
 	x->carried |= BIT(at);
 	/* Rule 5. Of no other term. */

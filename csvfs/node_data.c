@@ -217,7 +217,7 @@ void node_data_reply(
 	struct msg late;
 
 	/* Rule 7 of node_carry.c. */
-	if (s != n->coord && m->data_len && n->now_ns >= n->lease_ns) {
+	if (s != n->coord && m->block_reply.status == LUN_OK && n->now_ns >= n->lease_ns) {
 		late = *m;
 		late.block_reply.status = LUN_RETRY;
 		late.data_len = 0;

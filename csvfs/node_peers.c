@@ -738,6 +738,7 @@ void node_peers_departed(struct node *n, struct effects *fx)
 		from = session_from(n->sessions, p->node);
 		if (p->evicting && !member_victim_pending(&n->member, p->node)) {
 			p->evicting = false;
+			n->leases_changed = true; /* rule 8 of node_server.c */
 			node_carry_none(n, i);
 			if (!p->clean)
 				p->evicted_ns = n->now_ns + node_lease_over_ns(&n->cfg);

@@ -26,8 +26,9 @@
  *  7. Layouts can be reclaimed by who was a member when we took over and has not been given up since, nor in
  *     the term before. Others were out of sight when what they held may have been given away: theirs are
  *     void. Who is given up is named in the claim before others are served (takeover_given.c).
- *  8. A file is opened only when no write of a node that is gone is in flight here on its behalf: whoever
- *     restarts what ran there opens its disk first, and nothing old may land in it (invariant 9).
+ *  8. Whoever restarts what ran on a node that is gone opens its disk first, and nothing old may land in it (invariant 9).
+ *     So a file is opened only when no write of such a node is in flight here on its behalf; and what such a node had a
+ *     layout of, nobody is granted one of before it is fenced. Who had one before, to write beside it, keeps that.
  *  9. What waits, and is of a node that has left or that we fence, is not done any more. If the node lives, it asks again in its
  *     next session. Done later, it would undo what others, who know that this node is gone, have written since.
  */
@@ -236,6 +237,20 @@ static bool writes_of_the_dead(const struct node *n)
 	return false;
 }
 
+/* Who is gone, and what it has written may still land: it is not fenced, or we do it. */
+static uint64_t not_over(const struct node *n)
+{
+	uint64_t mask = 0;
+
+	for (unsigned i = 0; i < n->peers_end; i++) {
+		const struct peer *p = &n->peers[i];
+
+		if (p->node && p->evicted_ns && ((p->evicting && !p->clean) || node_carry_busy(p)))
+			mask |= BIT(i);
+	}
+	return mask;
+}
+
 static void submit_open(struct node *n, struct lease_ino *li, struct sreq *s)
 {
 	s->was_open = li->open_mask & BIT(s->idx);
@@ -310,6 +325,8 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 			node_server_engine(n, s);
 		return true;
 	}
+	if (li->holder_mask & not_over(n))
+		return false;
 	mask = lease_conflicts(li, s->idx, s->vr.rq.flags, s->vr.rq.off, s->vr.rq.len);
 	/* Two grants in the engine at once could give one range to two nodes. */
 	if (li->granting)

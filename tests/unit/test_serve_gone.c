@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Who is granted a layout of what a node had that is gone, and when (rule 8 of node_server.c). */
+#include <string.h>
+
+#include "coordinator/takeover_priv.h"
+#include "metadata/ops.h"
+#include "tests/unit/node_alone.h"
+
+#define GONE 2
+#define LEN 65536u
+
+static struct peer *gone;
+static struct sreq ask;
+
+/* A coordinator with a file that it and another node have open. The other one has a layout of it, to write in place, and is gone. */
+static int setup(void **state)
+{
+	struct vol_config vc = {.cache_bytes = 4u << 20, .lun_bytes = 1u << 30, .ops = &metadata_ops};
+	struct lease_ino *li;
+
+	(void)state;
+	node_alone();
+	vc.mem = n->mem;
+	n->now_ns = NS_PER_SEC;
+	n->tk->state = TK_SERVE;
+	n->vol = vol_create(&vc);
+	assert_non_null(n->vol);
+	n->peers[0] = (struct peer){.node = 1, .life = 5, .served = true};
+	n->peers[1] = (struct peer){.node = GONE, .life = 6, .evicting = true, .evicted_ns = 4 * NS_PER_SEC};
+	gone = &n->peers[1];
+	n->peers_end = 2;
+	li = lease_get(&n->leases, 7);
+	li->open_mask = 3;
+	lease_hold(li, 1, false);
+	memset(&ask, 0, sizeof(ask));
+	ask.node = 1;
+	ask.id.life = 5;
+	ask.vr.rq = (struct fs_request){.op = FS_LAYOUT_GET, .ino = 7, .len = LEN};
+	list_add_tail(&ask.link, &n->sreqs);
+	list_add_tail(&ask.waiting, &li->waiting);
+	return 0;
+}
+
+static int down(void **state)
+{
+	(void)state;
+	vol_destroy(n->vol);
+	n->vol = NULL;
+	return 0;
+}
+
+static bool goes_on(void)
+{
+	node_server_pump(n, lease_find(&n->leases, 7), &fx);
+	return ask.stage == SREQ_ENGINE;
+}
+
+static void until_it_is_fenced_nobody_reads_nor_writes_what_it_may_still_write(void **state)
+{
+	(void)state;
+	for (int write = 0; write < 2; write++) {
+		ask.vr.rq.flags = write ? FS_LAYOUT_WRITE : 0;
+		assert_false(goes_on());
+	}
+	gone->evicting = false;
+	assert_true(goes_on()); /* its lease still runs: it reads, at most */
+}
+
+static void nor_before_what_is_done_for_it_has_ended(void **state)
+{
+	(void)state;
+	gone->evicting = false;
+	gone->blocks = 1;
+	assert_false(goes_on());
+	gone->blocks = 0;
+	gone->carried = 1;
+	assert_false(goes_on());
+	gone->carried = 0;
+	assert_true(goes_on());
+}
+
+static void who_left_in_order_is_not_waited_for(void **state)
+{
+	(void)state;
+	gone->clean = true;
+	assert_true(goes_on());
+}
+
+static void nor_who_had_nothing_of_that_file(void **state)
+{
+	(void)state;
+	lease_return(&n->leases, lease_find(&n->leases, 7), 1);
+	assert_true(goes_on());
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(until_it_is_fenced_nobody_reads_nor_writes_what_it_may_still_write, setup, down),
+		cmocka_unit_test_setup_teardown(nor_before_what_is_done_for_it_has_ended, setup, down),
+		cmocka_unit_test_setup_teardown(who_left_in_order_is_not_waited_for, setup, down),
+		cmocka_unit_test_setup_teardown(nor_who_had_nothing_of_that_file, setup, down),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
