@@ -47,6 +47,12 @@ scene_takeover() {
 	put_in_background $o after
 	WAITS=$BG then= reads=$o
 }
+scene_member() { # the coordinator stays, and whoever restarts what ran there opens its disk on another node
+	caught $m
+	lab kill $m KILL
+	put_in_background $o after
+	WAITS=$BG then= reads=$o
+}
 scene_peer() {
 	lab san $m reject
 	within 20 mode_is $m '*redirected' || fail "$m is $(state $m .mode)"
@@ -99,7 +105,7 @@ for drain in on off; do
 	lab up --nodes 3 --size 1G --hold >/dev/null
 	put n1 before
 	for ((i = 0; i < ${ROUNDS:-1}; i++)); do
-		for scene in path takeover peer; do round $scene $drain; done
+		for scene in path takeover member peer; do round $scene $drain; done
 	done
 	lab stop n1 n2 n3
 	unset CSVFS_FAULT
