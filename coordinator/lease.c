@@ -24,19 +24,34 @@ void lease_init(struct lease_table *t, struct mem *mem)
 		list_init(&t->bucket[i]);
 }
 
-static void range_free(struct lease_table *t, struct lease_range *r)
+static void ranges_init(struct lease_ranges *rs)
 {
+	list_init(&rs->all);
+	rs->at = &rs->all;
+}
+
+static void range_free(struct lease_table *t, struct lease_ranges *rs, struct lease_range *r)
+{
+	if (rs->at == &r->link)
+		rs->at = r->link.prev;
 	list_del(&r->link);
 	mem_free(t->mem, r, sizeof(*r));
+}
+
+/* Of one node, or of all. */
+static void ranges_drop(struct lease_table *t, struct lease_ranges *rs, uint64_t mask)
+{
+	list_for_each_entry_safe(r, tmp, &rs->all, struct lease_range, link) {
+		if (mask & BIT(r->idx))
+			range_free(t, rs, r);
+	}
 }
 
 static void ino_free(struct lease_table *t, struct lease_ino *li)
 {
 	csv_assert(list_empty(&li->waiting) && list_empty(&li->appends.waiting));
-	list_for_each_entry_safe(r, tmp, &li->ranges, struct lease_range, link)
-		range_free(t, r);
-	list_for_each_entry_safe(r, tmp, &li->edges, struct lease_range, link)
-		range_free(t, r);
+	ranges_drop(t, &li->ranges, UINT64_MAX);
+	ranges_drop(t, &li->edges, UINT64_MAX);
 	list_del(&li->hash);
 	t->count--;
 	mem_free(t->mem, li, sizeof(*li));
@@ -70,8 +85,8 @@ struct lease_ino *lease_get(struct lease_table *t, uint64_t ino)
 		return NULL;
 	li->ino = ino;
 	li->recall_deadline_ns = NEVER;
-	list_init(&li->ranges);
-	list_init(&li->edges);
+	ranges_init(&li->ranges);
+	ranges_init(&li->edges);
 	list_init(&li->waiting);
 	list_init(&li->appends.waiting);
 	list_add(&li->hash, bucket_of(t, ino));
@@ -116,17 +131,45 @@ int lease_set_open(struct lease_table *t, uint64_t ino, uint32_t idx, bool open)
 	return 0;
 }
 
-static bool overlaps(const struct lease_range *r, uint64_t off, uint64_t len)
+static uint64_t end_of(const struct lease_range *r)
 {
-	return r->off < off + len && off < r->off + r->len;
+	return r->off + r->len;
 }
 
-static uint64_t others_in(const struct list *ranges, uint32_t idx, uint64_t off, uint64_t len)
+/* NULL: the end of the list. */
+static struct lease_range *range_of(const struct lease_ranges *rs, struct list *at)
 {
-	uint64_t mask = 0;
+	return at == &rs->all ? NULL : list_entry(at, struct lease_range, link);
+}
 
-	list_for_each_entry(r, ranges, struct lease_range, link) {
-		if (r->idx != idx && overlaps(r, off, len))
+/* The first range that ends behind `off`. NULL: none. */
+static struct lease_range *seek(const struct lease_ranges *rs, uint64_t off, uint64_t *looked_at)
+{
+	struct lease_range *r = range_of(rs, rs->at);
+
+	if (!r || end_of(r) > off)
+		r = range_of(rs, rs->all.next);
+	for (; r && end_of(r) <= off; r = range_of(rs, r->link.next))
+		++*looked_at;
+	return r;
+}
+
+/* The same; the next time begins there. */
+static struct lease_range *look(struct lease_ranges *rs, uint64_t off)
+{
+	struct lease_range *r = seek(rs, off, &rs->looked_at);
+
+	rs->at = r ? r->link.prev : rs->all.prev;
+	return r;
+}
+
+static uint64_t others_in(const struct lease_ranges *rs, uint32_t idx, uint64_t off, uint64_t len)
+{
+	uint64_t mask = 0, looked_at = 0;
+	struct lease_range *r = seek(rs, off, &looked_at);
+
+	for (; r && r->off < off + len; r = range_of(rs, r->link.next)) {
+		if (r->idx != idx)
 			mask |= BIT(r->idx);
 	}
 	return mask;
@@ -143,41 +186,20 @@ uint64_t lease_conflicts(
 		mask |= li->writer_mask;
 	mask = (mask & ~BIT(idx)) | others_in(&li->ranges, idx, off, len);
 	if ((flags & FS_LAYOUT_EDGE) && li->edge_count >= LEASE_EDGES_MAX) {
-		list_for_each_entry(r, &li->edges, struct lease_range, link)
+		list_for_each_entry(r, &li->edges.all, struct lease_range, link)
 			all |= BIT(r->idx);
 	}
 	return mask | all;
 }
 
-/* Walks the ranges along with extents in ascending order: each is looked at once for all of them. */
-struct walk {
-	const struct list *ranges;
-	struct list *at;
-};
-
-static struct lease_range *range_of(const struct walk *w, struct list *at)
-{
-	return at == w->ranges ? NULL : list_entry(at, struct lease_range, link);
-}
-
-/* The first range that ends behind `off`. NULL: none. */
-static struct lease_range *walk_to(struct walk *w, uint64_t off)
-{
-	struct lease_range *r = range_of(w, w->at);
-
-	for (; r && r->off + r->len <= off; r = range_of(w, w->at))
-		w->at = w->at->next;
-	return r;
-}
-
 /* The first range in [off, off + len): of another node than idx, or of any one. NULL: none. */
 static struct lease_range *owned_in(
-	struct walk *w, uint32_t idx, bool others, uint64_t off, uint64_t len)
+	struct lease_ranges *rs, uint32_t idx, bool others, uint64_t off, uint64_t len)
 {
-	struct lease_range *r = walk_to(w, off);
+	struct lease_range *r = look(rs, off);
 
 	while (r && r->off < off + len && others && r->idx == idx)
-		r = range_of(w, r->link.next);
+		r = range_of(rs, r->link.next);
 	return r && r->off < off + len ? r : NULL;
 }
 
@@ -197,14 +219,17 @@ static struct lease_range *range_new(
 
 /* Takes [off, off + len) out of what idx owns. May need one more range: a middle piece goes. */
 static int disown(
-	struct lease_table *t, struct list *ranges, uint32_t idx, uint64_t off, uint64_t len)
+	struct lease_table *t, struct lease_ranges *rs, uint32_t idx, uint64_t off, uint64_t len)
 {
 	uint64_t end = off + len;
+	struct lease_range *r = look(rs, off), *next;
 
-	list_for_each_entry_safe(r, tmp, ranges, struct lease_range, link) {
-		uint64_t r_end = r->off + r->len;
+	for (; r && r->off < end; r = next) {
+		uint64_t r_end = end_of(r);
 
-		if (r->idx != idx || !overlaps(r, off, len))
+		next = range_of(rs, r->link.next);
+		rs->looked_at++;
+		if (r->idx != idx)
 			continue;
 		if (r->off < off && r_end > end) {
 			struct lease_range *right = range_new(t, idx, end, r_end - end);
@@ -219,53 +244,53 @@ static int disown(
 			r->off = end;
 			r->len = r_end - end;
 		} else {
-			range_free(t, r);
+			range_free(t, rs, r);
 		}
 	}
 	return 0;
 }
 
+/* What touches or overlaps it becomes one with it. */
 static int own(
-	struct lease_table *t, struct list *ranges, uint32_t idx, uint64_t off, uint64_t len)
+	struct lease_table *t, struct lease_ranges *rs, uint32_t idx, uint64_t off, uint64_t len)
 {
-	struct lease_range *n;
-	struct list *before = ranges;
-	int err;
+	struct lease_range *r, *next, *n = NULL;
+	uint64_t end = off + len;
 
 	csv_assert(idx < NODES_MAX);
-	if (!len || off + len < off)
+	if (!len || end < off)
 		return -EINVAL;
-	if (others_in(ranges, idx, off, len))
+	r = look(rs, off);
+	if (others_in(rs, idx, off, len))
 		return -EEXIST;
-	err = disown(t, ranges, idx, off, len);
-	if (err)
-		return err;
-	list_for_each_entry(r, ranges, struct lease_range, link) {
-		if (r->idx == idx && r->off + r->len == off) {
-			r->len += len;
-			return 0;
-		}
-		if (r->idx == idx && off + len == r->off) {
-			r->off = off;
-			r->len += len;
-			return 0;
-		}
-		if (r->off > off) {
-			before = &r->link;
-			break;
-		}
+	next = range_of(rs, rs->at);
+	if (next && next->idx == idx && end_of(next) == off)
+		r = next;
+	for (; r && r->idx == idx && r->off <= end; r = next) {
+		next = range_of(rs, r->link.next);
+		rs->looked_at++;
+		off = r->off < off ? r->off : off;
+		end = end_of(r) > end ? end_of(r) : end;
+		if (n)
+			range_free(t, rs, r);
+		else
+			n = r;
 	}
-	n = range_new(t, idx, off, len);
-	if (!n)
-		return -ENOMEM;
-	list_add_tail(&n->link, before);
+	if (!n) {
+		n = range_new(t, idx, off, len);
+		if (!n)
+			return -ENOMEM;
+		list_add(&n->link, rs->at);
+	}
+	n->off = off;
+	n->len = end - off;
 	return 0;
 }
 
 static void count_edges(struct lease_ino *li)
 {
 	li->edge_count = 0;
-	list_for_each_entry(r, &li->edges, struct lease_range, link)
+	list_for_each_entry(r, &li->edges.all, struct lease_range, link)
 		li->edge_count++;
 }
 
@@ -291,11 +316,10 @@ void lease_hold(struct lease_ino *li, uint32_t idx, bool blank)
 		li->blank_mask |= BIT(idx);
 }
 
-/* One grant: what is asked, and where in the lists of ranges it is. */
+/* One grant: what is asked. */
 struct grant {
 	struct lease_table *t;
 	struct lease_ino *li;
-	struct walk owned, edges;
 	uint32_t idx, flags;
 	uint64_t off, end;
 	bool alone; /* nobody else knows anything of the file */
@@ -315,21 +339,20 @@ static bool grant_space(struct grant *g, struct fs_extent *e)
 
 	if (e->state == EXT_UNWRITTEN) {
 		/* What another node may be writing right now is not ours to call zero. */
-		other = owned_in(&g->owned, g->idx, true, e->off, e->len);
+		other = owned_in(&g->li->ranges, g->idx, true, e->off, e->len);
 		if (other && other->off <= e->off)
 			return false;
 		if (other)
 			e->len = other->off - e->off;
 		if (is_asked(g, e, FS_LAYOUT_WRITE)) {
 			g->err = lease_own(g->t, g->li, g->idx, e->off, e->len, false);
-			g->owned.at = g->li->ranges.next; /* where it stood may be gone */
 			return g->err == 0;
 		}
 		/*
 		 * Partly its own: cut where that changes. What it owns it may have first-written a moment
 		 * ago, so it must never be told that it is a hole.
 		 */
-		other = owned_in(&g->owned, g->idx, false, e->off, e->len);
+		other = owned_in(&g->li->ranges, g->idx, false, e->off, e->len);
 		if (other && other->off <= e->off) {
 			if (other->off + other->len < e->off + e->len)
 				e->len = other->off + other->len - e->off;
@@ -360,12 +383,11 @@ static bool grant_write(struct grant *g, struct fs_extent *e)
 		if (!g->alone && end > g->end && e->state == EXT_WRITTEN)
 			e->len = g->end - e->off;
 		err = lease_own(g->t, g->li, g->idx, e->off, e->len, true);
-		g->edges.at = g->li->edges.next; /* where it stood may be gone */
 		g->err = err == -EEXIST ? 0 : err;
 		e->edge = 1;
 		return err == 0;
 	}
-	r = owned_in(&g->edges, g->idx, false, e->off, e->len);
+	r = owned_in(&g->li->edges, g->idx, false, e->off, e->len);
 	if (r && r->off > e->off) {
 		e->len = r->off - e->off;
 		r = NULL;
@@ -388,8 +410,6 @@ int lease_grant(struct lease_table *t, struct lease_ino *li, uint32_t idx, uint3
 {
 	struct grant g = {.t = t,
 		.li = li,
-		.owned = {&li->ranges, li->ranges.next},
-		.edges = {&li->edges, li->edges.next},
 		.idx = idx,
 		.flags = flags,
 		.off = off,
@@ -446,14 +466,8 @@ uint64_t lease_overdue(struct lease_ino *li, uint64_t due_ns)
 
 void lease_return(struct lease_table *t, struct lease_ino *li, uint32_t idx)
 {
-	list_for_each_entry_safe(r, tmp, &li->ranges, struct lease_range, link) {
-		if (r->idx == idx)
-			range_free(t, r);
-	}
-	list_for_each_entry_safe(r, tmp, &li->edges, struct lease_range, link) {
-		if (r->idx == idx)
-			range_free(t, r);
-	}
+	ranges_drop(t, &li->ranges, BIT(idx));
+	ranges_drop(t, &li->edges, BIT(idx));
 	count_edges(li);
 	li->holder_mask &= ~BIT(idx);
 	li->blank_mask &= ~BIT(idx);
@@ -481,18 +495,21 @@ struct lease_ino *lease_next_of(const struct lease_table *t, uint32_t idx, uint6
 }
 
 /* L1, L2, L5. */
-static uint32_t check_ranges(const struct lease_ino *li, const struct list *ranges)
+static uint32_t check_ranges(const struct lease_ino *li, const struct lease_ranges *rs)
 {
 	uint64_t end = 0;
 	uint32_t count = 0;
+	bool found = rs->at == &rs->all;
 
-	list_for_each_entry(r, ranges, struct lease_range, link) {
+	list_for_each_entry(r, &rs->all, struct lease_range, link) {
 		csv_assert(r->len > 0);
 		csv_assert(r->off >= end);
 		csv_assert(li->holder_mask & BIT(r->idx));
 		end = r->off + r->len;
+		found |= rs->at == &r->link;
 		count++;
 	}
+	csv_assert(found);
 	return count;
 }
 

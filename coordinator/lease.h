@@ -44,6 +44,16 @@ struct lease_range {
 	uint32_t idx;
 };
 
+/*
+ * Disjoint, by offset, of all nodes. Who reclaims or commits many names them in ascending order: each is looked for from where the one
+ * before was found, so that all of them together cost one walk.
+ */
+struct lease_ranges {
+	struct list all;
+	struct list *at; /* one of them, or (none before) `all` itself */
+	uint64_t looked_at; /* ranges, for tests */
+};
+
 #define LEASE_APPENDS_MAX 4u /* under way at once */
 #define LEASE_PLACES_MAX 8u /* with those that are late */
 
@@ -76,8 +86,8 @@ struct lease_ino {
 	uint64_t reclaim_mask; /* said in the present reclaim that they have something here */
 	uint64_t reclaim_held; /* ... and a layout */
 	uint64_t recall_deadline_ns;
-	struct list ranges; /* owned, by offset */
-	struct list edges;  /* the same */
+	struct lease_ranges ranges; /* owned */
+	struct lease_ranges edges;
 	uint32_t edge_count;
 	bool edged; /* somebody has asked for an edge range */
 	/* The caller's queue: requests that wait for this inode, and what runs on it. */

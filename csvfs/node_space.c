@@ -70,7 +70,7 @@ static bool round_begins(struct node *n)
 
 	for (unsigned b = 0; b < LEASE_BUCKETS; b++) {
 		list_for_each_entry(li, &n->leases.bucket[b], struct lease_ino, hash) {
-			if (files < ROUND_FILES && !list_empty(&li->ranges) && trim(n, li, true))
+			if (files < ROUND_FILES && !list_empty(&li->ranges.all) && trim(n, li, true))
 				files++;
 		}
 	}

@@ -82,8 +82,8 @@ static void what_it_cannot_remember_it_does_not_serve(void **state)
 	assert_int_equal(takeover_state(n->tk), TK_RECLAIM);
 	li = lease_find(&n->leases, INO);
 	assert_non_null(li);
-	assert_int_equal(count(&li->ranges), RANGES);
-	assert_int_equal(count(&li->edges), RANGES);
+	assert_int_equal(count(&li->ranges.all), RANGES);
+	assert_int_equal(count(&li->edges.all), RANGES);
 	assert_int_equal(n->locks.count, 1);
 }
 
@@ -100,7 +100,7 @@ static void what_was_on_its_way_back_is_not_its_own_again(void **state)
 	assert_non_null(li);
 	assert_int_equal(li->open_mask, 1);
 	assert_int_equal(li->holder_mask, 0);
-	assert_int_equal(count(&li->ranges), 0);
+	assert_int_equal(count(&li->ranges.all), 0);
 }
 
 int main(void)
