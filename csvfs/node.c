@@ -157,9 +157,7 @@ static void voided(struct node *n, struct effects *fx)
 	/* Who is heard of when a coordinator takes over, and does not answer it, keeps its registration, and is not entitled. */
 	fence_before_we_say(n, fx);
 	node_carry_stop(n);
-	n->reclaim = RECLAIM_SENDING;
-	n->reclaim_at = NULL;
-	n->reclaim_count = 0;
+	node_reclaim_begin(n, RECLAIM_SENDING);
 }
 
 static void on_reply(struct node *n, struct session *s, const struct msg *m, struct effects *fx)
@@ -255,8 +253,7 @@ static void coord_down(struct node *n, struct effects *fx)
 	node_carry_stop(n);
 	if (!n->serving_local)
 		client_down(n->client);
-	n->reclaim = RECLAIM_NONE;
-	n->reclaim_at = NULL;
+	node_reclaim_begin(n, RECLAIM_NONE);
 }
 
 void node_session_notes(struct node *n, struct effects *fx)
@@ -266,10 +263,7 @@ void node_session_notes(struct node *n, struct effects *fx)
 
 	while ((note = sessions_note(n->sessions, &s)) != SESSION_NOTE_NONE) {
 		if (note == SESSION_NOTE_UP && s == n->coord) {
-			n->reclaim = io_path_look(&n->path, &n->reclaim_look) ? RECLAIM_LOOKING
-									      : RECLAIM_SENDING;
-			n->reclaim_at = NULL;
-			n->reclaim_count = 0;
+			node_reclaim_begin(n, io_path_look(&n->path, &n->reclaim_look) ? RECLAIM_LOOKING : RECLAIM_SENDING);
 			node_reclaim_epoch(n, n->coord_epoch, n->coord_before, fx);
 		} else if (note == SESSION_NOTE_UP && !s->outgoing) {
 			struct peer *p = node_peer(n, s->peer);
@@ -303,98 +297,6 @@ static void on_net(struct node *n, const struct event *ev, struct effects *fx)
 	node_session_notes(n, fx);
 	if (m)
 		on_message(n, s, m, ev->type == EV_NET_MSG ? ev->net.data : 0, fx);
-}
-
-#define RECLAIM_MESSAGES_MAX 128u /* of one file */
-
-static uint32_t messages_for(const struct file *f)
-{
-	uint32_t owned = 0, edges = 0;
-
-	list_for_each_entry (r, &f->owned, struct frange, link)
-		owned++;
-	list_for_each_entry (r, &f->edges, struct frange, link)
-		edges++;
-	owned = (owned > edges ? owned : edges) / WIRE_RANGES_MAX + 1;
-	return owned < RECLAIM_MESSAGES_MAX ? owned : RECLAIM_MESSAGES_MAX;
-}
-
-/* As many as one message takes, from *at on. */
-static uint32_t some_ranges(const struct list *l, struct list **at, struct msg_range *out)
-{
-	uint32_t count = 0;
-
-	for (; *at != l && count < WIRE_RANGES_MAX; *at = (*at)->next) {
-		const struct frange *r = list_entry(*at, struct frange, link);
-
-		out[count++] = (struct msg_range){r->off, r->len};
-	}
-	return count;
-}
-
-/* With many ranges in several messages. */
-static void reclaim_file(struct node *n, struct file *f, struct effects *fx)
-{
-	struct msg_range ranges[WIRE_RANGES_MAX], edges[WIRE_RANGES_MAX];
-	struct list *owned_at = f->owned.next, *edges_at = f->edges.next;
-	struct msg m;
-
-	for (uint32_t left = messages_for(f); left; left--) {
-		memset(&m, 0, sizeof(m));
-		m.type = MSG_RECLAIM;
-		m.reclaim.ino = f->ino;
-		m.reclaim.open = true;
-		m.reclaim.writes = f->writes;
-		/* On its way back: nothing is done under it, and it may have arrived. */
-		m.reclaim.holder =
-			f->layout != LAYOUT_NONE && f->layout != LAYOUT_RETURNING && !f->voided;
-		m.reclaim.blank = m.reclaim.holder;
-		m.reclaim.ranges = ranges;
-		m.reclaim.edges = edges;
-		if (m.reclaim.holder) {
-			m.reclaim.range_count = some_ranges(&f->owned, &owned_at, ranges);
-			m.reclaim.edge_count = some_ranges(&f->edges, &edges_at, edges);
-		}
-		(void)session_send(n->coord, &m, 0, 0, fx);
-		n->reclaim_count++;
-		if (!m.reclaim.holder)
-			break;
-	}
-}
-
-/* Tells a coordinator what we hold, a part per step; then waits for SERVE. */
-static void reclaim_send(struct node *n, struct effects *fx)
-{
-	struct msg m = {0};
-	struct file *f = n->reclaim_at;
-
-	/* If our registration is gone we were given up, and path_step() forgets what we hold. */
-	if (n->reclaim == RECLAIM_LOOKING &&
-		(n->path.st != PST_UP || n->path.looks > n->reclaim_look) && !n->path.key_gone)
-		n->reclaim = RECLAIM_SENDING;
-	n->fence_first &= n->path.unfenced != 0;
-	if (n->reclaim != RECLAIM_SENDING || n->coord->state != SESSION_UP || n->fence_first || node_carry_holds(n, fx))
-		return;
-	for (f = node_file_next(n, f); f; f = node_file_next(n, f)) {
-		if (!effects_room(fx, 8 + messages_for(f), (messages_for(f) + 2) * (32u << 10)))
-			return;
-		if (f->st != FILE_OPENING)
-			reclaim_file(n, f, fx);
-		n->reclaim_at = f;
-	}
-	/* Together with the end: between the two none may come or go. */
-	if (!effects_room(fx, 80 + n->held.count / WIRE_LOCKS_MAX, (1u << 20) + n->held.count * 64))
-		return;
-	node_held_reclaim(n, fx);
-	node_append_reclaim(n, fx);
-	memset(&m, 0, sizeof(m));
-	m.type = MSG_RECLAIM_END;
-	m.reclaim_end.count = n->reclaim_count;
-	(void)session_send(n->coord, &m, 0, 0, fx);
-	n->reclaim = RECLAIM_SENT;
-	n->reclaim_at = NULL;
-	trace(n->trace, TRACE_INFO, "reclaimed %u files at node %u", n->reclaim_count,
-		n->coord->peer);
 }
 
 /* One outgoing session, to whoever coordinates; none while that is us or nobody. */
@@ -740,7 +642,7 @@ static void advance(struct node *n, struct effects *fx)
 	node_session_notes(n, fx);
 	node_server_step(n, fx);
 	if (n->coord)
-		reclaim_send(n, fx);
+		node_reclaim_send(n, fx);
 	local_requests(n, fx);
 	node_server_step(n, fx);
 	node_admin_step(n, fx);

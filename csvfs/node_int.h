@@ -298,7 +298,11 @@ struct node {
 	uint64_t coord_epoch, coord_before; /* its epoch; the last before it in which somebody may have been served */
 	uint64_t coord_heard_ns; /* the last word from it, or when we began to follow it */
 	enum reclaim_st reclaim;
-	struct file *reclaim_at;
+	struct file *reclaim_at; /* it, and all before it, have been said */
+	struct {
+		uint64_t ino; /* 0: of none yet */
+		uint64_t owned, edges; /* ranges from there on have not; NEVER: all have */
+	} reclaim_part; /* of the one behind it */
 	uint32_t reclaim_count, reclaim_look;
 	uint64_t served_epoch; /* in which we were served last; 0: never */
 	bool ever_served;
@@ -392,6 +396,10 @@ static inline uint64_t node_lease_over_ns(const struct node_config *c)
 /* node.c */
 /* Others may have what we hold: it is lost. in_session: and the coordinator knows. */
 void node_evicted(struct node *n, bool in_session, struct effects *fx);
+/* node_reclaim.c: what we hold is said from the beginning, or not now. */
+void node_reclaim_begin(struct node *n, enum reclaim_st st);
+void node_reclaim_send(struct node *n, struct effects *fx);
+
 /* Before layouts are reclaimed in `epoch`: forgets them if somebody was served since we were (`before`: in which epoch). */
 void node_reclaim_epoch(struct node *n, uint64_t epoch, uint64_t before, struct effects *fx);
 /* Acts on what the sessions have noted: one is up, one is gone. */

@@ -75,6 +75,8 @@ void node_file_free(struct node *n, struct file *f)
 		n->files.at = file_before(n, f);
 	if (n->reclaim_at == f)
 		n->reclaim_at = file_before(n, f);
+	if (n->reclaim_part.ino == f->ino)
+		n->reclaim_part.ino = 0;
 	list_del(&f->hash);
 	n->files.count--;
 	mem_free(n->mem, f, sizeof(*f));
