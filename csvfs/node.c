@@ -26,6 +26,7 @@ static void set_defaults(struct node_config *c)
 	c->recall_ns = or_default(c->recall_ns, 10 * NS_PER_SEC);
 	c->reclaim_ns = or_default(c->reclaim_ns, 3 * NS_PER_SEC);
 	c->path_retry_ns = or_default(c->path_retry_ns, NS_PER_SEC);
+	c->owned_many = c->owned_many ? c->owned_many : OWNED_MANY;
 }
 
 static bool make_parts(struct node *n)

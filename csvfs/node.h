@@ -35,6 +35,7 @@ struct node_config {
 	bool carry_elsewhere;	  /* for tests: the coordinator carries block I/O of others only if nobody else can */
 	bool readonly;		  /* the volume has features of a newer csvfs that allow reading only */
 	uint64_t cache_bytes;	  /* block cache of the metadata engine */
+	uint32_t owned_many;	  /* with so many ranges of a file to first-write its layout goes back; 0: OWNED_MANY */
 
 	/* Times, ns. 0: the default in brackets. */
 	uint64_t lease_ns;	  /* right to do I/O after the last proof that nobody gave us up [2 s] */

@@ -167,6 +167,15 @@ static void learn_anew(struct node *n, struct file *f, struct effects *fx)
 		layout_close_gate(n, f, fx);
 }
 
+/* While nobody serves us what we know is all that the file's users have: it stays. */
+static void shed(struct node *n, struct file *f, const char *why, struct effects *fx)
+{
+	if (f->st != FILE_OPEN || f->layout != LAYOUT_KEPT || !client_served(n->client))
+		return;
+	trace(n->trace, TRACE_DEBUG, "%s: layout of ino %lx goes back", why, f->ino);
+	layout_close_gate(n, f, fx);
+}
+
 /*
  * What a commit was of, when it has ended. If it failed while we keep the layout it is tried again (true): the data path takes
  * it for written, and nobody would ever commit it. So it is while the layout goes back if nobody but we have failed it: there was no
@@ -177,6 +186,7 @@ static bool flown(struct node *n, struct file *f, int32_t err)
 {
 	bool kept = f->layout == LAYOUT_KEPT && f->st == FILE_OPEN;
 	bool again = err && err != -ESTALE && (kept || (f->unsent && err == -ENOMEM));
+	struct list *at = f->owned.next;
 
 	list_for_each_entry_safe (r, tmp, &f->flying, struct frange, link) {
 		uint64_t off = r->off, len = r->len;
@@ -186,7 +196,7 @@ static bool flown(struct node *n, struct file *f, int32_t err)
 		if (again)
 			again = node_range_insert(n, &f->dirty, off, len);
 		else
-			(void)node_range_remove(n, &f->owned, off, len);
+			(void)node_range_remove(n, &f->owned, &at, off, len);
 	}
 	if (again && f->flying_size > f->size)
 		f->size = f->flying_size;
@@ -243,6 +253,8 @@ void node_file_commit_reply(
 		struct effect *e = effects_add(fx, FX_LAYOUT_SIZE, 0);
 
 		(void)flown(n, f, 0);
+		if (node_range_many(&f->owned, n->cfg.owned_many))
+			shed(n, f, "too many pieces are to be first-written", fx);
 		seen(f, &rp->attr);
 		e->layout.ino = ino;
 		e->layout.size = rp->attr.size;
@@ -702,15 +714,6 @@ static void drained(struct node *n, struct file *f, struct effects *fx)
 		layout_advance(n, f, fx);
 }
 
-/* While nobody serves us what we know is all that the file's users have: it stays. */
-static void shed(struct node *n, struct file *f, struct effects *fx)
-{
-	if (f->st != FILE_OPEN || f->layout != LAYOUT_KEPT || !client_served(n->client))
-		return;
-	trace(n->trace, TRACE_DEBUG, "too much is known: layout of ino %lx goes back", f->ino);
-	layout_close_gate(n, f, fx);
-}
-
 void node_file_layout_event(struct node *n, const struct event *ev, struct effects *fx)
 {
 	struct file *f = node_file_find(n, ev->ino);
@@ -721,7 +724,7 @@ void node_file_layout_event(struct node *n, const struct event *ev, struct effec
 	if (ev->type == EV_DRAINED)
 		drained(n, f, fx);
 	else
-		shed(n, f, fx);
+		shed(n, f, "too much is known", fx);
 }
 
 static void layout_drop(struct node *n, struct file *f, struct effects *fx)

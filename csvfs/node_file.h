@@ -6,7 +6,7 @@
  *   OPENING --reply--> OPEN --last handle closed--> CLOSING --drained, committed, closed--> (gone)
  *
  * In OPEN and CLOSING, independent of it, the layout:
- *   kept --RECALL, SHED or CLOSING--> draining --EV_DRAINED--> committing --reply--> returning --reply--> none
+ *   kept --RECALL, SHED, many pieces or CLOSING--> draining --EV_DRAINED--> committing --reply--> returning --reply--> none
  *                                                                         <-- no memory to ask ---+
  *
  * Invariants (node_file_check)
@@ -27,6 +27,12 @@ struct creq;
 
 enum file_st { FILE_OPENING, FILE_OPEN, FILE_CLOSING };
 enum layout_st { LAYOUT_NONE, LAYOUT_KEPT, LAYOUT_DRAINING, LAYOUT_COMMITTING, LAYOUT_RETURNING };
+
+/*
+ * Ranges of a file that are a node's to first-write. With so many its layout goes back, and it begins anew: each first write here and there
+ * cuts one more out, they all have to be said when a coordinator is replaced, and are looked through.
+ */
+#define OWNED_MANY 8192u
 
 /* First writes after which a file's are committed, before their time. */
 #define DIRTY_MANY (EXTENTS_PER_REPLY / 2)
@@ -101,7 +107,9 @@ struct file_table {
 
 /* Lists of frange, sorted and disjoint. False: no memory; what was there may be gone in part. */
 bool node_range_insert(struct node *n, struct list *l, uint64_t off, uint64_t len);
-bool node_range_remove(struct node *n, struct list *l, uint64_t off, uint64_t len);
+/* *at: where to look first, a link of the list or the list itself; then where the next one behind is looked for. */
+bool node_range_remove(struct node *n, struct list *l, struct list **at, uint64_t off, uint64_t len);
+bool node_range_many(const struct list *l, uint32_t many);
 void node_range_clear(struct node *n, struct list *l);
 
 void node_file_init(struct node *n);

@@ -42,30 +42,63 @@ bool node_range_insert(struct node *n, struct list *l, uint64_t off, uint64_t le
 	return range_add(n, l, off, end - off) != NULL;
 }
 
-bool node_range_remove(struct node *n, struct list *l, uint64_t off, uint64_t len)
+/* The first that ends behind `off`, from *at on if that is not behind it. */
+static struct frange *range_from(const struct list *l, struct list *at, uint64_t off)
+{
+	struct frange *r;
+
+	if (at->prev != l) {
+		r = list_entry(at->prev, struct frange, link);
+		if (r->off + r->len > off)
+			at = l->next;
+	}
+	for (; at != l; at = at->next) {
+		r = list_entry(at, struct frange, link);
+		if (r->off + r->len > off)
+			return r;
+	}
+	return NULL;
+}
+
+bool node_range_remove(struct node *n, struct list *l, struct list **at, uint64_t off, uint64_t len)
 {
 	uint64_t end = off + len;
+	struct frange *r = range_from(l, *at, off);
 
-	list_for_each_entry_safe (r, tmp, l, struct frange, link) {
+	while (r && r->off < end) {
 		uint64_t r_end = r->off + r->len;
+		struct list *next = r->link.next;
 
-		if (r_end <= off || r->off >= end)
-			continue;
 		if (r->off < off && r_end > end) {
-			struct list *next = r->link.next;
-
 			r->len = off - r->off;
-			return range_add(n, next, end, r_end - end) != NULL;
+			r = range_add(n, next, end, r_end - end);
+			*at = r ? &r->link : next;
+			return r != NULL;
+		}
+		if (r_end > end) {
+			r->off = end;
+			r->len = r_end - end;
+			break;
 		}
 		if (r->off < off) {
 			r->len = off - r->off;
-		} else if (r_end > end) {
-			r->off = end;
-			r->len = r_end - end;
 		} else {
 			list_del(&r->link);
 			mem_free(n->mem, r, sizeof(*r));
 		}
+		r = next == l ? NULL : list_entry(next, struct frange, link);
 	}
+	*at = r ? &r->link : l;
 	return true;
+}
+
+bool node_range_many(const struct list *l, uint32_t many)
+{
+	uint32_t count = 0;
+
+	list_for_each_entry (r, l, struct frange, link) {
+		if (++count >= many)
+			return true;
+	}
+	return false;
 }

@@ -841,6 +841,8 @@ void node_start(struct sim *s, struct snode *n)
 	/* In some runs next to nothing may be known: layouts go back all the time. Not drawn: no other run changes. */
 	if (s->seed % 4 == 1)
 		dc.extents_max = 2;
+	if (s->seed % 4 == 3)
+		cfg.owned_many = 1;
 	n->s = s;
 	n->life_nr++;
 	n->let_go = false;

@@ -437,6 +437,83 @@ static void who_has_a_place_alone_loses_it_in_an_epoch_without_it(void **state)
 	assert_int_equal(n->evictions, 1);
 }
 
+static void is_given(uint64_t off, uint64_t len)
+{
+	struct fs_extent x = {.off = off, .len = len, .lun_off = 1 << 20, .state = EXT_UNWRITTEN};
+	const struct fs_reply rp = {.extents = &x, .extent_count = 1};
+	const struct fs_request rq = {.op = FS_LAYOUT_GET, .ino = INO, .off = off, .len = 1};
+
+	node_file_layout_reply(n, INO, &rq, &rp, &fx);
+	effects_reset(&fx);
+}
+
+static uint32_t owned(const struct file *f)
+{
+	uint32_t count = 0;
+
+	list_for_each_entry (r, &f->owned, struct frange, link)
+		count++;
+	return count;
+}
+
+/* One commit's worth, each in a place of its own. */
+static void writes_here_and_there(uint64_t *at)
+{
+	for (uint32_t i = 0; i < DIRTY_MANY; i++, *at += 2 * 65536)
+		first_write(*at);
+	effects_reset(&fx);
+}
+
+/* A preallocated disk image, of which here a cluster is written and there one. */
+static void what_is_cut_into_many_pieces_goes_back_and_is_asked_for_anew(void **state)
+{
+	struct file *f = node_file_find(n, INO);
+	uint64_t at = 65536;
+	uint32_t commits = 0;
+
+	(void)state;
+	is_given(0, 1ull << 40);
+	for (; f->layout == LAYOUT_KEPT; commits++) {
+		assert_true(owned(f) < OWNED_MANY);
+		writes_here_and_there(&at);
+		coordinator(FS_LAYOUT_COMMIT, 0);
+	}
+	assert_int_equal(commits, OWNED_MANY / DIRTY_MANY);
+	assert_true(owned(f) >= OWNED_MANY);
+	assert_int_equal(f->layout, LAYOUT_DRAINING);
+	assert_int_equal(fx.fx[fx.count - 1].type, FX_LAYOUT_CLOSE);
+	/* What was inside the gate ends, and is committed first. */
+	first_write(at);
+	drained();
+	coordinator(FS_LAYOUT_COMMIT, 0);
+	coordinator(FS_LAYOUT_RETURN, 0);
+	assert_int_equal(f->layout, LAYOUT_NONE);
+	assert_int_equal(owned(f), 0);
+	assert_int_equal(f->lost, 0);
+	/* It begins with what it is given then. */
+	is_given(at, 1ull << 30);
+	writes_here_and_there(&at);
+	coordinator(FS_LAYOUT_COMMIT, 0);
+	assert_int_equal(f->layout, LAYOUT_KEPT);
+	assert_int_equal(owned(f), DIRTY_MANY);
+}
+
+static void while_nobody_serves_the_pieces_stay(void **state)
+{
+	struct file *f = node_file_find(n, INO);
+	struct fs_reply rp = {.err = 0};
+	uint64_t at = 65536;
+
+	(void)state;
+	is_given(0, 1ull << 40);
+	n->cfg.owned_many = 4;
+	writes_here_and_there(&at);
+	client_down(n->client);
+	node_file_commit_reply(n, INO, &rp, &fx);
+	assert_true(owned(f) > 4);
+	assert_int_equal(f->layout, LAYOUT_KEPT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -454,6 +531,8 @@ int main(void)
 		cmocka_unit_test_setup(the_end_of_an_append_is_told_when_there_is_memory, setup),
 		cmocka_unit_test_setup(places_are_over_when_the_rights_end_and_not_later, setup),
 		cmocka_unit_test_setup(nothing_is_appended_before_old_places_could_be_said_to_be_over, setup),
+		cmocka_unit_test_setup(what_is_cut_into_many_pieces_goes_back_and_is_asked_for_anew, setup),
+		cmocka_unit_test_setup(while_nobody_serves_the_pieces_stay, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
