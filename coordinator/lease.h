@@ -83,6 +83,7 @@ struct lease_ino {
 	uint64_t write_mask; /* have it open, and asked for a layout to write since */
 	uint64_t recall_mask; /* asked to give back, not answered yet */
 	uint64_t recall_later; /* of those: asked when the time of others ran already */
+	uint64_t recall_again; /* to be asked anew, if it is one of those: served in another session */
 	uint64_t reclaim_mask; /* said in the present reclaim that they have something here */
 	uint64_t reclaim_held; /* ... and a layout */
 	uint64_t recall_deadline_ns;

@@ -74,6 +74,7 @@ struct node *node_create(const struct node_config *cfg, struct mem *mem, const s
 	list_init(&n->creqs);
 	list_init(&n->own_appends);
 	node_file_init(n);
+	node_due_init(n);
 	node_held_init(n);
 	node_server_init(n);
 	node_data_init(n);
@@ -650,6 +651,7 @@ static void advance(struct node *n, struct effects *fx)
 	node_ask_step(n, fx);
 	node_file_step(n, n->now_ns, fx);
 	node_data_step(n, fx);
+	node_due_step(n, fx);
 	if (!n->voiding)
 		client_step(n->client, n->now_ns, fx);
 	node_expire_held(n, fx);
@@ -705,7 +707,7 @@ uint64_t node_deadline(const struct node *n)
 	d = least(d, node_carry_own_deadline(n));
 	if (n->path.st == PST_UP && n->cfg.reservations)
 		d = least(d, n->stepped_ns + NODE_AWAKE_NS / 2);
-	if (n->again || (n->reclaim == RECLAIM_SENDING && !n->carry_hold_ns && !n->fence_first) || (n->stop == STOP_EXIT && !n->exited))
+	if (n->again || node_due(n) || (n->reclaim == RECLAIM_SENDING && !n->carry_hold_ns && !n->fence_first) || (n->stop == STOP_EXIT && !n->exited))
 		d = 0;
 	/* What a reply made us ask of ourselves, behind local_requests(): nothing else would wake us. */
 	if (n->serving_local && !n->unsure && client_has_local(n->client))

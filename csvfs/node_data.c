@@ -644,6 +644,8 @@ void node_data_step(struct node *n, struct effects *fx)
 	list_for_each_entry_safe (f, tmp, &n->flushes, struct nflush, link) {
 		if (n->now_ns < f->retry_ns)
 			continue;
+		if (!effects_room(fx, 4, 4096))
+			break; /* node_data_deadline() says: now */
 		/* Its path is gone, and may be for long: a peer flushes as well. */
 		if (n->path.st == PST_UP)
 			flush_direct(n, f, fx);

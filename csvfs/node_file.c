@@ -88,31 +88,12 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 		f->unsent = false;
 }
 
-/* Once: who was killed was told then. */
-static void wait_answer(struct node *n, struct fwait *w, int32_t err, struct effects *fx)
-{
-	if (w->tag && w->lost && err == w->err)
-		node_lost_told(n, w);
-	if (w->tag && w->kind == FWAIT_REQUEST && !err)
-		node_ask(n, CQ_KERNEL, w->tag, w->rq, fx);
-	else if (w->tag && w->kind == FWAIT_TIMES)
-		node_times_told(n, w->tag, fx);
-	else if (w->tag && w->kind != FWAIT_WRITE)
-		node_reply_err(n, w->tag, err, fx);
-	else if (w->tag)
-		effects_add(fx, FX_BLOCK_DONE, w->tag)->block.err = err;
-	w->tag = 0;
-}
-
 static void wait_done(struct node *n, struct fwait *w, struct effects *fx)
 {
 	if (w->need_commit || w->need_flush)
 		return;
 	list_del(&w->link);
-	wait_answer(n, w, w->err, fx);
-	if (w->rq)
-		mem_free(n->mem, w->rq, sizeof(*w->rq));
-	mem_free(n->mem, w, sizeof(*w));
+	node_due_wait(n, w, fx);
 }
 
 /* From here on only its flush knows of it. */
@@ -288,7 +269,7 @@ static bool waits_cancel(struct node *n, struct list *waits, uint64_t tag, struc
 	list_for_each_entry (w, waits, struct fwait, link) {
 		if (w->tag != tag || w->kind == FWAIT_TIMES)
 			continue;
-		wait_answer(n, w, -EINTR, fx);
+		node_due_tell(n, w, -EINTR, fx);
 		return true;
 	}
 	return false;
@@ -296,7 +277,7 @@ static bool waits_cancel(struct node *n, struct list *waits, uint64_t tag, struc
 
 void node_file_flush_cancel(struct node *n, struct fwait *w, struct effects *fx)
 {
-	wait_answer(n, w, -EINTR, fx);
+	node_due_tell(n, w, -EINTR, fx);
 }
 
 /* The commit goes on, and so does the OPEN: if nobody wants the file when its answer comes, it is closed. */
@@ -657,12 +638,7 @@ void node_file_open_reply(
 		if (!err && !fs_is_life(q->generation, f->generation))
 			err = -ESTALE;
 		list_del(&q->link);
-		f->opens += !err;
-		if (q->kind == CQ_CREATE && !err)
-			node_reply_kernel(n, q->tag, rp, fx);
-		else
-			node_reply_err(n, q->tag, err, fx);
-		mem_free(n->mem, q, sizeof(*q));
+		f->opens += !node_due_open(n, q, err, rp, fx);
 	}
 	if (!rp->err) {
 		if (!f->opens)

@@ -57,6 +57,9 @@ struct creq {
 	bool cancelled; /* its process is dying, and waits for the answer */
 	bool uncancelled; /* ... and there was no memory to say so to the coordinator */
 	struct fs_lock lock; /* what the kernel wants */
+	/* An open that is answered in the next step (node_due.c): */
+	int32_t err;
+	struct fs_reply *created; /* ... a CREATE, with that; NULL: with err */
 };
 
 /* An append of ours that was told its place, and has not ended. */
@@ -114,6 +117,7 @@ struct sreq {
 	/* node_times.c */
 	bool times_asked;
 	uint64_t times_ino, times_nr, times_mask, times_due_ns;
+	uint64_t times_again; /* who is served again, and is to be asked again */
 };
 
 /* What the coordinator knows of a node that uses the volume. Its place is the index of lease.h. */
@@ -124,6 +128,7 @@ struct peer {
 	bool told; /* takeover knows that */
 	bool served; /* SERVE was sent, */
 	uint64_t serve_ping; /* and with it this PING */
+	bool recalling; /* it is asked anew for what was recalled from it: lease_ino's recall_again */
 	uint64_t heard_epoch; /* the newest of ours in which it is known to have heard SERVE */
 	bool missed; /* a request of it was not taken: we had slept */
 	bool entitled; /* a member when we took over, or served since: what it reclaims counts */
@@ -270,8 +275,10 @@ struct node {
 	struct file_table files;
 	uint64_t file_deadline_ns;
 	struct list creqs;
+	struct list due_opens, due_waits; /* creq, fwait: node_due.c */
 	struct list own_appends; /* told their place, not over */
 	struct list times_waiting; /* sreq: for nodes to tell what they have written */
+	bool times_again; /* there was no room to ask all of them again */
 	uint64_t times_count;
 	uint64_t creq_count, lock_seq;
 	uint64_t handles; /* the highest number of an open file that the kernel has asked for */
@@ -631,6 +638,17 @@ void node_held_expire(struct node *n, uint64_t before_ns, struct effects *fx);
 void node_held_reclaim(struct node *n, struct effects *fx);
 void node_held_lost(struct node *n, struct effects *fx);
 void node_held_check(const struct node *n);
+
+/* node_due.c: answers for which there was no room in a step */
+void node_due_init(struct node *n);
+/* An open ends. What it is told in the end: `err`; or that there was no memory. Frees it. */
+int32_t node_due_open(struct node *n, struct creq *q, int32_t err, const struct fs_reply *rp, struct effects *fx);
+/* Who waited for a commit, or a flush, is told w->err. Frees it. */
+void node_due_wait(struct node *n, struct fwait *w, struct effects *fx);
+/* Tells it now, and once: who was killed was told then. */
+void node_due_tell(struct node *n, struct fwait *w, int32_t err, struct effects *fx);
+bool node_due(const struct node *n);
+void node_due_step(struct node *n, struct effects *fx);
 
 /* node_data.c: block I/O of this node, and that of others which it serves; mode and gate */
 void node_data_init(struct node *n);

@@ -185,15 +185,22 @@ static void serve_getlk(
 	answer(n, a, &rp, fx);
 }
 
-/* Rule 6 of WIRE.md, section 6. What was granted to that owner there, and is not answered yet, is answered first. */
-static void answer_granted(struct node *n, const struct lock *want, struct effects *fx)
+/*
+ * Rule 6 of WIRE.md, section 6. What was granted to that owner there, and is not answered yet, is answered first. False: there is
+ * no room for that now.
+ */
+static bool answer_granted(struct node *n, const struct lock *want, struct effects *fx)
 {
 	list_for_each_entry_safe (w, tmp, &n->locks.ended, struct lock_wait, ended) {
 		const struct lock_key *k = &w->want.key;
 
-		if (k->ino == want->key.ino && k->idx == want->key.idx && k->owner == want->key.owner && k->flock == want->key.flock)
-			lreq_end(n, container_of(w, struct lreq, w), w->err, fx);
+		if (k->ino != want->key.ino || k->idx != want->key.idx || k->owner != want->key.owner || k->flock != want->key.flock)
+			continue;
+		if (!effects_room(fx, 80, 16384))
+			return false;
+		lreq_end(n, container_of(w, struct lreq, w), w->err, fx);
 	}
+	return true;
 }
 
 void node_lock_serve(struct node *n, uint32_t idx, bool local, uint64_t wire_tag,
@@ -203,7 +210,10 @@ void node_lock_serve(struct node *n, uint32_t idx, bool local, uint64_t wire_tag
 	struct lock want = node_lock_of(idx, rq->ino, &rq->lock);
 	struct lreq *q;
 
-	answer_granted(n, &want, fx);
+	if (!answer_granted(n, &want, fx)) {
+		node_server_ask_again(n, a.node, local, wire_tag, fx);
+		return;
+	}
 	switch (rq->op) {
 	case FS_LOCK:
 		serve_lock(n, &a, &want, rq, fx);

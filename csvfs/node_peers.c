@@ -42,7 +42,7 @@ struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life)
 	return p;
 }
 
-/* Recalls that a lost session took with it. */
+/* Recalls that a lost session took with it: as many as there is room for, and the others in the next step. */
 static void recall_again(struct node *n, struct peer *p, struct effects *fx)
 {
 	uint32_t idx = peer_idx(n, p);
@@ -52,9 +52,26 @@ static void recall_again(struct node *n, struct peer *p, struct effects *fx)
 		li = lease_next_of(&n->leases, idx, li->ino)) {
 		struct msg m = {.type = MSG_RECALL, .recall = {.ino = li->ino}};
 
-		if (li->recall_mask & BIT(idx))
-			(void)session_send(to, &m, 0, 0, fx);
+		if (!(li->recall_again & li->recall_mask & BIT(idx)))
+			continue;
+		if (!effects_room(fx, 80, 16384)) {
+			n->again = true;
+			return;
+		}
+		li->recall_again &= ~BIT(idx);
+		(void)session_send(to, &m, 0, 0, fx);
 	}
+	p->recalling = false;
+}
+
+static void recall_all_again(struct node *n, struct peer *p, struct effects *fx)
+{
+	uint32_t idx = peer_idx(n, p);
+
+	for (struct lease_ino *li = lease_next_of(&n->leases, idx, 0); li; li = lease_next_of(&n->leases, idx, li->ino))
+		li->recall_again |= BIT(idx);
+	p->recalling = true;
+	recall_again(n, p, fx);
 }
 
 bool node_server_admits(struct node *n, uint32_t node, uint64_t life)
@@ -310,6 +327,8 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 	struct session *s = session_from(n->sessions, p->node);
 	struct msg m = {.type = MSG_SERVE};
 
+	if (p->served && p->recalling)
+		recall_again(n, p, fx);
 	/* What it asked for over its last session must have ended before it may ask again. */
 	if (p->served || !p->reclaimed || !reclaim_in_force(n, p, fx) || node_carry_busy(p) ||
 		takeover_state(n->tk) != TK_SERVE)
@@ -333,7 +352,7 @@ void node_peers_serve(struct node *n, struct peer *p, struct effects *fx)
 		return;
 	p->served = true;
 	p->serve_ping = session_ping(s, fx);
-	recall_again(n, p, fx);
+	recall_all_again(n, p, fx);
 	node_times_again(n, peer_idx(n, p), fx);
 }
 
@@ -627,12 +646,12 @@ void node_server_ask_again(struct node *n, uint32_t node, bool local, uint64_t w
 {
 	struct session *s = local ? NULL : session_from(n->sessions, node);
 
-	trace(n->trace, TRACE_WARN, "no memory for a request of node %u: it is to ask again", node);
+	trace(n->trace, TRACE_WARN, "no memory, or room, for a request of node %u: it is to ask again", node);
 	if (local) {
 		n->local_after_ns = n->now_ns + LOCAL_AGAIN_NS;
 		client_again_local(n->client, wire_tag);
 	} else if (s) {
-		session_drop(s, "no memory for what you ask: ask again", fx);
+		session_drop(s, "no memory, or room, for what you ask: ask again", fx);
 	}
 	n->again = true;
 }

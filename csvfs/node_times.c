@@ -86,12 +86,31 @@ static bool left(const struct node *n, uint32_t idx)
 	return !m || !m->member || m->state.life != n->peers[idx].life;
 }
 
+/* Those who are served again. */
+static void ask_again(struct node *n, struct effects *fx)
+{
+	n->times_again = false;
+	list_for_each_entry (s, &n->times_waiting, struct sreq, waiting) {
+		uint64_t mask = s->times_again & s->times_mask;
+
+		for (uint32_t idx = 0; mask && idx < NODES_MAX; idx++) {
+			if (!(mask & BIT(idx)))
+				continue;
+			if (!effects_room(fx, 80, 16384)) {
+				n->times_again = n->again = true;
+				return;
+			}
+			s->times_again &= ~BIT(idx);
+			ask(n, idx, s, fx);
+		}
+	}
+}
+
 void node_times_again(struct node *n, uint32_t idx, struct effects *fx)
 {
-	list_for_each_entry (s, &n->times_waiting, struct sreq, waiting) {
-		if ((s->times_mask & BIT(idx)) && effects_room(fx, 80, 16384))
-			ask(n, idx, s, fx);
-	}
+	list_for_each_entry (s, &n->times_waiting, struct sreq, waiting)
+		s->times_again |= BIT(idx);
+	ask_again(n, fx);
 }
 
 bool node_times_wait(struct node *n, struct sreq *s, uint64_t ino, struct effects *fx)
@@ -109,7 +128,7 @@ bool node_times_wait(struct node *n, struct sreq *s, uint64_t ino, struct effect
 	/* Of no other term: an answer to a question of before is none to this one. */
 	s->times_nr = takeover_epoch(n->tk) << 40 | ++n->times_count;
 	s->times_ino = ino;
-	s->times_mask = 0;
+	s->times_mask = s->times_again = 0;
 	for (uint32_t idx = 0; idx < NODES_MAX; idx++) {
 		if (!(mask & BIT(idx)) || left(n, idx))
 			continue;
@@ -157,6 +176,8 @@ static bool all_left(struct node *n, const struct sreq *s)
 
 void node_times_step(struct node *n, struct effects *fx)
 {
+	if (n->times_again)
+		ask_again(n, fx);
 	list_for_each_entry_safe (s, tmp, &n->times_waiting, struct sreq, waiting) {
 		if (s->times_mask && n->now_ns < s->times_due_ns && !all_left(n, s))
 			continue;

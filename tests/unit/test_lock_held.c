@@ -61,13 +61,18 @@ static uint64_t ask_of(uint64_t ino, enum fs_op op, struct fs_lock l)
 	return tags;
 }
 
+static void coordinator_one(void)
+{
+	uint64_t wire_tag;
+	const struct fs_request *rq = client_next_local(n->client, &wire_tag);
+
+	node_lock_serve(n, 0, true, wire_tag, rq, &fx);
+}
+
 static void coordinator(void)
 {
-	const struct fs_request *rq;
-	uint64_t wire_tag;
-
-	while ((rq = client_next_local(n->client, &wire_tag)))
-		node_lock_serve(n, 0, true, wire_tag, rq, &fx);
+	while (client_has_local(n->client))
+		coordinator_one();
 }
 
 static int teardown(void **state)
@@ -475,6 +480,37 @@ static void what_was_lost_is_forgotten_when_it_is_closed(void **state)
 	assert_false(node_held_is_lost(n, 9));
 }
 
+/* Threads of one process that all wait for the same part of a file. */
+static void thousands_are_granted_to_one_owner_at_once(void **state)
+{
+	enum { COUNT = 1500 };
+	uint64_t first = 0, told = 0;
+
+	assert_int_equal(lock_of(INO, lk(8, 0, FS_LK_END, WRITE)), 0);
+	for (uint64_t i = 0; i < COUNT; i++) {
+		struct fs_lock l = lk(9, 0, 9, WRITE);
+		uint64_t tag;
+
+		l.flags = FS_LK_WAIT;
+		tag = ask_of(INO, FS_LOCK, l);
+		first = first ? first : tag;
+	}
+	coordinator();
+	effects_reset(&fx);
+	(void)ask_of(INO, FS_LOCK, lk(8, 0, FS_LK_END, NONE));
+	(void)ask_of(INO, FS_LOCK, lk(9, 5000, 5000, WRITE));
+	for (uint32_t steps = 0; steps < 10 && told < COUNT + 2; steps++) {
+		for (uint32_t i = 0; i < 2 && client_has_local(n->client); i++)
+			coordinator_one();
+		for (uint64_t tag = first; tag < first + COUNT + 2; tag++)
+			told += answer_of(tag) == 0;
+		effects_reset(&fx);
+		node_lock_step(n, &fx);
+	}
+	assert_int_equal(told, COUNT + 2);
+	assert_int_equal(n->held.count, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -505,6 +541,8 @@ int main(void)
 			what_was_lost_is_forgotten_when_it_is_closed, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_thousand_that_were_asked_before_are_told_in_turn, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			thousands_are_granted_to_one_owner_at_once, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
