@@ -700,6 +700,7 @@ uint64_t node_deadline(const struct node *n)
 	d = least(d, client_deadline(n->client));
 	d = least(d, node_file_deadline(n));
 	d = least(d, n->cancel_at_ns);
+	d = least(d, n->unsaid_at_ns);
 	d = least(d, n->untold_count ? n->untold_at_ns : NEVER);
 	d = least(d, node_server_deadline(n));
 	d = least(d, node_data_deadline(n));

@@ -331,6 +331,7 @@ void node_ask_step(struct node *n, struct effects *fx)
 	if (n->losing)
 		node_ask_lost(n, fx);
 	node_held_cancel_again(n, fx);
+	node_held_say_again(n);
 	node_append_tell_again(n, fx);
 	if (!n->dying || client_served(n->client))
 		return;

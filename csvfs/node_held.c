@@ -9,7 +9,8 @@
  * The rule that makes all of it safe to be done twice (coordinator/PROTOCOL.md, "Locks"):
  *
  *  H1 What we hold here (n->held, which is what we reclaim) is never more than what the coordinator has of us:
- *     a LOCK counts from its answer on, an UNLOCK from before it is sent.
+ *     a LOCK counts from its answer on, an UNLOCK from before it is sent. Nor less for long: without memory to ask for an UNLOCK we say
+ *     anew what we hold.
  *  H2 Answers come in the order of execution. So what is still to be unlocked when a LOCK's answer comes was
  *     not executed before it, and is taken off at once.
  *  H3 A request that fails takes nothing away: the limit is looked at before it is sent. What is granted may be more
@@ -33,7 +34,7 @@ void node_held_init(struct node *n)
 {
 	/* H3: what was granted is never refused here; begin_lock() and begin_unlock() know the limit. */
 	lock_init(&n->held, n->mem, UINT32_MAX, UINT32_MAX);
-	n->cancel_at_ns = NEVER;
+	n->cancel_at_ns = n->unsaid_at_ns = NEVER;
 	for (uint32_t i = 0; i < LOST_BUCKETS; i++)
 		list_init(&n->lost_handles[i]);
 }
@@ -88,6 +89,32 @@ static int unlock(struct node *n, struct creq *q, enum lock_stage stage, struct 
 	if (!err)
 		ask(n, q, stage, fx);
 	return err;
+}
+
+/*
+ * H1. There was no memory to ask for an UNLOCK, and nobody will ask for it again: here it is not held any more. Each session begins with
+ * all that we hold, and nothing else is left of us there; our own table is told the same later.
+ */
+static void unsaid(struct node *n, struct effects *fx)
+{
+	if (n->coord)
+		session_drop(n->coord, "no memory to say what is unlocked: starts over", fx);
+	else
+		n->unsaid_at_ns = n->now_ns + ASK_AGAIN_NS;
+}
+
+void node_held_say_again(struct node *n)
+{
+	const struct peer *self = node_peer(n, n->cfg.node);
+
+	if (n->now_ns < n->unsaid_at_ns)
+		return;
+	n->unsaid_at_ns = NEVER;
+	/* Not known to us as a coordinator: whoever is one, or will be, asks what we hold. */
+	if (!self || !self->reclaimed)
+		return;
+	if (!node_lock_hold_only(n, (uint32_t)(self - n->peers)))
+		n->unsaid_at_ns = n->now_ns + ASK_AGAIN_NS;
 }
 
 /* ------------------------------------------------------------------ a process asks */
@@ -219,7 +246,8 @@ static void give_back(struct node *n, const struct creq *q, struct effects *fx)
 		back.lock.start = part.start;
 		back.lock.end = part.end;
 		back.lock.type = to_read ? FS_LK_READ : FS_LK_NONE;
-		(void)unlock(n, &back, LKS_WEAKEN, fx);
+		if (unlock(n, &back, LKS_WEAKEN, fx))
+			unsaid(n, fx);
 		part.start = part.end + 1;
 	}
 }
@@ -287,6 +315,8 @@ void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp,
 {
 	struct fs_reply *out;
 
+	if (unlocks(q->stage) && rp->err == -ENOMEM)
+		unsaid(n, fx);
 	switch (q->stage) {
 	case LKS_DROP:
 		if (!q->tag)

@@ -288,6 +288,7 @@ struct node {
 	uint32_t untold_count;
 	uint64_t untold_at_ns; /* then it is tried again */
 	uint64_t cancel_at_ns; /* then LOCK_CANCEL is tried again; NEVER */
+	uint64_t unsaid_at_ns; /* then our own table is told what we hold; NEVER */
 	struct list lost_handles[LOST_BUCKETS]; /* open files that held locks which were lost (node_held.c) */
 	uint32_t lost_count;
 	uint64_t lost_upto; /* no memory for each: all handles up to here */
@@ -619,6 +620,8 @@ void node_lock_close_down(struct node *n);
 void node_lock_drop(struct node *n, uint32_t idx);
 int node_lock_stage(struct node *n, uint32_t idx, const struct msg *m);
 int node_lock_stage_held(struct node *n, uint32_t idx);
+/* We, who coordinate, hold what node_held.c says and no more. False: not now. */
+bool node_lock_hold_only(struct node *n, uint32_t idx);
 uint64_t node_lock_deadline(const struct node *n);
 void node_lock_check(const struct node *n);
 
@@ -634,6 +637,8 @@ void node_held_answer(
 	struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx);
 void node_held_cancel(struct node *n, struct creq *q, struct effects *fx);
 void node_held_cancel_again(struct node *n, struct effects *fx);
+/* There was no memory to say what is unlocked. */
+void node_held_say_again(struct node *n);
 void node_held_expire(struct node *n, uint64_t before_ns, struct effects *fx);
 void node_held_reclaim(struct node *n, struct effects *fx);
 void node_held_lost(struct node *n, struct effects *fx);

@@ -291,6 +291,19 @@ int node_lock_stage_held(struct node *n, uint32_t idx)
 	return err;
 }
 
+bool node_lock_hold_only(struct node *n, uint32_t idx)
+{
+	/* One that is granted, and whose asker does not know it yet, would go with the others. */
+	if (!list_empty(&n->locks.ended))
+		return false;
+	if (node_lock_stage_held(n, idx)) {
+		lock_stage_clear(&n->locks, idx);
+		return false;
+	}
+	(void)lock_stage_apply(&n->locks, idx); /* all of it was ours already */
+	return true;
+}
+
 uint64_t node_lock_deadline(const struct node *n)
 {
 	return list_empty(&n->locks.changed) && list_empty(&n->locks.ended) ? NEVER : 0;

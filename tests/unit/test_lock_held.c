@@ -480,6 +480,104 @@ static void what_was_lost_is_forgotten_when_it_is_closed(void **state)
 	assert_false(node_held_is_lost(n, 9));
 }
 
+/* Its process lets go, and there is no memory to say so. All memory that there was is back when the next one asks. */
+static void let_go_without_memory(enum fs_op op, struct fs_lock l)
+{
+	struct fs_request rq = {.op = op, .ino = INO, .lock = l};
+	void *all = take_all_memory(0);
+
+	effects_reset(&fx);
+	if (op == FS_CLOSE)
+		node_held_closed(n, &rq, &fx);
+	else
+		node_held_request(n, ++tags, &rq, &fx);
+	give_back_memory(all);
+	assert_null(client_next_local(n->client, &(uint64_t){0}));
+}
+
+static void passes(uint64_t ns)
+{
+	n->now_ns += ns;
+	node_ask_step(n, &fx);
+}
+
+/* We coordinate: no session ends, in whose place one would begin with what we hold. */
+static void an_unlock_without_memory_comes_to_be_known_here(void **state)
+{
+	static const enum fs_op ops[] = {FS_UNLOCK, FS_CLOSE};
+
+	n->peers[0].reclaimed = true;
+	n->peers_end = 1;
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+		assert_int_equal(lock_of(INO, lk(8, 20, 29, WRITE)), 0);
+		let_go_without_memory(ops[i], lk(9, 0, FS_LK_END, NONE));
+		assert_int_equal(answer_of(tags), ops[i] == FS_UNLOCK ? -ENOMEM : UNANSWERED);
+		assert_int_equal(n->held.count, 1);
+		assert_int_equal(lock_of(INO, lk(9, 0, 9, NONE)), 0); /* again: there is nothing to be asked for */
+		assert_true(coordinator_has(9, 0, WRITE));
+		assert_in_range(node_deadline(n), n->now_ns, n->now_ns + NS_PER_SEC);
+		passes(NS_PER_SEC);
+		assert_false(coordinator_has(9, 0, WRITE));
+		assert_true(coordinator_has(8, 20, WRITE));
+		assert_int_equal(n->unsaid_at_ns, NEVER);
+	}
+}
+
+/* There is no room to tell who waited, and was granted what it wants just before what we hold is looked at. */
+static void what_was_granted_and_is_not_told_yet_is_kept(void **state)
+{
+	struct fs_lock l = lk(7, 20, 29, WRITE);
+	uint64_t tag;
+
+	n->peers[0].reclaimed = true;
+	n->peers_end = 1;
+	/* Memory for requests, which is used again. */
+	for (uint64_t i = 0; i < 8; i++)
+		(void)ask_of(INO, FS_LOCK, lk(9, 10 * i, 10 * i, READ));
+	coordinator();
+	assert_int_equal(lock_of(INO, lk(9, 0, FS_LK_END, NONE)), 0);
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	assert_int_equal(lock_of(INO, lk(8, 20, 39, WRITE)), 0);
+	l.flags = FS_LK_WAIT;
+	for (uint32_t i = 0; i < 2; i++, l.start += 10, l.end += 10)
+		assert_int_equal(lock_of(INO, l), UNANSWERED);
+	tag = tags;
+	let_go_without_memory(FS_UNLOCK, lk(9, 0, FS_LK_END, NONE));
+	(void)ask_of(INO, FS_LOCK, lk(8, 20, 39, NONE));
+	/* Room for one. */
+	while (effects_room(&fx, 82, 16384))
+		effects_add(&fx, FX_DATA_FREE, 0);
+	coordinator();
+	assert_int_equal(answer_of(tag), UNANSWERED);
+	passes(NS_PER_SEC);
+	assert_true(coordinator_has(7, 30, WRITE));
+	assert_true(coordinator_has(9, 0, WRITE));
+	effects_reset(&fx);
+	node_lock_step(n, &fx);
+	assert_int_equal(answer_of(tag), 0);
+	passes(NS_PER_SEC);
+	assert_true(coordinator_has(7, 30, WRITE));
+	assert_false(coordinator_has(9, 0, WRITE));
+}
+
+/* Another node coordinates: what it is told as the next session begins is all that we hold. */
+static void an_unlock_without_memory_ends_the_session(void **state)
+{
+	static struct session s;
+
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	s.all = n->sessions;
+	s.state = SESSION_UP;
+	s.conn = 9;
+	s.wanted = true;
+	n->coord = &s;
+	let_go_without_memory(FS_CLOSE, lk(9, 0, 0, NONE));
+	assert_int_equal(s.state, SESSION_CLOSED);
+	assert_int_equal(n->held.count, 0);
+	n->coord = NULL;
+}
+
 /* Threads of one process that all wait for the same part of a file. */
 static void thousands_are_granted_to_one_owner_at_once(void **state)
 {
@@ -541,6 +639,11 @@ int main(void)
 			what_was_lost_is_forgotten_when_it_is_closed, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_thousand_that_were_asked_before_are_told_in_turn, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			an_unlock_without_memory_comes_to_be_known_here, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_was_granted_and_is_not_told_yet_is_kept, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			an_unlock_without_memory_ends_the_session, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			thousands_are_granted_to_one_owner_at_once, setup, teardown),
 	};
