@@ -136,7 +136,8 @@ struct peer {
 	bool reclaim_new; /* the next RECLAIM is the first: what we knew before is void */
 	uint64_t unheard_ns; /* when its last session ended */
 	uint32_t reclaims; /* so many since: what RECLAIM_END says must be the same */
-	bool older; /* an older life of the node may hold locks here, until it is fenced */
+	bool older; /* an older life of the node may hold locks and layouts here, until it is fenced */
+	bool older_over; /* ... and it is */
 	bool reclaim_due; /* what it reclaimed has not replaced yet what we knew */
 	uint64_t evicted_ns; /* given up; it uses nothing of ours any more from then on; 0: no */
 	bool clean; /* ... and it was using nothing by then */

@@ -529,6 +529,12 @@ static bool waits_for_us(const struct node *n, const struct peer *p, uint64_t in
 	return false;
 }
 
+/* It was its older life's to give back, which is not fenced yet. */
+static bool waits_for_its_fence(const struct node *n, const struct peer *p)
+{
+	return p->older && member_victim_pending(&n->member, p->node);
+}
+
 /* Such a node writes nothing: it waits for a path, and so do we. Not if it was not heard of for a recall's time: it hangs, and may for ever. */
 static uint64_t without_path(const struct node *n)
 {
@@ -578,7 +584,7 @@ void node_peers_timers(struct node *n, struct effects *fx)
 			for (uint32_t i = 0; i < NODES_MAX; i++) {
 				if (!(over & ~li->recall_later & BIT(i)) || n->peers[i].node == n->cfg.node)
 					continue;
-				if (waits_for_us(n, &n->peers[i], li->ino))
+				if (waits_for_us(n, &n->peers[i], li->ino) || waits_for_its_fence(n, &n->peers[i]))
 					continue;
 				node_peers_evict(n, &n->peers[i], "a recall", fx);
 			}
@@ -715,7 +721,7 @@ void node_server_forget_waiters(struct node *n, uint32_t node)
  */
 static bool left_cleanly(const struct node *n, const struct peer *p, const struct member_node *m)
 {
-	if (!m || m->state.life != p->life)
+	if (!m || m->state.life != p->life || p->older)
 		return !member_victim_pending(&n->member, p->node);
 	return m->state.path == MPATH_CLEAN || m->state.leaving == LEAVING_DONE;
 }
@@ -755,6 +761,10 @@ void node_peers_departed(struct node *n, struct effects *fx)
 			continue;
 		m = member_find(&n->member, p->node);
 		from = session_from(n->sessions, p->node);
+		if (p->older && !p->older_over && !member_victim_pending(&n->member, p->node)) {
+			p->older_over = true;
+			n->leases_changed = true;
+		}
 		if (p->evicting && !member_victim_pending(&n->member, p->node)) {
 			p->evicting = false;
 			n->leases_changed = true; /* rule 8 of node_server.c */

@@ -245,7 +245,10 @@ static uint64_t not_over(const struct node *n)
 	for (unsigned i = 0; i < n->peers_end; i++) {
 		const struct peer *p = &n->peers[i];
 
-		if (p->node && p->evicted_ns && ((p->evicting && !p->clean) || node_carry_busy(p)))
+		if (!p->node || !(p->evicted_ns || p->older))
+			continue;
+		/* Its next life is here before it is fenced, and has its place. */
+		if ((p->evicting && !p->clean) || node_carry_busy(p) || (p->older && member_victim_pending(&n->member, p->node)))
 			mask |= BIT(i);
 	}
 	return mask;

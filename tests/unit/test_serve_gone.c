@@ -86,6 +86,58 @@ static void who_left_in_order_is_not_waited_for(void **state)
 	assert_true(goes_on());
 }
 
+/* Its daemon is started again, and says that it holds nothing, before the first life is fenced. */
+static void nor_is_it_over_because_its_next_life_is_here(void **state)
+{
+	(void)state;
+	member_victim_add(&n->member, GONE, 0x55, true);
+	assert_ptr_equal(node_peer_get(n, GONE, 7), gone); /* as when it reclaims */
+	assert_true(gone->older);
+	assert_true(lease_find(&n->leases, 7)->holder_mask & 2);
+	assert_false(goes_on());
+	n->leases_changed = false;
+	node_peers_departed(n, &fx);
+	assert_false(n->leases_changed);
+	n->member.victim_count = 0;
+	node_peers_departed(n, &fx);
+	assert_true(n->leases_changed); /* who waits is looked at */
+	assert_true(goes_on());
+}
+
+/* The next life gives up starting, and leaves in order; the first one is still not fenced. */
+static void nor_because_its_next_life_has_left_in_order(void **state)
+{
+	(void)state;
+	member_victim_add(&n->member, GONE, 0x55, true);
+	(void)node_peer_get(n, GONE, 7);
+	n->member.nodes[n->member.node_count++] = (struct member_node){
+		.node = GONE, .state = {.node = GONE, .life = 7, .path = MPATH_NONE, .leaving = LEAVING_DONE}};
+	node_peers_departed(n, &fx);
+	assert_true(gone->evicting);
+	assert_false(goes_on());
+	n->member.victim_count = 0;
+}
+
+/* What is asked back is the first life's, and only its fence brings it. */
+static void next_life_is_not_fenced_for_what_the_first_one_had(void **state)
+{
+	struct lease_ino *li = lease_find(&n->leases, 7);
+
+	(void)state;
+	n->cfg.recall_ns = 10 * NS_PER_SEC;
+	member_victim_add(&n->member, GONE, 0x55, true);
+	(void)node_peer_get(n, GONE, 7);
+	(void)node_peers_recall(n, li, li->holder_mask);
+	n->now_ns += 20 * NS_PER_SEC;
+	node_peers_timers(n, &fx);
+	assert_false(gone->evicting);
+	/* From then on it answers, as everybody has to. */
+	n->member.victim_count = 0;
+	n->now_ns += 20 * NS_PER_SEC;
+	node_peers_timers(n, &fx);
+	assert_true(gone->evicting);
+}
+
 static void nor_who_had_nothing_of_that_file(void **state)
 {
 	(void)state;
@@ -99,6 +151,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(until_it_is_fenced_nobody_reads_nor_writes_what_it_may_still_write, setup, down),
 		cmocka_unit_test_setup_teardown(nor_before_what_is_done_for_it_has_ended, setup, down),
 		cmocka_unit_test_setup_teardown(who_left_in_order_is_not_waited_for, setup, down),
+		cmocka_unit_test_setup_teardown(nor_is_it_over_because_its_next_life_is_here, setup, down),
+		cmocka_unit_test_setup_teardown(nor_because_its_next_life_has_left_in_order, setup, down),
+		cmocka_unit_test_setup_teardown(next_life_is_not_fenced_for_what_the_first_one_had, setup, down),
 		cmocka_unit_test_setup_teardown(nor_who_had_nothing_of_that_file, setup, down),
 	};
 
