@@ -32,7 +32,7 @@ enum layout_st { LAYOUT_NONE, LAYOUT_KEPT, LAYOUT_DRAINING, LAYOUT_COMMITTING, L
  * Ranges of a file that are a node's to first-write. With so many its layout goes back, and it begins anew: each first write here and there
  * cuts one more out, they all have to be said when a coordinator is replaced, and are looked through.
  */
-#define OWNED_MANY 8192u
+#define OWNED_MANY 16384u
 
 /* First writes after which a file's are committed, before their time. */
 #define DIRTY_MANY (EXTENTS_PER_REPLY / 2)

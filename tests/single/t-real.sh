@@ -4,9 +4,9 @@
 # Real work on one machine: a source tree of thousands of files is unpacked and compared, git makes a
 # repository of it and checks it, sqlite3 writes transactions; then it is all there after another mount,
 # and fsck finds nothing.
-# usage: t-real.sh [BUILD [FILES]]	(3000; 800 with sanitizers, which make each call slow: the same calls on fewer files)
+# usage: t-real.sh [BUILD [FILES]]	(2000; 800 with sanitizers, which make each call slow: the same calls on fewer files)
 . "${0%/*}/lib.sh"
-files=${2:-3000}
+files=${2:-2000}
 [ -n "${2:-}" ] || [[ $build != */sanitize ]] || files=800
 [ "${CSVFS_QUICK:-0}" = 0 ] || files=600
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null
