@@ -193,6 +193,8 @@ static void time_is_up(struct node *n, uint32_t idx, struct effects *fx)
 	if (n->now_ns < c->carry_due_ns || n->unsure)
 		return;
 	c->carry_due_ns = n->now_ns + n->cfg.recall_ns;
+	if (node_peer_waits(n, c))
+		return;
 	/* Without a path it writes nothing; what it had in flight ends with its incarnation. */
 	if (m && m->member && m->state.path == MPATH_OK)
 		node_peers_evict(n, c, "CARRY", fx);

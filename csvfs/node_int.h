@@ -472,7 +472,7 @@ struct peer *node_peer(struct node *n, uint32_t node);
 struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life);
 /* Nothing that waits for `node` (0: for anybody) is done: nobody hears of it, and who lives asks again. Rule 9 of node_server.c. */
 void node_server_forget_waiters(struct node *n, uint32_t node);
-/* A request of that life is being executed. */
+/* A request of that node is being executed, of whatever life. */
 bool node_server_executes(const struct node *n, const struct peer *p);
 /*
  * Requests of an older life of the node: those that only wait are dropped, nobody hears their answer. True: others
@@ -481,6 +481,8 @@ bool node_server_executes(const struct node *n, const struct peer *p);
 bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct effects *fx);
 void node_peers_serve(struct node *n, struct peer *p, struct effects *fx);
 void node_peers_reclaim_self(struct node *n, struct effects *fx);
+/* It is here, and what an older life of it had is not over yet: that was that one's to give back or to end, and this one cannot. */
+bool node_peer_waits(const struct node *n, const struct peer *p);
 /* They are to give back what they have of it, in a recall's time. Returns who was not asked before. */
 uint64_t node_peers_recall(struct node *n, struct lease_ino *li, uint64_t mask);
 void node_peers_timers(struct node *n, struct effects *fx);

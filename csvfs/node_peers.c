@@ -529,10 +529,9 @@ static bool waits_for_us(const struct node *n, const struct peer *p, uint64_t in
 	return false;
 }
 
-/* It was its older life's to give back, which is not fenced yet. */
-static bool waits_for_its_fence(const struct node *n, const struct peer *p)
+bool node_peer_waits(const struct node *n, const struct peer *p)
 {
-	return p->older && member_victim_pending(&n->member, p->node);
+	return p->older && (member_victim_pending(&n->member, p->node) || node_carry_busy(p) || node_server_executes(n, p));
 }
 
 /* Such a node writes nothing: it waits for a path, and so do we. Not if it was not heard of for a recall's time: it hangs, and may for ever. */
@@ -584,7 +583,7 @@ void node_peers_timers(struct node *n, struct effects *fx)
 			for (uint32_t i = 0; i < NODES_MAX; i++) {
 				if (!(over & ~li->recall_later & BIT(i)) || n->peers[i].node == n->cfg.node)
 					continue;
-				if (waits_for_us(n, &n->peers[i], li->ino) || waits_for_its_fence(n, &n->peers[i]))
+				if (waits_for_us(n, &n->peers[i], li->ino) || node_peer_waits(n, &n->peers[i]))
 					continue;
 				node_peers_evict(n, &n->peers[i], "a recall", fx);
 			}
@@ -681,10 +680,11 @@ void node_server_no_memory(struct node *n, uint32_t node, bool local, uint64_t w
 		(void)session_send(to, &m, 0, 0, fx);
 }
 
+/* Of whatever life: a place has the rights of one at a time, and an older one's end first. */
 bool node_server_executes(const struct node *n, const struct peer *p)
 {
 	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
-		if (s->node == p->node && s->id.life == p->life && s->stage != SREQ_LEASE)
+		if (s->node == p->node && s->stage != SREQ_LEASE)
 			return true;
 	}
 	return false;

@@ -138,6 +138,45 @@ static void next_life_is_not_fenced_for_what_the_first_one_had(void **state)
 	assert_true(gone->evicting);
 }
 
+/* The first life's commit is still executed here; the next life has said that it holds nothing, and has gone before that was in force. */
+static void what_the_first_life_asked_for_ends_before_its_rights(void **state)
+{
+	struct sreq commit = {.node = GONE, .idx = 1, .stage = SREQ_ENGINE, .id.life = 6, .vr.rq = {.op = FS_LAYOUT_COMMIT, .ino = 7}};
+
+	(void)state;
+	list_init(&commit.waiting);
+	list_add_tail(&commit.link, &n->sreqs);
+	(void)node_peer_get(n, GONE, 7);
+	n->member.nodes[n->member.node_count++] =
+		(struct member_node){.node = GONE, .heard = true, .state = {.node = GONE, .life = 7, .path = MPATH_NONE}};
+	for (int i = 0; i < 4; i++) {
+		node_peers_departed(n, &fx);
+		n->tk->list_sent = n->tk->list_durable = n->tk->list_changes; /* the claim that lists it is durable */
+		n->now_ns += 5 * NS_PER_SEC;
+	}
+	assert_non_null(lease_find(&n->leases, 7));
+	assert_true(lease_find(&n->leases, 7)->holder_mask & 2);
+	list_del(&commit.link);
+}
+
+/* The first life did a third node's block I/O; that it is not fenced for long is not the next one's fault. */
+static void next_life_is_not_fenced_for_what_the_first_one_carried(void **state)
+{
+	(void)state;
+	n->cfg.recall_ns = 10 * NS_PER_SEC;
+	member_victim_add(&n->member, GONE, 0x55, true);
+	(void)node_peer_get(n, GONE, 7);
+	n->member.nodes[n->member.node_count++] = (struct member_node){.node = GONE, .member = true, .heard = true, .answered = true,
+		.state = {.node = GONE, .life = 7, .incarnation = 0x66, .path = MPATH_OK}};
+	n->peers[2] = (struct peer){.node = 3, .life = 8, .carried = 2};
+	n->peers_end = 3;
+	node_carry_step(n, &fx);
+	n->now_ns += 20 * NS_PER_SEC;
+	node_carry_step(n, &fx);
+	assert_false(gone->evicting);
+	n->member.victim_count = 0;
+}
+
 static void nor_who_had_nothing_of_that_file(void **state)
 {
 	(void)state;
@@ -154,6 +193,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(nor_is_it_over_because_its_next_life_is_here, setup, down),
 		cmocka_unit_test_setup_teardown(nor_because_its_next_life_has_left_in_order, setup, down),
 		cmocka_unit_test_setup_teardown(next_life_is_not_fenced_for_what_the_first_one_had, setup, down),
+		cmocka_unit_test_setup_teardown(what_the_first_life_asked_for_ends_before_its_rights, setup, down),
+		cmocka_unit_test_setup_teardown(next_life_is_not_fenced_for_what_the_first_one_carried, setup, down),
 		cmocka_unit_test_setup_teardown(nor_who_had_nothing_of_that_file, setup, down),
 	};
 
