@@ -34,4 +34,33 @@ static inline void node_alone(void)
 	assert_non_null(n);
 }
 
+/* Answers what the node asks next, which is `op` of file `ino`, as the coordinator. */
+static inline void node_alone_answer(enum fs_op op, uint64_t ino, int32_t err)
+{
+	struct fs_reply rp = {.err = err, .attr = {.ino = ino, .generation = 1, .mode = 0100644, .nlink = 1}};
+	const struct fs_request *rq;
+	struct fs_reqid id;
+	uint64_t wire_tag;
+
+	rq = client_next_local(n->client, &wire_tag);
+	assert_non_null(rq);
+	assert_int_equal(rq->op, op);
+	id = rq->id;
+	node_answer(n, wire_tag, &id, &rp, &fx);
+}
+
+/* The first session is up, from `node` with life 5. */
+static inline struct session *node_alone_session(uint32_t node)
+{
+	struct session *s = &n->sessions->s[0];
+
+	s->all = n->sessions;
+	s->state = SESSION_UP;
+	s->conn = 9;
+	s->peer = node;
+	s->peer_life = 5;
+	n->sessions->used = 1;
+	return s;
+}
+
 #endif

@@ -65,16 +65,7 @@ static void all_heard(int32_t err)
 /* Answers what the node asks next, which is `op`. */
 static void coordinator(enum fs_op op, int32_t err)
 {
-	struct fs_reply rp = {.err = err, .attr = {.ino = INO, .generation = 1, .mode = 0100644, .nlink = 1}};
-	const struct fs_request *rq;
-	struct fs_reqid id;
-	uint64_t wire_tag;
-
-	rq = client_next_local(n->client, &wire_tag);
-	assert_non_null(rq);
-	assert_int_equal(rq->op, op);
-	id = rq->id;
-	node_answer(n, wire_tag, &id, &rp, &fx);
+	node_alone_answer(op, INO, err);
 }
 
 /* ------------------------------------------------------------------ opens */
@@ -331,21 +322,13 @@ static struct peer *peer;
 
 static int coordinates(void **state)
 {
-	struct session *s;
-
 	setup(state);
 	n->tk->state = TK_SERVE;
 	n->peers[0] = (struct peer){.node = 1, .life = 5, .served = true, .reclaimed = true, .told = true};
 	peer = &n->peers[1];
 	*peer = (struct peer){.node = ELSEWHERE, .life = 5, .reclaimed = true, .told = true};
 	n->peers_end = 2;
-	s = &n->sessions->s[0];
-	s->all = n->sessions;
-	s->state = SESSION_UP;
-	s->conn = 9;
-	s->peer = ELSEWHERE;
-	s->peer_life = 5;
-	n->sessions->used = 1;
+	node_alone_session(ELSEWHERE);
 	return 0;
 }
 

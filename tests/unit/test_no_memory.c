@@ -51,12 +51,7 @@ static struct peer *peer_add(unsigned i, uint32_t node)
 
 static void session_is_up(void)
 {
-	session->all = n->sessions;
-	session->state = SESSION_UP;
-	session->conn = 9;
-	session->peer = ELSEWHERE;
-	session->peer_life = 5;
-	n->sessions->used = 1;
+	session = node_alone_session(ELSEWHERE);
 }
 
 static int setup(void **state)

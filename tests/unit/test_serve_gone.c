@@ -113,7 +113,7 @@ static void nor_because_its_next_life_has_left_in_order(void **state)
 	n->member.nodes[n->member.node_count++] = (struct member_node){
 		.node = GONE, .state = {.node = GONE, .life = 7, .path = MPATH_NONE, .leaving = LEAVING_DONE}};
 	node_peers_departed(n, &fx);
-	assert_true(gone->evicting);
+	assert_true(gone->evicting && !gone->clean);
 	assert_false(goes_on());
 	n->member.victim_count = 0;
 }
@@ -177,6 +177,27 @@ static void next_life_is_not_fenced_for_what_the_first_one_carried(void **state)
 	n->member.victim_count = 0;
 }
 
+/* Who had done it is gone with what was told of it: the node is told that nobody else does, or it would go on asking there. */
+static void who_loses_its_carrier_is_told_off(void **state)
+{
+	uint32_t sent = 0;
+
+	(void)state;
+	gone->older = gone->evicting = false;
+	gone->evicted_ns = 0;
+	gone->served = true;
+	(void)node_alone_session(GONE);
+	n->sessions->s[0].peer_life = gone->life;
+	n->member.nodes[n->member.node_count++] = (struct member_node){.node = GONE, .member = true, .heard = true,
+		.state = {.node = GONE, .life = gone->life, .path = MPATH_NONE}};
+	effects_reset(&fx);
+	node_carry_step(n, &fx);
+	assert_true(gone->placed && !gone->way);
+	for (uint32_t i = 0; i < fx.count; i++)
+		sent += fx.fx[i].type == FX_NET_SEND;
+	assert_int_equal(sent, 1);
+}
+
 static void nor_who_had_nothing_of_that_file(void **state)
 {
 	(void)state;
@@ -195,6 +216,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(next_life_is_not_fenced_for_what_the_first_one_had, setup, down),
 		cmocka_unit_test_setup_teardown(what_the_first_life_asked_for_ends_before_its_rights, setup, down),
 		cmocka_unit_test_setup_teardown(next_life_is_not_fenced_for_what_the_first_one_carried, setup, down),
+		cmocka_unit_test_setup_teardown(who_loses_its_carrier_is_told_off, setup, down),
 		cmocka_unit_test_setup_teardown(nor_who_had_nothing_of_that_file, setup, down),
 	};
 

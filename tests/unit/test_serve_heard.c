@@ -23,13 +23,7 @@ static int setup(void **state)
 	member = &n->member.nodes[n->member.node_count++];
 	member->node = ELSEWHERE;
 	member->member = member->heard = true;
-	session = &n->sessions->s[0];
-	session->all = n->sessions;
-	session->state = SESSION_UP;
-	session->conn = 9;
-	session->peer = ELSEWHERE;
-	session->peer_life = 5;
-	n->sessions->used = 1;
+	session = node_alone_session(ELSEWHERE);
 	return 0;
 }
 
