@@ -20,6 +20,9 @@
  *		is heard of, so its registration stays, and does not answer in the new view. It goes on while the others reclaim. No
  *		other faults.
  *
+ *   heirs	one node alone has a file, and dies while it writes there; what it has sent hangs in the target, which takes seconds to take
+ *		its rights away. The others write there as soon as they know of it, and its next life with them. No other faults.
+ *
  *   dies_held	a node hangs as it is asked to forget what it knows of a file, and the daemon that wants to change the file is killed
  *		while it waits for that. No other faults.
  *
@@ -580,6 +583,37 @@ static void silent(struct sim *s, void *arg)
 	sim_at(s, s->aimed.hangs_ns, is_stopped, n);
 }
 
+/* ------------------------------------------------------------------ heirs */
+
+static void leaves_heirs(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (!n->up || s->healing)
+		return;
+	s->crashes++;
+	if (adraw(s, 2))
+		node_kill(s, n);
+	else
+		node_crash(s, n);
+	sim_at(s, s->now_ns + 200 * MS + adraw(s, 5000) * MS, daemon_back, n);
+}
+
+static void heirs(struct sim *s, void *arg)
+{
+	struct snode *n = &s->n[1 + adraw(s, s->plan.nodes)];
+
+	(void)arg;
+	if (s->healing)
+		return;
+	sim_at(s, s->now_ns + 12 * SEC + adraw(s, 2000) * MS, heirs, NULL);
+	if (!coordinator(s) || !all_up(s))
+		return;
+	s->aimed.asks = n->id;
+	s->aimed.hangs_ns = s->now_ns + 1 * SEC + adraw(s, 1000) * MS;
+	sim_at(s, s->aimed.hangs_ns, leaves_heirs, n);
+}
+
 /* ------------------------------------------------------------------ lost_asks */
 
 bool aimed_loses_ask(struct sim *s, const struct msg *m)
@@ -682,7 +716,7 @@ static void goes_for_good(struct sim *s, void *arg)
 void aimed_plan(struct sim_plan *p)
 {
 	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries && !p->dies_held && !p->drain_looks && !p->times &&
-		!p->power && !p->oversleeps && !p->lone && !p->silent)
+		!p->power && !p->oversleeps && !p->lone && !p->silent && !p->heirs)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -702,6 +736,11 @@ void aimed_plan(struct sim_plan *p)
 		p->write_cache = p->san_loss = true;
 	if (p->silent)
 		p->nodes = 4;
+	if (p->heirs) {
+		p->late_writes = true;
+		p->files = 2;
+		p->clients = 3;
+	}
 	if (p->lone) {
 		p->nodes = 2;
 		p->safety_ns = 120 * SEC;
@@ -738,6 +777,10 @@ void aimed_start(struct sim *s)
 		sim_at(s, 3 * SEC, oversleeps, NULL);
 	if (s->plan.silent)
 		sim_at(s, 6 * SEC, silent, NULL);
+	if (s->plan.heirs) {
+		s->plan.slow_fence = true;
+		sim_at(s, 4 * SEC, heirs, NULL);
+	}
 	if (s->plan.lone) {
 		s->plan.one_nexus |= s->seed & 1;
 		sim_at(s, 4 * SEC, goes_for_good, NULL);

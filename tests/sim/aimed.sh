@@ -24,6 +24,7 @@ done <<'LIST'
 --set oversleeps=1
 --set silent=1
 --set dies_held=1
+--set heirs=1
 --set lost_asks=1
 --set drain_looks=1
 --set elsewhere=1

@@ -750,6 +750,7 @@ static void one_step(struct sim *s, struct snode *n, struct event *ev)
 	if (!serves && node_coordinates(n->core))
 		rights_ended(s, n);
 	offices(s, n);
+	gone_look(s, n);
 	/* Who coordinated has lost its opens with its epoch, if others served before it was back. */
 	if (serves && !node_coordinates(n->core))
 		n->losses++;

@@ -531,16 +531,22 @@ static void plain_done(struct sim *s, void *arg, const struct fs_reply *rp)
 		finished(c);
 }
 
+static bool close_file(struct client *c, uint32_t f)
+{
+	if (c->opened[f] != c->life)
+		return false;
+	c->opened[f] = 0;
+	new_rq(c, FS_CLOSE, "close");
+	c->rq.ino = c->s->load->ino[f];
+	ask(c, plain_done);
+	return true;
+}
+
 static bool close_one(struct client *c)
 {
 	for (uint32_t f = 0; f < c->s->plan.files; f++) {
-		if (c->opened[f] != c->life)
-			continue;
-		c->opened[f] = 0;
-		new_rq(c, FS_CLOSE, "close");
-		c->rq.ino = c->s->load->ino[f];
-		ask(c, plain_done);
-		return true;
+		if (close_file(c, f))
+			return true;
 	}
 	return false;
 }
@@ -663,6 +669,32 @@ static bool oversleeps(struct client *c)
 	return true;
 }
 
+/*
+ * With --set heirs=1 (aimed.c): one has the first file alone, and writes to its beginning until it dies; afterwards they
+ * all do.
+ */
+static bool heirs(struct client *c)
+{
+	struct sim *s = c->s;
+	bool alone = s->now_ns < s->aimed.hangs_ns;
+
+	if (!s->plan.heirs || !s->aimed.asks || s->load->stopping)
+		return false;
+	if (alone && c->n->id != s->aimed.asks) {
+		if (close_file(c, 0))
+			return true;
+		c->file = 1;
+		c->reading = chance(s, 50);
+	} else {
+		c->file = 0;
+		c->reading = !alone && chance(s, 50);
+	}
+	c->count = 1 + (uint32_t)draw(s, 8);
+	c->first = (uint32_t)draw(s, 12);
+	io_or_open(c);
+	return true;
+}
+
 static void next_op(struct sim *s, void *arg)
 {
 	struct client *c = arg;
@@ -670,7 +702,7 @@ static void next_op(struct sim *s, void *arg)
 	if (!c->alive || !c->idle || s->failed)
 		return;
 	c->idle = false;
-	if (asks_of_the_hung(c) || oversleeps(c))
+	if (asks_of_the_hung(c) || oversleeps(c) || heirs(c))
 		return;
 	if (s->load->stopping) {
 		if (close_one(c))
@@ -740,6 +772,7 @@ void load_node_evicted(struct sim *s, struct snode *n)
 void load_node_down(struct sim *s, struct snode *n)
 {
 	struct load *l = s->load;
+	bool died = false;
 
 	registers_forget(s, n->id);
 	for (uint32_t i = 0; i < s->plan.clients; i++) {
@@ -753,6 +786,9 @@ void load_node_down(struct sim *s, struct snode *n)
 		}
 		if (c->alive && !c->idle && !c->reading) {
 			l->orphans[n->id] = true;
+			if (!died)
+				gone_died(s, n);
+			died = true;
 			for (uint32_t k = c->first; k < c->first + c->count; k++) {
 				struct sector *x = &l->sectors[c->file][k];
 
@@ -761,6 +797,7 @@ void load_node_down(struct sim *s, struct snode *n)
 						continue;
 					x->e[j].node = c->redirected || c->zeroing ? 0 : n->id;
 					x->e[j].asked = c->zeroing ? n->id : 0;
+					x->e[j].death = c->zeroing ? 0 : l->gone[n->id].death;
 				}
 			}
 		}

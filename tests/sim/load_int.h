@@ -31,6 +31,7 @@ struct entry {
 	uint32_t by;	     /* node */
 	uint32_t node;	     /* of a client that died before the answer: 0 otherwise */
 	uint32_t asked;	     /* the same, of what its coordinator does: until the node is fenced, and a little longer */
+	uint32_t death;	     /* ... which one: 0 as long as it lives */
 };
 
 struct sector {
@@ -75,6 +76,15 @@ struct client {
 	const char *what;
 };
 
+/* The last death of a node with writes under way (gone.c). */
+struct gone {
+	uint64_t life;
+	uint32_t death;
+	bool looking; /* no coordinator knows of it yet, */
+	bool given;   /* one does, */
+	uint32_t held[FILES_MAX]; /* and these nodes had a layout of that file then */
+};
+
 struct load {
 	uint64_t ino[FILES_MAX];
 	struct sector sectors[FILES_MAX][FILE_SECTORS];
@@ -84,6 +94,8 @@ struct load {
 		uint32_t since; /* ... what may have made it longer since it was last made shorter */
 	} ends[FILES_MAX];
 	bool orphans[SIM_NODES_MAX + 1]; /* it died with writes under way (entry.node) */
+	struct gone gone[SIM_NODES_MAX + 1];
+	uint32_t deaths;
 	struct client c[SIM_NODES_MAX + 1][CLIENTS_MAX];
 	struct name names[SIM_NODES_MAX + 1][CLIENTS_MAX][NAMES_MAX];
 	uint64_t next_id;
@@ -111,5 +123,10 @@ void registers_durable(struct client *c, uint32_t i, struct entry *e);
 bool registers_synced(struct client *c, uint32_t i, struct entry *e);
 void registers_give_up(struct client *c, int32_t err);
 void registers_may_land(struct client *c);
+
+/* gone.c: what a node that died had under way, and when that is over for whom. */
+void gone_died(struct sim *s, struct snode *n);
+/* Nothing of e, whose node has died, lands over what c, which has been acknowledged now, has written. */
+bool gone_is_over(const struct client *c, const struct entry *e);
 
 #endif

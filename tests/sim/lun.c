@@ -451,9 +451,9 @@ static void carry_out(struct sim *s, void *arg)
 	}
 	/* What its sender has left behind in the target hangs there with pleasure. */
 	if (c->orphan && !c->stalled && c->cmd.op == LUN_WRITE && s->plan.late_writes && !s->healing &&
-		chance(s, 50)) {
+		(chance(s, 50) || s->plan.heirs)) {
 		c->stalled = true;
-		later(s, c, draw(s, 9 * SEC), carry_out);
+		later(s, c, draw(s, s->plan.heirs ? 2 * SEC : 9 * SEC), carry_out);
 		drop(c);
 		return;
 	}

@@ -539,6 +539,36 @@ static void workload_destroy(struct sim *s)
 	crowds_destroy(s);
 }
 
+static void count_run(struct sim *totals, const struct sim *s)
+{
+	totals->ops_done += s->ops_done;
+	totals->data_ops += s->data_ops;
+	totals->steps += s->steps;
+	totals->crashes += s->crashes;
+	totals->path_losses += s->path_losses;
+	totals->partitions += s->partitions;
+	totals->pauses += s->pauses;
+	totals->moves += s->moves;
+	totals->san_losses += s->san_losses;
+	totals->hangs += s->hangs;
+	totals->port_cuts += s->port_cuts;
+	totals->slow_luns += s->slow_luns;
+	totals->flaps += s->flaps;
+	totals->coro_restarts += s->coro_restarts;
+	totals->ring_cuts += s->ring_cuts;
+	totals->media_errors += s->media_errors;
+	totals->controls += s->controls;
+	totals->spoilt += s->spoilt;
+	totals->tailed += s->tailed;
+	totals->waited_out += s->waited_out;
+	totals->statted += s->statted;
+	totals->left_kept += s->left_kept;
+	totals->candidate_hangs += s->candidate_hangs;
+	totals->looks += s->looks;
+	if (s->stall_ns > totals->stall_ns)
+		totals->stall_ns = s->stall_ns;
+}
+
 static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *totals)
 {
 	struct sim *s = calloc(1, sizeof(*s));
@@ -577,31 +607,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *hash, struct sim *to
 		totals->n[i].dp_region = s->n[i].dp_region;
 		totals->n[i].fx.arena = s->n[i].fx.arena;
 	}
-	totals->ops_done += s->ops_done;
-	totals->data_ops += s->data_ops;
-	totals->steps += s->steps;
-	totals->crashes += s->crashes;
-	totals->path_losses += s->path_losses;
-	totals->partitions += s->partitions;
-	totals->pauses += s->pauses;
-	totals->moves += s->moves;
-	totals->san_losses += s->san_losses;
-	totals->hangs += s->hangs;
-	totals->port_cuts += s->port_cuts;
-	totals->slow_luns += s->slow_luns;
-	totals->flaps += s->flaps;
-	totals->coro_restarts += s->coro_restarts;
-	totals->ring_cuts += s->ring_cuts;
-	totals->media_errors += s->media_errors;
-	totals->controls += s->controls;
-	totals->spoilt += s->spoilt;
-	totals->tailed += s->tailed;
-	totals->statted += s->statted;
-	totals->left_kept += s->left_kept;
-	totals->candidate_hangs += s->candidate_hangs;
-	totals->looks += s->looks;
-	if (s->stall_ns > totals->stall_ns)
-		totals->stall_ns = s->stall_ns;
+	count_run(totals, s);
 	totals->now_ns += s->now_ns;
 	workload_destroy(s);
 	lun_destroy(s);
@@ -682,6 +688,7 @@ static void add_up(struct sim *t, const struct share *sh, uint64_t *done, uint64
 	t->controls += sh->totals.controls;
 	t->spoilt += sh->totals.spoilt;
 	t->tailed += sh->totals.tailed;
+	t->waited_out += sh->totals.waited_out;
 	t->statted += sh->totals.statted;
 	t->left_kept += sh->totals.left_kept;
 	t->looks += sh->totals.looks;
@@ -800,12 +807,12 @@ int main(int argc, char **argv)
 	       "%lu of data; %u crashes, %u paths lost, %u partitions, %u pauses, %u moves, "
 	       "%u SAN power losses, %u hangs (stall %.1f s), %u ports cut, %u slow LUNs, %u flaps, "
 	       "%u corosync restarts, %u rings cut, %u bad places, %u spoilt frames, "
-	       "%u csvctl, %lu looks at names and owners, %lu appended records followed, %lu times of files, %u registrations left for who was fenced; %lu steps, hash %016lx\n", done, failed, sec, (double)done / sec,
+	       "%u csvctl, %lu looks at names and owners, %lu appended records followed, %lu times of files, %lu writes over what a dead node had under way, %u registrations left for who was fenced; %lu steps, hash %016lx\n", done, failed, sec, (double)done / sec,
 		totals->now_ns / SEC / 3600, totals->ops_done, totals->data_ops, totals->crashes,
 		totals->path_losses, totals->partitions, totals->pauses, totals->moves,
 		totals->san_losses, totals->hangs, (double)totals->stall_ns / 1e9, totals->port_cuts,
 		totals->slow_luns, totals->flaps, totals->coro_restarts,
-		totals->ring_cuts, totals->media_errors, totals->spoilt, totals->controls, totals->looks, totals->tailed, totals->statted,
+		totals->ring_cuts, totals->media_errors, totals->spoilt, totals->controls, totals->looks, totals->tailed, totals->statted, totals->waited_out,
 		totals->left_kept, totals->steps, totals->hash);
 	return failed != 0;
 }

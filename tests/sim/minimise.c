@@ -80,6 +80,7 @@ static const struct plan_field fields[] = {
 	F(power, FLAG, 0),
 	F(oversleeps, FLAG, 0),
 	F(silent, FLAG, 0),
+	F(heirs, FLAG, 0),
 	F(lone, FLAG, 0),
 	F(slow_release, FLAG, 0),
 	F(carries, FLAG, 0),

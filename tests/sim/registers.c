@@ -6,7 +6,7 @@
  * number; a read of [start, end] may see write x unless another write w began after x had ended and
  * ended before the read began. Zero is the write that was there first (invariant 6); a truncation and a
  * punched hole write it again. The write of a node that died may show at any time until the LUN can no
- * longer be reached by it (invariant 9).
+ * longer be reached by it; over what others write who had to wait for that it does not (invariant 9, gone.c).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -194,6 +194,19 @@ static void settle(struct sector *x, const struct entry *w)
 	}
 }
 
+/* What a dead node had under way, and c has waited for. */
+static void overtake(const struct client *c, struct sector *x, const struct entry *w)
+{
+	for (uint32_t k = 0; k < x->count; k++) {
+		struct entry *e = &x->e[k];
+
+		if (e->end != NEVER || w->end >= e->over || !gone_is_over(c, e))
+			continue;
+		e->over = w->end;
+		c->s->waited_out++;
+	}
+}
+
 void registers_end(struct client *c)
 {
 	struct load *l = c->s->load;
@@ -210,6 +223,8 @@ void registers_end(struct client *c)
 				x->e[k].acked = true;
 				if (!x->e[k].weak)
 					settle(x, &x->e[k]);
+				if (!x->e[k].weak)
+					overtake(c, x, &x->e[k]);
 				if (x->e[k].durable)
 					registers_durable(c, i, &x->e[k]);
 				if (x->e[k].durable && x->e[k].start > x->lost_ns)

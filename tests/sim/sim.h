@@ -14,6 +14,7 @@
  *   net.c     connections between nodes
  *   drive.c   a node: carries out the effects of its core; the data path
  *   load.c    the workload on every node; registers.c: the oracle that knows what may be read
+ *   gone.c    ... and when what a dead node has written can no longer land on whose writes
  *   call.c    one call of a process of the workload
  *   locks.c   processes that lock files, and the oracle that knows who may hold what
  *   more.c    all other calls, of one process per node that knows exactly what it must find
@@ -82,7 +83,7 @@ struct sim_plan {
 	bool scribes;	   /* edge.c */
 	/* What no seed draws, for what is too rare among all else: --set one_hole=1 */
 	bool one_hole; /* edge.c: the lanes have one cluster that was never written */
-	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries, writes_on, dies_held, drain_looks, times, power, oversleeps, lone, silent; /* aimed.c */
+	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries, writes_on, dies_held, drain_looks, times, power, oversleeps, lone, silent, heirs; /* aimed.c */
 	bool neighbours; /* edge.c: two nodes write parts of blocks, and one of them writes the other's */
 	bool slow_fence; /* weather.c: what takes rights away takes seconds */
 	bool crawl; /* weather.c: a write takes nearly as long as a path may be silent */
@@ -238,6 +239,7 @@ struct sim {
 	uint32_t lost_node;
 	uint64_t slow_net_until;
 	uint32_t slow_net_node;
+	uint64_t waited_out; /* writes that were acknowledged when nothing of a dead node could land on them any more (gone.c) */
 	uint32_t controls, spoilt;
 	uint64_t tailed;    /* records that tail.c looked at */
 	uint64_t statted;   /* times that edge.c looked at */
@@ -269,7 +271,7 @@ struct sim {
 		uint32_t node;  /* unheard: which tells of its path next; 0: none */
 		uint32_t holds; /* ... whose writes the target holds, ... */
 		uint64_t holds_until;
-		/* dies_asking: who is to die, and from when to when the one of whom it asks something hangs; not again before next */
+		/* heirs: who has the file alone, until hangs_ns, when it dies. dies_asking: who is to die, and from when to when the one of whom it asks something hangs; not again before next */
 		uint32_t asks;
 		uint64_t hangs_ns, wakes_ns, next_ns;
 		uint64_t alone_ns; /* lone: the other one has been away for long; 0: it has not */
@@ -423,6 +425,8 @@ void load_create(struct sim *s);
 void load_destroy(struct sim *s);
 void load_node_up(struct sim *s, struct snode *n);
 void load_node_down(struct sim *s, struct snode *n);
+/* A step of n is done: it may know by now who is gone. */
+void gone_look(struct sim *s, struct snode *n);
 void load_node_evicted(struct sim *s, struct snode *n);
 /* Commands of that node's earlier lives and paths can no longer land. */
 void registers_size_seen(struct sim *s, uint64_t ino, uint64_t size);
