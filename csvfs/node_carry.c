@@ -193,7 +193,8 @@ static void time_is_up(struct node *n, uint32_t idx, struct effects *fx)
 	if (n->now_ns < c->carry_due_ns || n->unsure)
 		return;
 	c->carry_due_ns = n->now_ns + n->cfg.recall_ns;
-	if (node_peer_waits(n, c))
+	/* What an older life did is not this one's to end. */
+	if (c->older)
 		return;
 	/* Without a path it writes nothing; what it had in flight ends with its incarnation. */
 	if (m && m->member && m->state.path == MPATH_OK)

@@ -136,8 +136,7 @@ struct peer {
 	bool reclaim_new; /* the next RECLAIM is the first: what we knew before is void */
 	uint64_t unheard_ns; /* when its last session ended */
 	uint32_t reclaims; /* so many since: what RECLAIM_END says must be the same */
-	bool older; /* an older life of the node may hold locks and layouts here, until it is fenced */
-	bool older_over; /* ... and it is */
+	bool older; /* an older life of the node may have rights here; they end when it is fenced, and nothing of it is under way */
 	bool reclaim_due; /* what it reclaimed has not replaced yet what we knew */
 	uint64_t evicted_ns; /* given up; it uses nothing of ours any more from then on; 0: no */
 	bool clean; /* ... and it was using nothing by then */
@@ -481,8 +480,6 @@ bool node_server_executes(const struct node *n, const struct peer *p);
 bool node_server_older_asks(struct node *n, uint32_t node, uint64_t life, struct effects *fx);
 void node_peers_serve(struct node *n, struct peer *p, struct effects *fx);
 void node_peers_reclaim_self(struct node *n, struct effects *fx);
-/* It is here, and what an older life of it had is not over yet: that was that one's to give back or to end, and this one cannot. */
-bool node_peer_waits(const struct node *n, const struct peer *p);
 /* They are to give back what they have of it, in a recall's time. Returns who was not asked before. */
 uint64_t node_peers_recall(struct node *n, struct lease_ino *li, uint64_t mask);
 void node_peers_timers(struct node *n, struct effects *fx);

@@ -9,7 +9,7 @@
  *     its session: the node asks again in the next one.
  *  3. Answers leave in the order of execution, so a node can tell what came first (node_held.c).
  *  4. The locks of a node that is gone, or was given up, end like its layouts: when it is fenced, nothing that is done
- *     here on its behalf is in flight, and its lease is over: it reads nothing under them any more.
+ *     here on its behalf is in flight, and its lease is over, or it has ended: it reads nothing under them any more.
  */
 #include <errno.h>
 #include <string.h>

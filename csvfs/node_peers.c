@@ -17,6 +17,15 @@ static uint32_t peer_idx(const struct node *n, const struct peer *p)
 	return (uint32_t)(p - n->peers);
 }
 
+/* It has said nothing of any file in the present reclaim. */
+static void nothing_named(struct node *n, uint32_t idx)
+{
+	for (struct lease_ino *li = lease_next_of(&n->leases, idx, 0); li; li = lease_next_of(&n->leases, idx, li->ino)) {
+		li->reclaim_mask &= ~BIT(idx);
+		li->reclaim_held &= ~BIT(idx);
+	}
+}
+
 struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life)
 {
 	struct peer *p = node_peer(n, node);
@@ -38,6 +47,8 @@ struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life)
 		p->blocks = blocks;
 		p->carried = carried;
 		p->ending = ending;
+		/* What is named from now on is the present life's: end_older() tells them apart by that. */
+		nothing_named(n, peer_idx(n, p));
 	}
 	return p;
 }
@@ -117,19 +128,14 @@ static void drop_rights(struct node *n, uint32_t idx, bool named)
 static void begin_reclaim(struct node *n, struct peer *p)
 {
 	uint32_t idx = peer_idx(n, p);
-	struct lease_ino *li = p->reclaim_new ? lease_next_of(&n->leases, idx, 0) : NULL;
 
-	if (p->reclaim_new) {
-		p->claims = false;
-		p->reclaims = 0;
-		memset(n->asked[idx], 0, sizeof(n->asked[idx]));
-		lock_stage_clear(&n->locks, idx);
-	}
-	p->reclaim_new = false;
-	for (; li; li = lease_next_of(&n->leases, idx, li->ino)) {
-		li->reclaim_mask &= ~BIT(idx);
-		li->reclaim_held &= ~BIT(idx);
-	}
+	if (!p->reclaim_new)
+		return;
+	p->reclaim_new = p->claims = false;
+	p->reclaims = 0;
+	memset(n->asked[idx], 0, sizeof(n->asked[idx]));
+	lock_stage_clear(&n->locks, idx);
+	nothing_named(n, idx);
 }
 
 /* Who has closed the volume keeps no record of anybody: the next coordinator is told anew, and judges. */
@@ -529,11 +535,6 @@ static bool waits_for_us(const struct node *n, const struct peer *p, uint64_t in
 	return false;
 }
 
-bool node_peer_waits(const struct node *n, const struct peer *p)
-{
-	return p->older && (member_victim_pending(&n->member, p->node) || node_carry_busy(p) || node_server_executes(n, p));
-}
-
 /* Such a node writes nothing: it waits for a path, and so do we. Not if it was not heard of for a recall's time: it hangs, and may for ever. */
 static uint64_t without_path(const struct node *n)
 {
@@ -583,7 +584,8 @@ void node_peers_timers(struct node *n, struct effects *fx)
 			for (uint32_t i = 0; i < NODES_MAX; i++) {
 				if (!(over & ~li->recall_later & BIT(i)) || n->peers[i].node == n->cfg.node)
 					continue;
-				if (waits_for_us(n, &n->peers[i], li->ino) || node_peer_waits(n, &n->peers[i]))
+				/* What an older life had, this one cannot give back: end_older(). */
+				if (waits_for_us(n, &n->peers[i], li->ino) || n->peers[i].older)
 					continue;
 				node_peers_evict(n, &n->peers[i], "a recall", fx);
 			}
@@ -748,6 +750,31 @@ static void forget(struct node *n, struct peer *p, bool back)
 	p->reclaims = was.reclaims;
 }
 
+/*
+ * What an older life of it had ends when that is fenced, and nothing lands any more that it asked for. Its lease is not waited for: it
+ * has ended altogether, and reads nothing. The present life may hang before it has said what it holds, and could neither give that back
+ * nor end it. It has been granted nothing here (node_peers_serve() waits for this). What it has named so far stays; the locks that it has said are
+ * put aside still. Not before our term counts: until then nobody's rights end (takeover_given.c, rule 7).
+ */
+static void end_older(struct node *n, struct peer *p)
+{
+	uint32_t idx = peer_idx(n, p);
+
+	if (!p->older || member_victim_pending(&n->member, p->node))
+		return;
+	/* Before we wait for what others carry for it: they may be dead as well, and wait for what it carried. */
+	node_carry_none(n, idx);
+	if (node_carry_busy(p) || node_server_executes(n, p) || !takeover_given_counts(n->tk))
+		return;
+	csv_assert(!p->served);
+	trace(n->trace, TRACE_INFO, "rights of an earlier life of node %u end", p->node);
+	p->older = false;
+	n->sweep_anew = true;
+	node_lock_forget_waiters(n, p->node);
+	lock_drop_node(&n->locks, idx);
+	end_reclaim(n, p);
+}
+
 /* A node that left: its rights end when it is fenced (if it was unclean) and its lease is over. */
 void node_peers_departed(struct node *n, struct effects *fx)
 {
@@ -761,10 +788,7 @@ void node_peers_departed(struct node *n, struct effects *fx)
 			continue;
 		m = member_find(&n->member, p->node);
 		from = session_from(n->sessions, p->node);
-		if (p->older && !p->older_over && !member_victim_pending(&n->member, p->node)) {
-			p->older_over = true;
-			n->leases_changed = true;
-		}
+		end_older(n, p);
 		if (p->evicting && !member_victim_pending(&n->member, p->node)) {
 			p->evicting = false;
 			n->leases_changed = true; /* rule 8 of node_server.c */

@@ -19,7 +19,7 @@
  *  4. A request waits in the order of arrival at its inode: nobody starves.
  *  5. A node that does not answer a recall is fenced, unless it is us who has not answered its commit; its rights
  *     end when it is fenced and its lease is over (reads need no registration), or when it has told that it
- *     forgot them (rule 7).
+ *     forgot them (rule 7). Those of a life that another one has replaced end by its fence alone, whatever the next one does.
  *  6. Replies leave when the engine says durable, and we know that we were not replaced: our lease runs, and
  *     we did not sleep (node.c, woke()). A reply whose session is gone is dropped: the node
  *     asks again, and the reply cache answers.
@@ -237,7 +237,7 @@ static bool writes_of_the_dead(const struct node *n)
 	return false;
 }
 
-/* Who is gone, and what it has written may still land: it is not fenced, or we do it. */
+/* Who is gone, or has a next life in its place, and what it has written may still land: it is not fenced, or we do it. */
 static uint64_t not_over(const struct node *n)
 {
 	uint64_t mask = 0;
@@ -245,10 +245,9 @@ static uint64_t not_over(const struct node *n)
 	for (unsigned i = 0; i < n->peers_end; i++) {
 		const struct peer *p = &n->peers[i];
 
-		if (!p->node || !(p->evicted_ns || p->older))
+		if (!p->node)
 			continue;
-		/* Its next life is here before it is fenced, and has its place. */
-		if ((p->evicting && !p->clean) || node_carry_busy(p) || (p->older && member_victim_pending(&n->member, p->node)))
+		if (p->older || (p->evicted_ns && ((p->evicting && !p->clean) || node_carry_busy(p))))
 			mask |= BIT(i);
 	}
 	return mask;

@@ -49,6 +49,35 @@ static int down(void **state)
 	return 0;
 }
 
+/* Its daemon is started again, and is in the group; it has begun to say what it holds. The first life is still to be fenced. */
+static void next_life_is_here(void)
+{
+	member_victim_add(&n->member, GONE, 0x55, true);
+	assert_ptr_equal(node_peer_get(n, GONE, 7), gone);
+	assert_true(gone->older);
+	n->member.nodes[n->member.node_count++] = (struct member_node){.node = GONE, .member = true, .heard = true, .answered = true,
+		.state = {.node = GONE, .life = 7, .incarnation = 0x66, .path = MPATH_OK}};
+}
+
+static void first_life_has_locked(uint64_t ino)
+{
+	struct lock l = {.key = {.ino = ino, .owner = 1, .idx = 1}, .end = 9, .write = true};
+
+	assert_int_equal(lock_get(&n->locks, &l), 0);
+}
+
+static bool first_life_has_rights(void)
+{
+	const struct lease_ino *li = lease_find(&n->leases, 7);
+
+	node_peers_departed(n, &fx);
+	assert_true(li && n->peers[1].node == GONE && n->peers[1].life == 7);
+	assert_int_equal(!!(li->holder_mask & 2), gone->older);
+	assert_int_equal(!!(li->open_mask & 2), gone->older);
+	assert_int_equal(n->locks.node_count[1], gone->older);
+	return gone->older;
+}
+
 static bool goes_on(void)
 {
 	node_server_pump(n, lease_find(&n->leases, 7), &fx);
@@ -90,9 +119,7 @@ static void who_left_in_order_is_not_waited_for(void **state)
 static void nor_is_it_over_because_its_next_life_is_here(void **state)
 {
 	(void)state;
-	member_victim_add(&n->member, GONE, 0x55, true);
-	assert_ptr_equal(node_peer_get(n, GONE, 7), gone); /* as when it reclaims */
-	assert_true(gone->older);
+	next_life_is_here();
 	assert_true(lease_find(&n->leases, 7)->holder_mask & 2);
 	assert_false(goes_on());
 	n->leases_changed = false;
@@ -125,17 +152,109 @@ static void next_life_is_not_fenced_for_what_the_first_one_had(void **state)
 
 	(void)state;
 	n->cfg.recall_ns = 10 * NS_PER_SEC;
-	member_victim_add(&n->member, GONE, 0x55, true);
-	(void)node_peer_get(n, GONE, 7);
+	next_life_is_here();
 	(void)node_peers_recall(n, li, li->holder_mask);
 	n->now_ns += 20 * NS_PER_SEC;
 	node_peers_timers(n, &fx);
 	assert_false(gone->evicting);
-	/* From then on it answers, as everybody has to. */
 	n->member.victim_count = 0;
+	node_peers_departed(n, &fx);
+	n->now_ns += 20 * NS_PER_SEC;
+	node_peers_timers(n, &fx);
+	assert_false(gone->evicting || gone->older);
+	/* For what it gets itself it answers, as everybody has to. */
+	lease_hold(li, 1, false);
+	(void)node_peers_recall(n, li, li->holder_mask);
 	n->now_ns += 20 * NS_PER_SEC;
 	node_peers_timers(n, &fx);
 	assert_true(gone->evicting);
+}
+
+/* It hangs, and never says what it holds: nobody would give back, or end, what the first one had. */
+static void rights_of_the_first_life_end_though_the_next_one_hangs(void **state)
+{
+	struct sreq stat = {.node = GONE, .idx = 1, .stage = SREQ_ENGINE, .id.life = 6, .vr.rq = {.op = FS_GETATTR, .ino = 7}};
+
+	(void)state;
+	first_life_has_locked(9);
+	next_life_is_here();
+	assert_true(first_life_has_rights());
+	n->member.victim_count = 0;
+	/* What others do for it, and what is executed. */
+	gone->blocks = 1;
+	assert_true(first_life_has_rights());
+	gone->blocks = 0;
+	gone->carried = 1;
+	assert_true(first_life_has_rights());
+	gone->carried = 0;
+	list_init(&stat.waiting);
+	list_add_tail(&stat.link, &n->sreqs);
+	assert_true(first_life_has_rights());
+	list_del(&stat.link);
+	/* Our term does not count yet. */
+	n->tk->counted_at = n->tk->list_durable + 1;
+	assert_true(first_life_has_rights());
+	assert_false(goes_on());
+	n->tk->counted_at = n->tk->list_durable;
+	n->leases_changed = false;
+	assert_false(first_life_has_rights());
+	assert_true(n->leases_changed && goes_on());
+	assert_false(gone->evicting || gone->evicted_ns);
+}
+
+/* Both carried for each other, and both are started again at once. */
+static void two_that_carried_for_each_other_do_not_wait_for_each_other(void **state)
+{
+	(void)state;
+	next_life_is_here();
+	n->peers[2] = (struct peer){.node = 3, .life = 9, .older = true, .carried = 2};
+	n->peers_end = 3;
+	gone->carried = 4;
+	n->member.victim_count = 0;
+	node_peers_departed(n, &fx);
+	node_peers_departed(n, &fx);
+	assert_false(gone->older || n->peers[2].older);
+}
+
+/* The next life is in the middle of saying what it holds, and is entitled to it. */
+static void what_the_next_life_has_said_stays(void **state)
+{
+	struct lease_ino *first = lease_find(&n->leases, 7);
+	struct msg_range own = {.len = LEN};
+	struct msg_lock lock = {.ino = 9, .lock = {.owner = 4, .end = 9, .type = FS_LK_WRITE}};
+	struct msg locks = {.type = MSG_RECLAIM_LOCKS, .reclaim_locks = {.count = 1, .locks = &lock}};
+	struct msg file = {.type = MSG_RECLAIM, .reclaim = {.ino = 8, .open = true, .holder = true, .range_count = 1, .ranges = &own}};
+	struct session *s = node_alone_session(GONE);
+	const struct lease_ino *li;
+
+	(void)state;
+	s->peer_life = 7;
+	first->reclaim_mask = first->reclaim_held = 2; /* the first one had said that, of this file */
+	first_life_has_locked(10);
+	next_life_is_here();
+	gone->entitled = true; /* as when the volume is opened */
+	node_peers_reclaim_locks(n, s, &locks, &fx);
+	node_server_reclaim(n, s, &file, &fx);
+	n->member.victim_count = 0;
+	assert_false(first_life_has_rights());
+	li = lease_find(&n->leases, 8);
+	assert_true(li && (li->open_mask & 2) && (li->holder_mask & 2) && !list_empty(&li->ranges.all));
+	node_server_reclaim_end(n, s, 1, &fx);
+	assert_int_equal(n->locks.node_count[1], 1);
+	li = lease_find(&n->leases, 8);
+	assert_true(li && (li->open_mask & 2) && (li->holder_mask & 2) && !list_empty(&li->ranges.all));
+}
+
+/* The next one has said nothing yet, and is known to be entitled: what counts as named is the first one's, and ends with it. */
+static void what_the_first_life_had_said_is_not_the_next_ones(void **state)
+{
+	struct lease_ino *first = lease_find(&n->leases, 7);
+
+	(void)state;
+	first->reclaim_mask = first->reclaim_held = 2;
+	next_life_is_here();
+	n->member.victim_count = 0;
+	assert_false(first_life_has_rights());
 }
 
 /* The first life's commit is still executed here; the next life has said that it holds nothing, and has gone before that was in force. */
@@ -164,10 +283,7 @@ static void next_life_is_not_fenced_for_what_the_first_one_carried(void **state)
 {
 	(void)state;
 	n->cfg.recall_ns = 10 * NS_PER_SEC;
-	member_victim_add(&n->member, GONE, 0x55, true);
-	(void)node_peer_get(n, GONE, 7);
-	n->member.nodes[n->member.node_count++] = (struct member_node){.node = GONE, .member = true, .heard = true, .answered = true,
-		.state = {.node = GONE, .life = 7, .incarnation = 0x66, .path = MPATH_OK}};
+	next_life_is_here();
 	n->peers[2] = (struct peer){.node = 3, .life = 8, .carried = 2};
 	n->peers_end = 3;
 	node_carry_step(n, &fx);
@@ -215,6 +331,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(nor_because_its_next_life_has_left_in_order, setup, down),
 		cmocka_unit_test_setup_teardown(next_life_is_not_fenced_for_what_the_first_one_had, setup, down),
 		cmocka_unit_test_setup_teardown(what_the_first_life_asked_for_ends_before_its_rights, setup, down),
+		cmocka_unit_test_setup_teardown(rights_of_the_first_life_end_though_the_next_one_hangs, setup, down),
+		cmocka_unit_test_setup_teardown(two_that_carried_for_each_other_do_not_wait_for_each_other, setup, down),
+		cmocka_unit_test_setup_teardown(what_the_next_life_has_said_stays, setup, down),
+		cmocka_unit_test_setup_teardown(what_the_first_life_had_said_is_not_the_next_ones, setup, down),
 		cmocka_unit_test_setup_teardown(next_life_is_not_fenced_for_what_the_first_one_carried, setup, down),
 		cmocka_unit_test_setup_teardown(who_loses_its_carrier_is_told_off, setup, down),
 		cmocka_unit_test_setup_teardown(nor_who_had_nothing_of_that_file, setup, down),
