@@ -9,7 +9,7 @@ static bool is_victim(const struct member *m, const struct member_node *n)
 		if (m->victims[i].node == n->node &&
 			m->victims[i].incarnation == n->state.incarnation)
 			return true;
-	return n->fenced;
+	return n->fenced || (n->unlisted && n->unlisted == n->state.incarnation);
 }
 
 bool elect_able(const struct member *m, const struct member_node *n)

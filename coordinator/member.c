@@ -23,7 +23,7 @@
  * The fence list holds each (node, incarnation) that can no longer be trusted to stop by itself:
  *	- it was in the last view that counted and is not in this one;
  *	- its node told another life, or another incarnation, or that its path is lost;
- *	- it was put there (recall not answered).
+ *	- it was put there (recall not answered); if there is no room it is marked (member_node.unlisted) until there is.
  * Not in the list: incarnations that were told MPATH_NONE. MPATH_CLEAN are in it without `dirty`.
  * It leaves the list by FENCED, which is sent when the fence is done, or by the coordinator's
  * STATE: whoever coordinates has fenced everything that was on any list when it claimed, and has
@@ -118,74 +118,7 @@ static void conf_copy(struct cpg_conf *to, const struct cpg_conf *from)
 	}
 }
 
-/* ------------------------------------------------------------------ the fence list */
-
-static struct member_victim *victim_find(struct member *m, uint32_t node, uint32_t incarnation)
-{
-	for (uint32_t i = 0; i < m->victim_count; i++)
-		if (m->victims[i].node == node && m->victims[i].incarnation == incarnation)
-			return &m->victims[i];
-	return NULL;
-}
-
-void member_victim_add(struct member *m, uint32_t node, uint32_t incarnation, bool dirty)
-{
-	struct member_victim *v = victim_find(m, node, incarnation);
-	uint32_t name = member_name_crc(m, node, incarnation);
-
-	if (!incarnation)
-		return;
-	m->changes++;
-	if (v) {
-		v->dirty |= dirty;
-		v->decided = false;
-		v->name_crc = name;
-	} else if (m->victim_count < MEMBER_VICTIMS_MAX) {
-		m->victims[m->victim_count++] =
-			(struct member_victim){node, incarnation, dirty, false, m->view.number, name};
-	} else {
-		m->victims_overflow = true;
-	}
-}
-
-void member_victim_decide(struct member *m, uint32_t node, uint32_t incarnation)
-{
-	struct member_victim *v = victim_find(m, node, incarnation);
-	bool ours = !v || v->decided;
-
-	member_victim_add(m, node, incarnation, true);
-	v = victim_find(m, node, incarnation);
-	if (v)
-		v->decided = ours;
-}
-
-void member_victims_undecide(struct member *m)
-{
-	for (uint32_t i = 0; i < m->victim_count;) {
-		if (m->victims[i].decided)
-			m->victims[i] = m->victims[--m->victim_count];
-		else
-			i++;
-	}
-	m->changes++;
-}
-
-void member_victims_more(struct member *m)
-{
-	m->publish |= !m->victims_overflow;
-	m->victims_overflow = true;
-	m->changes++;
-}
-
-bool member_victim_pending(const struct member *m, uint32_t node)
-{
-	if (m->victims_overflow)
-		return true;
-	for (uint32_t i = 0; i < m->victim_count; i++)
-		if (m->victims[i].node == node)
-			return true;
-	return false;
-}
+/* ------------------------------------------------------------------ incarnations that end */
 
 /* It has said itself that this incarnation is over, or that it leaves and holds nothing, or has ended altogether; and may be back, and not heard yet. */
 static bool knows_it(const struct member_node *n, uint32_t incarnation)
@@ -221,7 +154,7 @@ static bool later_path(const struct member_node *n, uint32_t incarnation, uint32
 
 static void victim_done(struct member *m, uint32_t node, uint32_t incarnation, uint64_t now_ns)
 {
-	struct member_victim *v = victim_find(m, node, incarnation);
+	struct member_victim *v = member_victims_find(m, node, incarnation);
 	struct member_node *n = node_get(m, node);
 	uint32_t name = member_name_crc(m, node, incarnation);
 	bool dirty = v ? v->dirty : !n || n->state.path != MPATH_CLEAN;
@@ -231,6 +164,8 @@ static void victim_done(struct member *m, uint32_t node, uint32_t incarnation, u
 		lost(m, n, now_ns);
 	if (v)
 		*v = m->victims[--m->victim_count];
+	if (n && n->unlisted == incarnation)
+		n->unlisted = 0;
 	if (!n || was_fenced(n, incarnation))
 		return;
 	/* Its path may have been lost twice, and be told in any order: the present incarnation is not forgotten for an older one. */
@@ -906,6 +841,7 @@ void member_send_fenced(struct member *m, const struct member_victim *v, uint32_
 	 */
 	for (uint32_t i = 0; i < count; i++)
 		victim_done(m, v[i].node, v[i].incarnation, now_ns);
+	member_victims_list_rest(m);
 	while (count && !m->cfg.standalone && m->have_cpg) {
 		uint32_t n = count < FENCED_PER_MSG ? count : FENCED_PER_MSG;
 

@@ -101,6 +101,7 @@ struct member_node {
 	bool ended; /* when it left last, its corosync stayed and saw its daemon end: of that life nothing runs */
 	bool fenced; /* its present incarnation has been fenced; it may not know yet */
 	uint32_t fenced_last[2]; /* the last ones that were */
+	uint32_t unlisted; /* its incarnation that we, the coordinator, have decided to fence, and for which the list had no room; 0: none */
 	uint32_t at_large; /* fenced, it had not let go, and no path of a later incarnation has been told since; 0: none */
 	uint32_t at_large_name; /* under which it was told (member_name_crc()) */
 	uint32_t ended_last, ended_name; /* the incarnation that ended last; the same of it */
@@ -146,6 +147,7 @@ struct member {
 	uint32_t victim_count;
 	struct member_victim victims[MEMBER_VICTIMS_MAX];
 	bool victims_overflow; /* more than fit: only a fence of all but the members covers them */
+	uint64_t unlisted_count; /* so often there was one more than fit */
 	uint32_t
 		asked_move; /* target of a MOVE that was received; takeover.c takes it and sets 0 */
 	uint64_t path_news; /* how often a member has told a path that comes, or has come */
@@ -246,6 +248,13 @@ void member_victims_undecide(struct member *m);
 /* There is more to fence and to drain than the list says: told to all, until a fence of all but the members. */
 void member_victims_more(struct member *m);
 bool member_victim_pending(const struct member *m, uint32_t node);
+/* A fence of all but the members has succeeded; when it began unlisted_count was that. What came since is not covered by it. */
+void member_victims_covered(struct member *m, uint64_t unlisted_count, uint64_t now_ns);
+/* Nobody has to be fenced. */
+void member_victims_forget(struct member *m);
+/* For member.c only. */
+struct member_victim *member_victims_find(struct member *m, uint32_t node, uint32_t incarnation);
+void member_victims_list_rest(struct member *m);
 /* After a fence has succeeded: these are done, here and (by message) on every member. */
 void member_send_fenced(struct member *m, const struct member_victim *v, uint32_t count,
 	uint64_t now_ns, struct effects *fx);

@@ -339,6 +339,7 @@ void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx)
 		expect_clean(t);
 	o.victim_count = t->m->victim_count;
 	t->fencing_all = all_but;
+	t->fencing_unlisted = t->m->unlisted_count;
 	fence_start(&t->fence, &o, t->now_ns, fx);
 }
 
@@ -370,18 +371,10 @@ void takeover_fence_noted(struct takeover *t)
 void takeover_fence_succeeded(struct takeover *t, struct effects *fx)
 {
 	takeover_fenced_noted(t);
-	if (t->fencing_all && t->m->victims_overflow) {
-		t->m->victims_overflow = false;
-		t->m->lost_ns = t->now_ns;
-	}
+	if (t->fencing_all)
+		member_victims_covered(t->m, t->fencing_unlisted, t->now_ns);
 	member_send_fenced(t->m, t->fence.fenced, t->fence.fenced_count, t->now_ns, fx);
 	fence_forget(&t->fence);
-}
-
-void takeover_victims_forget(struct takeover *t)
-{
-	t->m->victim_count = 0;
-	t->m->victims_overflow = false;
 }
 
 /* ------------------------------------------------------------------ passive */

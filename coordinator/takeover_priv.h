@@ -77,6 +77,7 @@ struct takeover {
 	uint32_t hung_node; /* we stand, or stood, against its epoch; 0: against nobody */
 	uint64_t hung_epoch;
 	bool fencing_all; /* the running fence: all but */
+	uint64_t fencing_unlisted; /* the member's unlisted_count when it began */
 	uint64_t hear; /* it waits for this STATE of ours; 0: it does not */
 	uint64_t step, lost_step; /* steps taken; the one that went to LOST */
 	uint64_t beat_news; /* path_news, when the last beat was sent */
@@ -116,7 +117,6 @@ void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx);
 void takeover_fence_noted(struct takeover *t);
 void takeover_fence_succeeded(struct takeover *t, struct effects *fx);
 /* Behind a file lock nobody needs to be fenced: the list is emptied. */
-void takeover_victims_forget(struct takeover *t);
 
 /* takeover_given.c: our claim follows this one; `seen`: the highest epoch that anybody told. */
 void takeover_given_begin(struct takeover *t, const struct claim *last, uint64_t seen);

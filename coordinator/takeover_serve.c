@@ -51,7 +51,7 @@ static void background_fence(struct takeover *t, struct effects *fx)
 	if (!t->m->victim_count && !t->m->victims_overflow)
 		return;
 	if (t->cfg.no_reservations) {
-		takeover_victims_forget(t);
+		member_victims_forget(t->m);
 	} else if (t->now_ns >= t->refence_ns) {
 		takeover_start_fence(t, t->m->victims_overflow, fx);
 	}

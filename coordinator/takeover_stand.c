@@ -20,7 +20,7 @@ static void enter_fence(struct takeover *t, struct effects *fx)
 
 	if (t->cfg.no_reservations) {
 		/* An image behind a lock: whoever had it before is gone, and so are its writes. */
-		takeover_victims_forget(t);
+		member_victims_forget(t->m);
 		takeover_enter(t, TK_FENCE);
 		takeover_enter(t, TK_CLAIM_READ);
 		claim_io_read(&t->io, fx);

@@ -597,6 +597,98 @@ static void more_victims_than_fit_are_not_forgotten(void **state)
 	assert_true(member_victim_pending(&m[1], 3));
 }
 
+static void full_list(uint32_t node)
+{
+	for (uint32_t i = 0; i < MEMBER_VICTIMS_MAX; i++)
+		member_victim_add(&m[node], 4, 100 + i, true);
+	assert_int_equal(m[node].victim_count, MEMBER_VICTIMS_MAX);
+}
+
+/* As when a fence of all but the members succeeds: whose keys it took away, and that nobody else has to be fenced. */
+static void all_but_is_fenced(uint32_t by, uint64_t since, uint32_t node, uint32_t incarnation)
+{
+	struct member_victim v[MEMBER_VICTIMS_MAX + 1];
+	uint32_t count = m[by].victim_count;
+
+	memcpy(v, m[by].victims, sizeof(m[by].victims));
+	if (incarnation)
+		v[count++] = (struct member_victim){.node = node, .incarnation = incarnation, .dirty = true};
+	member_victims_covered(&m[by], since, now);
+	member_send_fenced(&m[by], v, count, now, &fx);
+}
+
+/* The coordinator has decided it, and a member that is well keeps its key when all others are fenced. */
+static void decided_victim_that_does_not_fit_is_pending_until_it_is_fenced(void **state)
+{
+	const uint32_t both = N(1) | N(2);
+	uint64_t since;
+
+	view_all(5, both);
+	for (uint32_t covered = 0; covered < 2; covered++) {
+		uint32_t incarnation = 0x22 + covered;
+
+		path(2, MPATH_OK, incarnation, both);
+		m[1].victim_count = 0;
+		full_list(1);
+		assert_true(elect_keeps(&m[1], FENCE_KEY(2, incarnation)) && elect_able(&m[1], member_find(&m[1], 2)));
+		member_victim_decide(&m[1], 2, incarnation);
+		assert_true(m[1].victims_overflow && member_victim_pending(&m[1], 2));
+		assert_false(elect_keeps(&m[1], FENCE_KEY(2, incarnation)) || elect_able(&m[1], member_find(&m[1], 2)));
+		effects_reset(&fx);
+		if (!covered) {
+			/* All others are fenced; it had not registered yet. */
+			member_victims_covered(&m[1], m[1].unlisted_count, now);
+			assert_true(!m[1].victims_overflow && member_victim_pending(&m[1], 2));
+			all_but_is_fenced(1, m[1].unlisted_count, 0, 0);
+			assert_true(member_victim_pending(&m[1], 2) && victim(1, 2, incarnation, true) && m[1].victims[0].decided);
+			assert_false(m[1].victims_overflow || member_victim_pending(&m[1], 4));
+			assert_false(elect_keeps(&m[1], FENCE_KEY(2, incarnation)));
+		}
+		since = m[1].unlisted_count;
+		all_but_is_fenced(1, since, 2, incarnation);
+		assert_true(!m[1].victim_count && !m[1].victims_overflow && !member_victim_pending(&m[1], 2));
+		assert_true(member_find(&m[1], 2)->fenced);
+	}
+}
+
+/* It came when that fence had begun, and may have seen the keys for the last time. */
+static void what_did_not_fit_is_not_covered_by_a_fence_that_had_begun(void **state)
+{
+	uint64_t since;
+
+	view_all(5, N(1) | N(2));
+	full_list(1);
+	member_victim_add(&m[1], 3, 0x33, true);
+	since = m[1].unlisted_count;
+	member_victim_add(&m[1], 3, 0x34, true);
+	effects_reset(&fx);
+	all_but_is_fenced(1, since, 3, 0x33);
+	assert_true(m[1].victims_overflow && member_victim_pending(&m[1], 3));
+	all_but_is_fenced(1, m[1].unlisted_count, 0, 0);
+	assert_false(m[1].victims_overflow);
+}
+
+/* The decision ends with the office. Another incarnation of it is a victim of its own, whoever coordinates. */
+static void decided_victim_that_does_not_fit_is_free_when_the_office_is_lost(void **state)
+{
+	const uint32_t both = N(1) | N(2);
+
+	view_all(5, both);
+	path(2, MPATH_OK, 0x22, both);
+	full_list(1);
+	member_victim_decide(&m[1], 2, 0x22);
+	member_victims_undecide(&m[1]);
+	assert_true(elect_keeps(&m[1], FENCE_KEY(2, 0x22)));
+	member_victim_decide(&m[1], 2, 0x22);
+	path(2, MPATH_OK, 0x23, both);
+	assert_true(elect_keeps(&m[1], FENCE_KEY(2, 0x23)) && !elect_keeps(&m[1], FENCE_KEY(2, 0x22)));
+	effects_reset(&fx);
+	all_but_is_fenced(1, m[1].unlisted_count, 0, 0);
+	assert_true(victim(1, 2, 0x22, true) && !m[1].victims[0].decided);
+	member_victims_forget(&m[1]);
+	assert_false(member_victim_pending(&m[1], 2));
+}
+
 /* ------------------------------------------------------------------ what is said */
 
 static void incarnation_is_announced_when_our_own_state_is_back(void **state)
@@ -771,6 +863,9 @@ int main(void)
 		TEST(hearsay_fences_no_member_that_is_well),
 		TEST(nobody_takes_itself_for_a_victim),
 		TEST(more_victims_than_fit_are_not_forgotten),
+		TEST(decided_victim_that_does_not_fit_is_pending_until_it_is_fenced),
+		TEST(what_did_not_fit_is_not_covered_by_a_fence_that_had_begun),
+		TEST(decided_victim_that_does_not_fit_is_free_when_the_office_is_lost),
 		TEST(incarnation_is_announced_when_our_own_state_is_back),
 		TEST(what_comes_back_has_everything_before_it),
 		TEST(first_candidate_is_the_same_everywhere),

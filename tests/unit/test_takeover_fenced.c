@@ -429,6 +429,27 @@ static void more_than_fit_are_said_to_be(void **state)
 	CHECK(on_the_lun().fenced_count == CLAIM_FENCED_MAX && on_the_lun().fenced_more && stays(1));
 }
 
+/* The fence list is full of others, whose fence takes away all keys but those of members that are well. */
+static void member_that_does_not_answer_is_fenced_also_when_the_list_is_full(void **state)
+{
+	uint64_t old;
+
+	(void)state;
+	up(3);
+	old = L.reg[B];
+	for (uint32_t i = 0; i < MEMBER_VICTIMS_MAX; i++)
+		member_victim_add(&L.node[C].m, 100 + i, 0x77, true);
+	takeover_fence_node(tk(C), B, "did not answer a recall");
+	for (int i = 0; i < 5000 && member_victim_pending(&L.node[C].m, B); i++) {
+		CHECK(st(C) == TK_SERVE);
+		lab_run(&L, MS, NULL);
+	}
+	CHECK(!member_victim_pending(&L.node[C].m, B) && !lab_registered(&L, old));
+	CHECK(L.reg[D] && st(C) == TK_SERVE);
+	lab_run(&L, 2 * SEC, NULL);
+	CHECK(L.reg[B] && L.reg[B] != old); /* it is back */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -446,6 +467,7 @@ int main(void)
 		cmocka_unit_test(who_is_fenced_is_told_before_anybody_is_served),
 		cmocka_unit_test(without_a_cluster_a_host_is_known_by_its_name),
 		cmocka_unit_test(more_than_fit_are_said_to_be),
+		cmocka_unit_test(member_that_does_not_answer_is_fenced_also_when_the_list_is_full),
 	};
 
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
