@@ -21,9 +21,10 @@
  *  - It does not look at the Response field of a SCSI Response (RFC 7143, 11.4.3), nor can we: "target failure" comes to us
  *    as what stands in the Status field. So a target must not say that of a command it has not done, and set GOOD.
  *
- * A LOGICAL UNIT RESET waits until everything submitted before has left the queue, and what is
+ * A LOGICAL UNIT RESET waits until everything submitted before is answered, and what is
  * submitted behind it waits for its answer: so "before" and "after" the reset mean what they say.
- * (Task management is sent ahead of queued commands.)
+ * (Task management is sent ahead of queued commands. And a command of this session that the reset aborts is never answered: TASK
+ * ABORTED is for the others (SAM-5, 5.3.1; so LIO), and the session would be taken for dead.)
  */
 #include "csvfs/bdev.h"
 
@@ -599,8 +600,8 @@ static void reset_try(struct iscsi_bdev *ib)
 {
 	if (!ib->reset || ib->reset_sent || ib->gone)
 		return;
-	if (iscsi_out_queue_length(ib->ctx) > 0 || iscsi_sent_waits(ib->ctx))
-		return; /* something older has not left yet */
+	if (ib->sent.answered < ib->sent.given || iscsi_out_queue_length(ib->ctx) > 0)
+		return; /* something older is under way */
 	ib->reset_sent = ib->sent.reset = true;
 	if (iscsi_task_mgmt_async(
 		    ib->ctx, ib->lun, ISCSI_TM_LUN_RESET, 0xffffffff, 0, reset_done, ib))

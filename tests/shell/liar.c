@@ -166,6 +166,7 @@ static void *liar_main(void *arg)
 			n = p[0].revents ? recv(fd, some, sizeof(some), 0) : 1;
 			if (p[0].revents && n >= 48 && (some[0] & 0x3f) == 1)
 				look_at_cdb((uint8_t *)some + 32);
+			liar.resets += p[0].revents && n >= 48 && (some[0] & 0x3f) == 2;
 			goes_on = n > 0 && (!p[0].revents || whole(target, some, (size_t)n, true)) &&
 				  (!p[1].revents || pass_answer(target, fd));
 		}

@@ -32,6 +32,7 @@ struct liar {
 	_Atomic uint32_t slow_us; /* before each 64 KiB that are read */
 	_Atomic bool hold; /* behind that nothing is read */
 	_Atomic uint32_t cdb, fuas, flushes; /* the last command; how many of these came */
+	_Atomic uint32_t resets; /* ... of task management, each sent behind a pause */
 	uint8_t serials[12]; /* of the target's last PDU: StatSN, ExpCmdSN, MaxCmdSN */
 	pthread_t thread;
 };

@@ -206,6 +206,37 @@ static void reset_waits_for_writes_that_are_in_flight(void **state)
 	bdev_close(b.b);
 }
 
+/* A target need not answer what its own session's reset ends: it gets the reset when it has answered. */
+static void reset_is_sent_when_the_session_s_own_commands_are_answered(void **state)
+{
+	struct bdev_req w = {.cmd = WRITE_AT(0)}, reset = {.cmd = {.op = LUN_RESET}}, after = {.cmd = READ_AT(0)};
+	struct user u;
+
+	(void)state;
+	NEED_TARGET();
+	clear_reservations();
+	liar_start();
+	assert_true(user_open(&u, LIAR_URL, 1, 0));
+	liar.resets = 0;
+	target_hold(true);
+	user_send(&u, &w);
+	assert_false(user_wait(&u, &w, 100));
+	user_send(&u, &reset);
+	user_send(&u, &after);
+	assert_false(user_wait(&u, &reset, 300));
+	assert_int_equal(liar.resets, 0);
+	assert_false(user_ended(&w) || user_ended(&after));
+	target_hold(false);
+	assert_true(user_wait(&u, &reset, 3000));
+	assert_int_equal(reset.status, LUN_OK);
+	assert_true(user_ended(&w));
+	assert_int_equal(w.status, LUN_OK);
+	assert_int_equal(liar.resets, 1);
+	assert_true(user_wait(&u, &after, 3000));
+	bdev_close(u.b);
+	liar_stop();
+}
+
 static void a_broken_connection_ends_all_as_unknown(void **state)
 {
 	struct bdev_req w[3], late = {.cmd = WRITE_AT(0)};
@@ -634,6 +665,7 @@ int main(void)
 		cmocka_unit_test(a_fenced_node_can_read_but_not_write),
 		cmocka_unit_test(preempting_the_holder_takes_the_reservation),
 		cmocka_unit_test(reset_waits_for_writes_that_are_in_flight),
+		cmocka_unit_test(reset_is_sent_when_the_session_s_own_commands_are_answered),
 		cmocka_unit_test(a_broken_connection_ends_all_as_unknown),
 		cmocka_unit_test(a_silent_target_shows_in_the_age_of_the_oldest_command),
 		cmocka_unit_test(a_reject_on_the_way_is_noticed_at_once),
