@@ -26,6 +26,8 @@ static void set_defaults(struct node_config *c)
 	c->recall_ns = or_default(c->recall_ns, 10 * NS_PER_SEC);
 	c->reclaim_ns = or_default(c->reclaim_ns, 3 * NS_PER_SEC);
 	c->path_retry_ns = or_default(c->path_retry_ns, NS_PER_SEC);
+	if (!c->reclaim_ranges || c->reclaim_ranges > WIRE_RANGES_MAX)
+		c->reclaim_ranges = WIRE_RANGES_MAX;
 	c->owned_many = c->owned_many ? c->owned_many : OWNED_MANY;
 }
 

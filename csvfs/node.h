@@ -35,6 +35,7 @@ struct node_config {
 	bool carry_elsewhere;	  /* for tests: the coordinator carries block I/O of others only if nobody else can */
 	bool readonly;		  /* the volume has features of a newer csvfs that allow reading only */
 	uint64_t cache_bytes;	  /* block cache of the metadata engine */
+	uint32_t reclaim_ranges;  /* so many ranges of a file in one RECLAIM, and the next one in the next step; 0: as many as there is room for */
 	uint32_t owned_many;	  /* with so many ranges of a file to first-write its layout goes back; 0: OWNED_MANY */
 
 	/* Times, ns. 0: the default in brackets. */

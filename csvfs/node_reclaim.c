@@ -36,11 +36,11 @@ static uint64_t offset_at(const struct list *l, const struct list *at)
 }
 
 /* As many as one message takes, from *at on. */
-static uint32_t some_ranges(const struct list *l, struct list **at, struct msg_range *out)
+static uint32_t some_ranges(const struct node *n, const struct list *l, struct list **at, struct msg_range *out)
 {
 	uint32_t count = 0;
 
-	for (; *at != l && count < WIRE_RANGES_MAX; *at = (*at)->next) {
+	for (; *at != l && count < n->cfg.reclaim_ranges; *at = (*at)->next) {
 		const struct frange *r = list_entry(*at, struct frange, link);
 
 		out[count++] = (struct msg_range){r->off, r->len};
@@ -55,10 +55,10 @@ static bool reclaim_file(struct node *n, struct file *f, struct effects *fx)
 	bool begun = n->reclaim_part.ino == f->ino;
 	struct list *owned_at = ranges_from(&f->owned, begun ? n->reclaim_part.owned : 0);
 	struct list *edges_at = ranges_from(&f->edges, begun ? n->reclaim_part.edges : 0);
-	struct msg m;
+	struct msg m = {0};
 
 	do {
-		if (!effects_room(fx, 8, 3 * MESSAGE_BYTES)) {
+		if (!effects_room(fx, 8, 3 * MESSAGE_BYTES) || (m.type && n->cfg.reclaim_ranges < WIRE_RANGES_MAX)) {
 			n->reclaim_part.ino = f->ino;
 			n->reclaim_part.owned = offset_at(&f->owned, owned_at);
 			n->reclaim_part.edges = offset_at(&f->edges, edges_at);
@@ -76,8 +76,8 @@ static bool reclaim_file(struct node *n, struct file *f, struct effects *fx)
 		m.reclaim.ranges = ranges;
 		m.reclaim.edges = edges;
 		if (m.reclaim.holder) {
-			m.reclaim.range_count = some_ranges(&f->owned, &owned_at, ranges);
-			m.reclaim.edge_count = some_ranges(&f->edges, &edges_at, edges);
+			m.reclaim.range_count = some_ranges(n, &f->owned, &owned_at, ranges);
+			m.reclaim.edge_count = some_ranges(n, &f->edges, &edges_at, edges);
 		}
 		(void)session_send(n->coord, &m, 0, 0, fx);
 		n->reclaim_count++;

@@ -844,6 +844,9 @@ void node_start(struct sim *s, struct snode *n)
 		dc.extents_max = 2;
 	if (s->seed % 4 == 3)
 		cfg.owned_many = 1;
+	/* What a node has is told in many messages, with other things between. */
+	if (s->seed % 8 == 2)
+		cfg.reclaim_ranges = 1;
 	n->s = s;
 	n->life_nr++;
 	n->let_go = false;
