@@ -152,15 +152,17 @@ static void zeroing_done(struct node *n, struct sreq *s, enum lun_status status,
 			zero_write(n, s, fx);
 		return;
 	case LUN_MEDIUM:
+	case LUN_UNSUPPORTED:
 		refused(n, s, -EIO, fx);
 		return;
 	case LUN_NOSPACE:
 		refused(n, s, -ENOSPC, fx);
 		return;
+	case LUN_PROTECTED:
+		refused(n, s, s->stage == SREQ_ZERO_WRITE ? -EROFS : -EIO, fx);
+		return;
 	case LUN_CONFLICT:
 	case LUN_UNKNOWN:
-	case LUN_UNSUPPORTED:
-	case LUN_PROTECTED:
 		break;
 	}
 	/* The path is on its way out; the request is asked again elsewhere. */
