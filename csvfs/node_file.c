@@ -296,7 +296,8 @@ bool node_file_cancel(struct node *n, uint64_t tag, struct effects *fx)
 			return true;
 		}
 	}
-	return false;
+	/* Its commit is answered, and what comes then is not (node_due.c): it is not begun. */
+	return waits_cancel(n, &n->due_waits, tag, fx);
 }
 
 /* First-written and not yet committed: without memory to remember it, commit nothing and say EIO. */

@@ -290,6 +290,7 @@ static void who_is_killed_is_told_once(void **state)
 	all_steps();
 	assert_int_equal(told[COUNT], 1);
 	assert_int_equal(told[COUNT - 1], 1);
+	assert_int_equal(answer[COUNT - 1], -EINTR);
 }
 
 /* The target was reset, say. */
