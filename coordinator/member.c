@@ -520,7 +520,7 @@ static void state_delivered(
 	struct member *m, const struct member_state *s, const struct member_node *told)
 {
 	struct member_node *n = node_get(m, s->node);
-	bool same_told, has_answered;
+	bool same_told, has_answered, other_path;
 
 	if (!n || !state_is_timely(m, n, s, told))
 		return;
@@ -545,10 +545,7 @@ static void state_delivered(
 		m->path_news++;
 	if (s->role == ROLE_DRAINING && n->state.role != ROLE_DRAINING)
 		drain_begins(m, n);
-	/* It may have come back under another one, and the word that this one is fenced was for who was here then. */
-	if (was_fenced(n, s->incarnation) && s->path != MPATH_NONE &&
-		(s->path != n->state.path || s->incarnation != n->state.incarnation))
-		m->fenced_again_ns = m->now_ns;
+	other_path = s->path != n->state.path || s->incarnation != n->state.incarnation;
 	n->told_ns = m->now_ns;
 	n->silent = false;
 	n->state = *s;
@@ -563,6 +560,12 @@ static void state_delivered(
 		member_victim_add(m, n->node, s->incarnation, true);
 	/* Who is ahead of us, in the view that comes, has answered in this one: else nobody would coordinate until it does. */
 	n->answered = n->member && (has_answered || told_this_view(m, n));
+	/*
+	 * It may have come back under another one, or be late in a view that was agreed without it, and the word that this one is
+	 * fenced was for who was here then.
+	 */
+	if (n->fenced && s->path != MPATH_NONE && (other_path || (n->answered && !has_answered)))
+		m->fenced_again_ns = m->now_ns;
 	m->changes++;
 	if (s->node == m->cfg.self.node) {
 		m->announced = FENCE_KEY(s->node, s->incarnation);

@@ -447,6 +447,31 @@ static void fenced_is_told_to_all_and_ends_it(void **state)
 	assert_int_equal(m[1].victim_count, 0);
 }
 
+/* Its view was agreed without it, and who is fenced was told to those who had answered. It waits for that word. */
+static void who_answers_late_is_to_hear_that_it_is_fenced(void **state)
+{
+	const uint32_t all = N(1) | N(2) | N(3);
+
+	view_all(5, all);
+	path(3, MPATH_OK, 0x33, all);
+	path(3, MPATH_LOST, 0x33, all);
+	member_send_fenced(&m[1], &(struct member_victim){.node = 3, .incarnation = 0x33}, 1, now, &fx);
+	for (uint32_t i = 1; i <= 3; i++)
+		cpg(i, 6, all);
+	for (uint32_t i = 1; i <= 2; i++) {
+		quorum(i, 6, all, true);
+		publish(i, all);
+	}
+	now += MEMBER_AGREE_NS;
+	timer(1);
+	assert_true(member_view(&m[1])->agreed && !member_find(&m[1], 3)->answered);
+	m[1].fenced_again_ns = NEVER; /* told */
+	quorum(3, 6, all, true);
+	publish(3, all);
+	assert_true(member_find(&m[1], 3)->answered && member_find(&m[1], 3)->fenced);
+	assert_true(m[1].fenced_again_ns == now);
+}
+
 /* A node whose path was lost twice is on the list twice, in any order. */
 static void of_two_that_are_fenced_the_present_one_counts(void **state)
 {
@@ -857,6 +882,7 @@ int main(void)
 		TEST(another_life_and_another_incarnation_leave_the_old_one_behind),
 		TEST(lost_path_is_a_victim_and_none_is_proof),
 		TEST(fenced_is_told_to_all_and_ends_it),
+		TEST(who_answers_late_is_to_hear_that_it_is_fenced),
 		TEST(of_two_that_are_fenced_the_present_one_counts),
 		TEST(state_that_could_not_be_queued_is_told_again),
 		TEST(lists_are_told_and_the_coordinators_settles_older_ones),
