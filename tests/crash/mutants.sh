@@ -40,6 +40,8 @@ for name in "$@"; do
 	# Those of growing are seen there alone; another one may replay for ever there, which shows nothing.
 	case $name in
 	grow-*) runs=(grow) ;;
+	# The part that catches them soonest goes first.
+	reuse-before-commit | replay-over-reused) runs=("pairs" "--seeds ${SEEDS:-60} scripts" "--cuts 8 single") ;;
 	*) runs=("--seeds ${SEEDS:-60} scripts" "--cuts 8 single" "pairs") ;;
 	esac
 	for part in "${runs[@]}"; do
