@@ -80,6 +80,7 @@ probe() {
 	target=$(lab mnt "$node")/probe.$node
 	mkdir -p "$target"
 	[ "$kind" = meta ] || target+=/data
+	rm -f "$(probe_log "$node" "$kind")" # of one before
 	# exec: the pid is the probe's own.
 	(exec "$LAB" exec "$node" -- "$CSVFS_BUILD/lab/probe" "$kind" "$target" \
 		"$(probe_log "$node" "$kind")") </dev/null &
