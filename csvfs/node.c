@@ -145,8 +145,10 @@ void node_evicted(struct node *n, bool in_session, struct effects *fx)
 	}
 }
 
-static void served_by(struct node *n, struct session *s)
+static void served_by(struct node *n, struct session *s, struct effects *fx)
 {
+	/* What was asked before is answered without a lease, and that of the last coordinator may be over before the next PING is due. */
+	(void)session_ping(s, fx);
 	n->reclaim = RECLAIM_SERVED;
 	n->standing = true;
 	n->served_epoch = n->coord_epoch;
@@ -214,7 +216,7 @@ static void on_message(
 		return;
 	case MSG_SERVE:
 		if (s == n->coord && n->reclaim == RECLAIM_SENT)
-			served_by(n, s);
+			served_by(n, s, fx);
 		return;
 	case MSG_VOID:
 		if (s == n->coord && n->reclaim == RECLAIM_SENT)

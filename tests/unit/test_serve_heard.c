@@ -79,12 +79,39 @@ static void who_is_done_or_gone_is_not_waited_for(void **state)
 	assert_true(may_go());
 }
 
+/* The PING before was answered by one that had no lease to give yet, and the next one would be due in a second. */
+static void who_is_served_asks_for_its_lease_at_once(void **state)
+{
+	struct msg m = {.type = MSG_SERVE};
+	uint8_t frame[256];
+	struct event ev = {.type = EV_NET_MSG, .now_ns = 2 * NS_PER_SEC, .net = {.conn = 9, .bytes = frame}};
+	static struct wire_room room;
+	uint32_t pings = 0;
+
+	(void)state;
+	member->state.node = ELSEWHERE;
+	session->outgoing = true;
+	n->coord = session;
+	n->reclaim = RECLAIM_SENT;
+	ev.net.len = wire_encode(&m, frame, sizeof(frame));
+	effects_reset(&fx);
+	node_step(n, &ev, &fx);
+	for (uint32_t i = 0; i < fx.count; i++) {
+		if (fx.fx[i].type != FX_NET_SEND)
+			continue;
+		assert_int_equal(wire_decode(&m, fx.fx[i].net.bytes, fx.fx[i].net.len, &room), 0);
+		pings += m.type == MSG_PING;
+	}
+	assert_int_equal(pings, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(who_was_sent_serve_has_not_heard_it_before_it_has_answered, setup),
 		cmocka_unit_test_setup(a_session_that_breaks_before_the_answer_says_nothing, setup),
 		cmocka_unit_test_setup(who_is_done_or_gone_is_not_waited_for, setup),
+		cmocka_unit_test_setup(who_is_served_asks_for_its_lease_at_once, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
