@@ -11,13 +11,14 @@
  *  - The reservation comes first. Without one, a node that is not registered may write.
  *  - A key that nobody has told us of may be of one who has just come: it announced it before it registered, and that word
  *    may still be on its way to us. So what had been said when the keys were read is heard first.
- *  - PREEMPT AND ABORT ends the victim's commands in the target. Some targets refuse it (tgt).
- *    Then PREEMPT, and once for all victims a LOGICAL UNIT RESET: a command that passed the
+ *  - After the last PREEMPT a LOGICAL UNIT RESET, once for all victims: a command that passed the
  *    reservation check before the PREEMPT may be held in the target, and land on top of what we
  *    write later. That was seen to happen.
+ *  - PREEMPT AND ABORT shall end the victim's commands in the target, and so leave less for the reset to wait for. It is not
+ *    believed: LIO before Linux 6.1 (core_scsi3_pro_preempt) aborts nothing if the victim does not hold the reservation, and
+ *    answers GOOD all the same. tgt refuses it. Then PREEMPT.
  *  - A key that is gone is not drained: who took it away may have died before its barrier. So
- *    the barrier is needed for each victim that is not known to be clean and that this fence did
- *    not abort. Nor is one drained whose PREEMPT ended in a way that says nothing.
+ *    the barrier is needed for each victim that is not known to be clean, however its PREEMPT ended.
  *  - RESERVATION CONFLICT does not say that we were fenced: PREEMPT of a key that is not
  *    registered any more ends in it as well. The keys are read again.
  *  - The end is proven by reading, not inferred from status.
@@ -150,7 +151,7 @@ static void fence_end(struct fence *f, enum fence_result result, const char *why
 {
 	enum fence_state at = f->state;
 
-	/* A PREEMPT that was not answered with OK may have been carried out: the key is gone, and nothing is drained. */
+	/* The last PREEMPT was carried out, or may have been: the key is gone, and nothing is drained. */
 	if (at == FENCE_PREEMPT && f->targets[f->at].dirty) {
 		f->barrier = true;
 		note_stranger(f, &f->targets[f->at]);
@@ -406,17 +407,12 @@ static void read_done(struct fence *f, const struct event *ev, struct effects *f
 static void preempt_done(struct fence *f, struct effects *fx)
 {
 	const struct member_victim *v = &f->targets[f->at];
-	int i = victim_index(f, FENCE_KEY(v->node, v->incarnation));
 
 	trace(f->trace, TRACE_INFO, "fence: %u/%x preempted%s", v->node, v->incarnation,
-		!v->dirty	   ? ", it was clean"
-		: f->abort_refused ? ""
-				   : ", its commands aborted");
-	if (v->dirty && f->abort_refused)
+		v->dirty ? "" : ", it was clean");
+	if (v->dirty)
 		f->barrier = true;
-	else if (i >= 0)
-		f->drained[i] = true;
-	note_stranger(f, &f->targets[f->at]);
+	note_stranger(f, v);
 	f->at++;
 	if (target_next(f)) {
 		f->retries = 0;
@@ -507,7 +503,7 @@ static void command_unsupported(struct fence *f, uint64_t now_ns, struct effects
 	if (f->state == FENCE_PREEMPT && f->targets[f->at].dirty && !f->abort_refused) {
 		f->abort_refused = true;
 		trace(f->trace, TRACE_INFO,
-			"fence: the target refuses PREEMPT AND ABORT -> PREEMPT, then a LUN reset");
+			"fence: the target refuses PREEMPT AND ABORT -> PREEMPT");
 		fence_send(f, fx);
 	} else if (f->state == FENCE_RESET) {
 		f->reset_refused = true;
@@ -526,12 +522,6 @@ bool fence_lun_done(struct fence *f, const struct event *ev, struct effects *fx)
 		return false;
 	f->tag = 0;
 	if (f->cancel && ev->lun.status != LUN_UNKNOWN) {
-		/* The last PREEMPT was carried out all the same; that ended its victim's commands, if it could. */
-		if (f->state == FENCE_PREEMPT && ev->lun.status == LUN_OK && !f->abort_refused) {
-			if (f->targets[f->at].dirty)
-				note_stranger(f, &f->targets[f->at]);
-			f->targets[f->at].dirty = false;
-		}
 		fence_end(f, FENCE_FAILED, "cancelled");
 		return true;
 	}

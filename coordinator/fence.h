@@ -21,7 +21,7 @@
 #define FENCE_RETRY_NS (100 * NS_PER_MS) /* between two tries of a command answered LUN_RETRY */
 #define FENCE_RETRIES_MAX 100
 #define FENCE_ROUNDS_MAX 8 /* from READ_KEYS to verification: victims that register again */
-/* The longest a target may hold a command, when it knows neither PREEMPT AND ABORT nor reset. */
+/* The longest a target may hold a command, when it knows no reset. */
 #define FENCE_WAIT_NS (30 * NS_PER_SEC)
 
 /* Nobody hears longer than that: without a word that comes back the view is about to change. */
@@ -35,7 +35,7 @@ enum fence_state {
 	FENCE_HEAR, /* there are keys that nobody has told us of: what had been said by now is heard first */
 	FENCE_PREEMPT, /* one victim after the other */
 	FENCE_RESET, /* LOGICAL UNIT RESET: the drain barrier */
-	FENCE_WAIT, /* the target knows no reset either: the longest I/O is waited out */
+	FENCE_WAIT, /* the target knows no reset: the longest I/O is waited out */
 	FENCE_VERIFY, /* READ KEYS: victims gone, ours there */
 	FENCE_VERIFY_HOLDER, /* READ RESERVATION: it was there all the time */
 	FENCE_ENDED, /* fence_result() says how */
@@ -70,7 +70,7 @@ struct fence {
 	struct member_victim conflicts[LUN_KEYS_MAX]; /* strangers whose PREEMPT ended in CONFLICT */
 	uint32_t target_count, at;
 	struct member_victim targets[LUN_KEYS_MAX]; /* registered keys to preempt in this round */
-	bool drained[MEMBER_VICTIMS_MAX]; /* victim i: what it had in flight has ended */
+	bool drained[MEMBER_VICTIMS_MAX]; /* victim i: what it had in flight has ended, by a barrier of this fence */
 	bool barrier; /* the drain barrier is still needed */
 	bool abort_refused; /* the target knows no PREEMPT AND ABORT; kept from fence to fence */
 	bool reset_refused;

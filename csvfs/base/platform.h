@@ -43,7 +43,7 @@ enum lun_op {
 	LUN_PR_UNREGISTER, /* the same with key 0 */
 	LUN_PR_RESERVE,	  /* RESERVE with `key` */
 	LUN_PR_PREEMPT,	  /* PREEMPT: our `key` takes away `victim` (and its reservation) */
-	LUN_PR_PREEMPT_ABORT, /* the same, and the victim's commands have ended when this is done */
+	LUN_PR_PREEMPT_ABORT, /* the same; asks to end the victim's commands, too. OK does not say that it was done: see fence.c */
 	LUN_PR_READ_KEYS, /* -> keys[], generation */
 	LUN_PR_READ_RESERVATION, /* -> keys[0] = holder's key (key_count 0: nobody) */
 	LUN_PR_CLEAR,	  /* all registrations and the reservation go */

@@ -277,6 +277,8 @@ static enum lun_status preempt(struct sim *s, struct lun_cmd_state *c, bool abor
 		return LUN_CONFLICT;
 	if (abort && !s->plan.abort_supported)
 		return LUN_UNSUPPORTED;
+	if (sim_aborts_holder_only(s) && !(s->lun.reserved && s->lun.holder_key == c->cmd.victim))
+		abort = false;
 	for (struct sim_nexus *x = s->lun.nexuses; x; x = x->next) {
 		if (x->key != c->cmd.victim || x == c->nexus)
 			continue;

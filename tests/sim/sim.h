@@ -125,6 +125,11 @@ struct item {
 /* ---- the LUN */
 /* Its logical blocks: of 4096 bytes in one of four runs. Not drawn: no other run changes. */
 #define sim_block_bytes(s) ((s)->seed % 4 == 2 ? 4096u : 512u)
+/*
+ * In every other run PREEMPT AND ABORT ends commands only if its victim holds the reservation, and says OK all the same: LIO
+ * before Linux 6.1. Not drawn, either.
+ */
+#define sim_aborts_holder_only(s) ((s)->seed % 2)
 struct lun_cmd_state;
 struct sim_nexus {
 	uint32_t node;

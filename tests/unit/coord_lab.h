@@ -255,9 +255,12 @@ static bool lab_registered(const struct lab *l, uint64_t key)
 	return l->strange_key == key;
 }
 
+/* PREEMPT AND ABORT says OK and ends nothing, unless its victim holds the reservation: so does LIO before Linux 6.1. */
 static enum lun_status lab_preempt(struct lab *l, struct lab_op *o)
 {
-	if (o->cmd.op == LUN_PR_PREEMPT_ABORT && !l->abort_ok)
+	bool aborts = o->cmd.op == LUN_PR_PREEMPT_ABORT;
+
+	if (aborts && !l->abort_ok)
 		return LUN_UNSUPPORTED;
 	if (l->reg[o->node] != o->cmd.key || !lab_registered(l, o->cmd.victim))
 		return LUN_CONFLICT;
@@ -266,12 +269,12 @@ static enum lun_status lab_preempt(struct lab *l, struct lab_op *o)
 		if (l->reg[i] != o->cmd.victim)
 			continue;
 		l->reg[i] = 0;
-		if (l->holder == i)
-			l->holder = o->node;
 		l->attention[i] = true;
-		for (uint32_t k = 0; k < LAB_OPS && o->cmd.op == LUN_PR_PREEMPT_ABORT; k++)
+		for (uint32_t k = 0; k < LAB_OPS && aborts && l->holder == i; k++)
 			if (l->op[k].used && l->op[k].node == i && l->op[k].arrived)
 				l->op[k].lands = false;
+		if (l->holder == i)
+			l->holder = o->node;
 	}
 	if (l->strange_key == o->cmd.victim) {
 		l->strange_key = 0;
