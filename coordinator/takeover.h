@@ -108,7 +108,7 @@ struct takeover_config {
 	struct mem *mem; /* two blocks */
 	uint8_t uuid[16];
 	bool standalone; /* refuses a claim that beats, instead of fencing it */
-	bool no_reservations; /* image file behind a lock: no fence, no watching */
+	bool no_reservations; /* an image file, or a LUN that was drained before the path was up: no fence, no watching */
 	uint64_t tag_seed; /* tags of this life start behind it */
 	/* From the proof that it is fenced: who was lost may believe in its office, or in what it holds, for so long. */
 	uint64_t lease_over_ns;

@@ -19,7 +19,7 @@ static void enter_fence(struct takeover *t, struct effects *fx)
 	size_t at = 0;
 
 	if (t->cfg.no_reservations) {
-		/* An image behind a lock: whoever had it before is gone, and so are its writes. */
+		/* Whoever had it before is gone, and so are its writes: an image has a lock, a LUN was drained by our login (io_mode.h, P5). */
 		member_victims_forget(t->m);
 		takeover_enter(t, TK_FENCE);
 		takeover_enter(t, TK_CLAIM_READ);

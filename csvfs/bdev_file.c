@@ -395,6 +395,7 @@ static void begin(struct file_bdev *fb, struct bdev_req *r)
 		hand_over(fb, r);
 		return;
 	case LUN_TEST:
+	case LUN_RESET: /* what a session had begun has ended with it (file_abort) */
 		break;
 	case LUN_CAPACITY:
 		err = look_at_size(fb);

@@ -19,12 +19,12 @@ static const uint64_t settle_ns[] = {0, 0, 5 * NS_PER_SEC, 30 * NS_PER_SEC, 300 
 #define TO(s) (1u << PST_##s)
 static const uint16_t moves[] = {
 	[PST_CLOSED] = TO(OPENING),
-	[PST_OPENING] = TO(ANNOUNCE) | TO(SETTLE) | TO(CLOSED) | TO(CLOSING),
+	[PST_OPENING] = TO(ANNOUNCE) | TO(DRAIN) | TO(SETTLE) | TO(CLOSED) | TO(CLOSING),
 	[PST_ANNOUNCE] = TO(REGISTER) | TO(CLOSING),
 	[PST_REGISTER] = TO(KEYS) | TO(CLOSING),
 	[PST_KEYS] = TO(PREEMPT) | TO(DRAIN) | TO(HOLDER) | TO(CLOSING),
 	[PST_PREEMPT] = TO(VERIFY) | TO(DRAIN) | TO(CLOSING),
-	[PST_DRAIN] = TO(VERIFY) | TO(CLOSING),
+	[PST_DRAIN] = TO(VERIFY) | TO(SETTLE) | TO(CLOSING),
 	[PST_VERIFY] = TO(PREEMPT) | TO(HOLDER) | TO(CLOSING),
 	[PST_HOLDER] = TO(RESERVE) | TO(SETTLE) | TO(CLOSING),
 	[PST_RESERVE] = TO(SETTLE) | TO(CLOSING),
@@ -206,9 +206,8 @@ void io_path_lose(struct io_path *p, const char *why, uint64_t now_ns, struct ef
 		p->lost_count++;
 		p->outage = false;
 		p->lost_ns = now_ns;
-		/* Only a path that was up carried writes; without reservations the session is all. */
-		if (p->reservations)
-			p->unfenced = p->incarnation;
+		/* Only a path that was up carried writes. */
+		p->unfenced = p->incarnation;
 	}
 	if (p->st > PST_ANNOUNCE)
 		p->before = p->incarnation;
@@ -281,6 +280,8 @@ static void on_path(struct io_path *p, const struct event *ev, struct effects *f
 		p->write_cache = ev->path.write_cache;
 		if (p->reservations)
 			move(p, PST_ANNOUNCE);
+		else if (p->unfenced || p->left_behind)
+			enter(p, PST_DRAIN, fx); /* P5 */
 		else
 			settle(p, ev->now_ns);
 		return;
@@ -373,6 +374,18 @@ static void on_look(struct io_path *p, const struct event *ev, struct effects *f
 	io_path_lose(p, "our registration was taken away: fenced by another node", ev->now_ns, fx);
 }
 
+/* Without reservations there is no key to be seen: whose writes they were does not matter, none can land now. */
+static void on_drained(struct io_path *p, uint64_t now_ns, struct effects *fx)
+{
+	if (p->reservations) {
+		enter(p, PST_VERIFY, fx);
+		return;
+	}
+	p->waits_out = p->left_behind = false;
+	p->unfenced = 0;
+	settle(p, now_ns);
+}
+
 static void on_done(struct io_path *p, const struct event *ev, struct effects *fx)
 {
 	enum lun_status s = ev->lun.status;
@@ -411,7 +424,7 @@ static void on_done(struct io_path *p, const struct event *ev, struct effects *f
 		enter(p, PST_DRAIN, fx);
 		return;
 	case PST_DRAIN:
-		enter(p, PST_VERIFY, fx);
+		on_drained(p, ev->now_ns, fx);
 		return;
 	case PST_HOLDER:
 		if (ev->lun.key_count)
@@ -447,8 +460,22 @@ bool io_path_event(struct io_path *p, const struct event *ev, struct effects *fx
 	return true;
 }
 
+/* What was put off is sent again, and what was waited for is over. */
+static void retry(struct io_path *p, uint64_t now_ns, struct effects *fx)
+{
+	p->retry_at_ns = NEVER;
+	if (p->st == PST_CLOSED)
+		io_path_start(p, now_ns, fx);
+	else if (p->st == PST_DRAIN && p->waits_out)
+		on_drained(p, now_ns, fx);
+	else if (p->st > PST_ANNOUNCE && p->st < PST_SETTLE)
+		send(p, fx);
+}
+
 void io_path_step(struct io_path *p, uint64_t now_ns, struct effects *fx)
 {
+	if (now_ns >= p->retry_at_ns)
+		retry(p, now_ns, fx);
 	if (p->st == PST_SETTLE && now_ns >= p->settle_until_ns) {
 		p->settle_until_ns = NEVER;
 		move(p, PST_UP);
@@ -461,15 +488,6 @@ void io_path_step(struct io_path *p, uint64_t now_ns, struct effects *fx)
 		p->look_sent_ns = now_ns;
 		send(p, fx);
 	}
-	if (now_ns < p->retry_at_ns)
-		return;
-	p->retry_at_ns = NEVER;
-	if (p->st == PST_CLOSED)
-		io_path_start(p, now_ns, fx);
-	else if (p->st == PST_DRAIN && p->waits_out)
-		enter(p, PST_VERIFY, fx);
-	else if (p->st > PST_ANNOUNCE && p->st < PST_SETTLE)
-		send(p, fx);
 }
 
 uint64_t io_path_deadline(const struct io_path *p)

@@ -11,6 +11,8 @@
  *                                                                        v
  *                            UP <- SETTLE <- RESERVE <- HOLDER <- VERIFY-+
  *
+ *   Without reservations: OPENING --up--> [DRAIN ->] SETTLE -> UP (P5).
+ *
  * Invariants (io_path_check)
  *  P1 the path is UP only with a registered key that was read back (invariant 10);
  *     and before it is registered every member was told of it (member_announced), else a takeover
@@ -18,9 +20,11 @@
  *  P2 each login has an incarnation of its own;
  *  P3 while `unfenced` is not 0 a write of that incarnation may still land: nothing of ours may be
  *     acknowledged on another way, and the path does not get UP, before it was fenced by the
- *     coordinator (io_path_fenced) or by us (PREEMPT and DRAIN) (invariant 9);
+ *     coordinator (io_path_fenced) or by us (PREEMPT and DRAIN; without reservations DRAIN) (invariant 9);
  *  P4 before it is known that nobody else uses the LUN under our number (number_is_ours), only keys of this life are
- *     preempted here: an earlier life's is fenced by who coordinates, and that has looked whether the volume is in use.
+ *     preempted here: an earlier life's is fenced by who coordinates, and that has looked whether the volume is in use;
+ *  P5 without reservations nobody can be fenced, and the end of a session ends nothing in the target: what a path that was
+ *     lost, or an earlier life (left_behind), may have in flight there is drained by the next login, before it is UP.
  */
 #ifndef CSVFS_IO_MODE_H
 #define CSVFS_IO_MODE_H
@@ -59,6 +63,7 @@ struct io_path {
 	uint32_t incarnation; /* of the present login; 0: none */
 	uint64_t announced_ns; /* when every member of our view knew it */
 	uint32_t unfenced;    /* P3 */
+	bool left_behind;     /* P5; the owner sets it before the path is opened */
 	uint64_t tag, tag_count;
 	uint64_t retry_at_ns, retry_ns;
 	uint64_t settle_until_ns;

@@ -175,6 +175,7 @@ static bool prepare(struct daemon *d, char *text, size_t text_bytes)
 	memcpy(n->uuid, s->h.uuid, 16);
 	n->root_ino = le64_get(s->root_ino);
 	n->reservations = d->volume.info.reservations;
+	n->left_behind = d->volume.left_behind;
 	/* The node coordinates for others, too: -o ro is the kernel's to keep. */
 	n->readonly = le64_get(s->rocompat) & ~FEATURE_ROCOMPAT_KNOWN;
 	n->cache_bytes = c->cache_bytes;

@@ -84,6 +84,7 @@ struct node *node_create(const struct node_config *cfg, struct mem *mem, const s
 	if (node_cache_init(n) || cache_lease_init(&n->cache_leases, mem))
 		return NULL;
 	io_path_init(&n->path, cfg->node, cfg->seed, cfg->reservations, n->cfg.path_retry_ns, t);
+	n->path.left_behind = cfg->left_behind;
 	return make_parts(n) ? n : NULL;
 }
 

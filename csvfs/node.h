@@ -32,6 +32,7 @@ struct node_config {
 	uint32_t expected_nodes;  /* of corosync's nodelist */
 	bool standalone;	  /* no cluster: one node that excludes all others */
 	bool reservations;	  /* the LUN has persistent reservations (an image file has a lock) */
+	bool left_behind;	  /* without reservations: an earlier life may have writes in flight at the LUN */
 	bool carry_elsewhere;	  /* for tests: the coordinator carries block I/O of others only if nobody else can */
 	bool readonly;		  /* the volume has features of a newer csvfs that allow reading only */
 	uint64_t cache_bytes;	  /* block cache of the metadata engine */

@@ -155,7 +155,7 @@ static bool read_claim(struct bdev_sync *s, const uint8_t uuid[16], struct claim
 	return found;
 }
 
-int probe_alone(const struct bdev_config *cfg, const char *name, const struct probe *p, char *text,
+int probe_alone(const struct bdev_config *cfg, const char *name, struct probe *p, char *text,
 	size_t text_bytes)
 {
 	uint64_t end_ns = bdev_now_ns() + 5 * CLAIM_BEAT_NS / 2;
@@ -172,7 +172,8 @@ int probe_alone(const struct bdev_config *cfg, const char *name, const struct pr
 	err = bdev_sync_open(&c, LOGIN_MS, &s, text, text_bytes);
 	if (err)
 		return err;
-	if (!read_claim(s, p->super.h.uuid, &first) || first.state != CLAIM_HELD)
+	p->left_behind = !read_claim(s, p->super.h.uuid, &first) || first.state != CLAIM_CLEAN;
+	if (!p->left_behind || first.state != CLAIM_HELD)
 		goto out;
 	now = first;
 	while (bdev_now_ns() < end_ns && now.epoch == first.epoch &&

@@ -11,13 +11,14 @@
 struct probe {
 	struct bdev_info info;
 	struct disk_super super;
+	bool left_behind; /* who used it last did not leave in order (probe_alone) */
 };
 
 /*
  * Of a volume that is to be used alone: 0 if nobody uses it, -EBUSY and a line of text if the claim
  * on it still beats. Takes as long as two beats if whoever used it last did not leave in order.
  */
-int probe_alone(const struct bdev_config *cfg, const char *name, const struct probe *p, char *text,
+int probe_alone(const struct bdev_config *cfg, const char *name, struct probe *p, char *text,
 	size_t text_bytes);
 
 /*

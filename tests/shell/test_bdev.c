@@ -85,6 +85,8 @@ static void image_is_a_lun_with_a_cache_and_without_reservations(void **state)
 	assert_int_equal(st.st_blocks, 0);
 	assert_int_equal(
 		user_cmd(&u, (struct lun_cmd){.op = LUN_PR_REGISTER, .key = 1}), LUN_UNSUPPORTED);
+	/* Nothing of it outlives its session: a path that is back is used at once. */
+	assert_int_equal(user_cmd(&u, (struct lun_cmd){.op = LUN_RESET}), LUN_OK);
 	assert_int_equal(
 		user_cmd(&u,
 			(struct lun_cmd){

@@ -132,7 +132,7 @@ static void check_kept(struct sim *s, const struct claim *c, uint32_t keys)
 
 	for (uint32_t i = 1; i <= s->plan.nodes; i++)
 		at_large = s->n[i].fenced ? i : at_large;
-	if (s->plan.image)
+	if (s->plan.image || s->plan.bare)
 		return;
 	if (at_large && !s->lun.reserved)
 		sim_fail(s, "all have unmounted in order, node %u was fenced and has not been back, and the LUN has no reservation",

@@ -314,6 +314,8 @@ static enum lun_status pr(struct sim *s, struct lun_cmd_state *c)
 {
 	struct sim_nexus *me = c->nexus;
 
+	if (s->plan.bare)
+		return LUN_UNSUPPORTED;
 	switch (c->cmd.op) {
 	case LUN_PR_REGISTER:
 		for (struct sim_nexus *x = s->lun.nexuses; x && s->plan.one_nexus; x = x->next) {
@@ -673,7 +675,7 @@ static void path_up(struct sim *s, void *arg)
 		ev.path.block_bytes = s->lun.block_bytes;
 		ev.path.lun_bytes = SIM_VOLUME_BYTES;
 		ev.path.write_cache = s->plan.write_cache;
-		ev.path.reservations = !s->plan.image;
+		ev.path.reservations = !s->plan.image && !s->plan.bare;
 	}
 	node_feed(s, n, &ev);
 }

@@ -332,6 +332,8 @@ static void draw_more(struct sim *s)
 	p->fabric |= p->bulk && !(forbidden & 1u << 23);
 	p->alone = prng_below(&s->weather.rng, 100) < 3;
 	p->image = p->alone && prng_below(&s->weather.rng, 100) < 40;
+	/* Not drawn: no other run changes. */
+	p->bare = p->alone && !p->image && s->seed % 2;
 	/* What is sent through another node is to be waited for longer than that. */
 	if (p->hold_ns && prng_below(&s->weather.rng, 2)) {
 		p->path_loss = p->slow_lun = true;
@@ -396,6 +398,7 @@ static void draw_plan(struct sim *s)
 	draw_more(s);
 	directed(s, p);
 	p->image &= p->alone;
+	p->bare &= p->alone;
 	if (p->alone)
 		p->only_harmless = p->only_hangs = false;
 	if (!p->only_harmless && !p->only_hangs)

@@ -63,6 +63,7 @@ static const struct plan_field fields[] = {
 	F(crowd, FLAG, 0),
 	F(alone, FLAG, 0),
 	F(image, FLAG, 0),
+	F(bare, FLAG, 0),
 	F(kills, FLAG, 0),
 	F(tight, FLAG, 0),
 	F(porters, FLAG, 0),
@@ -169,6 +170,7 @@ void plan_cut(struct sim *s)
 	aimed_plan(&s->plan);
 	s->plan.two_node = s->plan.nodes == 2;
 	s->plan.image &= s->plan.alone;
+	s->plan.bare &= s->plan.alone && !s->plan.image;
 	/* Nobody waits longer than for a takeover then. */
 	s->plan.slow_fence &= !s->plan.only_hangs;
 }

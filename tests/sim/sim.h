@@ -106,6 +106,7 @@ struct sim_plan {
 	bool crowd;	   /* crowd.c */
 	bool alone;	   /* one node, without a cluster */
 	bool image;	   /* ... and what it has is no LUN: nothing of an earlier life or path lands late, and no reservations */
+	bool bare;	   /* ... or it is a LUN without reservations */
 	bool ring_cut;	   /* corosync's network is not the one of our connections, and is cut alone */
 	uint64_t hold_ns;  /* held requests end with EIO after this; 0: never */
 };

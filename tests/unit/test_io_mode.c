@@ -261,6 +261,119 @@ static void path_that_is_trusted_is_used_at_once_and_its_losses_are_forgotten(vo
 	assert_int_equal(comes_back(), 0);
 }
 
+/* ------------------------------------------------------------------ without reservations */
+
+/* Logs in; nothing is announced or registered. */
+static void logs_in(void)
+{
+	effects_reset(&fx);
+	if (P.st == PST_CLOSING)
+		told(PATH_CLOSED);
+	now += SEC;
+	if (P.st == PST_CLOSED)
+		io_path_start(&P, now, &fx);
+	effects_reset(&fx);
+	told(PATH_UP);
+}
+
+static void setup_bare(bool left_behind)
+{
+	setup_path();
+	io_path_init(&P, US, 7, false, SEC, NULL);
+	P.left_behind = left_behind;
+	logs_in();
+}
+
+static void lun_says(enum lun_status status)
+{
+	struct event ev = {.type = EV_LUN_DONE, .now_ns = now, .tag = P.tag};
+
+	ev.lun.status = status;
+	assert_true(io_path_event(&P, &ev, &fx));
+}
+
+/* The LUN is reset, and nothing is used before that is answered. */
+static void drains(void)
+{
+	const struct effect *e = &fx.fx[fx.count - 1];
+
+	assert_int_equal(P.st, PST_DRAIN);
+	assert_true(fx.count > 0);
+	assert_int_equal(e->type, FX_LUN);
+	assert_int_equal(e->lun.op, LUN_RESET);
+	assert_int_equal(e->tag, P.tag);
+	now += 100 * SEC;
+	io_path_step(&P, now, &fx);
+	assert_int_equal(P.st, PST_DRAIN);
+}
+
+/* P5: a write of the lost session may be held in the target, and land on what is written now. */
+static void without_reservations_a_lost_path_is_drained_before_it_is_used(void **state)
+{
+	uint32_t lost;
+
+	setup_bare(false);
+	assert_int_equal(P.st, PST_UP);
+	lost = P.incarnation;
+	told(PATH_LOST);
+	assert_int_equal(P.unfenced, lost);
+	logs_in();
+	drains();
+	/* Also when the next login is lost before it is answered. */
+	told(PATH_LOST);
+	assert_int_equal(P.unfenced, lost);
+	logs_in();
+	drains();
+	lun_says(LUN_UNKNOWN);
+	assert_int_equal(P.unfenced, lost);
+	logs_in();
+	drains();
+	lun_says(LUN_RETRY);
+	assert_int_equal(P.st, PST_DRAIN);
+	now = io_path_deadline(&P);
+	effects_reset(&fx);
+	io_path_step(&P, now, &fx);
+	drains();
+	lun_says(LUN_OK);
+	assert_int_equal(P.unfenced, 0);
+	assert_int_equal(P.st, PST_UP);
+	io_path_check(&P);
+}
+
+static void without_reservations_and_reset_a_lost_path_is_waited_out(void **state)
+{
+	uint64_t from;
+
+	setup_bare(false);
+	told(PATH_LOST);
+	logs_in();
+	drains();
+	from = now;
+	lun_says(LUN_UNSUPPORTED);
+	assert_int_equal(P.st, PST_DRAIN);
+	now = io_path_deadline(&P);
+	assert_int_equal(now - from, 30 * SEC);
+	io_path_step(&P, now - 1, &fx);
+	assert_int_equal(P.st, PST_DRAIN);
+	assert_true(P.unfenced != 0);
+	io_path_step(&P, now, &fx);
+	assert_int_equal(P.st, PST_UP);
+	assert_int_equal(P.unfenced, 0);
+}
+
+/* A daemon that was killed, and is back at once. */
+static void without_reservations_what_an_earlier_life_left_is_drained_once(void **state)
+{
+	setup_bare(true);
+	drains();
+	told(PATH_LOST);
+	logs_in();
+	drains();
+	lun_says(LUN_OK);
+	assert_int_equal(P.st, PST_UP);
+	assert_false(P.left_behind);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -271,6 +384,9 @@ int main(void)
 		cmocka_unit_test(excuse_ends_when_the_lun_has_shown_our_registration),
 		cmocka_unit_test(path_that_settles_is_used_at_once_when_there_is_no_other),
 		cmocka_unit_test(path_that_is_trusted_is_used_at_once_and_its_losses_are_forgotten),
+		cmocka_unit_test(without_reservations_a_lost_path_is_drained_before_it_is_used),
+		cmocka_unit_test(without_reservations_and_reset_a_lost_path_is_waited_out),
+		cmocka_unit_test(without_reservations_what_an_earlier_life_left_is_drained_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
