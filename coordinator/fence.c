@@ -432,16 +432,26 @@ static void barrier_done(struct fence *f, struct effects *fx)
 
 static void verify_done(struct fence *f, const struct event *ev, struct effects *fx)
 {
+	bool again = false;
+
 	if (!keys_have(ev, f->key)) {
 		fence_end(f, FENCE_FENCED, "our own key is not registered any more");
 		return;
 	}
-	for (uint32_t i = 0; i < ev->lun.key_count; i++)
-		if (is_victim(f, ev->lun.keys[i])) {
-			fence_again(f, "a victim is still registered", fx);
-			return;
-		}
-	fence_go(f, FENCE_VERIFY_HOLDER, fx);
+	for (uint32_t i = 0; i < ev->lun.key_count; i++) {
+		int v = victim_index(f, ev->lun.keys[i]);
+
+		if (!is_victim(f, ev->lun.keys[i]))
+			continue;
+		/* It has registered again, and may have written since the barrier: also if another node takes its key away now. */
+		if (v >= 0)
+			f->drained[v] = false;
+		again = true;
+	}
+	if (again)
+		fence_again(f, "a victim is still registered", fx);
+	else
+		fence_go(f, FENCE_VERIFY_HOLDER, fx);
 }
 
 static void command_ok(struct fence *f, const struct event *ev, struct effects *fx)

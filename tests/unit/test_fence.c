@@ -386,6 +386,26 @@ static void victim_that_registers_again_is_fenced_again_but_not_for_ever(void **
 	ends(FENCE_FAILED);
 }
 
+/* It may have written between the barrier and the moment in which another node took its key away again. */
+static void victim_that_registers_again_is_drained_again_whoever_preempts_it(void **state)
+{
+	start();
+	registered(2, V2, OURS);
+	begin(false, 1, V2);
+	answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+	holder(true);
+	answer(LUN_PR_PREEMPT_ABORT, V2, LUN_OK);
+	answer(LUN_RESET, 0, LUN_OK);
+	answer(LUN_PR_READ_KEYS, 0, LUN_OK); /* there again */
+	registered(1, OURS);
+	answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+	holder(true);
+	answer(LUN_RESET, 0, LUN_OK);
+	answer(LUN_PR_READ_KEYS, 0, LUN_OK);
+	holder(true);
+	ends(FENCE_DONE);
+}
+
 static void retry_is_paced_and_bounded(void **state)
 {
 	int sent = 0;
@@ -584,6 +604,7 @@ int main(void)
 		cmocka_unit_test(own_key_gone_means_fenced),
 		cmocka_unit_test(conflict_at_preempt_is_looked_into),
 		cmocka_unit_test(victim_that_registers_again_is_fenced_again_but_not_for_ever),
+		cmocka_unit_test(victim_that_registers_again_is_drained_again_whoever_preempts_it),
 		cmocka_unit_test(retry_is_paced_and_bounded),
 		cmocka_unit_test(lost_path_leaves_nothing_assumed),
 		cmocka_unit_test(stale_completion_changes_nothing),
