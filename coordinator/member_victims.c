@@ -101,6 +101,8 @@ void member_victims_covered(struct member *m, uint64_t unlisted_count, uint64_t 
 	if (!m->victims_overflow || m->unlisted_count != unlisted_count)
 		return;
 	m->victims_overflow = false;
+	/* They have heard of it, and would tell us of it again with each STATE of theirs. */
+	m->publish = true;
 	m->lost_ns = now_ns;
 }
 

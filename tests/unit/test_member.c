@@ -676,6 +676,23 @@ static void decided_victim_that_does_not_fit_is_pending_until_it_is_fenced(void 
 	}
 }
 
+/* Else each of them says so again in the next STATE of its own, and all are fenced anew. */
+static void all_hear_that_what_did_not_fit_is_covered(void **state)
+{
+	const uint32_t both = N(1) | N(2);
+
+	view_all(5, both);
+	member_set_role(&m[1], ROLE_SERVING, 7, 0, false);
+	publish(1, both);
+	member_victims_more(&m[1]);
+	assert_int_equal(publish(1, both), 1);
+	assert_true(m[2].victims_overflow);
+	member_victims_covered(&m[1], m[1].unlisted_count, now);
+	assert_int_equal(publish(1, both), 1);
+	path(2, MPATH_OK, 0x22, both);
+	assert_false(m[1].victims_overflow || m[2].victims_overflow);
+}
+
 /* It came when that fence had begun, and may have seen the keys for the last time. */
 static void what_did_not_fit_is_not_covered_by_a_fence_that_had_begun(void **state)
 {
@@ -890,6 +907,7 @@ int main(void)
 		TEST(nobody_takes_itself_for_a_victim),
 		TEST(more_victims_than_fit_are_not_forgotten),
 		TEST(decided_victim_that_does_not_fit_is_pending_until_it_is_fenced),
+		TEST(all_hear_that_what_did_not_fit_is_covered),
 		TEST(what_did_not_fit_is_not_covered_by_a_fence_that_had_begun),
 		TEST(decided_victim_that_does_not_fit_is_free_when_the_office_is_lost),
 		TEST(incarnation_is_announced_when_our_own_state_is_back),
