@@ -592,6 +592,7 @@ static void parked_send(struct iscsi_bdev *ib)
 
 		list_del(&r->link);
 		list_add_tail(&r->link, &ib->b.busy);
+		r->start_ns = bdev_now_ns(); /* from here on the target is waited for */
 		lun_send(ib, r);
 	}
 }
@@ -603,6 +604,7 @@ static void reset_try(struct iscsi_bdev *ib)
 	if (ib->sent.answered < ib->sent.given || iscsi_out_queue_length(ib->ctx) > 0)
 		return; /* something older is under way */
 	ib->reset_sent = ib->sent.reset = true;
+	ib->reset->start_ns = bdev_now_ns(); /* what it has waited for was watched itself */
 	if (iscsi_task_mgmt_async(
 		    ib->ctx, ib->lun, ISCSI_TM_LUN_RESET, 0xffffffff, 0, reset_done, ib))
 		ib->gone = true;

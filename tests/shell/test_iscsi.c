@@ -210,6 +210,7 @@ static void reset_waits_for_writes_that_are_in_flight(void **state)
 static void reset_is_sent_when_the_session_s_own_commands_are_answered(void **state)
 {
 	struct bdev_req w = {.cmd = WRITE_AT(0)}, reset = {.cmd = {.op = LUN_RESET}}, after = {.cmd = READ_AT(0)};
+	uint64_t released_ns;
 	struct user u;
 
 	(void)state;
@@ -226,11 +227,15 @@ static void reset_is_sent_when_the_session_s_own_commands_are_answered(void **st
 	assert_false(user_wait(&u, &reset, 300));
 	assert_int_equal(liar.resets, 0);
 	assert_false(user_ended(&w) || user_ended(&after));
+	released_ns = bdev_now_ns();
 	target_hold(false);
+	assert_true(user_wait(&u, &w, 3000));
+	assert_int_equal(w.status, LUN_OK);
+	/* The target is watched from when it has been sent. */
+	assert_true(bdev_oldest_ns(u.b) >= released_ns);
 	assert_true(user_wait(&u, &reset, 3000));
 	assert_int_equal(reset.status, LUN_OK);
-	assert_true(user_ended(&w));
-	assert_int_equal(w.status, LUN_OK);
+	assert_true(bdev_oldest_ns(u.b) >= released_ns);
 	assert_int_equal(liar.resets, 1);
 	assert_true(user_wait(&u, &after, 3000));
 	bdev_close(u.b);
