@@ -160,7 +160,7 @@ int probe_alone(const struct bdev_config *cfg, const char *name, struct probe *p
 {
 	uint64_t end_ns = bdev_now_ns() + 5 * CLAIM_BEAT_NS / 2;
 	struct bdev_config c = *cfg;
-	struct claim first, now;
+	struct claim first = {0}, now;
 	struct bdev_sync *s;
 	int err;
 
