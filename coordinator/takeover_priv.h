@@ -116,7 +116,6 @@ void takeover_start_fence(struct takeover *t, bool all_but, struct effects *fx);
 /* A fence that ended before its barrier is not forgotten: the next one drains. */
 void takeover_fence_noted(struct takeover *t);
 void takeover_fence_succeeded(struct takeover *t, struct effects *fx);
-/* Behind a file lock nobody needs to be fenced: the list is emptied. */
 
 /* takeover_given.c: our claim follows this one; `seen`: the highest epoch that anybody told. */
 void takeover_given_begin(struct takeover *t, const struct claim *last, uint64_t seen);
