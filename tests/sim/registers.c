@@ -221,10 +221,10 @@ void registers_end(struct client *c)
 			if (x->e[k].id == c->id) {
 				x->e[k].end = c->s->now_ns;
 				x->e[k].acked = true;
-				if (!x->e[k].weak)
+				if (!x->e[k].weak) {
 					settle(x, &x->e[k]);
-				if (!x->e[k].weak)
 					overtake(c, x, &x->e[k]);
+				}
 				if (x->e[k].durable)
 					registers_durable(c, i, &x->e[k]);
 				if (x->e[k].durable && x->e[k].start > x->lost_ns)

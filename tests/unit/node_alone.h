@@ -34,10 +34,9 @@ static inline void node_alone(void)
 	assert_non_null(n);
 }
 
-/* Answers what the node asks next, which is `op` of file `ino`, as the coordinator. */
-static inline void node_alone_answer(enum fs_op op, uint64_t ino, int32_t err)
+/* Answers what the node asks next, which is `op`, as the coordinator: with rp, of the file asked for unless it names one. */
+static inline void node_alone_reply(enum fs_op op, struct fs_reply rp)
 {
-	struct fs_reply rp = {.err = err, .attr = {.ino = ino, .generation = 1, .mode = 0100644, .nlink = 1}};
 	const struct fs_request *rq;
 	struct fs_reqid id;
 	uint64_t wire_tag;
@@ -46,7 +45,16 @@ static inline void node_alone_answer(enum fs_op op, uint64_t ino, int32_t err)
 	assert_non_null(rq);
 	assert_int_equal(rq->op, op);
 	id = rq->id;
+	rp.attr.ino = rp.attr.ino ? rp.attr.ino : rq->ino;
+	rp.attr.generation = 1;
+	rp.attr.mode = 0100644;
+	rp.attr.nlink = 1;
 	node_answer(n, wire_tag, &id, &rp, &fx);
+}
+
+static inline void node_alone_answer(enum fs_op op, uint64_t ino, int32_t err)
+{
+	node_alone_reply(op, (struct fs_reply){.err = err, .attr.ino = ino});
 }
 
 /* The first session is up, from `node` with life 5. */
