@@ -254,6 +254,7 @@ static void view_departures(struct member *m, bool same_ring, uint64_t now_ns)
 		struct member_node *n = &m->nodes[i];
 
 		if (n->counted && !n->member) {
+			m->departures++;
 			incarnation_ended(m, n, "left");
 			n->ended = same_ring;
 			if (!same_ring)
@@ -527,6 +528,7 @@ static void state_delivered(
 	state_trace(m, n, s);
 	has_answered = n->answered && n->heard && n->state.life == s->life;
 	if (n->state.life != s->life) {
+		m->departures += n->state.life != 0;
 		incarnation_ended(m, n, "came back with another life");
 		n->stood = 0;
 	} else if (n->state.incarnation != s->incarnation) {

@@ -150,6 +150,7 @@ struct member {
 	uint64_t unlisted_count; /* so often there was one more than fit */
 	uint32_t
 		asked_move; /* target of a MOVE that was received; takeover.c takes it and sets 0 */
+	uint64_t departures; /* how often somebody has left, or came back with another life */
 	uint64_t path_news; /* how often a member has told a path that comes, or has come */
 	uint64_t changes; /* grows when anything that others look at changed */
 	/* When a node was lost, or known to be fenced, last that may not know of it; a coordinator. 0: none was. */

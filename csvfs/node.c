@@ -654,6 +654,7 @@ static void advance(struct node *n, struct effects *fx)
 	node_server_step(n, fx);
 	node_admin_step(n, fx);
 	node_ask_step(n, fx);
+	node_reopen_step(n, fx);
 	node_file_step(n, n->now_ns, fx);
 	node_data_step(n, fx);
 	node_due_step(n, fx);

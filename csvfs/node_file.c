@@ -471,10 +471,11 @@ void node_file_flush_done(struct node *n, struct fwait *w, int32_t err, struct e
 
 /* ------------------------------------------------------------------ open and close */
 
-static void open_send(struct node *n, struct file *f, struct effects *fx)
+void node_file_open_send(struct node *n, struct file *f, struct effects *fx)
 {
 	struct fs_request *rq = &n->scratch_rq;
 
+	node_reopen_asks(n, f);
 	memset(rq, 0, sizeof(*rq));
 	rq->op = FS_OPEN;
 	rq->ino = f->ino;
@@ -491,15 +492,17 @@ void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, s
 	if (f && f->st == FILE_OPEN) {
 		bool lives = fs_is_life(rq->generation, f->generation);
 
-		f->opens += lives;
-		node_reply_err(n, tag, lives ? 0 : -ESTALE, fx);
-		return;
+		if (!lives || !node_reopen_due(n, f)) {
+			f->opens += lives;
+			node_reply_err(n, tag, lives ? 0 : -ESTALE, fx);
+			return;
+		}
 	}
 	q = mem_alloc(n->mem, sizeof(*q));
 	if (q && !f) {
 		f = node_file_new(n, rq->ino);
 		if (f)
-			open_send(n, f, fx);
+			node_file_open_send(n, f, fx);
 		f = node_file_find(n, rq->ino); /* without memory it is gone again */
 	}
 	if (!q || !f) {
@@ -512,6 +515,8 @@ void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, s
 	q->generation = rq->generation;
 	q->since_ns = n->now_ns;
 	list_add_tail(&q->link, &f->open_waiters);
+	if (f->st == FILE_OPEN)
+		node_reopen_waits(n, f, fx);
 }
 
 bool node_file_created(struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx)
@@ -530,7 +535,10 @@ bool node_file_created(struct node *n, struct creq *q, const struct fs_reply *rp
 	if (!f)
 		return false; /* the coordinator thinks it open; our next CLOSE of it puts that right */
 	f->opens++;
-	node_file_open_reply(n, f->ino, rp, fx);
+	if (f->st == FILE_OPENING) {
+		node_reopen_asks(n, f);
+		node_file_open_reply(n, f->ino, rp, fx);
+	}
 	return false;
 }
 
@@ -626,12 +634,20 @@ void node_file_open_reply(
 {
 	struct file *f = node_file_find(n, ino);
 
-	if (!f || f->st != FILE_OPENING)
+	bool first = f && f->st == FILE_OPENING;
+
+	if (!f || (!first && !f->reopening))
 		return;
+	f->reopening = false;
 	if (!rp->err) {
 		f->st = FILE_OPEN;
-		f->generation = rp->attr.generation;
+		f->generation = first ? rp->attr.generation : f->generation;
+		f->departures = f->asked_departures;
 		seen(f, &rp->attr);
+		if (!list_empty(&f->open_waiters) && node_reopen_due(n, f)) {
+			node_reopen_waits(n, f, fx);
+			return;
+		}
 	}
 	list_for_each_entry_safe (q, tmp, &f->open_waiters, struct creq, link) {
 		int32_t err = rp->err;
@@ -641,7 +657,7 @@ void node_file_open_reply(
 		list_del(&q->link);
 		f->opens += !node_due_open(n, q, err, rp, fx);
 	}
-	if (!rp->err) {
+	if (!rp->err || !first) {
 		if (!f->opens)
 			closed_here(n, f, fx); /* whoever wanted it was killed, or meant another life */
 		return;
@@ -664,7 +680,7 @@ void node_file_close_one(struct node *n, uint64_t ino, struct effects *fx)
 {
 	struct file *f = node_file_find(n, ino);
 
-	if (f && f->opens && !--f->opens)
+	if (f && f->opens && !--f->opens && !f->reopening)
 		closed_here(n, f, fx);
 }
 
@@ -677,7 +693,8 @@ void node_file_close_all(struct node *n, struct effects *fx)
 			if (f->st != FILE_OPEN)
 				continue;
 			f->opens = 0;
-			closed_here(n, f, fx);
+			if (!f->reopening)
+				closed_here(n, f, fx);
 		}
 	}
 }
@@ -740,7 +757,7 @@ void node_file_close_reply(struct node *n, uint64_t ino, struct effects *fx)
 		return;
 	}
 	f->st = FILE_OPENING;
-	open_send(n, f, fx);
+	node_file_open_send(n, f, fx);
 }
 
 void node_file_recall(struct node *n, uint64_t ino, struct effects *fx)
@@ -925,6 +942,7 @@ void node_file_check(const struct node *n)
 	for (unsigned i = 0; i < FILE_BUCKETS; i++) {
 		list_for_each_entry (f, &n->files.bucket[i], struct file, hash) {
 			csv_assert(f->st != FILE_OPENING || f->layout == LAYOUT_NONE); /* F1 */
+			csv_assert(f->st == FILE_OPEN || !f->reopening); /* F4 */
 			csv_assert(
 				f->layout != LAYOUT_RETURNING || list_empty(&f->flying)); /* F2 */
 			csv_assert(f->commit_in_flight || list_empty(&f->flying_waits)); /* F3 */

@@ -14,7 +14,8 @@
  *  F2 a layout is returned only when nothing is in flight behind the closed gate of the file, and all
  *     that was first-written under it is committed (invariants 7, 13);
  *  F3 an fsync, a sync write and a write that extends the file are answered only when the commit that
- *     covers them was answered by the coordinator (invariant 16).
+ *     covers them was answered by the coordinator (invariant 16);
+ *  F4 it is asked for once more (node_reopen.c) only while it is OPEN.
  */
 #ifndef CSVFS_NODE_FILE_H
 #define CSVFS_NODE_FILE_H
@@ -76,7 +77,9 @@ struct file {
 	uint64_t lost_upto; /* of the last time: open files up to this number hear; NEVER: nobody has, and who opens it now will */
 	struct list told; /* node_lost.c */
 	bool lost_write; /* ... one was, for which there was no memory: the next write that is to be durable is told */
-	bool reopen; /* opened again while closing */
+	bool reopening; /* it is asked for once more (node_reopen.c) */
+	uint64_t asked_departures; /* how many the coordinator was known to know of when it was asked for last */
+	uint64_t departures; /* the same of what it has answered last */
 	bool writes; /* a layout to write was asked for since it was opened */
 	bool commit_in_flight;
 	bool unsent; /* there was no memory to ask for the last commit: for the next one not before commit_at_ns, unless somebody waits */
@@ -127,6 +130,8 @@ void node_file_close(struct node *n, uint64_t tag, const struct fs_request *rq, 
  * of handles whose last close ended the mount (umount -l).
  */
 void node_file_close_all(struct node *n, struct effects *fx);
+/* Asks the coordinator for it. */
+void node_file_open_send(struct node *n, struct file *f, struct effects *fx);
 /* Closes one of the opens that we count of it, if it is open here. */
 void node_file_close_one(struct node *n, uint64_t ino, struct effects *fx);
 void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
@@ -176,6 +181,13 @@ void node_lost_fsync(const struct file *f, struct fwait *w);
 void node_lost_told(struct node *n, const struct fwait *w);
 void node_lost_closed(struct node *n, const struct fs_request *rq);
 void node_lost_clear(struct node *n, struct file *f);
+
+/* node_reopen.c: somebody has left since the coordinator was asked last. Then an open waits, in f->open_waiters. */
+bool node_reopen_due(const struct node *n, const struct file *f);
+void node_reopen_waits(struct node *n, struct file *f, struct effects *fx);
+/* It is asked for now, whether for the first time or not. */
+void node_reopen_asks(const struct node *n, struct file *f);
+void node_reopen_step(struct node *n, struct effects *fx);
 
 void node_file_recall(struct node *n, uint64_t ino, struct effects *fx);
 /* There was no memory to ask for its RETURN or CLOSE: later. */

@@ -274,6 +274,7 @@ struct node {
 	struct client *client;
 	struct file_table files;
 	uint64_t file_deadline_ns;
+	bool reopens; /* somebody waits until the coordinator knows who has left (node_reopen.c) */
 	struct list creqs;
 	struct list due_opens, due_waits; /* creq, fwait: node_due.c */
 	struct list own_appends; /* told their place, not over */

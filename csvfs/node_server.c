@@ -28,7 +28,8 @@
  *     void. Who is given up is named in the claim before others are served (takeover_given.c).
  *  8. Whoever restarts what ran on a node that is gone opens its disk first, and nothing old may land in it (invariant 9).
  *     So a file is opened only when no write of such a node is in flight here on its behalf; and what such a node had a
- *     layout of, nobody is granted one of before it is fenced. Who had one before, to write beside it, keeps that.
+ *     layout of, nobody opens, or is granted one of, before it is fenced. Who had one before keeps that: what is opened once more
+ *     on its node is asked for, too (node_reopen.c).
  *  9. What waits, and is of a node that has left or that we fence, is not done any more. If the node lives, it asks again in its
  *     next session. Done later, it would undo what others, who know that this node is gone, have written since.
  */
@@ -297,7 +298,7 @@ static bool try_grant(struct node *n, struct lease_ino *li, struct sreq *s, stru
 		return true;
 	}
 	if (s->vr.rq.op == FS_OPEN) {
-		if (writes_of_the_dead(n))
+		if (writes_of_the_dead(n) || (li->holder_mask & not_over(n)))
 			return false;
 		submit_open(n, li, s);
 		return true;

@@ -21,7 +21,8 @@
  *		other faults.
  *
  *   heirs	one node alone has a file, and dies while it writes there; what it has sent hangs in the target, which takes seconds to take
- *		its rights away. The others write there as soon as they know of it, and its next life with them. No other faults.
+ *		its rights away. The others write there as soon as they know of it, and its next life with them. Or one process of each
+ *		other node has read along, and more open the file then. No other faults.
  *
  *   dies_held	a node hangs as it is asked to forget what it knows of a file, and the daemon that wants to change the file is killed
  *		while it waits for that. No other faults.
@@ -611,6 +612,7 @@ static void heirs(struct sim *s, void *arg)
 		return;
 	s->aimed.asks = n->id;
 	s->aimed.hangs_ns = s->now_ns + 1 * SEC + adraw(s, 1000) * MS;
+	s->aimed.watched = adraw(s, 2);
 	sim_at(s, s->aimed.hangs_ns, leaves_heirs, n);
 }
 

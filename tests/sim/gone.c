@@ -6,6 +6,9 @@
  * node up gets it when nothing of it can land any more: so what is acknowledged to him then is not overwritten. Who
  * had one before keeps it, and writes beside it: there the last writes of the dead may still show (PROTOCOL.md). Who had
  * one is looked up in the coordinator, at the first step in which it knows that the node is gone.
+ *
+ * Whoever opens the file when its own node knows that the other one is gone has waited for the same, whatever its node had before
+ * (node_reopen.c), and whoever coordinates: what it has read does not change any more either.
  */
 #include "csvfs/node_int.h"
 #include "tests/sim/load_int.h"
@@ -36,8 +39,21 @@ static bool knows(struct node *core, uint32_t node, uint64_t life)
 	return p && p->life == life && !p->evicted_ns;
 }
 
+static bool sees(const struct node *core, uint32_t node, uint64_t life)
+{
+	const struct member_node *m = member_find(&core->member, node);
+
+	return !member_view(&core->member)->quorate || (m && m->member && m->state.life == life);
+}
+
 void gone_look(struct sim *s, struct snode *n)
 {
+	for (uint32_t i = 1; i <= s->plan.nodes && n->up && s->load->deaths; i++) {
+		struct gone *g = &s->load->gone[i];
+
+		if (i != n->id && g->death && !g->known_ns[n->id] && !sees(n->core, i, g->life))
+			g->known_ns[n->id] = s->now_ns;
+	}
 	if (!n->up || node_office(n->core) != OFFICE_SERVES)
 		return;
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
@@ -53,9 +69,23 @@ void gone_look(struct sim *s, struct snode *n)
 	}
 }
 
-bool gone_is_over(const struct client *c, const struct entry *e)
+static const struct gone *gone_of(const struct client *c, const struct entry *e)
 {
 	const struct gone *g = &c->s->load->gone[e->by];
 
-	return e->death && e->death == g->death && g->given && !(g->held[c->file] & 1u << c->n->id);
+	return e->death && e->death == g->death ? g : NULL;
+}
+
+bool gone_before_open(const struct client *c, const struct entry *e)
+{
+	const struct gone *g = gone_of(c, e);
+
+	return g && g->known_ns[c->n->id] && c->opened_ns[c->file] > g->known_ns[c->n->id];
+}
+
+bool gone_is_over(const struct client *c, const struct entry *e)
+{
+	const struct gone *g = gone_of(c, e);
+
+	return (g && g->given && !(g->held[c->file] & 1u << c->n->id)) || gone_before_open(c, e);
 }

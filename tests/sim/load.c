@@ -451,6 +451,7 @@ static void opened(struct sim *s, void *arg, const struct fs_reply *rp)
 		return;
 	}
 	c->opened[c->file] = c->life;
+	c->opened_ns[c->file] = c->start_ns;
 	do_io(c);
 }
 
@@ -671,7 +672,7 @@ static bool oversleeps(struct client *c)
 
 /*
  * With --set heirs=1 (aimed.c): one has the first file alone, and writes to its beginning until it dies; afterwards they
- * all do.
+ * all do. Or one process of each other node reads along, as a backup does, and the others open the file when the first one is dead.
  */
 static bool heirs(struct client *c)
 {
@@ -681,10 +682,12 @@ static bool heirs(struct client *c)
 	if (!s->plan.heirs || !s->aimed.asks || s->load->stopping)
 		return false;
 	if (alone && c->n->id != s->aimed.asks) {
-		if (close_file(c, 0))
+		bool along = s->aimed.watched && !c->nr;
+
+		if (!along && close_file(c, 0))
 			return true;
-		c->file = 1;
-		c->reading = chance(s, 50);
+		c->file = !along;
+		c->reading = along || chance(s, 50);
 	} else {
 		c->file = 0;
 		c->reading = !alone && chance(s, 50);

@@ -59,6 +59,7 @@ struct client {
 	bool alive, idle, ending;
 	uint64_t life;
 	uint64_t opened[FILES_MAX]; /* life in which it has the file open; 0: no */
+	uint64_t opened_ns[FILES_MAX]; /* when that was asked for */
 	uint64_t start_ns;
 	uint64_t evicted_ns; /* an fsync: when its node had last heard before that it was given up */
 	struct name *name, *name2;
@@ -83,6 +84,7 @@ struct gone {
 	bool looking; /* no coordinator knows of it yet, */
 	bool given;   /* one does, */
 	uint32_t held[FILES_MAX]; /* and these nodes had a layout of that file then */
+	uint64_t known_ns[SIM_NODES_MAX + 1]; /* when that node's view was without it first; 0: not yet */
 };
 
 struct load {
@@ -128,5 +130,7 @@ void registers_may_land(struct client *c);
 void gone_died(struct sim *s, struct snode *n);
 /* Nothing of e, whose node has died, lands over what c, which has been acknowledged now, has written. */
 bool gone_is_over(const struct client *c, const struct entry *e);
+/* The same of what it has read: it has opened the file since. */
+bool gone_before_open(const struct client *c, const struct entry *e);
 
 #endif

@@ -298,6 +298,23 @@ static void lost(struct client *c, struct sector *x, uint64_t value)
 	}
 }
 
+/* What a dead node had under way, and what c reads does not show: c has opened the file when nothing of it could land any more. */
+static void landed_not(struct client *c, uint32_t i, uint64_t value)
+{
+	struct sector *x = &c->s->load->sectors[c->file][i];
+
+	if (c->s->plan.san_loss || !registers_in_place(c, i))
+		return;
+	for (uint32_t k = 0; k < x->count; k++) {
+		struct entry *e = &x->e[k];
+
+		if (e->end == NEVER && e->value != value && c->s->now_ns < e->over && gone_before_open(c, e)) {
+			e->over = c->s->now_ns;
+			c->s->waited_out++;
+		}
+	}
+}
+
 void registers_check(struct client *c, uint32_t i, const uint8_t *bytes)
 {
 	struct sector *x = &c->s->load->sectors[c->file][i];
@@ -312,6 +329,7 @@ void registers_check(struct client *c, uint32_t i, const uint8_t *bytes)
 	for (uint32_t k = 0; k < x->count; k++) {
 		if (x->e[k].value == v && x->e[k].over >= c->start_ns) {
 			missed(c, x, v);
+			landed_not(c, i, v);
 			lost(c, x, v);
 			return;
 		}

@@ -279,6 +279,7 @@ struct sim {
 		uint64_t holds_until;
 		/* heirs: who has the file alone, until hangs_ns, when it dies. dies_asking: who is to die, and from when to when the one of whom it asks something hangs; not again before next */
 		uint32_t asks;
+		bool watched; /* heirs: the others read along */
 		uint64_t hangs_ns, wakes_ns, next_ns;
 		uint64_t alone_ns; /* lone: the other one has been away for long; 0: it has not */
 		uint32_t owns; /* oversleeps: steps that the one which is to hang has taken */

@@ -366,8 +366,10 @@ static void who_leaves_uncleanly_is_to_be_fenced(void **state)
 	path(2, MPATH_OK, 0x22, all);
 	path(3, MPATH_OK, 0x33, all);
 	path(3, MPATH_CLEAN, 0x33, all);
+	assert_int_equal(m[1].departures, 0);
 	cpg(1, 5, N(1));
 	quorum(1, 5, N(1) | N(2) | N(3) | N(4), true);
+	assert_int_equal(m[1].departures, 3); /* also who had nothing to fence: others may carry what it wrote */
 	assert_true(victim(1, 2, 0x22, true));
 	assert_true(victim(1, 3, 0x33, false)); /* its key stays: preempted, not drained */
 	assert_int_equal(m[1].victim_count, 2); /* node 4 had no path */
@@ -398,10 +400,12 @@ static void another_life_and_another_incarnation_leave_the_old_one_behind(void *
 	path(2, MPATH_OK, 0x22, all);
 	path(2, MPATH_OK, 0x23, all);
 	assert_true(victim(1, 2, 0x22, true));
+	assert_int_equal(m[1].departures, 0);
 	/* It is restarted while cut off: only its life tells. */
 	init(2, 999);
 	member_set_path(&m[2], MPATH_COMING, 0x24);
 	view_all(8, all);
+	assert_int_equal(m[1].departures, 1);
 	assert_true(victim(1, 2, 0x23, true));
 	assert_false(victim(1, 2, 0x24, true));
 	assert_true(elect_keeps(&m[1], FENCE_KEY(2, 0x24)));

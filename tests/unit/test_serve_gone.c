@@ -95,6 +95,30 @@ static void until_it_is_fenced_nobody_reads_nor_writes_what_it_may_still_write(v
 	assert_true(goes_on()); /* its lease still runs: it reads, at most */
 }
 
+/* Whose node had a layout before would read there at once. */
+static void until_it_is_fenced_nobody_opens_it(void **state)
+{
+	struct lease_ino *li = lease_find(&n->leases, 7);
+
+	(void)state;
+	lease_hold(li, 0, false);
+	ask.vr.rq.op = FS_OPEN;
+	assert_false(goes_on());
+	gone->evicting = false;
+	gone->carried = 1;
+	assert_false(goes_on());
+	gone->carried = 0;
+	assert_true(goes_on());
+}
+
+static void what_it_had_nothing_of_is_opened(void **state)
+{
+	(void)state;
+	lease_return(&n->leases, lease_find(&n->leases, 7), 1);
+	ask.vr.rq.op = FS_OPEN;
+	assert_true(goes_on());
+}
+
 static void nor_before_what_is_done_for_it_has_ended(void **state)
 {
 	(void)state;
@@ -325,6 +349,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(until_it_is_fenced_nobody_reads_nor_writes_what_it_may_still_write, setup, down),
+		cmocka_unit_test_setup_teardown(until_it_is_fenced_nobody_opens_it, setup, down),
+		cmocka_unit_test_setup_teardown(what_it_had_nothing_of_is_opened, setup, down),
 		cmocka_unit_test_setup_teardown(nor_before_what_is_done_for_it_has_ended, setup, down),
 		cmocka_unit_test_setup_teardown(who_left_in_order_is_not_waited_for, setup, down),
 		cmocka_unit_test_setup_teardown(nor_is_it_over_because_its_next_life_is_here, setup, down),
