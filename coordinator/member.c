@@ -894,7 +894,7 @@ void member_send_move(struct member *m, uint32_t target, struct effects *fx)
 
 bool member_announced(const struct member *m, uint32_t incarnation)
 {
-	return m->announced == FENCE_KEY(m->cfg.self.node, incarnation);
+	return m->view.quorate && member_self(m)->answered && m->announced == FENCE_KEY(m->cfg.self.node, incarnation);
 }
 
 bool member_was_fenced(const struct member *m, uint32_t incarnation)

@@ -207,7 +207,7 @@ void member_not_sent(struct member *m, const void *bytes, uint32_t len);
 
 /*
  * True once our own STATE with this incarnation was delivered to us, so to every member: register
- * now.
+ * now. Not where no view counts: to the others, who fence, that would be a stranger's key, at each try another one.
  */
 bool member_announced(const struct member *m, uint32_t incarnation);
 

@@ -100,6 +100,12 @@ uint64_t weather_holds(struct sim *s, enum lun_op op)
 	return 0;
 }
 
+void leave_reset_refused(struct sim *s, const struct snode *n)
+{
+	(void)s;
+	(void)n;
+}
+
 void load_san_loss(struct sim *s)
 {
 	(void)s;

@@ -43,6 +43,9 @@
  *   lone	one of two nodes goes and does not come back; the other one loses its path now and then, and no call takes longer than
  *		LONE_STALL_NS. Some targets replace its key as it logs in (one_nexus). No other faults.
  *
+ *   long_cut	the coordinator is cut off for much longer than a fence takes, and has its path; the target refuses resets. No call on the
+ *		others takes longer than LONG_CUT_STALL_NS. No other faults.
+ *
  *   carries	a node has no path, and the target holds what another one writes for it; then connections break, the carrier hangs (some
  *		with their path lost just before), or the coordinator moves or is lost; or the node itself is out of the ring for a
  *		moment, is told VOID, and its connection breaks then. Or what it is to write is late, and its connection ends meanwhile.
@@ -713,12 +716,45 @@ static void goes_for_good(struct sim *s, void *arg)
 	sim_at(s, s->now_ns + 15 * SEC, path_blips, &s->n[3 - n->id]);
 }
 
+/* ------------------------------------------------------------------ long_cut */
+
+static void cut_ends(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (s->healing)
+		return;
+	sim_log(s, "node %u: its network is BACK", n->id);
+	n->side = n->net_side = 0;
+	cluster_change(s);
+}
+
+static void long_cut(struct sim *s, void *arg)
+{
+	struct snode *n = coordinator(s);
+
+	(void)arg;
+	if (!n) {
+		sim_at(s, s->now_ns + 500 * MS, long_cut, NULL);
+		return;
+	}
+	s->partitions++;
+	s->aimed.cut = n->id;
+	s->aimed.cut_ns = s->now_ns;
+	sim_log(s, "node %u is CUT OFF", n->id);
+	n->side = n->net_side = 16 + n->id;
+	load_node_evicted(s, n);
+	edges_node_evicted(s, n);
+	sim_at(s, s->now_ns + SEC + adraw(s, 500) * MS, rings_form, NULL);
+	sim_at(s, s->now_ns + 2 * LONG_CUT_STALL_NS + adraw(s, 10000) * MS, cut_ends, n);
+}
+
 /* ------------------------------------------------------------------ all */
 
 void aimed_plan(struct sim_plan *p)
 {
 	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries && !p->dies_held && !p->drain_looks && !p->times &&
-		!p->power && !p->oversleeps && !p->lone && !p->silent && !p->heirs)
+		!p->power && !p->oversleeps && !p->lone && !p->silent && !p->heirs && !p->long_cut)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -746,6 +782,10 @@ void aimed_plan(struct sim_plan *p)
 	if (p->lone) {
 		p->nodes = 2;
 		p->safety_ns = 120 * SEC;
+	}
+	if (p->long_cut) {
+		p->no_reset = true;
+		p->safety_ns = 130 * SEC;
 	}
 	if (p->dies_held) {
 		p->nodes = 4;
@@ -783,6 +823,8 @@ void aimed_start(struct sim *s)
 		s->plan.slow_fence = true;
 		sim_at(s, 4 * SEC, heirs, NULL);
 	}
+	if (s->plan.long_cut)
+		sim_at(s, 4 * SEC + adraw(s, 4000) * MS, long_cut, NULL);
 	if (s->plan.lone) {
 		s->plan.one_nexus |= s->seed & 1;
 		sim_at(s, 4 * SEC, goes_for_good, NULL);

@@ -27,6 +27,7 @@ done <<'LIST'
 --set heirs=1
 --set lost_asks=1
 --set drain_looks=1
+--set long_cut=1
 --set elsewhere=1
 --set carries=1,elsewhere=1
 --set scribes=1,one_hole=1,lockers=0,watchers=0

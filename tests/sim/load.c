@@ -73,6 +73,13 @@ static void finished(struct client *c)
 			sim_fail(s, "%s client %u, alone: %s took %lu ms", c->n->name, c->nr, c->what,
 				(s->now_ns - c->start_ns) / MS);
 	}
+	if (s->aimed.cut_ns && !s->healing && c->n->id != s->aimed.cut && c->start_ns > s->aimed.cut_ns) {
+		if (s->now_ns - c->start_ns > s->stall_ns)
+			s->stall_ns = s->now_ns - c->start_ns;
+		if (s->now_ns - c->start_ns > LONG_CUT_STALL_NS)
+			sim_fail(s, "%s client %u, while another node is cut off: %s took %lu ms", c->n->name, c->nr, c->what,
+				(s->now_ns - c->start_ns) / MS);
+	}
 	c->idle = true;
 	call_ends(&c->call);
 	s->ops_done++;

@@ -443,10 +443,18 @@ static void maybe_full(struct sim *s, struct lun_cmd_state *c)
 	sim_log(s, "node %u: write of metadata at %lu+%lu finds NO SPACE", c->node, c->cmd.off, (uint64_t)c->cmd.len);
 }
 
+/* No reset ends what a dead node has under way: it is over when the last of it has landed. */
+static void landed(struct sim *s, uint32_t node)
+{
+	if (s->plan.no_reset && lun_idle_of(s, node))
+		load_node_drained(s, node);
+}
+
 static void carry_out(struct sim *s, void *arg)
 {
 	struct lun_cmd_state *c = arg;
 	enum lun_status st = LUN_OK;
+	uint32_t node = c->node;
 
 	if (c->done || c->lost) {
 		c->done |= c->orphan;
@@ -486,6 +494,11 @@ static void carry_out(struct sim *s, void *arg)
 		c->lun_bytes = SIM_VOLUME_BYTES;
 		break;
 	case LUN_RESET:
+		if (s->plan.no_reset) {
+			st = LUN_UNSUPPORTED;
+			leave_reset_refused(s, &s->n[c->node]);
+			break;
+		}
 		c->done = true;
 		reset_lun(s, c->nexus);
 		break;
@@ -498,6 +511,7 @@ static void carry_out(struct sim *s, void *arg)
 	if (!c->orphan)
 		answer(s, c, c->fails ? c->fails : st);
 	drop(c);
+	landed(s, node);
 }
 
 static bool is_write(enum lun_op op)

@@ -51,6 +51,7 @@ static const struct plan_field fields[] = {
 	F(coro_restart, FLAG, 0),
 	F(forgets, FLAG, 0),
 	F(one_nexus, FLAG, 0),
+	F(no_reset, FLAG, 0),
 	F(reset_tells_all, FLAG, 0),
 	F(hostile, FLAG, 0),
 	F(slow_net, FLAG, 0),
@@ -83,6 +84,7 @@ static const struct plan_field fields[] = {
 	F(silent, FLAG, 0),
 	F(heirs, FLAG, 0),
 	F(lone, FLAG, 0),
+	F(long_cut, FLAG, 0),
 	F(slow_release, FLAG, 0),
 	F(carries, FLAG, 0),
 	F(elsewhere, FLAG, 0),
@@ -173,6 +175,7 @@ void plan_cut(struct sim *s)
 	s->plan.bare &= s->plan.alone && !s->plan.image;
 	/* Nobody waits longer than for a takeover then. */
 	s->plan.slow_fence &= !s->plan.only_hangs;
+	s->plan.no_reset &= !s->plan.only_hangs && !s->plan.lone;
 }
 
 bool fault_dropped(uint32_t nr)

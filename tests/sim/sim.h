@@ -45,6 +45,7 @@
 #include "csvfs/base/trace.h"
 #include "csvfs/dp.h"
 #include "csvfs/node.h"
+#include "coordinator/fence.h"
 
 #define SIM_NODES_MAX 5
 #define SIM_VOLUME_BYTES (64ull << 20)
@@ -83,7 +84,7 @@ struct sim_plan {
 	bool scribes;	   /* edge.c */
 	/* What no seed draws, for what is too rare among all else: --set one_hole=1 */
 	bool one_hole; /* edge.c: the lanes have one cluster that was never written */
-	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries, writes_on, dies_held, drain_looks, times, power, oversleeps, lone, silent, heirs; /* aimed.c */
+	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries, writes_on, dies_held, drain_looks, times, power, oversleeps, lone, silent, heirs, long_cut; /* aimed.c */
 	bool neighbours; /* edge.c: two nodes write parts of blocks, and one of them writes the other's */
 	bool slow_fence; /* weather.c: what takes rights away takes seconds */
 	bool crawl; /* weather.c: a write takes nearly as long as a path may be silent */
@@ -96,6 +97,7 @@ struct sim_plan {
 	/* A node's logins are one I_T nexus, as SPC has it with a fixed ISID: it replaces its own key (LIO, arrays; tgtd makes a new one). */
 	bool one_nexus;
 	bool forgets;	   /* a target that restarts knows no registration any more, as tgtd */
+	bool no_reset;	   /* the target refuses LOGICAL UNIT RESET; what hangs in it has landed, or is lost, within FENCE_WAIT_NS */
 	bool reset_tells_all; /* who resets the LUN gets UNIT ATTENTION itself, as from tgtd */
 	bool hostile;	   /* frames that are not in the protocol, peers that are not who they say */
 	bool slow_net;	   /* one node's connections are slow for a while */
@@ -265,6 +267,8 @@ struct sim {
 	bool leaving; /* the end has begun */
 	bool leave_fault; /* something happens while all leave */
 	bool leave_clean; /* what the last one leaves has to be */
+	uint64_t leave_ns; /* since when they leave */
+	bool leave_late; /* ... but for a fence that took too long */
 	uint32_t left_kept;
 	struct prng media_rng;
 	struct {
@@ -282,6 +286,8 @@ struct sim {
 		bool watched; /* heirs: the others read along */
 		uint64_t hangs_ns, wakes_ns, next_ns;
 		uint64_t alone_ns; /* lone: the other one has been away for long; 0: it has not */
+		uint64_t cut_ns; /* long_cut: since when ... */
+		uint32_t cut; /* ... that one is cut off */
 		uint32_t owns; /* oversleeps: steps that the one which is to hang has taken */
 		/* carries: what goes to that node for block I/O is late */
 		uint32_t lags_to;
@@ -309,6 +315,8 @@ struct sim {
 #define HANG_STALL_NS (10 * SEC)
 /* The loss is seen after 4 s, two head starts, a lease, and what the commands take; 10 s more if it waited for a claim that stands still. */
 #define LONE_STALL_NS (15 * SEC)
+/* Corosync, one fence whose reset is refused, a lease, and what the commands take. */
+#define LONG_CUT_STALL_NS (FENCE_WAIT_NS + 10 * SEC)
 
 /* A place of the LUN does it to file data, and so does the host's file system to those of an image. */
 static inline bool sim_refused(const struct sim *s, int32_t err)
@@ -596,6 +604,8 @@ void faults_heal(struct sim *s);
 void leave_all(struct sim *s);
 /* Its daemon has ended. */
 void leave_exited(struct sim *s, struct snode *n);
+/* The target has refused its LUN reset. */
+void leave_reset_refused(struct sim *s, const struct snode *n);
 void leave_check(struct sim *s);
 
 #endif

@@ -55,6 +55,7 @@ struct lab_node {
 	bool slow_serve; /* not all are served for a while */
 	bool gone; /* it has stopped in order */
 	bool lingers; /* then it stays in the group */
+	bool hasty; /* it registers also where no view counts: what it had sent before a cut arrives late */
 	bool other; /* another machine, with another name, under this number */
 	bool in_group;
 	uint64_t life;
@@ -441,9 +442,11 @@ static bool lab_act(struct lab *l, struct lab_node *n)
 	enum takeover_state s = takeover_state(n->t);
 	bool entered = s != n->state;
 	struct takeover_coordinator c = takeover_coordinator(n->t);
+	bool announced = n->hasty ? n->m.announced == FENCE_KEY(n->id, n->incarnation)
+				  : member_announced(&n->m, n->incarnation);
 
 	n->state = s;
-	if (n->announcing && !n->registering && member_announced(&n->m, n->incarnation)) {
+	if (n->announcing && !n->registering && announced) {
 		struct lun_cmd cmd = {
 			.op = LUN_PR_REGISTER, .key = FENCE_KEY(n->id, n->incarnation)};
 

@@ -750,6 +750,26 @@ static void incarnation_is_announced_when_our_own_state_is_back(void **state)
 	assert_int_equal(publish(1, both), 0); /* nothing changed: nothing is sent */
 }
 
+/* A key of one that is cut off is a stranger's to the others, who fence it, and at each try it would be another one. */
+static void nothing_is_announced_where_no_view_counts(void **state)
+{
+	const uint32_t both = N(1) | N(2);
+
+	view_all(5, both);
+	cpg(1, 6, N(1));
+	quorum(1, 6, N(1), false);
+	member_set_path(&m[1], MPATH_COMING, 0x11);
+	publish(1, N(1));
+	assert_false(member_announced(&m[1], 0x11));
+	/* Nor before the others, with whom it is now, have heard of it. */
+	cpg(1, 7, both);
+	quorum(1, 7, both, true);
+	assert_true(member_view(&m[1])->quorate);
+	assert_false(member_announced(&m[1], 0x11));
+	publish(1, N(1));
+	assert_true(member_announced(&m[1], 0x11));
+}
+
 static void what_comes_back_has_everything_before_it(void **state)
 {
 	uint64_t ask;
@@ -915,6 +935,7 @@ int main(void)
 		TEST(what_did_not_fit_is_not_covered_by_a_fence_that_had_begun),
 		TEST(decided_victim_that_does_not_fit_is_free_when_the_office_is_lost),
 		TEST(incarnation_is_announced_when_our_own_state_is_back),
+		TEST(nothing_is_announced_where_no_view_counts),
 		TEST(what_comes_back_has_everything_before_it),
 		TEST(first_candidate_is_the_same_everywhere),
 		TEST(best_candidate_follows_the_rules),

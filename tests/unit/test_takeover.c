@@ -450,6 +450,7 @@ static void what_a_cut_off_node_missed_is_told_by_the_others(void **state)
 	for (uint32_t i = 1; i <= 3; i++)
 		lab_start(&L, i);
 	CHECK(lab_run(&L, 10 * SEC, lab_settled) && lab_serving(&L) == 1);
+	L.node[2].hasty = L.node[3].hasty = true;
 	cut_off(3);
 	lab_path_set(&L, 2, true);
 	lab_run(&L, SEC, NULL);
