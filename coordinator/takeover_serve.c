@@ -349,6 +349,20 @@ static bool serves_all_first(struct takeover *t)
 	return t->now_ns < t->served_by_ns;
 }
 
+bool takeover_waits_out(const struct takeover *t)
+{
+	return t->fence.state == FENCE_WAIT;
+}
+
+/*
+ * Who drains waits until nobody is left to be fenced, and serves nobody meanwhile: where each fence takes FENCE_WAIT_NS the
+ * office is kept as long.
+ */
+static bool fences_slowly(const struct takeover *t)
+{
+	return t->fence.reset_refused && (fence_running(&t->fence) || t->m->victim_count || t->m->victims_overflow);
+}
+
 static void serving(struct takeover *t)
 {
 	const struct member_node *n;
@@ -363,7 +377,7 @@ static void serving(struct takeover *t)
 	}
 	if (t->stopping && t->deadline_ns == NEVER && takeover_told(t))
 		t->deadline_ns = t->now_ns + TAKEOVER_LEAVE_NS;
-	if (serves_all_first(t))
+	if (serves_all_first(t) || fences_slowly(t))
 		return;
 	if (t->stopping) {
 		leaving(t);

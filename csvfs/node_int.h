@@ -388,6 +388,7 @@ struct node {
 	int32_t exit_err; /* leaving because the mount failed; exit_text says why */
 	bool exited, unregistered;
 	bool stop_dirty; /* a time ran out: something of ours may be in flight */
+	bool stop_longer; /* its time was made longer, for a fence */
 	struct node_stats stats;
 };
 

@@ -13,6 +13,8 @@
 #define STOP_FILES_NS (10 * NS_PER_SEC)
 /* Nobody else may need long to see us go; the claim and the key are worth waiting for. */
 #define STOP_TAKEOVER_NS (20 * NS_PER_SEC)
+/* ... and so is one fence on a target that refuses resets: left in its midst, there is a takeover, which fences again. */
+#define STOP_FENCE_NS FENCE_WAIT_NS
 /* Longer than a coordinator waits for us. */
 #define STOP_WAIT_NS (15 * NS_PER_SEC)
 /* For a successor: while we are there, well and done, it need not fence, nor wait for leases. */
@@ -161,6 +163,11 @@ static void stop_one(struct node *n, struct effects *fx)
 		takeover_stop(n->tk);
 		return;
 	case STOP_TAKEOVER:
+		if (late && !n->stop_longer && takeover_waits_out(n->tk)) {
+			n->stop_longer = true;
+			n->stop_at_ns = n->now_ns + STOP_FENCE_NS;
+			return;
+		}
 		stop_takeover(n, late, fx);
 		return;
 	case STOP_HOLDER:

@@ -27,6 +27,7 @@ done <<'LIST'
 --set heirs=1
 --set lost_asks=1
 --set drain_looks=1
+--set no_reset=1
 --set long_cut=1
 --set elsewhere=1
 --set carries=1,elsewhere=1

@@ -298,6 +298,34 @@ static void loser_of_a_split_takes_over_when_the_winner_has_left(void **state)
 	CHECK(lab_run(&L, 5 * SEC, none_up) && clean());
 }
 
+/* C fences D, which is gone, on a target that refuses resets. */
+static void c_waits_a_fence_out(void)
+{
+	up(3);
+	L.abort_ok = L.reset_ok = false;
+	lab_kill(&L, D);
+	lab_run(&L, SEC, NULL);
+	CHECK(st(C) == TK_SERVE && takeover_waits_out(tk(C)));
+}
+
+/* Who drains waits for a fence that is under way, and nobody is served meanwhile: it is given up when that is done. */
+static void the_office_is_not_given_up_while_a_fence_waits(void **state)
+{
+	c_waits_a_fence_out();
+	effects_reset(&lab_fx);
+	CHECK(takeover_move(tk(C), B, &lab_fx) == 0);
+	lab_run(&L, FENCE_WAIT_NS - 3 * SEC, NULL);
+	CHECK(st(C) == TK_SERVE && takeover_waits_out(tk(C)));
+	CHECK(run_to(B, TK_SERVE));
+	CHECK(!takeover_waits_out(tk(C)));
+
+	c_waits_a_fence_out();
+	takeover_stop(tk(C));
+	lab_run(&L, FENCE_WAIT_NS - 3 * SEC, NULL);
+	CHECK(st(C) == TK_SERVE && takeover_waits_out(tk(C)));
+	CHECK(run_to(B, TK_SERVE) && lab_said(&L, "gave up epoch"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -309,6 +337,7 @@ int main(void)
 		cmocka_unit_test(who_has_claimed_long_ago_withdraws),
 		cmocka_unit_test(who_could_not_take_over_tries_once_more_when_it_leaves),
 		cmocka_unit_test(loser_of_a_split_takes_over_when_the_winner_has_left),
+		cmocka_unit_test(the_office_is_not_given_up_while_a_fence_waits),
 	};
 
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
