@@ -265,8 +265,12 @@ void io_path_announced(struct io_path *p, uint64_t now_ns, struct effects *fx)
 
 void io_path_fenced(struct io_path *p, uint32_t incarnation)
 {
-	if (p->unfenced == incarnation)
-		p->unfenced = 0;
+	if (p->unfenced != incarnation)
+		return;
+	p->unfenced = 0;
+	/* Nothing of it can land now, so there is nothing to be waited out; if it was for another one that goes on. */
+	if (p->st == PST_DRAIN && p->waits_out && (!p->old_key || (uint32_t)p->old_key == incarnation))
+		p->retry_at_ns = 0;
 }
 
 static void on_path(struct io_path *p, const struct event *ev, struct effects *fx)

@@ -187,6 +187,35 @@ static void older_key_is_waited_out_where_the_target_knows_no_reset(void **state
 	assert_int_equal(P.unfenced, 0);
 }
 
+/* If it is fenced meanwhile there is nothing to be waited for; but for what another older one has in flight. */
+static void waiting_ends_when_it_was_fenced(void **state)
+{
+	struct event ev = {.type = EV_LUN_DONE};
+
+	for (uint32_t other = 0; other < 2; other++) {
+		uint32_t lost;
+
+		setup_path();
+		P.number_is_ours = true;
+		assert_int_equal(comes_back(), 0);
+		is_used();
+		lost = P.incarnation;
+		effects_reset(&fx);
+		told(PATH_LOST);
+		registers();
+		shows(io_path_key(US, other ? 5 : lost));
+		lun_answers();
+		assert_int_equal(P.st, PST_DRAIN);
+		ev = (struct event){.type = EV_LUN_DONE, .now_ns = now, .tag = P.tag};
+		ev.lun.status = LUN_UNSUPPORTED;
+		assert_true(io_path_event(&P, &ev, &fx));
+		io_path_fenced(&P, lost);
+		effects_reset(&fx);
+		io_path_step(&P, now + SEC, &fx);
+		assert_int_equal(P.st, other ? PST_DRAIN : PST_VERIFY);
+	}
+}
+
 /* A machine that pauses finds its session gone each time that it wakes up. */
 static void path_that_was_lost_in_our_sleep_does_not_count(void **state)
 {
@@ -380,6 +409,7 @@ int main(void)
 		cmocka_unit_test(path_that_comes_and_goes_waits_longer_each_time),
 		cmocka_unit_test(key_with_our_number_is_left_alone_until_we_know_whose_it_is),
 		cmocka_unit_test(older_key_is_waited_out_where_the_target_knows_no_reset),
+		cmocka_unit_test(waiting_ends_when_it_was_fenced),
 		cmocka_unit_test(path_that_was_lost_in_our_sleep_does_not_count),
 		cmocka_unit_test(excuse_ends_when_the_lun_has_shown_our_registration),
 		cmocka_unit_test(path_that_settles_is_used_at_once_when_there_is_no_other),
