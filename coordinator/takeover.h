@@ -225,6 +225,8 @@ void takeover_fenced_outside(struct takeover *t);
 
 /* We are about to leave: that we could not take over a moment ago does not keep us from one more try. */
 void takeover_try_again(struct takeover *t);
+/* A fence of ours has found out that the target refuses resets. */
+bool takeover_resets_refused(const struct takeover *t);
 /* A fence of ours waits for FENCE_WAIT_NS, since the target refuses resets. */
 bool takeover_waits_out(const struct takeover *t);
 /* Leave in order: hand over if others can, else mark the claim CLEAN. Ends in TK_STOPPED. */

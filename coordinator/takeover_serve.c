@@ -349,6 +349,11 @@ static bool serves_all_first(struct takeover *t)
 	return t->now_ns < t->served_by_ns;
 }
 
+bool takeover_resets_refused(const struct takeover *t)
+{
+	return t->fence.reset_refused;
+}
+
 bool takeover_waits_out(const struct takeover *t)
 {
 	return t->fence.state == FENCE_WAIT;

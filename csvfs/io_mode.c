@@ -9,6 +9,8 @@
 #define RETRIES_MAX 60
 /* What an older login has in flight is waited out where the target knows no LUN reset: as long as by a fence (fence.h). */
 #define DRAIN_NS (30 * NS_PER_SEC)
+/* Where there is no LUN reset, whoever has taken our registration away needs so long until he is done. */
+#define AWAY_NS (DRAIN_NS + 5 * NS_PER_SEC)
 /* A path that nobody uses is looked at so often; who took our registration away shows, too. */
 #define LOOK_NS (2 * NS_PER_SEC)
 /* A path that comes and goes is not used at once: each loss within FLAP_NS makes it wait longer. */
@@ -177,10 +179,16 @@ void io_path_excuse(struct io_path *p)
 	p->excused = p->st == PST_UP;
 }
 
+void io_path_taken(struct io_path *p)
+{
+	p->taken = true;
+}
+
 void io_path_start(struct io_path *p, uint64_t now_ns, struct effects *fx)
 {
 	move(p, PST_OPENING);
 	p->retry_at_ns = NEVER;
+	p->taken = false;
 	do {
 		p->incarnation = (uint32_t)prng_u64(&p->rng);
 	} while (!p->incarnation || p->incarnation == p->unfenced || p->incarnation == p->before);
@@ -268,6 +276,9 @@ void io_path_fenced(struct io_path *p, uint32_t incarnation)
 	if (p->unfenced != incarnation)
 		return;
 	p->unfenced = 0;
+	if (p->st == PST_CLOSED && p->taken && p->no_reset && p->retry_at_ns != NEVER)
+		p->retry_at_ns = 0;
+	p->taken = false;
 	/* Nothing of it can land now, so there is nothing to be waited out; if it was for another one that goes on. */
 	if (p->st == PST_DRAIN && p->waits_out && (!p->old_key || (uint32_t)p->old_key == incarnation))
 		p->retry_at_ns = 0;
@@ -307,7 +318,7 @@ static void on_path(struct io_path *p, const struct event *ev, struct effects *f
 		if (p->st != PST_CLOSING)
 			return;
 		move(p, PST_CLOSED);
-		p->retry_at_ns = p->ended ? NEVER : ev->now_ns + p->retry_ns;
+		p->retry_at_ns = p->ended ? NEVER : ev->now_ns + (p->taken && p->no_reset ? AWAY_NS : p->retry_ns);
 		return;
 	}
 }
@@ -335,6 +346,7 @@ static void on_keys(struct io_path *p, const struct event *ev, struct effects *f
 			p->old_key = ev->lun.keys[i];
 	}
 	if (!found) {
+		io_path_taken(p);
 		io_path_lose(p, "the target does not show our registration", ev->now_ns, fx);
 		return;
 	}
@@ -375,6 +387,7 @@ static void on_look(struct io_path *p, const struct event *ev, struct effects *f
 		}
 	}
 	p->key_gone = true;
+	io_path_taken(p);
 	io_path_lose(p, "our registration was taken away: fenced by another node", ev->now_ns, fx);
 }
 
@@ -404,12 +417,13 @@ static void on_done(struct io_path *p, const struct event *ev, struct effects *f
 	}
 	if (s == LUN_UNSUPPORTED && p->st == PST_DRAIN) {
 		trace(p->trace, TRACE_WARN, "path: the target refuses LUN reset -> waits %lu s", DRAIN_NS / NS_PER_SEC);
-		p->waits_out = true;
+		p->waits_out = p->no_reset = true;
 		p->retry_at_ns = ev->now_ns + DRAIN_NS;
 		return;
 	}
 	/* Somebody may hold the reservation already: that is as good. */
 	if (s != LUN_OK && !(p->st == PST_RESERVE && s == LUN_CONFLICT)) {
+		p->taken |= s == LUN_CONFLICT;
 		io_path_lose(p, s == LUN_UNSUPPORTED ?
 				"the target refuses persistent reservations" :
 				s == LUN_CONFLICT ? "fenced by another node" :

@@ -78,6 +78,8 @@ struct io_path {
 	bool outage; /* since it was lost no other node had a path either */
 	bool excused; /* io_path_excuse() */
 	bool ended; /* io_path_end() */
+	bool taken; /* io_path_taken(), since the last login began */
+	bool no_reset; /* the target refuses LUN resets; the owner may know it, too */
 	bool waits_out; /* in DRAIN: the target knows no LUN reset */
 	uint64_t old_key;
 	uint32_t before; /* the incarnation of this life that was the last to register, and was lost; 0: none */
@@ -129,6 +131,13 @@ bool io_path_trust(struct io_path *p, uint64_t now_ns);
  * without it), not through a path that comes and goes: it does not count, either.
  */
 void io_path_excuse(struct io_path *p);
+
+/*
+ * Somebody has taken our registration away. Where the target refuses LUN resets (no_reset) his fence takes long, and a key of
+ * ours that he finds in the end makes him begin anew: two halves of a cluster would do that in turn, and none would serve. So the
+ * next login waits until he is done, or says that he has fenced us.
+ */
+void io_path_taken(struct io_path *p);
 
 /* Every member knows the incarnation now: it may be registered. */
 void io_path_announced(struct io_path *p, uint64_t now_ns, struct effects *fx);

@@ -426,6 +426,7 @@ static void path_step(struct node *n, struct effects *fx)
 {
 	enum takeover_state tk = takeover_state(n->tk);
 
+	n->path.no_reset |= takeover_resets_refused(n->tk);
 	if (n->path.unfenced && member_was_fenced(&n->member, n->path.unfenced)) {
 		trace(n->trace, TRACE_INFO, "our incarnation %x is fenced", n->path.unfenced);
 		io_path_fenced(&n->path, n->path.unfenced);
@@ -455,8 +456,10 @@ static void path_step(struct node *n, struct effects *fx)
 		fence_before_we_say(n, fx);
 	}
 	if (tk == TK_LOST && !n->was_lost) {
-		if (takeover_lost_fenced(n->tk))
+		if (takeover_lost_fenced(n->tk)) {
 			io_path_excuse(&n->path);
+			io_path_taken(&n->path);
+		}
 		io_path_lose(&n->path, takeover_reason(n->tk), n->now_ns, fx);
 		if (takeover_lost_fenced(n->tk))
 			node_evicted(n, false, fx);

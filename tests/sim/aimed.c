@@ -46,6 +46,9 @@
  *   long_cut	the coordinator is cut off for much longer than a fence takes, and has its path; the target refuses resets. No call on the
  *		others takes longer than LONG_CUT_STALL_NS. No other faults.
  *
+ *   long_split	of two nodes the coordinator's daemon is killed, and they are parted at that moment, for much longer than a fence takes: both
+ *		halves are quorate, and stand. The target refuses resets. One of them serves after LONG_SPLIT_STALL_NS. No other faults.
+ *
  *   carries	a node has no path, and the target holds what another one writes for it; then connections break, the carrier hangs (some
  *		with their path lost just before), or the coordinator moves or is lost; or the node itself is out of the ring for a
  *		moment, is told VOID, and its connection breaks then. Or what it is to write is late, and its connection ends meanwhile.
@@ -749,12 +752,50 @@ static void long_cut(struct sim *s, void *arg)
 	sim_at(s, s->now_ns + 2 * LONG_CUT_STALL_NS + adraw(s, 10000) * MS, cut_ends, n);
 }
 
+/* ------------------------------------------------------------------ long_split */
+
+static void one_serves(struct sim *s, void *arg)
+{
+	(void)arg;
+	if (s->healing)
+		return;
+	for (uint32_t i = 1; i <= s->plan.nodes; i++)
+		if (s->n[i].up && node_office(s->n[i].core) == OFFICE_SERVES)
+			return;
+	sim_fail(s, "two halves, and neither serves after %lu s", (s->now_ns - s->aimed.next_ns) / SEC);
+}
+
+static void long_split(struct sim *s, void *arg)
+{
+	struct snode *n = coordinator(s);
+
+	(void)arg;
+	if (!n) {
+		sim_at(s, s->now_ns + 500 * MS, long_split, NULL);
+		return;
+	}
+	s->partitions++;
+	s->aimed.next_ns = s->now_ns;
+	sim_log(s, "the nodes are PARTED");
+	n->side = n->net_side = 16 + n->id;
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		load_node_evicted(s, &s->n[i]);
+		edges_node_evicted(s, &s->n[i]);
+	}
+	node_kill(s, n);
+	cluster_change(s);
+	sim_at(s, s->now_ns + adraw(s, 6000) * MS, daemon_back, n);
+	for (uint32_t i = 0; i < 8; i++)
+		sim_at(s, s->now_ns + LONG_SPLIT_STALL_NS + i * 5 * SEC, one_serves, NULL);
+	sim_at(s, s->now_ns + LONG_SPLIT_STALL_NS + 60 * SEC, cut_ends, n);
+}
+
 /* ------------------------------------------------------------------ all */
 
 void aimed_plan(struct sim_plan *p)
 {
 	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries && !p->dies_held && !p->drain_looks && !p->times &&
-		!p->power && !p->oversleeps && !p->lone && !p->silent && !p->heirs && !p->long_cut)
+		!p->power && !p->oversleeps && !p->lone && !p->silent && !p->heirs && !p->long_cut && !p->long_split)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -786,6 +827,11 @@ void aimed_plan(struct sim_plan *p)
 	if (p->long_cut) {
 		p->no_reset = true;
 		p->safety_ns = 130 * SEC;
+	}
+	if (p->long_split) {
+		p->no_reset = true;
+		p->nodes = 2;
+		p->safety_ns = 180 * SEC;
 	}
 	if (p->dies_held) {
 		p->nodes = 4;
@@ -825,6 +871,8 @@ void aimed_start(struct sim *s)
 	}
 	if (s->plan.long_cut)
 		sim_at(s, 4 * SEC + adraw(s, 4000) * MS, long_cut, NULL);
+	if (s->plan.long_split)
+		sim_at(s, 4 * SEC + adraw(s, 4000) * MS, long_split, NULL);
 	if (s->plan.lone) {
 		s->plan.one_nexus |= s->seed & 1;
 		sim_at(s, 4 * SEC, goes_for_good, NULL);

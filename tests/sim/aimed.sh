@@ -29,6 +29,7 @@ done <<'LIST'
 --set drain_looks=1
 --set no_reset=1
 --set long_cut=1
+--set long_split=1
 --set elsewhere=1
 --set carries=1,elsewhere=1
 --set scribes=1,one_hole=1,lockers=0,watchers=0

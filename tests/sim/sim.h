@@ -84,7 +84,7 @@ struct sim_plan {
 	bool scribes;	   /* edge.c */
 	/* What no seed draws, for what is too rare among all else: --set one_hole=1 */
 	bool one_hole; /* edge.c: the lanes have one cluster that was never written */
-	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries, writes_on, dies_held, drain_looks, times, power, oversleeps, lone, silent, heirs, long_cut; /* aimed.c */
+	bool reboots, next_term, unheard, moves, dies_asking, lost_asks, slow_release, carries, writes_on, dies_held, drain_looks, times, power, oversleeps, lone, silent, heirs, long_cut, long_split; /* aimed.c */
 	bool neighbours; /* edge.c: two nodes write parts of blocks, and one of them writes the other's */
 	bool slow_fence; /* weather.c: what takes rights away takes seconds */
 	bool crawl; /* weather.c: a write takes nearly as long as a path may be silent */
@@ -317,6 +317,8 @@ struct sim {
 #define LONE_STALL_NS (15 * SEC)
 /* Corosync, one fence whose reset is refused, a lease, and what the commands take. */
 #define LONG_CUT_STALL_NS (FENCE_WAIT_NS + 10 * SEC)
+/* One of both may have registered once more in the midst of the other's fence. */
+#define LONG_SPLIT_STALL_NS (2 * FENCE_WAIT_NS + 20 * SEC)
 
 /* A place of the LUN does it to file data, and so does the host's file system to those of an image. */
 static inline bool sim_refused(const struct sim *s, int32_t err)

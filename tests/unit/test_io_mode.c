@@ -216,6 +216,53 @@ static void waiting_ends_when_it_was_fenced(void **state)
 	}
 }
 
+/* Used, and then the LUN shows that our registration is gone; returns after how long we are to log in again. */
+static uint64_t is_fenced(bool no_reset)
+{
+	uint64_t other = io_path_key(1, 9);
+	struct event ev = {.type = EV_LUN_DONE};
+
+	setup_path();
+	assert_int_equal(comes_back(), 0);
+	is_used();
+	P.no_reset = no_reset;
+	now = io_path_deadline(&P);
+	effects_reset(&fx);
+	io_path_step(&P, now, &fx);
+	ev = (struct event){.type = EV_LUN_DONE, .now_ns = now, .tag = P.tag};
+	ev.lun.status = LUN_OK;
+	ev.lun.keys = &other;
+	ev.lun.key_count = 1;
+	assert_true(io_path_event(&P, &ev, &fx));
+	assert_true(P.key_gone && P.unfenced);
+	told(PATH_CLOSED);
+	return io_path_deadline(&P) - now;
+}
+
+/* A key of ours that whoever fences us finds in the end makes him begin anew. */
+static void who_was_fenced_stays_away_where_a_fence_takes_long(void **state)
+{
+	assert_int_equal(is_fenced(false), SEC);
+	assert_int_equal(is_fenced(true), 35 * SEC);
+	/* That he is done with it is told. */
+	io_path_fenced(&P, P.unfenced + 1);
+	assert_int_equal(io_path_deadline(&P) - now, 35 * SEC);
+	io_path_fenced(&P, P.unfenced);
+	effects_reset(&fx);
+	io_path_step(&P, now, &fx);
+	assert_int_equal(P.st, PST_OPENING);
+	/* A path that is merely lost is tried again at once. */
+	told(PATH_UP);
+	io_path_announced(&P, now, &fx);
+	while (P.st < PST_SETTLE)
+		lun_answers();
+	is_used();
+	effects_reset(&fx);
+	told(PATH_LOST);
+	told(PATH_CLOSED);
+	assert_int_equal(io_path_deadline(&P) - now, SEC);
+}
+
 /* A machine that pauses finds its session gone each time that it wakes up. */
 static void path_that_was_lost_in_our_sleep_does_not_count(void **state)
 {
@@ -410,6 +457,7 @@ int main(void)
 		cmocka_unit_test(key_with_our_number_is_left_alone_until_we_know_whose_it_is),
 		cmocka_unit_test(older_key_is_waited_out_where_the_target_knows_no_reset),
 		cmocka_unit_test(waiting_ends_when_it_was_fenced),
+		cmocka_unit_test(who_was_fenced_stays_away_where_a_fence_takes_long),
 		cmocka_unit_test(path_that_was_lost_in_our_sleep_does_not_count),
 		cmocka_unit_test(excuse_ends_when_the_lun_has_shown_our_registration),
 		cmocka_unit_test(path_that_settles_is_used_at_once_when_there_is_no_other),
