@@ -334,6 +334,7 @@ static void draw_more(struct sim *s)
 	p->image = p->alone && prng_below(&s->weather.rng, 100) < 40;
 	/* Not drawn: no other run changes. */
 	p->bare = p->alone && !p->image && s->seed % 2;
+	p->no_reset = s->seed % 50 == 41;
 	/* What is sent through another node is to be waited for longer than that. */
 	if (p->hold_ns && prng_below(&s->weather.rng, 2)) {
 		p->path_loss = p->slow_lun = true;
@@ -705,7 +706,7 @@ static int usage(void)
 			" [--keep-going] [--jobs N]\n"
 			"  [--no-faults MASK] [--given-up] [--cut-off] [--dump-at SECONDS]\n"
 			"  [--set FIELD=VALUE,...] [--drop FAULT[-FAULT],...]\n"
-			"     (no seed draws one_hole, one_nexus, no_reset, neighbours, slow_fence, crawl, follow, hosts_off, lost_grants, and those of aimed.c: tests/sim/sim.h)\n"
+			"     (no seed draws one_hole, one_nexus, neighbours, slow_fence, crawl, follow, hosts_off, lost_grants, and those of aimed.c: tests/sim/sim.h)\n"
 			"  --seed SEED --minimise\n");
 	return 2;
 }
