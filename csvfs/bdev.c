@@ -194,6 +194,11 @@ uint64_t bdev_oldest_ns(const struct bdev *b)
 	return list_first_entry(&b->busy, struct bdev_req, link)->start_ns;
 }
 
+uint64_t bdev_due_ns(const struct bdev *b)
+{
+	return b->state != BDEV_DOWN && b->ops->due ? b->ops->due(b) : NEVER;
+}
+
 enum bdev_state bdev_state(const struct bdev *b)
 {
 	return b->checking && b->state == BDEV_UP ? BDEV_OPENING : b->state;

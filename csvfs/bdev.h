@@ -153,6 +153,9 @@ int bdev_events(const struct bdev *b);
  */
 uint64_t bdev_oldest_ns(const struct bdev *b);
 
+/* bdev_service(b, 0) is wanted then, whether there is something to poll or not; NEVER: it is not. */
+uint64_t bdev_due_ns(const struct bdev *b);
+
 enum bdev_state bdev_state(const struct bdev *b);
 const struct bdev_info *bdev_info(const struct bdev *b);
 const char *bdev_text(const struct bdev *b); /* why BDEV_DOWN; empty before */
@@ -172,6 +175,7 @@ struct bdev_ops {
 	void (*service)(struct bdev *b, int revents);
 	int (*fd)(const struct bdev *b);
 	int (*events)(const struct bdev *b);
+	uint64_t (*due)(const struct bdev *b); /* NULL: never */
 };
 
 /* Embedded in each driver's own struct. */

@@ -21,12 +21,15 @@ struct bdev_sync {
 static bool turn(struct bdev_sync *s, uint64_t deadline_ns)
 {
 	struct pollfd p = {.fd = bdev_fd(s->b), .events = (short)bdev_events(s->b)};
-	uint64_t now = bdev_now_ns();
-	int ms;
+	uint64_t now = bdev_now_ns(), until_ns = bdev_due_ns(s->b);
+	int ms = 0;
 
 	if (now >= deadline_ns)
 		return false;
-	ms = (int)((deadline_ns - now) / NS_PER_MS) + 1;
+	if (until_ns > deadline_ns)
+		until_ns = deadline_ns;
+	if (until_ns > now)
+		ms = (int)((until_ns - now) / NS_PER_MS) + 1;
 	if (poll(&p, p.fd >= 0, p.fd >= 0 ? ms : 50) <= 0)
 		p.revents = 0;
 	(void)bdev_service(s->b, p.revents); /* its state tells */

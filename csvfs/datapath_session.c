@@ -204,10 +204,13 @@ void datapath_register(struct datapath *d, uint64_t key,
 /* A command without an answer for too long is reported; who closes the session decides. */
 void datapath_session_watch(struct dthread *t)
 {
-	uint64_t oldest_ns = t->b ? bdev_oldest_ns(t->b) : NEVER, now_ns = bdev_now_ns();
+	uint64_t oldest_ns, now_ns = bdev_now_ns();
 	char text[64];
 	bool lost;
 
+	if (t->b && now_ns >= bdev_due_ns(t->b))
+		(void)bdev_service(t->b, 0);
+	oldest_ns = t->b ? bdev_oldest_ns(t->b) : NEVER;
 	if (oldest_ns == NEVER || now_ns < oldest_ns + t->d->cfg.answer_ns)
 		return;
 	pthread_mutex_lock(&t->d->lock);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * iscsi.c - a block device that is one iSCSI session. With iscsi_sent.c and iscsi_status.c all that includes libiscsi.
+ * iscsi.c - a block device that is one iSCSI session. With iscsi_sent.c, iscsi_status.c and iscsi_tas.c all that includes libiscsi.
  *
  * Each command is made here, CDB and all, and given to libiscsi as one task; what the target
  * answers becomes an enum lun_status and nothing else is decided.
@@ -11,8 +11,8 @@
  *    as cancelled tasks, while iscsi_service() still returns 0.
  *  - iscsi_task_mgmt_lun_reset_async() cancels our own tasks before the reset is even sent, and so
  *    does not say which of them the target has ended. We send the bare function instead.
- *  - Cancelling a task whose DATA-OUT is queued leaves a pointer to freed memory in the queue. So
- *    no task is ever cancelled but all at once, when the session ends.
+ *  - Cancelling a task whose DATA-OUT is queued leaves a pointer to freed memory in the queue. So no task is cancelled but all at
+ *    once, when the session ends, and one that the target has ended and does not answer (iscsi_tas.h): then as by an answer.
  *  - The same if a target ends a write (TASK ABORTED, BUSY) before it has all of its data: the DATA-OUT that is queued is sent,
  *    and points to the task and the data. So such an answer waits (`early`) until nothing in the queue can be its write's: a
  *    command that was given later has begun, or the queue is empty.
@@ -39,10 +39,10 @@
 #include <unistd.h>
 
 #include "csvfs/base/assert.h"
-#include "csvfs/base/crc32c.h"
 #include "csvfs/iscsi_name.h"
 #include "csvfs/iscsi_sent.h"
 #include "csvfs/iscsi_status.h"
+#include "csvfs/iscsi_tas.h"
 #include "csvfs/scsi.h"
 
 #define PR_TYPE_WERO 5u /* SPC-4: write exclusive, registrants only */
@@ -70,10 +70,10 @@ struct iscsi_bdev;
 /* One command in libiscsi's hands: a request, a piece of a long one, or a step of the login. */
 struct part {
 	struct iscsi_bdev *ib;
-	struct bdev_req *r; /* NULL: a step of the login */
+	struct bdev_req *r; /* NULL: a step of the login; after it, a look (iscsi_tas.h) */
 	struct scsi_task *task;
 	struct part *next;
-	uint64_t number; /* among the commands of the session: see iscsi_sent.h */
+	struct iscsi_tas_cmd given;
 	int status; /* of one in `early` */
 	uint64_t behind; /* of one in `early`: a command with a higher number comes behind all of its data */
 	uint8_t param[24]; /* PR OUT, UNMAP */
@@ -98,10 +98,11 @@ struct iscsi_bdev {
 	uint32_t unmap_blocks_max;
 	struct bdev_req *reset; /* LUN_RESET that waits for its turn or its answer */
 	bool reset_sent;
-	struct list parked; /* submitted behind the reset */
+	struct list parked; /* submitted behind the reset, or while the queue is to get empty (iscsi_tas.h) */
 	struct part *free;
 	struct part *early; /* writes that have an answer, and maybe data to be sent */
 	struct iscsi_sent sent;
+	struct iscsi_tas tas;
 	uint64_t keys[LUN_KEYS_MAX];
 	char text[BDEV_TEXT_MAX];
 };
@@ -166,7 +167,7 @@ static void part_send(struct part *p, uint8_t *cdb, int cdb_bytes, int dir, size
 		part_free(p);
 		return;
 	}
-	p->number = ++ib->sent.given;
+	iscsi_tas_given(&ib->tas, &p->given, p->task, ++ib->sent.given, bdev_now_ns());
 }
 
 /* A command with a small answer, which ends in p->in. */
@@ -212,33 +213,14 @@ static void part_map(struct part *p, size_t skip, size_t bytes, struct scsi_iove
 
 /* ------------------------------------------------------------------ what the target answered */
 
-/* libiscsi's last error without its function names and numbers: "Connection refused". */
 static const char *error_text(struct iscsi_bdev *ib)
 {
-	static const char *const heads[] = {"socket error ", "Status: "};
-	const char *e = iscsi_get_error(ib->ctx);
-	size_t n;
-
-	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
-		if (strstr(e, heads[i]))
-			e = strstr(e, heads[i]) + strlen(heads[i]);
-	if (strstr(e, "resolv"))
-		e = "host name not found";
-	n = strcspn(e, "(\n");
-	snprintf(ib->text, sizeof(ib->text), "%.*s", (int)n, e);
-	return ib->text;
+	return iscsi_status_error(ib->ctx, ib->text, sizeof(ib->text));
 }
 
 static const char *answer_text(struct iscsi_bdev *ib, int status, const struct scsi_task *task)
 {
-	if (status == SCSI_STATUS_CHECK_CONDITION && task)
-		snprintf(ib->text, sizeof(ib->text), "%s, %s (%x/%02x/%02x)",
-			scsi_sense_key_str((int)task->sense.key),
-			scsi_sense_ascq_str(task->sense.ascq), task->sense.key,
-			(unsigned)task->sense.ascq >> 8, (unsigned)task->sense.ascq & 0xff);
-	else
-		return error_text(ib);
-	return ib->text;
+	return iscsi_status_text(ib->ctx, status, task, ib->text, sizeof(ib->text));
 }
 
 static enum lun_status read_keys(struct part *p, size_t got)
@@ -296,6 +278,17 @@ static int severity(enum lun_status s)
 	return s == LUN_OK ? 0 : s == LUN_RETRY ? 1 : s == LUN_UNKNOWN ? 3 : 2;
 }
 
+/* Gone as a whole: the LUN was unmapped, or its number is another's now (true: it may be). A matter of the path. ib->text says why. */
+static bool is_another(struct iscsi_bdev *ib, int status, const struct scsi_task *task)
+{
+	if (status == SCSI_STATUS_CHECK_CONDITION && task->sense.ascq == 0x2500)
+		bdev_down(&ib->b, "the target has no LUN %d any more", ib->lun);
+	if (!iscsi_status_may_be_another(status, task))
+		return false;
+	bdev_down(&ib->b, "LUN %d may be another one now: %s", ib->lun, ib->text);
+	return true;
+}
+
 static void part_ended(struct part *p, int status)
 {
 	struct iscsi_bdev *ib = p->ib;
@@ -319,17 +312,9 @@ static void part_ended(struct part *p, int status)
 		snprintf(ib->text, sizeof(ib->text), "the target moved less than was asked for");
 	else if (s != LUN_OK && status != SCSI_STATUS_GOOD)
 		answer_text(ib, status, p->task);
-	/*
-	 * Gone as a whole: the LUN was unmapped, or its number is another's now. A matter of the
-	 * path.
-	 */
-	if (status == SCSI_STATUS_CHECK_CONDITION && p->task->sense.ascq == 0x2500)
-		bdev_down(&ib->b, "the target has no LUN %d any more", ib->lun);
 	/* Nor is it repeated in this session: a new one finds out. */
-	if (iscsi_status_may_be_another(status, p->task)) {
+	if (is_another(ib, status, p->task))
 		s = LUN_UNKNOWN;
-		bdev_down(&ib->b, "LUN %d may be another one now: %s", ib->lun, ib->text);
-	}
 	part_free(p);
 	if (r->flushing && s == LUN_UNSUPPORTED)
 		s = LUN_OK;
@@ -339,6 +324,19 @@ static void part_ended(struct part *p, int status)
 		bdev_done(&ib->b, r, r->status, r->status == LUN_OK ? "" : ib->text);
 }
 
+/* What it was sent for is in iscsi_tas.c; what else it hears nobody else does. */
+static void looked(struct part *p, int status)
+{
+	struct iscsi_bdev *ib = p->ib;
+
+	ib->tas.looks = false;
+	if (status == SCSI_STATUS_CHECK_CONDITION) {
+		answer_text(ib, status, p->task);
+		(void)is_another(ib, status, p->task);
+	}
+	part_free(p);
+}
+
 static void part_done(struct iscsi_context *ctx, int status, void *data, void *priv)
 {
 	struct part *p = priv;
@@ -346,12 +344,15 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 
 	(void)data;
 	ib->sent.answered++;
+	status = iscsi_tas_answered(&ib->tas, &p->given, status);
 	if (status == SCSI_STATUS_CANCELLED || ib->closing) {
 		/*
 		 * Lost. The request ends with all others; nothing new may enter libiscsi meanwhile.
 		 */
 		ib->gone = true;
 		part_free(p);
+	} else if (!p->r && ib->step == STEP_DONE) {
+		looked(p, status);
 	} else if (!p->r) {
 		step_done(p, status);
 	} else if (status != SCSI_STATUS_GOOD && p->task->xfer_dir == SCSI_XFER_WRITE && iscsi_sent_waits(ctx)) {
@@ -359,7 +360,7 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 		p->behind = ib->sent.begun;
 		p->next = ib->early;
 		ib->early = p;
-		if (p->number > ib->sent.whole)
+		if (p->given.number > ib->sent.whole)
 			bdev_down(&ib->b, "the target ended a write before it had the whole command");
 	} else {
 		part_ended(p, status);
@@ -549,7 +550,7 @@ static void lun_submit(struct bdev *b, struct bdev_req *r)
 
 	if (ib->gone)
 		return; /* stays in `busy`: ends with the others */
-	if (ib->reset) {
+	if (ib->reset || ib->tas.holds) {
 		list_del(&r->link);
 		list_add_tail(&r->link, &ib->parked);
 		return;
@@ -581,13 +582,13 @@ static void reset_done(struct iscsi_context *ctx, int status, void *data, void *
 			response);
 	}
 	ib->reset = NULL;
-	ib->sent.reset = false;
+	ib->sent.task_mgmt = false;
 	bdev_done(&ib->b, r, s, s == LUN_OK ? "" : ib->text);
 }
 
 static void parked_send(struct iscsi_bdev *ib)
 {
-	while (!ib->reset && !ib->gone && !list_empty(&ib->parked)) {
+	while (!ib->reset && !ib->tas.holds && !ib->gone && !list_empty(&ib->parked)) {
 		struct bdev_req *r = list_first_entry(&ib->parked, struct bdev_req, link);
 
 		list_del(&r->link);
@@ -601,15 +602,28 @@ static void reset_try(struct iscsi_bdev *ib)
 {
 	if (!ib->reset || ib->reset_sent || ib->gone)
 		return;
-	if (ib->sent.answered < ib->sent.given || iscsi_out_queue_length(ib->ctx) > 0)
+	if (ib->sent.answered < ib->sent.given || ib->sent.task_mgmt || iscsi_out_queue_length(ib->ctx) > 0)
 		return; /* something older is under way */
-	ib->reset_sent = ib->sent.reset = true;
+	ib->reset_sent = ib->sent.task_mgmt = true;
 	ib->reset->start_ns = bdev_now_ns(); /* what it has waited for was watched itself */
 	if (iscsi_task_mgmt_async(
 		    ib->ctx, ib->lun, ISCSI_TM_LUN_RESET, 0xffffffff, 0, reset_done, ib))
 		ib->gone = true;
 	else if (iscsi_sent_more(&ib->sent, ib->ctx))
 		ib->gone = true;
+}
+
+/* What the reset of another has ended, and is not answered (iscsi_tas.h). */
+static void silent_end(struct iscsi_bdev *ib)
+{
+	uint64_t now_ns = bdev_now_ns();
+	uint8_t tur[6] = {0};
+
+	if (iscsi_tas_step(&ib->tas, ib->ctx, ib->lun, now_ns))
+		bdev_down(&ib->b, "commands were ended by a reset without an answer, and the target does not say of which: ABORT TASK "
+			"answered with %u (it should have TAS=1)", ib->tas.response);
+	else if (iscsi_tas_look(&ib->tas, ib->ctx, ib->lun, now_ns))
+		part_send(part_new(ib, NULL), tur, 6, SCSI_XFER_NONE, 0, NULL, 0);
 }
 
 /* ------------------------------------------------------------------ login */
@@ -835,6 +849,8 @@ static void lun_service(struct bdev *b, int revents)
 	}
 	if (!err)
 		err = iscsi_service(ib->ctx, revents);
+	if (!err && !ib->gone && b->state == BDEV_UP)
+		silent_end(ib);
 	if (!err && !ib->gone && b->state != BDEV_DOWN)
 		err = early_end(ib);
 	if (b->state == BDEV_DOWN)
@@ -861,6 +877,13 @@ static int lun_fd(const struct bdev *b)
 static int lun_events(const struct bdev *b)
 {
 	return iscsi_which_events(ib_of(b)->ctx);
+}
+
+static uint64_t lun_due(const struct bdev *b)
+{
+	const struct iscsi_bdev *ib = ib_of(b);
+
+	return b->state == BDEV_UP && !ib->gone ? iscsi_tas_due_ns(&ib->tas) : NEVER;
 }
 
 static void lun_abort(struct bdev *b)
@@ -905,25 +928,8 @@ static const struct bdev_ops lun_ops = {
 	.service = lun_service,
 	.fd = lun_fd,
 	.events = lun_events,
+	.due = lun_due,
 };
-
-/*
- * The ISID makes a nexus: the same (node, URL, session) is the same nexus after each login, so that
- * the target ends the commands of the old session when the new one logs in (session reinstatement,
- * RFC 7143 6.3.5). Two volumes on one target must differ, else one mount would end the other's
- * session.
- */
-static void set_isid(
-	struct iscsi_context *ctx, const struct bdev_config *cfg, const struct iscsi_url *u)
-{
-	uint32_t h = crc32c(0, &cfg->node, sizeof(cfg->node));
-
-	if (cfg->session == BDEV_SESSION_RANDOM)
-		return; /* libiscsi has drawn one */
-	h = crc32c(h, u->target, strlen(u->target));
-	h = crc32c(h, &u->lun, sizeof(u->lun));
-	iscsi_set_isid_random(ctx, h & 0xffffff, cfg->session);
-}
 
 int iscsi_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text, size_t text_bytes)
 {
@@ -951,6 +957,7 @@ int iscsi_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text
 		goto out;
 	bdev_init(&ib->b, &lun_ops, cfg);
 	list_init(&ib->parked);
+	iscsi_tas_init(&ib->tas, &ib->sent);
 	ib->ctx = ctx;
 	ib->lun = u->lun;
 	snprintf(ib->portal, sizeof(ib->portal), "%.*s", (int)sizeof(ib->portal) - 1, u->portal);
@@ -958,7 +965,8 @@ int iscsi_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text
 	iscsi_set_header_digest(ctx, ISCSI_HEADER_DIGEST_NONE);
 	iscsi_set_noautoreconnect(ctx, 1);
 	iscsi_set_targetname(ctx, u->target);
-	set_isid(ctx, cfg, u);
+	if (cfg->session != BDEV_SESSION_RANDOM) /* (then libiscsi has drawn one) */
+		iscsi_set_isid_random(ctx, iscsi_name_isid(cfg, u->target, u->lun), cfg->session);
 	if (cfg->chap_user && cfg->chap_secret)
 		iscsi_set_initiator_username_pwd(ctx, cfg->chap_user, cfg->chap_secret);
 	else if (u->user[0])

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "csvfs/base/crc32c.h"
 #include "csvfs/base/limits.h"
 
 void iscsi_name_initiator(const struct bdev_config *cfg, char *out, size_t out_bytes)
@@ -29,4 +30,12 @@ void iscsi_name_initiator(const struct bdev_config *cfg, char *out, size_t out_b
 	}
 	/* Targets let initiators in by name: without a cluster it has always been this one. */
 	snprintf(out + n, out_bytes - n, "-n%u", cfg->node & NODE_ALONE ? 1 : cfg->node);
+}
+
+uint32_t iscsi_name_isid(const struct bdev_config *cfg, const char *target, int lun)
+{
+	uint32_t h = crc32c(0, &cfg->node, sizeof(cfg->node));
+
+	h = crc32c(h, target, strlen(target));
+	return crc32c(h, &lun, sizeof(lun)) & 0xffffff;
 }

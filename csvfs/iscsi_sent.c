@@ -14,8 +14,10 @@ bool iscsi_sent_waits(struct iscsi_context *ctx)
 static uint64_t count_begun(const struct iscsi_sent *s, struct iscsi_context *ctx)
 {
 	uint64_t waiting = (uint64_t)(iscsi_queue_length(ctx) - iscsi_out_queue_length(ctx));
-	uint64_t n = s->answered + waiting - (s->reset && waiting);
+	uint64_t n = s->answered + waiting - (s->task_mgmt && waiting);
 
+	/* (As long as task management itself is in the queue, that is one too few.) */
+	n = n > s->begun ? n : s->begun;
 	return n < s->given ? n : s->given;
 }
 

@@ -4,7 +4,7 @@
  *
  * It does not say so itself. But its queue is in the order of the commands, and the data of a command (DATA-OUT) has the place
  * of its command. So the commands leave the queue in the order in which they were given, the data that a target asks for goes
- * before each command that has not begun, and to count is enough. (Only what is no command, a reset or the answer to a ping,
+ * before each command that has not begun, and to count is enough. (Only what is no command, task management or the answer to a ping,
  * may go ahead.)
  */
 #ifndef CSVFS_ISCSI_SENT_H
@@ -21,7 +21,7 @@ struct iscsi_sent {
 	uint64_t answered; /* by the target, each of them once */
 	uint64_t begun; /* they have left the queue; the last one may be half sent */
 	uint64_t whole; /* they have been sent to the end */
-	bool reset; /* one has been sent, and has no answer: it is no command */
+	bool task_mgmt; /* one has been given to libiscsi, and has no answer: it is no command */
 };
 
 /* Something can be sent. (What is beyond the target's window cannot, and has no data in the queue.) */

@@ -4,6 +4,8 @@
 
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
+#include <stdio.h>
+#include <string.h>
 
 /* SPC-4 4.5. libiscsi reads a key of 0, which would be success, out of what is not there. */
 static bool has_sense(const struct scsi_task *task)
@@ -25,6 +27,15 @@ bool iscsi_status_may_be_another(int status, const struct scsi_task *task)
 	return status == SCSI_STATUS_CHECK_CONDITION && has_sense(task) &&
 	       task->sense.key == SCSI_SENSE_UNIT_ATTENTION &&
 	       (task->sense.ascq == 0x3f03 || task->sense.ascq == 0x3f0e);
+}
+
+/* SPC-4: POWER ON, RESET, OR BUS DEVICE RESET OCCURRED and its kin; COMMANDS CLEARED BY ANOTHER INITIATOR and its kin. */
+bool iscsi_status_ends_others(int status, const struct scsi_task *task)
+{
+	unsigned asc = (unsigned)task->sense.ascq >> 8;
+
+	return status == SCSI_STATUS_CHECK_CONDITION && has_sense(task) &&
+	       task->sense.key == SCSI_SENSE_UNIT_ATTENTION && (asc == 0x29 || asc == 0x2f);
 }
 
 /*
@@ -72,4 +83,31 @@ enum lun_status iscsi_status_of(int status, const struct scsi_task *task)
 	default: /* cancelled, rejected, protocol error */
 		return LUN_UNKNOWN;
 	}
+}
+
+/* Without its function names and numbers: "Connection refused". */
+const char *iscsi_status_error(struct iscsi_context *ctx, char *out, size_t out_bytes)
+{
+	static const char *const heads[] = {"socket error ", "Status: "};
+	const char *e = iscsi_get_error(ctx);
+	size_t n;
+
+	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
+		if (strstr(e, heads[i]))
+			e = strstr(e, heads[i]) + strlen(heads[i]);
+	if (strstr(e, "resolv"))
+		e = "host name not found";
+	n = strcspn(e, "(\n");
+	snprintf(out, out_bytes, "%.*s", (int)n, e);
+	return out;
+}
+
+const char *iscsi_status_text(struct iscsi_context *ctx, int status, const struct scsi_task *task, char *out, size_t out_bytes)
+{
+	if (status != SCSI_STATUS_CHECK_CONDITION || !task)
+		return iscsi_status_error(ctx, out, out_bytes);
+	snprintf(out, out_bytes, "%s, %s (%x/%02x/%02x)", scsi_sense_key_str((int)task->sense.key),
+		scsi_sense_ascq_str(task->sense.ascq), task->sense.key, (unsigned)task->sense.ascq >> 8,
+		(unsigned)task->sense.ascq & 0xff);
+	return out;
 }

@@ -350,7 +350,7 @@ static void turns(struct loop *l)
 		l->sleep_ns = 0;
 		for (int i = 0; i < n; i++)
 			on_ready(l, &e[i]);
-		if (l->own && l->own_fd < 0)
+		if (l->own && (l->own_fd < 0 || bdev_now_ns() >= bdev_due_ns(l->own)))
 			loop_lun_service(l, 0);
 		loop_path_step(l);
 		run_ended(l);

@@ -396,7 +396,7 @@ void loop_path_step(struct loop *l)
 /* A command without an answer: the target may be gone without anybody telling us so. */
 uint64_t loop_lun_watch(struct loop *l)
 {
-	uint64_t limit_ns = l->cfg->io_timeout_ns, oldest;
+	uint64_t limit_ns = l->cfg->io_timeout_ns, oldest, due;
 	char text[96];
 
 	if (!l->own || l->own_down || (l->path != LP_OPENING && l->path != LP_UP))
@@ -407,8 +407,9 @@ uint64_t loop_lun_watch(struct loop *l)
 	if (oldest == NEVER)
 		return NEVER;
 	/* (Not the time of the last step: nothing need have been stepped since.) */
+	due = bdev_due_ns(l->own);
 	if (bdev_now_ns() < oldest + limit_ns)
-		return oldest + limit_ns;
+		return due < oldest + limit_ns ? due : oldest + limit_ns;
 	snprintf(text, sizeof(text), "no answer from the LUN for %.1f s", (double)limit_ns / 1e9);
 	broken(l, text);
 	return NEVER;

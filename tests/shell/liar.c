@@ -121,6 +121,12 @@ static bool pass_answer(int from, int to)
 	if (!whole(from, pdu + 48, n, false))
 		return false;
 	memcpy(liar.serials, pdu + 24, 12);
+	if (liar.silent && (pdu[0] & 0x3f) == 0x21) {
+		liar.silent--;
+		return true;
+	}
+	if (liar.management && (pdu[0] & 0x3f) == 0x22)
+		pdu[2] = liar.management;
 	if (liar.early && (pdu[0] & 0x3f) == 0x31) /* R2T */
 		return end_early(to, pdu);
 	if (liar.no_fua && liar.cdb == 0x1a && (pdu[0] & 0x3f) == 0x25)

@@ -30,6 +30,8 @@ struct liar {
 	_Atomic uint32_t refuse; /* so many commands are answered with BUSY before the first one of them is read */
 	_Atomic uint32_t wait_ms; /* before each of the three above that is meant for one time: nothing is read for so long */
 	_Atomic uint32_t slow_us; /* before each 64 KiB that are read */
+	_Atomic uint32_t silent; /* so many commands are done, and not answered */
+	_Atomic uint8_t management; /* in place of the target's answer to task management, if it is not 0 */
 	_Atomic bool hold; /* behind that nothing is read */
 	_Atomic uint32_t cdb, fuas, flushes; /* the last command; how many of these came */
 	_Atomic uint32_t resets; /* ... of task management, each sent behind a pause */

@@ -137,7 +137,7 @@ static void a_reset_is_no_command(void **state)
 	give(2);
 	expect(2, 2, false, 2, 2);
 	lib.queue++;
-	s.reset = true;
+	s.task_mgmt = true;
 	lib.takes = 1;
 	lib.commands = 1;
 	assert_int_equal(iscsi_sent_more(&s, NULL), 0);
@@ -146,12 +146,27 @@ static void a_reset_is_no_command(void **state)
 	expect(1, 0, true, 2, 2);
 	expect(1, 0, true, 2, 2);
 	expect(1, 1, false, 3, 3);
-	s.reset = false;
+	s.task_mgmt = false;
 	lib.waiting--;
 	expect(0, 0, false, 3, 3);
 	answer(3);
 	give(1);
 	expect(1, 1, true, 4, 3);
+}
+
+/* One that is still in the queue is taken for one that waits. */
+static void what_has_begun_stays_so(void **state)
+{
+	(void)state;
+	give(3);
+	expect(3, 3, false, 3, 3);
+	lib.queue++;
+	s.task_mgmt = true;
+	expect(0, 0, false, 3, 3);
+	give(1);
+	expect(0, 0, false, 3, 3);
+	expect(1, 1, false, 3, 3);
+	expect(1, 1, false, 4, 4);
 }
 
 static void a_lost_session_is_told(void **state)
@@ -171,6 +186,7 @@ int main(void)
 		cmocka_unit_test_setup(data_that_is_sent_behind_it_says_that_it_is_not, start),
 		cmocka_unit_test_setup(what_is_beyond_the_window_has_not_begun, start),
 		cmocka_unit_test_setup(a_reset_is_no_command, start),
+		cmocka_unit_test_setup(what_has_begun_stays_so, start),
 		cmocka_unit_test_setup(a_lost_session_is_told, start),
 	};
 
