@@ -40,5 +40,6 @@ done <<'LIST'
 --set lost_grants=1,nodes=3,zeroing=1
 --set hosts_off=1
 --set alone=1,image=1
+--set silent_aborts=1
 LIST
 exit $failed

@@ -240,6 +240,28 @@ static void drained(struct sim *s, uint64_t key)
 		load_node_drained(s, node);
 }
 
+/*
+ * The target has ended it, done or not, and does not answer. Its session finds that out (csvfs/iscsi_tas.h): when it next sends
+ * something, which after half a second it does; then there is some grace, and to ask for many takes its time.
+ */
+static void found_out(struct sim *s, void *arg)
+{
+	struct lun_cmd_state *c = arg;
+
+	if (!c->orphan)
+		answer(s, c, LUN_RETRY);
+	drop(c);
+}
+
+static void end_silently(struct sim *s, struct lun_cmd_state *c)
+{
+	if (c->cmd.op == LUN_WRITE && chance(s, 50))
+		do_write(s, c);
+	c->done = true;
+	if (!c->orphan)
+		later(s, c, 500 * MS + draw(s, 1500 * MS), found_out);
+}
+
 /* Ends every command of others that has not been answered: it can no longer land. */
 static void abort_commands(struct sim *s, struct sim_nexus *of)
 {
@@ -247,6 +269,10 @@ static void abort_commands(struct sim *s, struct sim_nexus *of)
 		/* What has not arrived is not there to be ended: it meets the reservation when it comes. */
 		if (c->done || c->lost || c->executed || !c->checked || (of && c->nexus != of))
 			continue;
+		if (!of && s->plan.silent_aborts) {
+			end_silently(s, c);
+			continue;
+		}
 		/* A reset waits for writes that are being carried out, as tgt does. */
 		if (!of && c->cmd.op == LUN_WRITE)
 			do_write(s, c);

@@ -335,6 +335,7 @@ static void draw_more(struct sim *s)
 	/* Not drawn: no other run changes. */
 	p->bare = p->alone && !p->image && s->seed % 2;
 	p->no_reset = s->seed % 50 == 41;
+	p->silent_aborts = s->seed % 12 == 6;
 	/* What is sent through another node is to be waited for longer than that. */
 	if (p->hold_ns && prng_below(&s->weather.rng, 2)) {
 		p->path_loss = p->slow_lun = true;

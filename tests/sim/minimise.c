@@ -65,6 +65,7 @@ static const struct plan_field fields[] = {
 	F(alone, FLAG, 0),
 	F(image, FLAG, 0),
 	F(bare, FLAG, 0),
+	F(silent_aborts, FLAG, 0),
 	F(kills, FLAG, 0),
 	F(tight, FLAG, 0),
 	F(porters, FLAG, 0),

@@ -109,6 +109,7 @@ struct sim_plan {
 	bool alone;	   /* one node, without a cluster */
 	bool image;	   /* ... and what it has is no LUN: nothing of an earlier life or path lands late, and no reservations */
 	bool bare;	   /* ... or it is a LUN without reservations */
+	bool silent_aborts; /* what a reset ends gets no answer (TAS=0) */
 	bool ring_cut;	   /* corosync's network is not the one of our connections, and is cut alone */
 	uint64_t hold_ns;  /* held requests end with EIO after this; 0: never */
 };
