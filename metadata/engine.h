@@ -132,7 +132,7 @@ struct undo {
 	bool made; /* the operation brought it into the cache */
 };
 
-#define ALLOC_TOUCH_MAX (TXN_OP_BLOCKS + 1)
+#define ALLOC_TOUCH_MAX (TXN_UNDO_BLOCKS + 1)
 #define TXN_INODES_MAX 16u /* more than any operation changes: a rename changes four */
 
 struct txn {
@@ -140,8 +140,8 @@ struct txn {
 	int64_t time_ns;
 	uint64_t op; /* number of the operation; grows by one */
 	uint64_t seen_lsn; /* newest change that it could have seen */
-	struct undo undo[TXN_OP_BLOCKS];
-	uint8_t *copies; /* TXN_OP_BLOCKS blocks: what stood there */
+	struct undo undo[TXN_UNDO_BLOCKS];
+	uint8_t *copies; /* TXN_UNDO_BLOCKS blocks: what stood there */
 	uint32_t undo_count;
 	enum wait wait;
 	struct block *wait_block;
@@ -213,6 +213,8 @@ void journal_reset(struct vol *v, const struct journal_pos *pos, uint64_t head_c
 uint64_t journal_used(const struct vol *v);
 /* True while an operation that dirties TXN_OP_BLOCKS fits into the running transaction. */
 bool journal_admits(const struct vol *v);
+/* The running transaction fits with what the operation has dirtied, and its reply: which may be more than that. */
+bool journal_fits(const struct vol *v);
 void journal_step(struct vol *v);
 /* Ring block `at` as a block of the LUN. */
 uint64_t journal_blkno(const struct vol *v, uint64_t at);

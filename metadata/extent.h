@@ -13,7 +13,10 @@ struct extent {
 	uint32_t state; /* enum ext_state */
 };
 
-/* Blocks that one change of the extents may dirty; steps of long work go on while there is room. */
+/*
+ * Steps of long work go on while there is this much room: for a change that splits or merges two levels of the tree, and what
+ * follows behind the last step (TXN_END_BLOCKS is mostly 2 of it). The few that need more may have it, see txn.h.
+ */
 #define EXTENT_STEP_BLOCKS 40u
 /* and pieces that one step frees, or looks at, at most: others wait meanwhile. */
 #define EXTENT_STEP_PIECES 1000u

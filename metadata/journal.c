@@ -15,8 +15,8 @@
  *      before what was written there.
  *  J4. Blocks in [tail, head) of the ring are not overwritten; head - tail never exceeds the ring.
  *      The tail used here is the one of the newest *durable* journal head.
- *  J5. An operation is admitted only if the running transaction with its worst case still fits: so a
- *      commit never waits for space that only a later commit could free.
+ *  J5. An operation is admitted only if the running transaction with TXN_OP_BLOCKS more still fits, and kept only if
+ *      it fits with what was dirtied: so a commit never waits for space that only a later commit could free.
  */
 #include "csvfs/base/crc32c.h"
 #include "metadata/engine.h"
@@ -92,12 +92,21 @@ static uint64_t blocks_for(uint64_t images)
 	return images + (records ? records : 1);
 }
 
-bool journal_admits(const struct vol *v)
+static bool fits(const struct vol *v, uint64_t images)
 {
 	const struct journal *j = &v->journal;
-	uint64_t images = v->run.count + TXN_OP_BLOCKS;
 
 	return images <= j->txn_max && journal_used(v) + blocks_for(images) <= j->blocks;
+}
+
+bool journal_admits(const struct vol *v)
+{
+	return fits(v, (uint64_t)v->run.count + TXN_OP_BLOCKS);
+}
+
+bool journal_fits(const struct vol *v)
+{
+	return fits(v, (uint64_t)v->run.count + 1);
 }
 
 /* ------------------------------------------------------------------ durable */

@@ -11,7 +11,7 @@
 int txn_create(struct vol *v)
 {
 	v->txn.v = v;
-	v->txn.copies = mem_alloc(v->cfg.mem, (size_t)TXN_OP_BLOCKS * BLOCK_SIZE);
+	v->txn.copies = mem_alloc(v->cfg.mem, (size_t)TXN_UNDO_BLOCKS * BLOCK_SIZE);
 	list_init(&v->run.blocks);
 	list_init(&v->run.waiters);
 	return v->txn.copies ? 0 : -ENOMEM;
@@ -19,7 +19,7 @@ int txn_create(struct vol *v)
 
 void txn_destroy(struct vol *v)
 {
-	mem_free(v->cfg.mem, v->txn.copies, (size_t)TXN_OP_BLOCKS * BLOCK_SIZE);
+	mem_free(v->cfg.mem, v->txn.copies, (size_t)TXN_UNDO_BLOCKS * BLOCK_SIZE);
 }
 
 void txn_begin(struct vol *v, int64_t time_ns)
@@ -141,7 +141,7 @@ void txn_dirty(struct txn *t, struct block *b)
 	csv_assert(b->state == BLOCK_VALID);
 	if (b->changed_op == t->op)
 		return;
-	csv_assert(t->undo_count < TXN_OP_BLOCKS);
+	csv_assert(t->undo_count < TXN_UNDO_BLOCKS);
 	saw(t, b);
 	t->refused = t->refused || v->cfg.readonly;
 	u = &t->undo[t->undo_count];
@@ -218,7 +218,7 @@ void txn_changes(struct txn *t, uint64_t ino)
 
 uint32_t txn_room(const struct txn *t)
 {
-	return TXN_OP_BLOCKS - t->undo_count;
+	return t->undo_count < TXN_OP_BLOCKS ? TXN_OP_BLOCKS - t->undo_count : 0;
 }
 
 void txn_kick(struct txn *t)

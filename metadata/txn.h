@@ -56,10 +56,30 @@ struct block {
 int txn_get(struct txn *t, uint64_t blkno, uint32_t magic, uint64_t owner, struct block **out);
 
 /*
- * From now on t may write b->data; what stood there comes back if the operation fails. An operation
- * dirties (with txn_new, txn_forget) at most TXN_OP_BLOCKS different blocks.
+ * From now on t may write b->data; what stood there comes back if the operation fails. An operation begins when there
+ * is room for TXN_OP_BLOCKS different blocks (with txn_new, txn_forget). One that dirties more is put back, and waits for a
+ * transaction that has room for what it really needs (-ENOMEM if none ever has); none dirties more than TXN_UNDO_BLOCKS.
+ *
+ * Counted for the worst volume: every block that is made or freed in a chunk, a group and a summary block of its own.
+ *   a block made or freed       4   itself, the chunk's header, the group, the summary
+ *   clusters taken (freed)      6 (2)   a group and its summary; taken: of the goal, the window, the new place
+ *   a tree of L levels below the root, no deeper than TREE_LEVELS_MAX allows (9). Real ones have 2 (intents, orphans,
+ *   attributes) to 5 (extents, names):
+ *     insert   9 + 5 L   the root, two blocks below it; in each level one that is split, and one made
+ *     delete   4 + 8 L   the root, which may go; in each level one that is emptied or merged, its neighbour; both may go
+ *     at two places at once (the rest of an extent that is cut is another leaf's)   9 + 13 L
+ *   the last things of an operation (TXN_END_BLOCKS)   35   an intent set (an insert) or taken away (a delete, L = 2), the two
+ *       superblocks; a link's target of two blocks, the inode's slot; the reply
+ * One that works in steps begins none with less room than EXTENT_STEP_BLOCKS, or what an attribute needs (xattr.c): at most 88
+ * before the last step of the extents, 9 + 13 L + 6 in it, the last things behind it: 203 with a real tree, 311 with the
+ * deepest there can be (in the intents, too). An attribute of 64 KiB put in place of another: 2 * 17 * 4, a delete and
+ * an insert: 177, and 268. A rename: two trees of names, four inodes, the last things: 117, and 225. The most is what changes
+ * size, mode and capabilities at once: a step of the extents and an intent, a list of two blocks in place of another,
+ * an attribute that goes: 330, and 563.
  */
 #define TXN_OP_BLOCKS 128
+#define TXN_UNDO_BLOCKS 576
+#define TXN_END_BLOCKS 35
 void txn_dirty(struct txn *t, struct block *b);
 
 /*
@@ -74,7 +94,7 @@ void txn_forget(struct txn *t, uint64_t blkno);
 /* The operation changes something of this inode that its attributes, or a lookup in it, show. */
 void txn_changes(struct txn *t, uint64_t ino);
 
-/* How many more blocks this operation may dirty: for work done in bounded steps. */
+/* How many of TXN_OP_BLOCKS are left: for work done in bounded steps. */
 uint32_t txn_room(const struct txn *t);
 
 /* There is background work now (an intent or orphan was made): vol_ops.background will be called. */

@@ -161,7 +161,7 @@ static void wait_for(struct vol *v, struct vol_req *r)
 		return;
 	}
 	/* Nothing will ever give it more room. */
-	trace(v->cfg.trace, TRACE_ERROR, "request %s needs more than the cache holds",
+	trace(v->cfg.trace, TRACE_ERROR, "request %s needs more than the cache or a transaction holds",
 		fs_op_name(r->rq.op));
 	if (internal(v, r))
 		internal_done(v, r, -ENOMEM);
@@ -183,13 +183,21 @@ static int may_show(struct vol *v, struct vol_req *r, int err)
 	return -EAGAIN;
 }
 
+/* J5: what dirtied more than it was admitted for waits for a transaction that is emptier. */
+static int may_stay(struct vol *v, int err)
+{
+	if ((err && err != -EINPROGRESS) || journal_fits(v))
+		return err;
+	return txn_wait_room(&v->txn);
+}
+
 static int execute(struct vol *v, struct vol_req *r)
 {
 	struct txn *t = &v->txn;
 	int err;
 
 	if (r->call)
-		return may_show(v, r, r->call(t, r->arg));
+		return may_show(v, r, may_stay(v, r->call(t, r->arg)));
 	reply_reset(&r->reply);
 	err = reply_find(v, r);
 	if (err < 0)
@@ -206,7 +214,7 @@ static int execute(struct vol *v, struct vol_req *r)
 			return err ? err : was;
 		reply_reset(&r->reply);
 	}
-	err = may_show(v, r, v->cfg.ops->execute(t, r));
+	err = may_show(v, r, may_stay(v, v->cfg.ops->execute(t, r)));
 	if (!err)
 		reply_record(t, r);
 	return err;

@@ -13,9 +13,6 @@
 #include "metadata/acl.h"
 #include "metadata/cookie.h"
 
-/* Blocks that taking one attribute away may dirty. */
-#define REMOVE_BLOCKS (VALUE_BLOCKS_MAX * 2 + 16)
-
 static uint32_t value_blocks(uint32_t len)
 {
 	return (len + VALUE_BLOCK_BYTES - 1) / VALUE_BLOCK_BYTES;
@@ -377,6 +374,16 @@ int xattr_remove(const struct inode *in, const char *name)
 	return err ? err : take_away(in, &a);
 }
 
+/*
+ * Blocks that it takes to take this one away, by txn.h: each block of its value; the inode, and the record in a tree of two levels
+ * below its root. 124 for the largest: one can always be taken away by an operation that has done nothing else.
+ */
+static uint32_t remove_blocks(const struct attr_rec *a)
+{
+	_Static_assert(VALUE_BLOCKS_MAX * 4 + 1 + 4 + 2 * 8 + TXN_END_BLOCKS <= TXN_OP_BLOCKS, "a step");
+	return (a->in_blocks ? value_blocks(a->value_len) * 4 : 0) + 1 + 4 + 2 * 8 + TXN_END_BLOCKS;
+}
+
 int xattr_free_all(const struct inode *in)
 {
 	struct tree_rec rec;
@@ -385,13 +392,13 @@ int xattr_free_all(const struct inode *in)
 	int err;
 
 	while (le64_get(in->d->xattr_root)) {
-		if (txn_room(in->t) < REMOVE_BLOCKS)
-			return -EINPROGRESS;
 		attr_tree(in, &tr);
 		err = tree_seek(&tr, 0, &rec);
-		csv_assert(err != -ENOENT);
+		csv_assert(err != -ENOENT); /* a root that is there was verified: it is not empty */
 		if (!err)
 			err = attr_of(in, &rec, &a);
+		if (!err && txn_room(in->t) < remove_blocks(&a))
+			return -EINPROGRESS;
 		if (!err)
 			err = take_away(in, &a);
 		if (err)

@@ -143,6 +143,63 @@ static void a_block_of_another_type_or_owner_is_damage(void **state)
 	help_free(h);
 }
 
+struct many {
+	uint32_t count;
+};
+
+static int make_many(struct txn *t, void *arg)
+{
+	const struct many *m = arg;
+	uint64_t blkno = 0;
+	struct block *b;
+	int err = 0;
+
+	for (uint32_t i = 0; i < m->count && !err; i++) {
+		err = alloc_block(t, 0, false, &blkno);
+		if (!err)
+			err = txn_new(t, blkno, HELP_MAGIC, HELP_OWNER, &b);
+		if (!err)
+			((struct disk_value_block *)b->data)->len = le32_of(8);
+	}
+	return err;
+}
+
+/* An operation on the worst volume there can be: it is not cut short, and stops nobody. */
+static void more_than_an_operation_is_admitted_for_is_done_when_there_is_room(void **state)
+{
+	struct help *h = help_new(64u << 20, 65536);
+	struct help_put one = {0, 1, 0}, two = {0, 2, 0};
+	struct many m = {TXN_OP_BLOCKS + 80};
+
+	assert_int_equal(run_sync_op(h->rs, help_put, &one), 0);
+	assert_in_range(m.count, 1, h->v->journal.txn_max - 10);
+	assert_int_equal(run_sync_op(h->rs, make_many, &m), 0);
+	help_crash(h);
+	help_open(h);
+	two.blkno = one.blkno + m.count;
+	assert_int_equal(run_sync_op(h->rs, help_get, &two), 0);
+	help_free(h);
+}
+
+static void more_than_a_transaction_holds_is_put_back(void **state)
+{
+	struct help *h = help_new(64u << 20, 65536);
+	struct help_put one = {0, 1, 0}, two = {0, 2, 0};
+	struct fs_statfs before, after;
+	struct many m = {250};
+
+	assert_int_equal(run_sync_op(h->rs, help_put, &one), 0);
+	assert_in_range(h->v->journal.txn_max, TXN_OP_BLOCKS, m.count);
+	alloc_statfs(h->v, &before);
+	assert_int_equal(run_sync_op(h->rs, make_many, &m), -ENOMEM);
+	alloc_statfs(h->v, &after);
+	assert_memory_equal(&before, &after, sizeof(before));
+	assert_int_equal(vol_state(h->v), VOL_READY);
+	assert_int_equal(run_sync_op(h->rs, help_put, &two), 0);
+	assert_int_equal(two.blkno, one.blkno + 1);
+	help_free(h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -152,6 +209,8 @@ int main(void)
 		cmocka_unit_test(a_freed_block_is_gone_and_can_be_had_again),
 		cmocka_unit_test(made_and_freed_in_one_operation_is_balanced),
 		cmocka_unit_test(a_block_of_another_type_or_owner_is_damage),
+		cmocka_unit_test(more_than_an_operation_is_admitted_for_is_done_when_there_is_room),
+		cmocka_unit_test(more_than_a_transaction_holds_is_put_back),
 		cmocka_unit_test(pointers_out_of_the_volume_are_damage_not_a_crash),
 	};
 
