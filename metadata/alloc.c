@@ -457,6 +457,7 @@ static int chunk_search(struct txn *t, uint32_t from, uint32_t end, uint32_t fir
 {
 	struct vol *v = t->v;
 	struct alloc *a = &v->alloc;
+	static const struct disk_group all_free;
 	uint8_t map[GROUP_BITMAP_BYTES];
 	struct block *gb;
 	uint32_t c;
@@ -464,18 +465,28 @@ static int chunk_search(struct txn *t, uint32_t from, uint32_t end, uint32_t fir
 
 	for (uint32_t g = alloc_find_group(a, from, end, WANT_CHUNK); g < end;
 		g = alloc_find_group(a, g + 1, end, WANT_CHUNK)) {
-		err = alloc_group_get(t, g, &gb);
-		if (err)
-			return err;
+		const struct disk_group *d = &all_free;
+
+		/* A6: of those that are known. A look at this one would change nothing. */
+		if ((mask & MASK_KEEP) && !a->groups[g].guessed && a->whole - a->guessed <= alloc_kept(a))
+			continue;
+		/* A group that was never used is not made before it is chosen: all that are passed by would be dirty. */
+		if (a->groups[g].flags & SUMMARY_INIT) {
+			err = alloc_group_get(t, g, &gb);
+			if (err)
+				return err;
+			d = (const struct disk_group *)gb->data;
+		}
 		if (a->groups[g].guessed)
-			alloc_whole_count(a, g, (const struct disk_group *)gb->data);
-		/* A6: of those that are known. */
+			alloc_whole_count(a, g, d);
 		if ((mask & MASK_KEEP) && a->whole - a->guessed <= alloc_kept(a))
 			continue;
-		alloc_group_mask(v, g, (struct disk_group *)gb->data, 0, mask, map);
+		alloc_group_mask(v, g, d, 0, mask, map);
 		c = free_chunk_in(a, map, g == from ? first_chunk : 0);
-		if (c < a->group_chunks)
-			return chunk_make(t, gb, g, c, is_inode, chunk);
+		if (c < a->group_chunks) {
+			err = alloc_group_get(t, g, &gb);
+			return err ? err : chunk_make(t, gb, g, c, is_inode, chunk);
+		}
 		if (!(mask & MASK_WINDOWS) && (g + 1ull) * GROUP_CLUSTERS <= a->reserve_start)
 			a->groups[g].hints |= HINT_NO_CHUNK;
 	}
