@@ -332,13 +332,21 @@ static int intent_of(struct txn *t, const struct tree_rec *rec, struct disk_inte
 
 int inode_intent_get(const struct inode *in, struct disk_intent *it)
 {
+	uint32_t flags = inode_flags(in) & (INODE_FREEING | INODE_TRUNCATE), flag;
 	struct tree_rec rec;
 	struct tree tr;
 	int err;
 
 	super_tree(in->t, TREE_INTENTS, &tr);
 	err = tree_get(&tr, in->ino, &rec);
-	return err ? damaged_if(in, err, -ENOENT, PROBLEM_INTENT, 1) : intent_of(in->t, &rec, it);
+	err = err ? damaged_if(in, err, -ENOENT, PROBLEM_INTENT, 1) : intent_of(in->t, &rec, it);
+	if (err)
+		return err;
+	/* The flag was verified with the inode: a file's, or of one without a link. What the record alone says could be anybody's. */
+	flag = intent_flag((enum intent_op)le32_get(it->op));
+	if (flags != flag)
+		return txn_damaged(in->t, PROBLEM_INTENT, in->b->blkno, in->ino, flags, flag);
+	return 0;
 }
 
 int inode_intent_next(struct txn *t, uint64_t after, uint64_t *ino, struct disk_intent *it)
