@@ -381,6 +381,20 @@ static void mask_range(
 		alloc_bits_fill(map, (uint32_t)(start - lo), (uint32_t)(end - start), true);
 }
 
+/*
+ * Clusters that may hold data or metadata chunks: behind the fixed areas, in front of the superblock's last copy. The groups say
+ * so, too, but what stands in them is only what somebody wrote there.
+ */
+static uint64_t area_start(const struct vol *v)
+{
+	return le64_get(v->geo->data_start) / v->alloc.cluster_blocks;
+}
+
+static uint64_t area_end(const struct vol *v)
+{
+	return (le64_get(v->geo->block_count) - 1) / v->alloc.cluster_blocks;
+}
+
 void alloc_group_mask(struct vol *v, uint32_t g, const struct disk_group *d, uint64_t who,
 	unsigned mask, uint8_t map[GROUP_BITMAP_BYTES])
 {
@@ -391,6 +405,8 @@ void alloc_group_mask(struct vol *v, uint32_t g, const struct disk_group *d, uin
 	if (o)
 		for (uint32_t i = 0; i < GROUP_BITMAP_BYTES; i++)
 			map[i] |= o->bits[i];
+	mask_range(a, g, 0, area_start(v), map);
+	mask_range(a, g, area_end(v), UINT64_MAX, map);
 	if (mask & MASK_RESERVE)
 		mask_range(a, g, a->reserve_start, a->clusters, map);
 	if (mask & MASK_WHOLE)
@@ -671,6 +687,13 @@ static int chunk_find(
 	return err;
 }
 
+/* Can this number be a block of a metadata chunk at all? */
+static bool may_be_block(const struct vol *v, uint64_t blkno)
+{
+	return blkno >= le64_get(v->geo->data_start) && blkno / v->alloc.cluster_blocks < area_end(v) &&
+	       blkno % CHUNK_BLOCKS;
+}
+
 int alloc_chunk_header(struct txn *t, uint64_t chunk, struct block **out)
 {
 	return txn_get(t, chunk * CHUNK_BLOCKS, MAGIC_CHUNK, 0, out);
@@ -700,14 +723,9 @@ int alloc_block(struct txn *t, uint64_t near, bool reserve, uint64_t *blkno)
 	alloc_bits_fill(h->used, at, 1, true);
 	h->used_blocks = le32_of(le32_get(h->used_blocks) + 1);
 	*blkno = chunk * CHUNK_BLOCKS + at;
+	if (!may_be_block(t->v, *blkno))
+		return txn_damaged(t, PROBLEM_BLKNO_RANGE, b->blkno, 0, *blkno, 0);
 	return le32_get(h->used_blocks) == CHUNK_BLOCKS ? chunk_mark(t, chunk, false) : 0;
-}
-
-/* Can this number be a block of a metadata chunk at all? */
-static bool may_be_block(const struct vol *v, uint64_t blkno)
-{
-	return blkno >= le64_get(v->geo->data_start) && blkno < le64_get(v->geo->block_count) &&
-	       blkno / v->alloc.cluster_blocks < v->alloc.clusters && blkno % CHUNK_BLOCKS;
 }
 
 /*
@@ -841,6 +859,8 @@ int alloc_inode(struct txn *t, uint64_t parent_ino, uint64_t *ino, bool *is_new)
 		h->used_blocks = le32_of(le32_get(h->used_blocks) + 1);
 	}
 	*ino = (chunk * CHUNK_BLOCKS + at) << 3 | slot;
+	if (!may_be_block(t->v, *ino >> 3))
+		return txn_damaged(t, PROBLEM_BLKNO_RANGE, b->blkno, *ino, *ino >> 3, 0);
 	if (le32_get(h->used_blocks) == CHUNK_BLOCKS && inode_place(h, 0) == CHUNK_BLOCKS)
 		return chunk_mark(t, chunk, false);
 	return 0;

@@ -3,8 +3,10 @@
  * Images that somebody made on purpose: each block is sound by itself and has its checksum, together they say what is not so. Whoever
  * mounts one may lose what is on it, but no coordinator stops, and nothing outside of the files is written.
  */
+#include "metadata/alloc.h"
 #include "metadata/format_inode.h"
 #include "metadata/inode.h"
+#include "metadata/verify.h"
 #include "tests/unit/ops_engine.h"
 
 #define BYTES (256ull << 20)
@@ -22,6 +24,22 @@ static void drop_volume(void)
 	run_sync_crash(engine.rs);
 	run_sync_mem_free(engine.mem);
 	free(engine.region);
+}
+
+static const struct disk_super *super(void)
+{
+	return vol_super(run_sync_vol(engine.rs));
+}
+
+static void read_block(uint64_t blkno, void *b)
+{
+	assert_int_equal(engine.dev.read(engine.dev.ctx, blkno * BLOCK_SIZE, b, BLOCK_SIZE), 0);
+}
+
+static void write_block(uint64_t blkno, void *b)
+{
+	verify_seal(b);
+	assert_int_equal(engine.dev.write(engine.dev.ctx, blkno * BLOCK_SIZE, b, BLOCK_SIZE, true), 0);
 }
 
 /* ------------------------------------------------------------------ intents */
@@ -87,11 +105,113 @@ static void intent_alone_takes_nothing_away(void **state)
 	drop_volume();
 }
 
+/* ------------------------------------------------------------------ space */
+
+/* Clusters [from, to) of group g are free, it says. */
+static void say_free(const struct disk_super *s, uint64_t g, uint32_t from, uint32_t to)
+{
+	uint8_t block[BLOCK_SIZE], sum[BLOCK_SIZE];
+	struct disk_group *d = (struct disk_group *)block;
+	struct disk_summary_entry *e = &((struct disk_summary *)sum)->e[g];
+
+	read_block(le64_get(s->group_start) + g, block);
+	read_block(le64_get(s->summary_start), sum);
+	for (uint32_t i = from; i < to; i++) {
+		if (!alloc_bit(d->used, i))
+			continue;
+		alloc_bits_fill(d->used, i, 1, false);
+		d->free_clusters = le32_of(le32_get(d->free_clusters) + 1);
+		e->free_clusters = le16_of(le16_get(e->free_clusters) + 1);
+	}
+	write_block(le64_get(s->group_start) + g, block);
+	write_block(le64_get(s->summary_start), sum);
+}
+
+static void fixed_areas_are_not_given_to_files(void **state)
+{
+	uint64_t ino, start, end, off = 0, n = 0;
+	struct disk_super s;
+	uint32_t first, last;
+	int err;
+
+	make_volume();
+	memcpy(&s, super(), sizeof(s));
+	start = le64_get(s.data_start) * BLOCK_SIZE;
+	end = (le64_get(s.block_count) - 1) * BLOCK_SIZE / CLUSTER * CLUSTER;
+	first = (uint32_t)(start / CLUSTER);
+	last = (uint32_t)(end / CLUSTER);
+	assert_int_equal(run_sync_close(engine.rs), 0);
+	say_free(&s, 0, 0, first);
+	say_free(&s, last / GROUP_CLUSTERS, last % GROUP_CLUSTERS, GROUP_CLUSTERS);
+	engine_open();
+	ino = create(root, "file");
+	/* Until all is taken that there is. */
+	do {
+		err = do_layout(ino, off, CLUSTER, FS_LAYOUT_WRITE);
+		for (uint32_t i = 0; !err && i < run.r.reply.extent_count; i++) {
+			const struct fs_extent *x = &run.r.reply.extents[i];
+
+			if (x->state == EXT_HOLE)
+				continue;
+			assert_in_range(x->lun_off, start, end - 1);
+			assert_in_range(x->lun_off + x->len, start, end);
+			off = x->off + x->len;
+		}
+	} while (!err && ++n < 10000);
+	assert_int_equal(err, -ENOSPC);
+	drop_volume();
+}
+
+static int block_at(struct txn *t, void *arg)
+{
+	uint64_t blkno;
+
+	return alloc_block(t, *(uint64_t *)arg, false, &blkno);
+}
+
+/* A chunk of metadata where the last copy of the superblock is: only that block is free in it. */
+static void last_copy_is_no_block_of_a_chunk(void **state)
+{
+	uint64_t last, chunk, g, c;
+	uint8_t block[BLOCK_SIZE], sum[BLOCK_SIZE];
+	struct disk_group *d = (struct disk_group *)block;
+	struct disk_chunk *h = (struct disk_chunk *)block;
+	struct disk_summary_entry *e;
+	struct disk_super s;
+
+	make_volume();
+	memcpy(&s, super(), sizeof(s));
+	assert_int_equal(run_sync_close(engine.rs), 0);
+	last = le64_get(s.block_count) - 1;
+	chunk = last / CHUNK_BLOCKS;
+	c = chunk % (GROUP_CLUSTERS * CLUSTER / CHUNK_SIZE);
+	g = last / (CLUSTER / BLOCK_SIZE) / GROUP_CLUSTERS;
+	read_block(le64_get(s.group_start) + g, block);
+	read_block(le64_get(s.summary_start), sum);
+	alloc_bits_fill(d->meta, (uint32_t)c, 1, true);
+	alloc_bits_fill(d->meta_free, (uint32_t)c, 1, true);
+	d->meta_chunks = le32_of(le32_get(d->meta_chunks) + 1);
+	e = &((struct disk_summary *)sum)->e[g];
+	e->flags = le16_of(le16_get(e->flags) | SUMMARY_META_FREE);
+	write_block(le64_get(s.group_start) + g, block);
+	write_block(le64_get(s.summary_start), sum);
+	memset(block, 0, BLOCK_SIZE);
+	verify_init_header(block, MAGIC_CHUNK, s.h.uuid, chunk * CHUNK_BLOCKS, 0);
+	alloc_bits_fill(h->used, 0, last % CHUNK_BLOCKS, true);
+	h->used_blocks = le32_of((uint32_t)(last % CHUNK_BLOCKS));
+	write_block(chunk * CHUNK_BLOCKS, block);
+	engine_open();
+	assert_int_equal(run_sync_op(engine.rs, block_at, &last), -EUCLEAN);
+	drop_volume();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 
 		cmocka_unit_test(intent_alone_takes_nothing_away),
+		cmocka_unit_test(fixed_areas_are_not_given_to_files),
+		cmocka_unit_test(last_copy_is_no_block_of_a_chunk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
