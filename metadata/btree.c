@@ -267,6 +267,7 @@ static int get_root(struct tree *tr, struct node *out)
 static int get_child(struct tree *tr, const struct node *parent, uint32_t i, struct node *out)
 {
 	const struct node n = *parent; /* may be *out */
+	uint64_t low = node_key(&n, i);
 	uint32_t first;
 	int err = get_node(tr, node_child(&n, i), out);
 
@@ -275,10 +276,10 @@ static int get_child(struct tree *tr, const struct node *parent, uint32_t i, str
 	if (node_level(out) + 1 != node_level(&n))
 		return txn_damaged(tr->t, PROBLEM_TREE_LEVEL, out->b->blkno, tr->owner,
 			node_level(out), node_level(&n) - 1);
-	first = node_level(out) ? 1 : 0; /* rule 2 */
-	if (first < node_count(out) && node_key(out, first) < node_key(&n, i))
+	first = node_level(out) ? 1 : 0; /* rule 2: of an inner node the second one, and what lies before it is not empty */
+	if (first < node_count(out) && (node_key(out, first) < low || (first && node_key(out, first) == low)))
 		return txn_damaged(tr->t, PROBLEM_TREE_BOUNDS, out->b->blkno, tr->owner,
-			node_key(out, first), node_key(&n, i));
+			node_key(out, first), low);
 	if (i + 1 < node_count(&n) && node_count(out) &&
 		node_key(out, node_count(out) - 1) >= node_key(&n, i + 1))
 		return txn_damaged(tr->t, PROBLEM_TREE_BOUNDS, out->b->blkno, tr->owner,
@@ -327,6 +328,33 @@ static struct node cursor_node(const struct tree_cursor *cur, uint32_t i)
 	return (struct node){cur->at[i].b, cur->at[i].node, cur->at[i].bytes};
 }
 
+/*
+ * The leaf's keys lie within what all nodes above it say, also where it is their first or last child: what a walk comes
+ * to is found from the root, too, and is not lower (higher) than what was asked for.
+ */
+static int check_leaf(const struct tree_cursor *cur)
+{
+	struct node n = cursor_node(cur, cur->depth - 1), up;
+	uint32_t count = node_count(&n), pos;
+	uint64_t first, last;
+
+	if (!count)
+		return 0;
+	first = node_key(&n, 0);
+	last = node_key(&n, count - 1);
+	for (uint32_t i = 0; i + 1 < cur->depth; i++) {
+		up = cursor_node(cur, i);
+		pos = cur->at[i].pos;
+		if (first < node_key(&up, pos))
+			return txn_damaged(cur->tr->t, PROBLEM_TREE_BOUNDS, n.b->blkno, cur->tr->owner, first,
+				node_key(&up, pos));
+		if (pos + 1 < node_count(&up) && last >= node_key(&up, pos + 1))
+			return txn_damaged(cur->tr->t, PROBLEM_TREE_BOUNDS, n.b->blkno, cur->tr->owner, last,
+				node_key(&up, pos + 1));
+	}
+	return 0;
+}
+
 /* To the leaf that covers key; the last step's pos is the first slot with a key >= key, or count. */
 static int descend(struct tree *tr, uint64_t key, struct tree_cursor *cur)
 {
@@ -351,7 +379,7 @@ static int descend(struct tree *tr, uint64_t key, struct tree_cursor *cur)
 			return err;
 	}
 	cursor_push(cur, &n, node_lower(&n, key));
-	return 0;
+	return check_leaf(cur);
 }
 
 static void cursor_record(const struct tree_cursor *cur, struct tree_rec *rec)
@@ -385,7 +413,7 @@ static int next_leaf(struct tree_cursor *cur)
 			return err;
 		cursor_push(cur, &n, 0);
 	}
-	return 0;
+	return check_leaf(cur);
 }
 
 /* The leaf's steps go back before its first slot: to the last slot of the leaf before. */
@@ -409,7 +437,7 @@ static int previous_leaf(struct tree_cursor *cur)
 			return err;
 		cursor_push(cur, &n, node_count(&n) - 1);
 	}
-	return 0;
+	return check_leaf(cur);
 }
 
 /* Moves on to the next leaf when the cursor stands behind the last slot of its own. */
@@ -633,6 +661,8 @@ static int merge(struct tree *tr, const struct node *n, uint32_t pos, const stru
 {
 	uint64_t right_key = node_key(n, pos + 1);
 
+	if (left->b == right->b)
+		return txn_damaged(tr->t, PROBLEM_TREE_BOUNDS, left->b->blkno, tr->owner, right_key, 0);
 	if (node_used(left) + node_used(right) > node_capacity(left) / 4 * 3)
 		return 0;
 	/* What each leaf alone could not show would stand within one now. */

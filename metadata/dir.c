@@ -124,7 +124,9 @@ int dir_remove(const struct inode *in, uint64_t cookie)
 
 	inode_tree(in, &tr);
 	err = tree_delete(&tr, cookie);
-	csv_assert(err != -ENOENT);
+	/* It was found on a walk through the leaves. */
+	if (err == -ENOENT)
+		return txn_damaged(in->t, PROBLEM_TREE_BOUNDS, in->b->blkno, in->ino, cookie, 0);
 	if (err)
 		return err;
 	inode_tree_done(in, &tr);

@@ -216,7 +216,7 @@ int extent_set_state(const struct inode *in, uint64_t off, uint64_t len, uint32_
 	inode_tree(in, &tr);
 	tr.reserve = true;
 	err = tree_floor(&tr, off, &rec);
-	csv_assert(err != -ENOENT);
+	csv_assert(err != -ENOENT); /* extent_at() has found it there */
 	if (err)
 		return err;
 	extent_of(&rec, &e);

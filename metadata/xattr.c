@@ -296,6 +296,9 @@ static int take_away(const struct inode *in, const struct attr_rec *a)
 	attr_tree(in, &tr);
 	if (!err)
 		err = tree_delete(&tr, a->cookie);
+	/* It was found on a walk through the leaves. */
+	if (err == -ENOENT)
+		return txn_damaged(in->t, PROBLEM_TREE_BOUNDS, in->b->blkno, in->ino, a->cookie, 0);
 	if (err)
 		return err;
 	return count(in, &tr, -1, -name_bytes);
