@@ -104,6 +104,8 @@ struct sreq {
 	} asked; /* what sets the size, while it is looked where the end is */
 	uint64_t new_size, zero_from;
 	uint64_t lun_tag, zero_off, zero_len;
+	uint64_t zero_retry_ns; /* 0: not to be sent again */
+	uint32_t zero_retries;
 	uint8_t *zero_buf;
 	void *data; /* copy of the request's data and extents */
 	uint32_t data_bytes, extent_bytes, room_bytes;
@@ -521,6 +523,8 @@ bool node_size_set_by(const struct fs_request *rq);
 void node_size_look(struct node *n, struct sreq *s);
 void node_size_looked(struct node *n, struct sreq *s, struct effects *fx);
 bool node_size_lun_done(struct node *n, const struct event *ev, struct effects *fx);
+void node_size_step(struct node *n, struct effects *fx);
+uint64_t node_size_deadline(const struct node *n);
 
 /* node_times.c */
 /* True: it waits for nodes that write `ino` to say when they did, and begins anew then. */

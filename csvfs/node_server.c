@@ -934,6 +934,7 @@ void node_server_step(struct node *n, struct effects *fx)
 		if (!n->unsure)
 			node_lock_step(n, fx);
 	}
+	node_size_step(n, fx);
 	pump_all(n, fx);
 	if (st == TK_DRAIN)
 		drain_step(n, fx);
@@ -949,6 +950,8 @@ uint64_t node_server_deadline(const struct node *n)
 		d = n->append_deadline_ns;
 	if (node_times_deadline(n) < d)
 		d = node_times_deadline(n);
+	if (n->vol && node_size_deadline(n) < d)
+		d = node_size_deadline(n);
 	if (node_sweep_deadline(n) < d)
 		d = node_sweep_deadline(n);
 	if (n->vol && cache_lease_deadline(&n->cache_leases) < d)

@@ -5,7 +5,8 @@
  *
  *   LOOK at the new end --[the file ends before]--> LOOK at its end --> [ZERO_READ ->] ZERO_WRITE --> ENGINE
  *
- * Nobody has a layout of the file meanwhile.
+ * Nobody has a layout of the file meanwhile. What the LUN refuses for now is sent again after a pause, for some seconds; then it is
+ * the path's matter, as on the data path (rule 7 of dp.h).
  */
 #include <errno.h>
 #include <linux/falloc.h>
@@ -13,6 +14,9 @@
 
 #include "csvfs/base/assert.h"
 #include "csvfs/node_int.h"
+
+#define RETRY_NS (20 * NS_PER_MS)
+#define RETRIES_MAX 250
 
 bool node_size_set_by(const struct fs_request *rq)
 {
@@ -132,6 +136,42 @@ void node_size_looked(struct node *n, struct sreq *s, struct effects *fx)
 		zero_read(n, s, fx);
 }
 
+static bool again_later(struct node *n, struct sreq *s)
+{
+	if (s->zero_retries++ >= RETRIES_MAX)
+		return false;
+	s->zero_retry_ns = n->now_ns + RETRY_NS;
+	return true;
+}
+
+/* Without a path the coordination ends, and this with it. */
+void node_size_step(struct node *n, struct effects *fx)
+{
+	if (n->path.st != PST_UP)
+		return;
+	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
+		if (!s->zero_retry_ns || n->now_ns < s->zero_retry_ns || !effects_room(fx, 4, 4096))
+			continue;
+		s->zero_retry_ns = 0;
+		if (s->stage == SREQ_ZERO_READ)
+			zero_read(n, s, fx);
+		else
+			zero_write(n, s, fx);
+	}
+}
+
+uint64_t node_size_deadline(const struct node *n)
+{
+	uint64_t d = NEVER;
+
+	if (n->path.st != PST_UP)
+		return d;
+	list_for_each_entry (s, &n->sreqs, struct sreq, link)
+		if (s->zero_retry_ns && s->zero_retry_ns < d)
+			d = s->zero_retry_ns;
+	return d;
+}
+
 static void zeroing_done(struct node *n, struct sreq *s, enum lun_status status, struct effects *fx)
 {
 	uint32_t within = (uint32_t)(s->zero_from & (BLOCK_SIZE - 1));
@@ -146,11 +186,9 @@ static void zeroing_done(struct node *n, struct sreq *s, enum lun_status status,
 		zero_write(n, s, fx);
 		return;
 	case LUN_RETRY:
-		if (s->stage == SREQ_ZERO_READ)
-			zero_read(n, s, fx);
-		else
-			zero_write(n, s, fx);
-		return;
+		if (again_later(n, s))
+			return;
+		break;
 	case LUN_MEDIUM:
 	case LUN_UNSUPPORTED:
 		refused(n, s, -EIO, fx);

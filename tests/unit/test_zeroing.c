@@ -96,6 +96,48 @@ static void an_unknown_write_is_a_lost_path_and_asked_again_elsewhere(void **sta
 	assert_false(list_empty(&n->sreqs));
 }
 
+/* It is sent again after a pause, as often as it is refused. False: it is sent no more. */
+static bool refused_once_more(enum sreq_stage stage, enum lun_status status)
+{
+	struct event ev = {.type = EV_LUN_DONE, .tag = asked->lun_tag, .lun.status = status};
+	uint64_t pause_ns;
+
+	asked->stage = stage;
+	assert_true(node_size_lun_done(n, &ev, &fx));
+	if (list_empty(&n->sreqs) || n->path.st != PST_UP)
+		return false;
+	assert_int_equal(fx.count, 0);
+	pause_ns = node_size_deadline(n) - n->now_ns;
+	assert_in_range(pause_ns, NS_PER_MS, NS_PER_SEC);
+	node_size_step(n, &fx);
+	assert_int_equal(fx.count, 0);
+	n->now_ns += pause_ns;
+	node_size_step(n, &fx);
+	assert_int_equal(fx.count, 1);
+	assert_int_equal(fx.fx[0].lun.op, stage == SREQ_ZERO_READ ? LUN_READ : LUN_WRITE);
+	assert_true(node_size_deadline(n) == NEVER);
+	effects_reset(&fx);
+	return true;
+}
+
+static void what_is_refused_for_now_is_sent_again_after_a_pause(void **state)
+{
+	(void)state;
+	assert_true(refused_once_more(SREQ_ZERO_READ, LUN_RETRY));
+	assert_true(refused_once_more(SREQ_ZERO_WRITE, LUN_RETRY));
+	assert_int_equal(n->path.st, PST_UP);
+}
+
+static void what_is_refused_for_seconds_is_a_lost_path(void **state)
+{
+	(void)state;
+	while (refused_once_more(SREQ_ZERO_WRITE, LUN_RETRY))
+		assert_true(n->now_ns < 8 * NS_PER_SEC);
+	assert_true(n->now_ns > 4 * NS_PER_SEC);
+	assert_int_not_equal(n->path.st, PST_UP);
+	assert_false(list_empty(&n->sreqs));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -105,6 +147,8 @@ int main(void)
 		cmocka_unit_test_setup(a_place_that_is_write_protected, setup),
 		cmocka_unit_test_setup(no_space, setup),
 		cmocka_unit_test_setup(an_unknown_write_is_a_lost_path_and_asked_again_elsewhere, setup),
+		cmocka_unit_test_setup(what_is_refused_for_now_is_sent_again_after_a_pause, setup),
+		cmocka_unit_test_setup(what_is_refused_for_seconds_is_a_lost_path, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
