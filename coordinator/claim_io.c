@@ -134,12 +134,16 @@ void claim_io_forget(struct claim_io *c)
 bool claim_io_lun_done(struct claim_io *c, const struct event *ev, struct effects *fx)
 {
 	unsigned i = ev->tag == c->tag[1];
+	enum lun_status status = ev->lun.status;
 
 	(void)fx;
 	if (!ev->tag || ev->tag != c->tag[i])
 		return false;
 	c->tag[i] = 0;
-	switch (ev->lun.status) {
+	/* The other place may be well, and a beat does not wait. */
+	if (status == LUN_FAILING)
+		status = c->retries < CLAIM_FAILING_MAX ? LUN_RETRY : LUN_MEDIUM;
+	switch (status) {
 	case LUN_OK:
 		if (!c->writing)
 			c->seen_err[i] = claim_decode(&c->seen[i], c->buf[i], c->uuid);
@@ -159,13 +163,14 @@ bool claim_io_lun_done(struct claim_io *c, const struct event *ev, struct effect
 		c->result = CLAIM_UNKNOWN;
 		break;
 	case LUN_MEDIUM:
+	case LUN_FAILING:
 	case LUN_UNSUPPORTED:
 	case LUN_NOSPACE:
 	case LUN_PROTECTED:
 		if (!c->writing)
 			break; /* seen_err stays -EIO */
 		c->place ^= 1;
-		c->is_protected = ev->lun.status == LUN_PROTECTED;
+		c->is_protected = status == LUN_PROTECTED;
 		c->result = CLAIM_FAILED;
 		break;
 	}

@@ -18,6 +18,7 @@
 
 #define CLAIM_RETRY_NS (100 * NS_PER_MS)
 #define CLAIM_RETRIES_MAX 100
+#define CLAIM_FAILING_MAX 10
 
 enum claim_result {
 	CLAIM_NONE, /* nothing asked for yet */

@@ -559,6 +559,7 @@ bool fence_lun_done(struct fence *f, const struct event *ev, struct effects *fx)
 		command_unsupported(f, ev->now_ns, fx);
 		break;
 	case LUN_RETRY:
+	case LUN_FAILING:
 		command_retry(f, ev->now_ns, fx);
 		break;
 	case LUN_MEDIUM:

@@ -283,6 +283,8 @@ const char *lun_status_name(enum lun_status status)
 		return "out of space";
 	case LUN_PROTECTED:
 		return "write protected";
+	case LUN_FAILING:
+		return "failing behind the target";
 	}
 	return "?";
 }

@@ -127,7 +127,7 @@ enum lun_status bdev_sync_cmd(
 			snprintf(s->text, sizeof(s->text), "%s: no answer", lun_op_name(cmd->op));
 			return LUN_UNKNOWN;
 		}
-		if (r.status != LUN_RETRY || bdev_now_ns() >= deadline_ns)
+		if ((r.status != LUN_RETRY && r.status != LUN_FAILING) || bdev_now_ns() >= deadline_ns)
 			break;
 		nanosleep(&(struct timespec){.tv_nsec = 10 * 1000000}, NULL);
 	}

@@ -35,7 +35,7 @@ int bdev_sync_write(struct bdev_sync *s, uint64_t off, const void *buf, uint64_t
 int bdev_sync_flush(struct bdev_sync *s);
 
 /*
- * Any command, with its status as the target gave it. LUN_RETRY is repeated here, for up to the
+ * Any command, with its status as the target gave it. LUN_RETRY, or LUN_FAILING, is repeated here, for up to the
  * timeout. `keys`: room for LUN_KEYS_MAX, or NULL.
  */
 enum lun_status bdev_sync_cmd(

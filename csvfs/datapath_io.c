@@ -380,6 +380,7 @@ static void post_block(struct io *io)
 	ev.block.unknown = op->io_unknown && op->io_write;
 	ev.block.conflict = op->io_unknown && op->io_conflict;
 	ev.block.told = op->io_told;
+	ev.block.refused = op->io_refused;
 	ev.block.rights = op->rights;
 	ev.block.ino = op->ino;
 	ev.block.seg_count = op->seg_count;

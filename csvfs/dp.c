@@ -267,20 +267,6 @@ static bool is_void(const struct dp *dp, const struct dp_op *op)
 	return op->drops != op->file->lf.drops || op->rights != dp->rights || is_lost(dp, op);
 }
 
-/* What is written there is seen before anybody is told of it. (Not known any more: nothing new.) */
-static bool in_written(const struct dp_op *op)
-{
-	struct fs_extent e;
-
-	for (uint64_t at = op->img_off; at < op->img_off + op->img_len; at = e.off + e.len) {
-		if (!layout_at(&op->file->lf, at, &e, NULL))
-			return false;
-		if (e.state != EXT_UNWRITTEN)
-			return true;
-	}
-	return false;
-}
-
 static enum dp_verdict enter(struct dp *dp, struct dp_op *op, bool unknown, struct dp_now now)
 {
 	struct dp_file *f = op->file;
@@ -295,7 +281,9 @@ static enum dp_verdict enter(struct dp *dp, struct dp_op *op, bool unknown, stru
 	op->io_fua = wants_fua(op);
 	op->io_told = unknown && op->io_unknown;
 	op->io_unknown = unknown;
-	op->tried |= op->placed && op->io_write && !op->tail && in_written(op);
+	op->io_refused = unknown && !op->io_write && dp_gate_now(dp, now.now_ns) == GATE_DIRECT;
+	op->sent_ns = now.now_ns;
+	op->tried |= op->placed && op->io_write && !op->tail && dp_plan_in_written(op);
 	if (!unknown && dp_gate_now(dp, now.now_ns) == GATE_DIRECT) {
 		set_state(dp, op, DP_ST_IO);
 		return DP_SUBMIT;
@@ -583,6 +571,16 @@ static enum dp_verdict io_again(struct dp *dp, struct dp_op *op, struct dp_now n
 	return later(dp, op, now.now_ns + pause_ns);
 }
 
+/* With pauses from the first time on. */
+static enum dp_verdict io_pauses(struct dp *dp, struct dp_op *op, uint64_t since_ns, struct dp_now now)
+{
+	if (!op->retries)
+		op->retry_since_ns = since_ns;
+	if (op->retries < 3)
+		op->retries = 3;
+	return io_again(dp, op, now);
+}
+
 /*
  * A read that nobody knows the outcome of has changed nothing. Either the path is lost, and the gate closes in a moment; or this
  * target answers so: then the core, which has no reason to close anything, would give it back at once.
@@ -591,11 +589,17 @@ static enum dp_verdict read_unknown(struct dp *dp, struct dp_op *op, struct dp_n
 {
 	if (dp_gate_now(dp, now.now_ns) != GATE_DIRECT)
 		return enter(dp, op, true, now);
-	if (!op->retries)
-		op->retry_since_ns = now.now_ns;
-	if (op->retries < 3)
-		op->retries = 3;
-	return io_again(dp, op, now);
+	return io_pauses(dp, op, now.now_ns, now);
+}
+
+/* The time that the target took counts: the file's gate waits for this. */
+static enum dp_verdict io_failing(struct dp *dp, struct dp_op *op, struct dp_now now)
+{
+	uint64_t since_ns = op->retries ? op->retry_since_ns : op->sent_ns;
+
+	if (!is_void(dp, op) && dp_since(now.now_ns, since_ns) > DP_RETRY_NS)
+		return end(dp, op, -EIO);
+	return io_pauses(dp, op, since_ns, now);
 }
 
 enum dp_verdict dp_done(struct dp *dp, struct dp_op *op, enum lun_status status, struct dp_now now)
@@ -614,6 +618,8 @@ enum dp_verdict dp_done(struct dp *dp, struct dp_op *op, enum lun_status status,
 		return io_ok(dp, op, now);
 	case LUN_RETRY:
 		return io_again(dp, op, now);
+	case LUN_FAILING:
+		return io_failing(dp, op, now);
 	case LUN_MEDIUM:
 	case LUN_UNSUPPORTED:
 		return end(dp, op, -EIO);

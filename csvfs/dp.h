@@ -44,8 +44,9 @@
  *     EV_DRAINED(0) when it is closed and no DP_SUBMIT is in flight. A read, or a first write,
  *     that ends after the lease is not answered: DP_HANDOVER.
  *  7. Outcomes on the own path: RETRY is submitted again for up to DP_RETRY_NS, three times at least (what the core held
- *     it for does not count); MEDIUM is EIO; NOSPACE is ENOSPC; anything else is handed over as unknown. Never an error
- *     for a lost path. A read whose outcome is unknown is submitted again as after RETRY, with pauses from the first time on: a path
+ *     it for does not count), and then handed over: a write as unknown, a read as refused, and this path is given up; MEDIUM is
+ *     EIO; FAILING is submitted again as after RETRY, and is EIO when it is so for DP_RETRY_NS since it was sent first;
+ *     NOSPACE is ENOSPC; anything else is handed over as unknown. Never an error for a lost path. A read whose outcome is unknown is submitted again as after RETRY, with pauses from the first time on: a path
  *     that is lost closes the gate meanwhile; one that stands gets it back from the core, again and again. What the target refuses for good (not executed, and no path's fault) is an error, as through a
  *     peer: UNSUPPORTED is EIO, PROTECTED is EROFS. Asked for again it would be refused again, for ever.
  *  8. A write that extends the file, or must be durable, ends with
@@ -170,6 +171,7 @@ struct dp_op {
 	bool io_unknown; /* DP_HANDOVER: a direct attempt was made and may still land */
 	bool io_conflict; /* ... or was refused, since our registration is gone */
 	bool io_told; /* ... and the core has heard of it, but had no memory: what it knows of the path by now is newer */
+	bool io_refused; /* DP_HANDOVER of a read: nothing is under way, but this path has not done it for DP_RETRY_NS */
 	bool bounce;
 	uint32_t img_len, skip;
 	uint32_t seg_count, zero_count;
@@ -210,7 +212,7 @@ struct dp_op {
 	uint32_t rights; /* of the node when it went inside: dp_rights() */
 	uint64_t lock_off, lock_end;
 	uint64_t img_off; /* in the file */
-	uint64_t retry_since_ns, not_before_ns;
+	uint64_t sent_ns, retry_since_ns, not_before_ns;
 	uint32_t retries;
 	uint64_t last_need_off, last_drops, answer_drops;
 	uint32_t asks;

@@ -25,20 +25,22 @@ static int badness(enum lun_status s)
 		return 0;
 	case LUN_RETRY:
 		return 1;
-	case LUN_NOSPACE:
+	case LUN_FAILING:
 		return 2;
-	case LUN_MEDIUM:
+	case LUN_NOSPACE:
 		return 3;
-	case LUN_UNSUPPORTED:
+	case LUN_MEDIUM:
 		return 4;
-	case LUN_PROTECTED:
+	case LUN_UNSUPPORTED:
 		return 5;
-	case LUN_CONFLICT:
+	case LUN_PROTECTED:
 		return 6;
-	case LUN_UNKNOWN:
+	case LUN_CONFLICT:
 		return 7;
+	case LUN_UNKNOWN:
+		return 8;
 	}
-	return 7;
+	return 8;
 }
 
 enum lun_status dp_worst(enum lun_status a, enum lun_status b)

@@ -130,6 +130,8 @@ void dp_plan_map_write(struct dp_op *op);
 void dp_plan_wrote(struct dp *dp, const struct dp_op *op);
 void dp_plan_zeroed(struct dp *dp, const struct dp_op *op);
 void dp_plan_failed(const struct dp_op *op);
+/* What is written there is seen before anybody is told of it. (Not known any more: nothing new.) */
+bool dp_plan_in_written(const struct dp_op *op);
 /* There is no more space: true: what lies before has some, and is written. */
 bool dp_plan_shorten(const struct dp *dp, struct dp_op *op);
 

@@ -430,3 +430,16 @@ enum plan dp_plan(struct dp *dp, struct dp_op *op)
 	}
 	return plan_write(dp, op->file, op);
 }
+
+bool dp_plan_in_written(const struct dp_op *op)
+{
+	struct fs_extent e;
+
+	for (uint64_t at = op->img_off; at < op->img_off + op->img_len; at = e.off + e.len) {
+		if (!layout_at(&op->file->lf, at, &e, NULL))
+			return false;
+		if (e.state != EXT_UNWRITTEN)
+			return true;
+	}
+	return false;
+}

@@ -38,17 +38,39 @@ bool iscsi_status_ends_others(int status, const struct scsi_task *task)
 	       task->sense.key == SCSI_SENSE_UNIT_ATTENTION && (asc == 0x29 || asc == 0x2f);
 }
 
+/* SBC-3: READ, WRITE (10, 16), SYNCHRONIZE CACHE (10). What these fail with is a matter of what is behind the LUN. */
+static bool is_of_medium(const struct scsi_task *task)
+{
+	switch (task->cdb[0]) {
+	case 0x28:
+	case 0x88:
+	case 0x2a:
+	case 0x8a:
+	case 0x35:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /*
  * SAM-5, SPC-4. "To be repeated" is said only when the command has ended at the target, executed or
  * not: then sending a read or a write again is safe.
  */
-static enum lun_status status_of_sense(const struct scsi_sense *s)
+static enum lun_status status_of_sense(const struct scsi_task *task)
 {
+	const struct scsi_sense *s = &task->sense;
+
 	switch (s->key) {
 	case SCSI_SENSE_NO_SENSE:
 	case SCSI_SENSE_RECOVERED_ERROR:
 		return is_deferred(s) ? LUN_RETRY : LUN_OK;
 	case SCSI_SENSE_NOT_READY:
+		/*
+		 * LOGICAL UNIT COMMUNICATION FAILURE and its like: LIO says so of whatever error its backing store has. It goes by
+		 * itself, or never.
+		 */
+		return s->ascq >> 8 == 0x08 && is_of_medium(task) ? LUN_FAILING : LUN_RETRY;
 	case SCSI_SENSE_UNIT_ATTENTION:
 	case SCSI_SENSE_COMMAND_ABORTED:
 		return LUN_RETRY;
@@ -72,7 +94,7 @@ enum lun_status iscsi_status_of(int status, const struct scsi_task *task)
 	case SCSI_STATUS_CONDITION_MET:
 		return LUN_OK;
 	case SCSI_STATUS_CHECK_CONDITION:
-		return task && has_sense(task) ? status_of_sense(&task->sense) : LUN_UNKNOWN;
+		return task && has_sense(task) ? status_of_sense(task) : LUN_UNKNOWN;
 	case SCSI_STATUS_RESERVATION_CONFLICT:
 		return LUN_CONFLICT;
 	case SCSI_STATUS_BUSY:

@@ -30,6 +30,7 @@ static int severity(enum lun_status s)
 		return 0;
 	case LUN_RETRY:
 		return 1;
+	case LUN_FAILING:
 	case LUN_MEDIUM:
 	case LUN_UNSUPPORTED:
 	case LUN_NOSPACE:

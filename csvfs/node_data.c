@@ -38,6 +38,8 @@
 #define IS_FLUSH(tag) ((tag) >> 61 == 1)
 #define RETRY_NS (20 * NS_PER_MS)
 #define RETRIES_MAX 500
+/* Less than a recall's time: whose I/O it is, cannot give the file's layout back meanwhile. */
+#define FAILING_NS (5 * NS_PER_SEC)
 
 void node_data_init(struct node *n)
 {
@@ -106,6 +108,8 @@ void node_data_block(struct node *n, const struct event *ev, struct effects *fx)
 		n->path.key_gone = true;
 	if (ev->block.unknown && news)
 		io_path_lose(&n->path, "the LUN refused a write, or it was lost", n->now_ns, fx);
+	if (ev->block.refused && news)
+		io_path_lose(&n->path, "the LUN has kept refusing a read", n->now_ns, fx);
 	/* Rule 6. */
 	if (ev->block.rights != n->evictions)
 		effects_add(fx, FX_BLOCK_RETRY, ev->tag);
@@ -339,6 +343,7 @@ void node_data_serve(
 	v->off = m->block.lun_off;
 	v->len = m->block.len;
 	v->data = data;
+	v->since_ns = n->now_ns;
 	list_add_tail(&v->link, &n->served);
 	v->counted = ours ? takeover_epoch(n->tk) : 0;
 	if (ours)
@@ -377,6 +382,16 @@ static void served_done(
 			return;
 		}
 		served_reply(n, v, LUN_RETRY, fx);
+		return;
+	case LUN_FAILING:
+		/* That a flush succeeds when it is sent again does not say that what it failed to write was written. */
+		if (v->op != BLOCK_FLUSH && n->now_ns < v->since_ns + FAILING_NS) {
+			v->retry_ns = n->now_ns + RETRY_NS;
+			return;
+		}
+		trace(n->trace, TRACE_ERROR, "LUN: a command at %llu keeps failing behind the target: its storage is full (thin "
+			"provisioning), or broken", (unsigned long long)v->off);
+		served_reply(n, v, LUN_MEDIUM, fx);
 		return;
 	case LUN_OK:
 	case LUN_MEDIUM:
@@ -430,6 +445,7 @@ bool node_data_lun_done(struct node *n, const struct event *ev, struct effects *
 			flush_done(n, f, 0, fx);
 			return true;
 		case LUN_MEDIUM:
+		case LUN_FAILING:
 		case LUN_NOSPACE:
 		case LUN_PROTECTED:
 			flush_done(n, f, -EIO, fx);

@@ -104,7 +104,7 @@ struct sreq {
 	} asked; /* what sets the size, while it is looked where the end is */
 	uint64_t new_size, zero_from;
 	uint64_t lun_tag, zero_off, zero_len;
-	uint64_t zero_retry_ns; /* 0: not to be sent again */
+	uint64_t zero_since_ns, zero_retry_ns; /* the latter 0: not to be sent again */
 	uint32_t zero_retries;
 	uint8_t *zero_buf;
 	void *data; /* copy of the request's data and extents */
@@ -162,7 +162,7 @@ struct served {
 	bool unknown; /* a write that may still land: answered when our incarnation is fenced */
 	uint64_t off, len, data;
 	uint32_t retries;
-	uint64_t retry_ns;
+	uint64_t since_ns, retry_ns;
 	uint64_t counted; /* our term in which it is one of peer.blocks; 0: we carry it for a coordinator */
 };
 

@@ -17,6 +17,7 @@
 
 #define RETRY_NS (20 * NS_PER_MS)
 #define RETRIES_MAX 250
+#define FAILING_NS (5 * NS_PER_SEC)
 
 bool node_size_set_by(const struct fs_request *rq)
 {
@@ -126,6 +127,7 @@ void node_size_looked(struct node *n, struct sreq *s, struct effects *fx)
 	end = (s->zero_from + cluster - 1) & ~(uint64_t)(cluster - 1);
 	s->zero_off = e->lun_off + (block - e->off);
 	s->zero_len = end - block;
+	s->zero_since_ns = n->now_ns;
 	mem_free(n->mem, s->zero_buf, CLUSTER_MAX); /* it has one if it has waited for space since */
 	s->zero_buf = mem_alloc(n->mem, CLUSTER_MAX);
 	if (!s->zero_buf)
@@ -189,6 +191,12 @@ static void zeroing_done(struct node *n, struct sreq *s, enum lun_status status,
 		if (again_later(n, s))
 			return;
 		break;
+	case LUN_FAILING:
+		if (n->now_ns < s->zero_since_ns + FAILING_NS)
+			s->zero_retry_ns = n->now_ns + RETRY_NS;
+		else
+			refused(n, s, -EIO, fx);
+		return;
 	case LUN_MEDIUM:
 	case LUN_UNSUPPORTED:
 		refused(n, s, -EIO, fx);

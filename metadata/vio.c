@@ -7,8 +7,11 @@
  *     opened again, nor destroyed, before every command of its earlier life has ended (vol_busy):
  *     this also keeps an old write of ours from landing over a new one.
  *  2. LUN_RETRY means "not executed": sent again, a bounded number of times. A read of unknown
- *     outcome is sent again too. A write or flush of unknown outcome is never repeated: it freezes
+ *     outcome is sent again too. So are a read and a write after LUN_FAILING; not a flush: that it succeeds then
+ *     does not say that what it failed to write was written. A write or flush of unknown outcome is never repeated: it freezes
  *     the volume, since only fencing and replay can tell what happened.
+ *     Failing for good, a read is as after a medium error. A write freezes the volume as one that finds no space does: whoever
+ *     opens it next tries again, and it goes on when there is space, or what is behind the LUN is well.
  *  3. Only a medium error is the fault of one block, and one request's error. All else is the way to
  *     the LUN: frozen, so that the request is asked again where there is one (invariant 12).
  */
@@ -16,6 +19,7 @@
 
 #define RETRY_FIRST_NS (10 * NS_PER_MS)
 #define RETRY_LAST_NS (500 * NS_PER_MS)
+#define FAILING_TRIES_MAX 12u /* some 4 s: less than a recall's time */
 #define UNKNOWN_READS_MAX 20u
 #define TAG_MASK 0xffffffffffffffull
 
@@ -121,6 +125,8 @@ static bool may_repeat(const struct vio *io, enum lun_status st)
 {
 	if (st == LUN_RETRY)
 		return io->tries < VIO_TRIES_MAX;
+	if (st == LUN_FAILING)
+		return io->tries < FAILING_TRIES_MAX && io->op != LUN_FLUSH;
 	return st == LUN_UNKNOWN && io->op == LUN_READ && io->tries < UNKNOWN_READS_MAX;
 }
 
@@ -151,6 +157,10 @@ static void failed(struct vol *v, const struct vio *io, enum lun_status st)
 		return;
 	case LUN_NOSPACE:
 		vol_freeze(v, VOL_NO_SPACE, "the LUN is out of space (thin provisioning)");
+		return;
+	case LUN_FAILING:
+		vol_freeze(v, VOL_NO_SPACE, "a %s of block %llu keeps failing behind the target: its storage is full (thin "
+			"provisioning), or broken", what, blkno);
 		return;
 	case LUN_PROTECTED:
 		vol_freeze(v, VOL_PROTECTED, "the LUN is write protected");
@@ -189,6 +199,8 @@ void vio_done(struct vol *v, const struct event *ev)
 		st = LUN_OK;
 	else if (io->op == LUN_CAPACITY && st == LUN_OK && ev->lun.lun_bytes > v->cfg.lun_bytes)
 		v->cfg.lun_bytes = ev->lun.lun_bytes;
+	if (st == LUN_FAILING && io->op == LUN_READ)
+		st = LUN_MEDIUM;
 	if (st == LUN_OK || (st == LUN_MEDIUM && io->op == LUN_READ))
 		io->done(v, io, st);
 	else

@@ -30,7 +30,7 @@ enum vol_reason {
 	VOL_LOST_PATH, /* outcome of a write unknown, or the LUN does not answer: let another node take over */
 	VOL_FENCED,    /* reservation conflict: another node has taken over */
 	VOL_DAMAGED,   /* the volume cannot be opened, or replay cannot be done: next node would fail too */
-	VOL_NO_SPACE,  /* a thin LUN is full */
+	VOL_NO_SPACE,  /* a thin LUN is full, or fails what is written for a reason that it does not say */
 	VOL_PROTECTED, /* the LUN is write protected */
 	VOL_NO_MEMORY,
 };

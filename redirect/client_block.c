@@ -352,6 +352,7 @@ static enum client_block_result piece_status(struct client *c, struct session *s
 		piece_ok(c, io, p, data, fx);
 		return CLIENT_BLOCK_OK;
 	case LUN_MEDIUM:
+	case LUN_FAILING: /* (a peer has tried again, and says MEDIUM) */
 	case LUN_UNSUPPORTED:
 		piece_done(c, io, p, -EIO);
 		return CLIENT_BLOCK_OK;

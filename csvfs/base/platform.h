@@ -61,6 +61,11 @@ enum lun_status {
 	LUN_RETRY,	 /* UNIT ATTENTION, BUSY, TASK SET FULL: not executed, may be sent again */
 	LUN_NOSPACE,	 /* a thin LUN is out of space (07h/27h): not executed */
 	LUN_PROTECTED,	 /* the LUN is write protected: not executed */
+	/*
+	 * Of READ, WRITE and FLUSH: what is behind the LUN has failed (LIO says so of a bad place, and of a full thin pool), perhaps
+	 * for a moment. Nothing of it is under way. Sent again for some seconds, then as good as LUN_MEDIUM; never a lost path.
+	 */
+	LUN_FAILING,
 };
 
 #define LUN_KEYS_MAX 256
@@ -198,6 +203,7 @@ struct event {
 			bool unknown; /* a direct attempt was made and its outcome is unknown */
 			bool conflict; /* ... it was refused: our registration is gone */
 			bool told; /* ... that was said before, and the answer was -ENOMEM */
+			bool refused; /* a read that our path has not done for too long; nothing of it is under way */
 			uint32_t rights; /* FX_GATE's, when it was planned */
 			uint64_t ino;
 			uint32_t seg_count;

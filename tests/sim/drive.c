@@ -264,6 +264,7 @@ static void sop_handover(struct sim *s, struct sop *o)
 	ev.block.unknown = op->io_unknown && op->io_write;
 	ev.block.conflict = op->io_unknown && op->io_conflict;
 	ev.block.told = op->io_told;
+	ev.block.refused = op->io_refused;
 	ev.block.rights = op->rights;
 	ev.block.ino = op->ino;
 	ev.block.segs = op->segs;

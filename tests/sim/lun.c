@@ -411,7 +411,7 @@ static void fail_write(struct sim *s, struct lun_cmd_state *c)
 {
 	uint32_t bs = s->lun.block_bytes, len = (uint32_t)c->cmd.len;
 
-	c->cmd.len = c->fails != LUN_MEDIUM ? 0 : prng_below(&s->media_rng, len / bs) * bs;
+	c->cmd.len = c->fails != LUN_MEDIUM && c->fails != LUN_FAILING ? 0 : prng_below(&s->media_rng, len / bs) * bs;
 	if (c->cmd.len)
 		do_write(s, c);
 	c->cmd.len = len;
@@ -434,27 +434,41 @@ static bool is_spoilt(struct sim *s, const struct lun_cmd_state *c)
 	return false;
 }
 
+/* In some plans one place fails for good, as LIO says it: each command that touches it, of everybody, until all is healed. */
+static bool is_bad_for_good(struct sim *s, const struct lun_cmd_state *c)
+{
+	if (s->seed % 3)
+		return false;
+	if (!s->bad_off && !prng_below(&s->media_rng, 100))
+		s->bad_off = c->cmd.off;
+	return s->bad_off && c->cmd.off <= s->bad_off && s->bad_off < c->cmd.off + c->cmd.len;
+}
+
 /* In file data alone: an engine that cannot read or write its own blocks stops, and that is all there would be to see. */
 static void maybe_bad(struct sim *s, struct lun_cmd_state *c)
 {
-	bool write = c->cmd.op == LUN_WRITE, spoilt;
+	bool write = c->cmd.op == LUN_WRITE, spoilt, bad;
 
 	if (!s->plan.media || s->healing || (!write && c->cmd.op != LUN_READ) ||
 		(!c->data_path && !c->cmd.data && c->cmd.buf))
 		return;
 	spoilt = is_spoilt(s, c);
-	if (!spoilt && prng_below(&s->media_rng, 100))
+	bad = !spoilt && is_bad_for_good(s, c);
+	if (!spoilt && !bad && prng_below(&s->media_rng, 100))
 		return;
 	s->media_errors++;
 	c->fails = write && !spoilt && prng_below(&s->media_rng, 2) ? LUN_NOSPACE : LUN_MEDIUM;
 	/* What the target will have nothing to do with for now: a part of it is write protected, a firmware that errs. */
 	if (!spoilt && c->cmd.off % 3 == 0)
 		c->fails = write && c->cmd.off % 2 == 0 ? LUN_PROTECTED : LUN_UNSUPPORTED;
+	if (bad)
+		c->fails = LUN_FAILING;
 	sim_log(s, "node %u: %s at %lu+%lu %s", c->node, write ? "write" : "read", c->cmd.off,
 		(uint64_t)c->cmd.len,
 		c->fails == LUN_NOSPACE	      ? "finds NO SPACE"
 		: c->fails == LUN_PROTECTED   ? "is write PROTECTED"
 		: c->fails == LUN_UNSUPPORTED ? "is REFUSED"
+		: c->fails == LUN_FAILING     ? "FAILS behind the target"
 					      : "meets a BAD PLACE");
 }
 

@@ -298,6 +298,7 @@ struct sim {
 	struct bulk *bulk;
 	struct crowds *crowds;
 	uint64_t spoil_id; /* the write of this number (load.c) is to fail; 0: none */
+	uint64_t bad_off; /* a place of the LUN that fails for good; 0: none yet */
 	uint32_t media_errors, ring_cuts;
 	struct edges *edges;
 	uint8_t uuid[16];

@@ -61,6 +61,28 @@ static void a_command_that_is_refused_for_ever_freezes(void **state)
 	lun_free(l);
 }
 
+/* A bad place, or no space, on a target that does not say which: some tries, and no path is blamed. */
+static void a_write_that_keeps_failing_freezes_as_without_space(void **state)
+{
+	struct help_put p;
+	struct lun *l = one(&p);
+	struct vol_req r;
+	uint64_t began_ns = l->now_ns;
+	uint32_t i = record_waits(l, &r, &p);
+
+	while (vol_state(l->v) == VOL_READY) {
+		lun_answer(l, i, LUN_FAILING);
+		if (vol_state(l->v) != VOL_READY)
+			break;
+		l->now_ns = vol_deadline(l->v);
+		lun_step(l);
+		i = 0;
+	}
+	assert_int_equal(vol_reason(l->v), VOL_NO_SPACE);
+	assert_in_range(l->now_ns - began_ns, NS_PER_SEC, 8 * NS_PER_SEC);
+	lun_free(l);
+}
+
 static void a_bad_end_of_a_write_freezes_with_its_reason(void **state)
 {
 	static const struct {
@@ -937,6 +959,7 @@ int main(void)
 		cmocka_unit_test(a_command_that_is_refused_for_now_is_sent_again),
 		cmocka_unit_test(a_change_that_others_must_hear_of_first_is_undone_and_waits),
 		cmocka_unit_test(a_command_that_is_refused_for_ever_freezes),
+		cmocka_unit_test(a_write_that_keeps_failing_freezes_as_without_space),
 		cmocka_unit_test(a_bad_end_of_a_write_freezes_with_its_reason),
 		cmocka_unit_test(a_read_of_unknown_outcome_is_sent_again),
 		cmocka_unit_test(a_lost_path_is_no_error_of_the_request),

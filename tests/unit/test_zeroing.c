@@ -138,6 +138,18 @@ static void what_is_refused_for_seconds_is_a_lost_path(void **state)
 	assert_false(list_empty(&n->sreqs));
 }
 
+static void what_fails_behind_the_target_is_an_error_in_the_end_and_no_lost_path(void **state)
+{
+	(void)state;
+	asked->zero_since_ns = n->now_ns;
+	while (refused_once_more(SREQ_ZERO_READ, LUN_FAILING))
+		assert_true(n->now_ns < 8 * NS_PER_SEC);
+	assert_true(n->now_ns > 4 * NS_PER_SEC);
+	assert_int_equal(n->path.st, PST_UP);
+	assert_true(list_empty(&n->sreqs));
+	assert_false(li->exclusive);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -149,6 +161,7 @@ int main(void)
 		cmocka_unit_test_setup(an_unknown_write_is_a_lost_path_and_asked_again_elsewhere, setup),
 		cmocka_unit_test_setup(what_is_refused_for_now_is_sent_again_after_a_pause, setup),
 		cmocka_unit_test_setup(what_is_refused_for_seconds_is_a_lost_path, setup),
+		cmocka_unit_test_setup(what_fails_behind_the_target_is_an_error_in_the_end_and_no_lost_path, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
