@@ -521,7 +521,8 @@ bool node_server_has_place(struct node *n, struct sreq *s);
 /* node_size.c: what sets the size of a file, when it is its turn. */
 bool node_size_set_by(const struct fs_request *rq);
 void node_size_look(struct node *n, struct sreq *s);
-void node_size_looked(struct node *n, struct sreq *s, struct effects *fx);
+/* False: it could not look; the request has ended with that error. */
+bool node_size_looked(struct node *n, struct sreq *s, struct effects *fx);
 bool node_size_lun_done(struct node *n, const struct event *ev, struct effects *fx);
 void node_size_step(struct node *n, struct effects *fx);
 uint64_t node_size_deadline(const struct node *n);

@@ -619,10 +619,8 @@ static void engine_done(struct node *n, struct sreq *s, struct effects *fx)
 	/* It may have waited for others to forget, and then failed before it changed anything. */
 	node_cache_no_wait(n, s);
 	s->placeless = !node_server_has_place(n, s);
-	if (s->stage == SREQ_LOOK) {
-		node_size_looked(n, s, fx);
+	if (s->stage == SREQ_LOOK && node_size_looked(n, s, fx))
 		return;
-	}
 	if (s->vr.rq.op == FS_APPEND)
 		node_append_placed(n, s);
 	if (s->vr.rq.op == FS_LOOKUP && !rp->err && !s->placeless && node_times_wait(n, s, rp->attr.ino, fx))

@@ -32,7 +32,8 @@ static void look_at(struct node *n, struct sreq *s, uint64_t off)
 	s->stage = SREQ_LOOK;
 	s->zero_from = off;
 	rq->op = FS_LAYOUT_GET;
-	rq->off = off & ~(uint64_t)(BLOCK_SIZE - 1);
+	/* Behind the largest size there is nothing to be looked at. How large the file is, is said all the same. */
+	rq->off = (off < FILE_BYTES_MAX ? off : FILE_BYTES_MAX - BLOCK_SIZE) & ~(uint64_t)(BLOCK_SIZE - 1);
 	rq->len = BLOCK_SIZE;
 	rq->flags = 0;
 	rq->id.slot = 0;
@@ -107,22 +108,27 @@ static void zero_read(struct node *n, struct sreq *s, struct effects *fx)
 }
 
 /* What lies at zero_from is known: [zero_from, end of its cluster) must read as zero. fallocate(2) makes no file shorter. */
-void node_size_looked(struct node *n, struct sreq *s, struct effects *fx)
+bool node_size_looked(struct node *n, struct sreq *s, struct effects *fx)
 {
 	const struct fs_reply *rp = &s->vr.reply;
 	const struct fs_extent *e = rp->extents;
 	uint64_t block = s->zero_from & ~(uint64_t)(BLOCK_SIZE - 1), end;
 	uint32_t cluster = le32_get(vol_super(n->vol)->cluster_bytes);
 
-	if (!rp->err && s->new_size > rp->attr.size && s->zero_from != rp->attr.size) {
-		look_at(n, s, rp->attr.size);
-		return;
+	/* Nothing was zeroed: no size may be set, but 0. */
+	if (rp->err && s->new_size) {
+		as_asked(s);
+		return false;
 	}
-	if (rp->err || (s->asked.op == FS_FALLOCATE && s->new_size <= rp->attr.size) ||
+	if (s->new_size > rp->attr.size && s->zero_from != rp->attr.size) {
+		look_at(n, s, rp->attr.size);
+		return true;
+	}
+	if ((s->asked.op == FS_FALLOCATE && s->new_size <= rp->attr.size) ||
 		!(s->zero_from & (cluster - 1)) || !rp->extent_count || e->state != EXT_WRITTEN ||
 		e->off > block || e->off + e->len <= block) {
 		set_size(n, s);
-		return;
+		return true;
 	}
 	end = (s->zero_from + cluster - 1) & ~(uint64_t)(cluster - 1);
 	s->zero_off = e->lun_off + (block - e->off);
@@ -136,6 +142,7 @@ void node_size_looked(struct node *n, struct sreq *s, struct effects *fx)
 		zero_write(n, s, fx);
 	else
 		zero_read(n, s, fx);
+	return true;
 }
 
 static bool again_later(struct node *n, struct sreq *s)
