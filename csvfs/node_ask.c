@@ -325,6 +325,18 @@ static bool lands_at_once(const struct node *n, const struct creq *q)
 	       client_served(n->client);
 }
 
+/*
+ * H5: who asked is told that nobody knows whether it was done. It goes on, since what it did must be heard of (a CREATE is closed);
+ * but asked again it does nothing.
+ */
+static void give_up(struct node *n, struct creq *q, int32_t err, struct effects *fx)
+{
+	client_void_change(n->client, q->id);
+	if (q->tag)
+		node_reply_err(n, q->tag, err, fx);
+	q->tag = 0;
+}
+
 /* Nobody coordinates any more: who is dying is told now, and a LOCK that was out is not. */
 void node_ask_step(struct node *n, struct effects *fx)
 {
@@ -349,15 +361,11 @@ void node_ask_step(struct node *n, struct effects *fx)
 			node_held_cancel(n, q, fx);
 			continue;
 		}
-		node_reply_err(n, q->tag, -EINTR, fx);
-		q->tag = 0;
+		give_up(n, q, -EINTR, fx);
 	}
 }
 
-/*
- * The process that waits is dying. What was sent may have been executed, and goes on: its answer is heard, as
- * if somebody waited for it, and shown to nobody.
- */
+/* The process that waits is dying. What was sent may have been executed, and is given up (H5). */
 void node_kernel_cancel(struct node *n, uint64_t tag, struct effects *fx)
 {
 	bool unsent;
@@ -374,8 +382,7 @@ void node_kernel_cancel(struct node *n, uint64_t tag, struct effects *fx)
 			q->cancelled = n->dying = true;
 			return;
 		}
-		node_reply_err(n, tag, -EINTR, fx);
-		q->tag = 0;
+		give_up(n, q, -EINTR, fx);
 		if (unsent) {
 			struct fs_reply never = {.err = -EINTR};
 
@@ -413,9 +420,7 @@ void node_expire_held(struct node *n, struct effects *fx)
 			continue;
 		}
 		/* As when it is killed: what it opens is closed, what it appends is told to be over. */
-		if (q->tag)
-			node_reply_err(n, q->tag, -EIO, fx);
-		q->tag = 0;
+		give_up(n, q, -EIO, fx);
 	}
 	while (effects_room(fx, 4, 4096) && client_block_next_expired(n->client, before, &id, &lands))
 		node_data_expired(n, id, lands, fx);

@@ -18,6 +18,8 @@
  *  H4 Through an open file whose locks were lost nothing is changed any more: who has them now may use what it is a lock for. The data
  *     path sees to reads and writes (rule 10 of dp.h); what changes the size (the place of an append does), or takes space away, is
  *     refused here, and what of it was under way does nothing if it has not been executed.
+ *  H5 What a process asked that was told EINTR or EIO since (it was killed, hold= was over) does nothing either when it is asked again:
+ *     its locks go as it ends, and with them what H4 knows the open file by; another node may have the file by then.
  */
 #include <errno.h>
 #include <string.h>

@@ -216,20 +216,31 @@ void client_unname_appends(struct client *c)
 		q->unnamed = true;
 }
 
+/*
+ * What no coordinator carries out, whatever is there by then, and refuses before it looks. If it was executed before, that is
+ * answered all the same: by slot, sequence number and kind.
+ */
+static void make_void(struct fs_request *rq)
+{
+	if (rq->op == FS_APPEND) {
+		rq->len = 0;
+	} else if (rq->op == FS_FALLOCATE) {
+		rq->len = 0;
+		rq->flags |= FALLOC_FL_KEEP_SIZE;
+	} else if (rq->op == FS_SETATTR) {
+		/* When it was read hurts nobody. */
+		rq->valid &= FS_SET_READ;
+	} else {
+		/* No name can be made, removed or be another's that is this one, nor is it one of an attribute. */
+		memcpy(rq->name, ".", sizeof("."));
+	}
+}
+
 void client_void_change(struct client *c, uint64_t tag)
 {
 	list_for_each_entry(q, &c->all, struct client_rq, link_all) {
-		if (q->tag != tag)
-			continue;
-		/* No length is refused before anything is done. */
-		if (q->rq.op == FS_APPEND) {
-			q->rq.len = 0;
-		} else if (q->rq.op == FS_FALLOCATE) {
-			q->rq.len = 0;
-			q->rq.flags |= FALLOC_FL_KEEP_SIZE;
-		} else {
-			q->rq.valid &= ~FS_SET_SIZE;
-		}
+		if (q->tag == tag && fs_op_needs_slot(q->rq.op))
+			make_void(&q->rq);
 	}
 }
 

@@ -445,6 +445,98 @@ static void what_was_asked_before_does_nothing_any_more(void **state)
 	assert_int_equal(rq->len, 0);
 }
 
+/* Killed while its node was cut off, or told that nobody waits: its locks went as it ended, and with that the mark of the open file. */
+static void what_a_dead_process_asked_does_nothing_any_more(void **state)
+{
+	struct fs_request close = {.op = FS_CLOSE, .ino = INO, .lock.handle = 9};
+
+	for (uint32_t held = 0; held < 2; held++) {
+		const struct fs_request *rq;
+		uint64_t hole, wire_tag;
+		struct fs_reqid id;
+
+		effects_reset(&fx);
+		assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+		hole = change(FS_FALLOCATE, 9);
+		assert_non_null(client_next_local(n->client, &wire_tag)); /* it is out; then the node is cut off */
+		client_down(n->client);
+		n->cfg.hold_ns = held ? NS_PER_SEC : 0;
+		n->now_ns += 2 * NS_PER_SEC;
+		if (held)
+			node_expire_held(n, &fx);
+		else
+			node_kernel_cancel(n, hole, &fx);
+		assert_int_equal(answer_of(hole), held ? -EIO : -EINTR);
+		node_held_closed(n, &close, &fx); /* RELEASE */
+		assert_int_equal(n->held.count, 0);
+		node_evicted(n, true, &fx); /* given up, and back */
+		client_serve_local(n->client);
+		rq = client_next_local(n->client, &wire_tag);
+		assert_non_null(rq);
+		assert_int_equal(rq->op, FS_FALLOCATE);
+		assert_int_equal(rq->len, 0);
+		id = rq->id;
+		node_answer(n, wire_tag, &id, &(struct fs_reply){.err = -EINVAL}, &fx);
+		coordinator();
+	}
+}
+
+/* A lone node: it is waited for, until nobody serves. */
+static void what_is_waited_for_and_given_up_later_does_nothing_any_more(void **state)
+{
+	struct fs_request rq = {.op = FS_UNLINK, .ino = 1, .name = "f"};
+	struct event ev = {.type = EV_REQUEST, .tag = ++tags, .rq = &rq};
+	const struct fs_request *sent;
+	uint64_t wire_tag;
+
+	effects_reset(&fx);
+	node_kernel_request(n, &ev, &fx);
+	assert_non_null(client_next_local(n->client, &wire_tag));
+	node_kernel_cancel(n, ev.tag, &fx);
+	assert_int_equal(answer_of(ev.tag), UNANSWERED);
+	client_down(n->client);
+	node_ask_step(n, &fx);
+	assert_int_equal(answer_of(ev.tag), -EINTR);
+	client_serve_local(n->client);
+	sent = client_next_local(n->client, &wire_tag);
+	assert_non_null(sent);
+	assert_string_equal(sent->name, ".");
+}
+
+/* What is not a change of that process's goes on: a layout is given back, and what is written committed. */
+static void what_others_rely_on_is_never_void(void **state)
+{
+	const enum fs_op ops[] = {FS_LAYOUT_COMMIT, FS_LAYOUT_GET, FS_CLOSE, FS_APPENDED};
+	struct fs_extent x = {.off = 65536, .len = 65536};
+
+	for (uint32_t i = 0; i < 4; i++) {
+		struct fs_request rq = {.op = ops[i], .ino = INO};
+		const struct fs_request *sent;
+		uint64_t wire_tag, tag;
+		struct fs_reqid id;
+
+		if (ops[i] == FS_LAYOUT_COMMIT) {
+			rq.extents = &x;
+			rq.extent_count = 1;
+			rq.valid = FS_SET_SIZE;
+		} else if (ops[i] == FS_LAYOUT_GET) {
+			rq.len = 65536;
+		} else if (ops[i] == FS_APPENDED) {
+			rq.off = 4096;
+		}
+		assert_int_equal(client_submit(n->client, 1000 + i, &rq, 0), 0);
+		client_void_change(n->client, 1000 + i);
+		sent = client_next_local(n->client, &wire_tag);
+		assert_non_null(sent);
+		assert_int_equal(sent->extent_count, rq.extent_count);
+		assert_int_equal(sent->valid, rq.valid);
+		assert_int_equal(sent->len, rq.len);
+		assert_int_equal(sent->off, rq.off);
+		id = sent->id;
+		assert_true(client_answered(n->client, wire_tag, &id, 0, &tag));
+	}
+}
+
 /* A host whose guests discard all at once, while nobody coordinates. */
 static void a_thousand_that_were_asked_before_are_told_in_turn(void **state)
 {
@@ -635,6 +727,11 @@ int main(void)
 			what_changes_a_file_through_it_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			what_was_asked_before_does_nothing_any_more, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			what_a_dead_process_asked_does_nothing_any_more, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			what_is_waited_for_and_given_up_later_does_nothing_any_more, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_others_rely_on_is_never_void, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			what_was_lost_is_forgotten_when_it_is_closed, setup, teardown),
 		cmocka_unit_test_setup_teardown(

@@ -3,6 +3,7 @@
  * Operations on the whole engine: random ones against a model, with a small cache, closed and crashed
  * in between, checked by the library of fsck.csvfs each time.
  */
+#include "redirect/client.h"
 #include "tests/unit/ops_engine.h"
 #include "tests/unit/ops_model.h"
 
@@ -440,6 +441,145 @@ static void append_that_comes_again_tells_the_version_of_its_place(void **state)
 	engine_end();
 }
 
+/* ------------------------------------------------------------------ what nobody waits for any more (H5 of node_held.c) */
+
+struct void_world {
+	struct mem mem;
+	void *region;
+	struct client *c;
+	uint64_t root, f, d;
+};
+
+static void void_world(struct void_world *w)
+{
+	struct client_config cfg = {.mem = &w->mem, .node = 2, .life = 7};
+
+	w->region = aligned_alloc(4096, 16u << 20);
+	mem_init(&w->mem, w->region, 16u << 20);
+	w->c = client_create(&cfg);
+	assert_non_null(w->c);
+	w->root = engine_mkfs(64ull << 20, 4ull << 20);
+	rq(FS_MKNOD, w->root, "f")->mode = S_IFREG | 0644;
+	assert_int_equal(run_request(), 0);
+	w->f = run.r.reply.attr.ino;
+	rq(FS_MKDIR, w->root, "d")->mode = S_IFDIR | 0755;
+	assert_int_equal(run_request(), 0);
+	w->d = run.r.reply.attr.ino;
+	rq(FS_SETXATTR, w->f, "user.old")->data = "1";
+	run.r.rq.data_len = 1;
+	assert_int_equal(run_request(), 0);
+}
+
+/* One of each kind, that can be carried out. */
+static void void_make(const struct void_world *w, enum fs_op op)
+{
+	bool of_file = op == FS_SETATTR || op == FS_LINK || op == FS_SETXATTR || op == FS_REMOVEXATTR || op == FS_FALLOCATE ||
+		       op == FS_APPEND;
+	bool named = op != FS_SETATTR && op != FS_FALLOCATE && op != FS_APPEND;
+	const char *name = op == FS_UNLINK || op == FS_RENAME ? "f" : op == FS_RMDIR ? "d" : op == FS_SETXATTR ? "user.new" :
+			   op == FS_REMOVEXATTR ? "user.old" : "new";
+	struct fs_request *q = rq(op, of_file ? w->f : w->root, named ? name : NULL);
+
+	if (op == FS_MKNOD || op == FS_CREATE)
+		q->mode = S_IFREG | 0600;
+	if (op == FS_LINK || op == FS_RENAME)
+		q->ino2 = w->d;
+	if (op == FS_RENAME)
+		run_name(q->name2, "new");
+	if (op == FS_SYMLINK || op == FS_SETXATTR) {
+		q->data = "2";
+		q->data_len = 1;
+	}
+	if (op == FS_APPEND || op == FS_FALLOCATE)
+		q->len = CLUSTER;
+	if (op == FS_SETATTR) {
+		q->valid = FS_SET_SIZE | FS_SET_MODE | FS_SET_MTIME;
+		q->attr.size = 5 * CLUSTER;
+		q->attr.mode = 0600;
+		q->attr.mtime_ns = WRITTEN_NS;
+	}
+}
+
+/* run.r.rq is sent; `done`: and executed. Its session is lost, nobody waits for it any more, and it is sent again. */
+static int void_sent(struct void_world *w, bool done)
+{
+	const struct fs_request *q;
+	uint64_t wire_tag, tag;
+	struct fs_reqid id;
+	int err;
+
+	run_room();
+	assert_int_equal(client_submit(w->c, 1, &run.r.rq, 0), 0);
+	client_serve_local(w->c);
+	q = client_next_local(w->c, &wire_tag);
+	assert_non_null(q);
+	if (done)
+		assert_int_equal(run_sync_request(engine.rs, q, &run.r.reply), 0);
+	client_down(w->c);
+	client_void_change(w->c, 1);
+	client_serve_local(w->c);
+	q = client_next_local(w->c, &wire_tag);
+	assert_non_null(q);
+	id = q->id;
+	assert_true(wire_request_ok(q));
+	err = run_sync_request(engine.rs, q, &run.r.reply);
+	assert_true(client_answered(w->c, wire_tag, &id, 0, &tag));
+	client_down(w->c);
+	return err;
+}
+
+/* Each kind that may change something, so that none is forgotten. What is refused changes nothing. */
+static void what_is_void_does_nothing(void **state)
+{
+	struct void_world w;
+	struct fs_attr was;
+
+	void_world(&w);
+	for (enum fs_op op = FS_NONE + 1; op < 64; op++) {
+		if (!fs_op_needs_slot(op))
+			continue;
+		assert_int_equal(do_getattr(w.f), 0);
+		was = run.r.reply.attr;
+		void_make(&w, op);
+		if (op != FS_SETATTR) {
+			assert_int_not_equal(void_sent(&w, false), 0);
+			continue;
+		}
+		assert_int_equal(void_sent(&w, false), 0);
+		assert_int_equal(do_getattr(w.f), 0);
+		was.ctime_ns = run.r.reply.attr.ctime_ns;
+		assert_memory_equal(&was, &run.r.reply.attr, sizeof(was));
+	}
+	void_make(&w, FS_CREATE);
+	run.r.rq.valid = FS_NO_NAME;
+	assert_int_not_equal(void_sent(&w, false), 0);
+	free(w.region);
+	engine_end();
+}
+
+/* A file that was made so is closed, and the place of an append told to be over. */
+static void what_is_void_and_was_done_is_answered(void **state)
+{
+	struct void_world w;
+
+	for (enum fs_op op = FS_NONE + 1; op < 64; op++) {
+		if (!fs_op_needs_slot(op))
+			continue;
+		void_world(&w);
+		void_make(&w, op);
+		assert_int_equal(void_sent(&w, true), 0);
+		if (op == FS_CREATE || op == FS_APPEND)
+			assert_int_not_equal(run.r.reply.attr.ino, 0);
+		/* Once. */
+		if (op == FS_APPEND) {
+			assert_int_equal(do_getattr(w.f), 0);
+			assert_int_equal(run.r.reply.attr.size, CLUSTER);
+		}
+		free(w.region);
+		engine_end();
+	}
+}
+
 /*
  * A node that was given up has told what it has open, the file is gone, and its CLOSE is on its way (csvsim seed 630): it would
  * close a new file of that number. Of two whole blocks of inodes nothing is taken, too.
@@ -491,6 +631,8 @@ int main(void)
 		cmocka_unit_test(request_that_comes_again_is_known_before_it_is_submitted),
 		cmocka_unit_test(append_that_was_not_answered_is_found),
 		cmocka_unit_test(append_that_comes_again_tells_the_version_of_its_place),
+		cmocka_unit_test(what_is_void_does_nothing),
+		cmocka_unit_test(what_is_void_and_was_done_is_answered),
 		cmocka_unit_test(number_that_a_node_has_open_is_not_used_again),
 		cmocka_unit_test(hundred_thousand_files_in_one_directory),
 	};
