@@ -2,16 +2,14 @@
 #include "csvfs/dying.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "csvfs/base/platform.h"
 #include "csvfs/bdev.h"
+#include "csvfs/proc_status.h"
 
 #define LOOK_NS (300 * NS_PER_MS)
 
@@ -74,22 +72,18 @@ bool dying_status(const char *status)
 
 static bool is_dying(uint32_t tid)
 {
-	char path[64], text[4096];
-	ssize_t n;
-	int fd;
+	char *text;
+	bool yes;
+	int err;
 
 	if (!tid)
 		return true;
-	snprintf(path, sizeof(path), "/proc/%u/status", tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT; /* any other error: nothing is known */
-	n = read(fd, text, sizeof(text) - 1);
-	(void)close(fd);
-	if (n < 0)
-		return errno == ESRCH;
-	text[n] = 0;
-	return dying_status(text);
+	text = proc_status(tid, &err);
+	if (!text)
+		return err == -ENOENT || err == -ESRCH; /* any other error: nothing is known */
+	yes = dying_status(text);
+	free(text);
+	return yes;
 }
 
 /* False: no memory to remember it. */

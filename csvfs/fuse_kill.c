@@ -11,16 +11,14 @@
  * Most files have none of these, and that must cost a write nothing: so it is remembered which (plain).
  */
 #define FUSE_USE_VERSION 314
-#include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <linux/capability.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "csvfs/fuse_ops_int.h"
+#include "csvfs/proc_status.h"
 
 /* proc(5): a member of the group, or CAP_FSETID. In doubt no: then a bit goes that might have stayed. */
 bool fuse_kill_keeps_sgid(const char *status, uint32_t gid)
@@ -47,24 +45,11 @@ bool fuse_kill_keeps_sgid(const char *status, uint32_t gid)
 
 static bool keeps_sgid(uint32_t tid, uint32_t gid)
 {
-	char path[64], *text;
-	size_t used = 0, room = 1 << 20; /* NGROUPS_MAX of them */
-	bool yes = false;
-	ssize_t n;
-	int fd;
+	int err;
+	char *text = tid ? proc_status(tid, &err) : NULL;
+	bool yes = text && fuse_kill_keeps_sgid(text, gid);
 
-	snprintf(path, sizeof(path), "/proc/%u/status", tid);
-	fd = tid ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-	text = fd < 0 ? NULL : malloc(room);
-	if (text) {
-		while ((n = read(fd, text + used, room - 1 - used)) > 0)
-			used += (size_t)n;
-		text[used] = 0;
-		yes = fuse_kill_keeps_sgid(text, gid);
-	}
 	free(text);
-	if (fd >= 0)
-		(void)close(fd);
 	return yes;
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* dying.c: which signals end a process that waits for us, seen on real processes. */
+#include <grp.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -46,8 +48,18 @@ static void more(void *ctx)
 	w->more++;
 }
 
+/* As many as there can be, with long numbers. */
+static bool join_groups(void)
+{
+	static gid_t g[NGROUPS_MAX];
+
+	for (uint32_t i = 0; i < NGROUPS_MAX; i++)
+		g[i] = 4000000000u + i;
+	return !setgroups(NGROUPS_MAX, g);
+}
+
 /* A child that sleeps in the kernel, blocks `blocked` and ignores SIGUSR1. */
-static pid_t child(int blocked)
+static pid_t child_in_groups(int blocked, bool many)
 {
 	int up[2];
 	char c;
@@ -64,6 +76,8 @@ static pid_t child(int blocked)
 			sigaddset(&s, blocked);
 		sigprocmask(SIG_SETMASK, &s, NULL);
 		signal(SIGUSR1, SIG_IGN);
+		if (many && !join_groups())
+			_exit(1);
 		(void)!write(up[1], "", 1);
 		for (;;)
 			pause();
@@ -72,6 +86,11 @@ static pid_t child(int blocked)
 	close(up[0]);
 	close(up[1]);
 	return pid;
+}
+
+static pid_t child(int blocked)
+{
+	return child_in_groups(blocked, false);
 }
 
 static void end(pid_t pid)
@@ -171,6 +190,26 @@ static void a_pending_term_of_a_real_process(void **state)
 	dying_destroy(w.d);
 }
 
+/* The groups of its user come before its signals. Stopped it does not die of the signal, and that can be looked at. */
+static void who_is_in_very_many_groups_is_seen_to_die(void **state)
+{
+	struct world w;
+	pid_t pid;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	pid = child_in_groups(0, true);
+	kill(pid, SIGSTOP);
+	assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
+	kill(pid, SIGABRT);
+	with(&w);
+	dying_signalled(w.d, (uint32_t)pid, 3);
+	end(pid);
+	assert_int_equal(w.cancels, 1);
+	dying_destroy(w.d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -178,6 +217,7 @@ int main(void)
 		cmocka_unit_test(who_cannot_be_seen_counts_as_dying),
 		cmocka_unit_test(what_ends_a_process),
 		cmocka_unit_test(a_pending_term_of_a_real_process),
+		cmocka_unit_test(who_is_in_very_many_groups_is_seen_to_die),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
