@@ -337,7 +337,10 @@ static void give_up(struct node *n, struct creq *q, int32_t err, struct effects 
 	q->tag = 0;
 }
 
-/* Nobody coordinates any more: who is dying is told now, and a LOCK that was out is not. */
+/*
+ * Nobody coordinates, or not any more: who is dying is told now, and a LOCK that was out is not. So is who closes: a process that ends
+ * waits there deaf to all signals, and what it asks for happens without it.
+ */
 void node_ask_step(struct node *n, struct effects *fx)
 {
 	if (n->losing)
@@ -351,7 +354,7 @@ void node_ask_step(struct node *n, struct effects *fx)
 	list_for_each_entry_safe (q, tmp, &n->creqs, struct creq, link) {
 		if (q->kind > CQ_CREATE && q->kind != CQ_LOCK)
 			continue;
-		if (!q->cancelled || !q->tag)
+		if ((!q->cancelled && !q->closes) || !q->tag)
 			continue;
 		if (!effects_room(fx, 4, 4096)) {
 			n->dying = n->again = true;

@@ -60,8 +60,8 @@ static void ask(struct node *n, const struct creq *q, enum lock_stage stage, str
 	if (stage == LKS_DROP)
 		rq->lock.type = FS_LK_NONE;
 	node_ask_as(n,
-		&(struct creq){.kind = CQ_LOCK, .tag = q->tag, .lock = q->lock, .stage = stage}, rq,
-		fx);
+		&(struct creq){.kind = CQ_LOCK, .tag = q->tag, .lock = q->lock, .stage = stage, .closes = q->closes},
+		rq, fx);
 }
 
 static bool unlocks(enum lock_stage stage)
@@ -149,6 +149,7 @@ static void begin_unlock(struct node *n, struct creq *q, struct effects *fx)
 		err = -ENOLCK;
 	} else if (lock_has(&n->held, &l, false) || lock_has(&n->held, &l, true)) {
 		err = unlock(n, q, LKS_WEAKEN, fx);
+		n->dying = n->dying || q->closes;
 		if (!err)
 			return;
 	}
@@ -161,6 +162,7 @@ void node_held_request(
 	struct creq q = {.kind = CQ_LOCK, .tag = tag, .ino = rq->ino, .lock = rq->lock};
 
 	q.lock.seq = ++n->lock_seq;
+	q.closes = rq->op == FS_UNLOCK;
 	if (rq->op == FS_GETLK)
 		ask(n, &q, LKS_TEST, fx);
 	else if (rq->op == FS_UNLOCK || rq->lock.type == FS_LK_NONE)
@@ -355,13 +357,13 @@ void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp,
 
 /*
  * Its process waits no longer, and it goes on: what is to be unlocked is, later. A LOCK of which only that is left
- * holds what was asked for.
+ * holds what was asked for, and to close(2) it is all the same.
  */
 static void leave(struct node *n, struct creq *q, struct effects *fx)
 {
-	bool granted = q->stage == LKS_WEAKEN && q->lock.type == FS_LK_READ;
+	bool good = q->closes || (q->stage == LKS_WEAKEN && q->lock.type == FS_LK_READ);
 
-	node_reply_err(n, q->tag, granted ? 0 : -EINTR, fx);
+	node_reply_err(n, q->tag, good ? 0 : -EINTR, fx);
 	q->tag = 0;
 }
 

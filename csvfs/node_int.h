@@ -56,6 +56,7 @@ struct creq {
 	enum lock_stage stage;
 	bool cancelled; /* its process is dying, and waits for the answer */
 	bool uncancelled; /* ... and there was no memory to say so to the coordinator */
+	bool closes; /* an UNLOCK of FLUSH: it waits as long as we are served */
 	struct fs_lock lock; /* what the kernel wants */
 	/* An open that is answered in the next step (node_due.c): */
 	int32_t err;
@@ -347,7 +348,7 @@ struct node {
 	/* A node that slept knows nothing of what happened meanwhile (node.c, woke()). */
 	uint64_t stepped_ns,
 		awake_ns; /* of the last step; until then the data path may believe in us */
-	bool dying; /* somebody who is: node_ask_step() */
+	bool dying; /* somebody who is, or who closes: node_ask_step() */
 	bool unsure;
 	uint32_t unsure_look;
 	bool admin_pause, admin_redirect;
@@ -433,7 +434,7 @@ void node_reply_err(struct node *n, uint64_t tag, int32_t err, struct effects *f
 void node_reply_kernel(struct node *n, uint64_t tag, const struct fs_reply *rp, struct effects *fx);
 void node_answer(struct node *n, uint64_t wire_tag, const struct fs_reqid *id, struct fs_reply *rp,
 	struct effects *fx);
-/* Who is dying and waits for a change that was sent: it ends when nobody serves us any more. */
+/* Who is dying and waits for a change that was sent, and who closes: it ends when nobody serves us. */
 void node_ask_step(struct node *n, struct effects *fx);
 /* What was held for longer than the mount's limit ends with EIO. */
 void node_expire_held(struct node *n, struct effects *fx);

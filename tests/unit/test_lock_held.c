@@ -285,10 +285,45 @@ static void an_unlock_happens_though_its_process_is_dying(void **state)
 	client_down(n->client);
 	tag = ask_of(INO, FS_UNLOCK, lk(9, 0, FS_LK_END, NONE));
 	node_kernel_cancel(n, tag, &fx);
-	assert_int_equal(answer_of(tag), -EINTR);
+	assert_int_equal(answer_of(tag), 0);
 	another_coordinator();
 	assert_int_equal(n->locks.count, 0);
 	assert_true(list_empty(&n->creqs));
+}
+
+/* Who ends otherwise than by SIGKILL hears of no signal there, and would wait until somebody coordinates. */
+static void a_close_waits_for_nobody_where_nobody_coordinates(void **state)
+{
+	uint64_t tag, unlock;
+
+	for (uint32_t out = 0; out < 2; out++) {
+		assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+		assert_int_equal(lock_of(INO, lk(8, 20, 29, WRITE)), 0);
+		if (out) {
+			tag = out_of(FS_UNLOCK, lk(9, 0, FS_LK_END, NONE));
+			node_ask_step(n, &fx);
+			assert_int_equal(answer_of(tag), UNANSWERED);
+			client_down(n->client);
+		} else {
+			client_down(n->client);
+			effects_reset(&fx);
+			tag = ask_of(INO, FS_UNLOCK, lk(9, 0, FS_LK_END, NONE));
+		}
+		/* Who unlocks wants to know that it is. */
+		unlock = ask_of(INO, FS_LOCK, lk(8, 20, 29, NONE));
+		node_ask_step(n, &fx);
+		assert_int_equal(answer_of(tag), 0);
+		assert_int_equal(answer_of(unlock), UNANSWERED);
+		assert_int_equal(n->locks.count, 2);
+		assert_int_equal(n->held.count, 0);
+		effects_reset(&fx);
+		client_serve_local(n->client);
+		coordinator();
+		assert_int_equal(answer_of(tag), UNANSWERED);
+		assert_int_equal(answer_of(unlock), 0);
+		assert_int_equal(n->locks.count, 0);
+		assert_true(list_empty(&n->creqs));
+	}
 }
 
 static void a_question_that_is_out_is_left(void **state)
@@ -716,6 +751,8 @@ int main(void)
 			a_wait_that_is_interrupted_without_memory_ends_later, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			an_unlock_happens_though_its_process_is_dying, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_close_waits_for_nobody_where_nobody_coordinates, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_question_that_is_out_is_left, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_lock_that_was_out_is_forgotten_with_its_session, setup, teardown),
