@@ -9,6 +9,8 @@
  *
  * Whoever opens the file when its own node knows that the other one is gone has waited for the same, whatever its node had before
  * (node_reopen.c), and whoever coordinates: what it has read does not change any more either.
+ *
+ * And when a coordinator has given up a node that lives, what its killed processes have asked for is over: it asks for it no more.
  */
 #include "csvfs/node_int.h"
 #include "tests/sim/load_int.h"
@@ -18,6 +20,11 @@ void gone_died(struct sim *s, struct snode *n)
 	struct gone *g = &s->load->gone[n->id];
 
 	*g = (struct gone){.life = n->core->cfg.life, .death = ++s->load->deaths, .looking = true};
+}
+
+void gone_killed(struct sim *s, struct snode *n)
+{
+	s->load->killed[n->id] = n->core->cfg.life;
 }
 
 static uint32_t holders(struct sim *s, const struct node *core, uint32_t file)
@@ -46,6 +53,29 @@ static bool sees(const struct node *core, uint32_t node, uint64_t life)
 	return !member_view(&core->member)->quorate || (m && m->member && m->state.life == life);
 }
 
+/* One that was cut off may not know yet that another one coordinates. */
+static bool newest(struct sim *s, const struct snode *n)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		if (s->n[i].up && takeover_epoch(s->n[i].core->tk) > takeover_epoch(n->core->tk))
+			return false;
+	}
+	return true;
+}
+
+/* Who lives, and whose killed processes had something under way. */
+static void look_at_killed(struct sim *s, struct snode *n)
+{
+	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
+		uint64_t *life = &s->load->killed[i];
+
+		if (!*life || knows(n->core, i, *life) || !newest(s, n))
+			continue;
+		*life = 0;
+		registers_killed_ends(s, &s->n[i]);
+	}
+}
+
 void gone_look(struct sim *s, struct snode *n)
 {
 	for (uint32_t i = 1; i <= s->plan.nodes && n->up && s->load->deaths; i++) {
@@ -56,6 +86,7 @@ void gone_look(struct sim *s, struct snode *n)
 	}
 	if (!n->up || node_office(n->core) != OFFICE_SERVES)
 		return;
+	look_at_killed(s, n);
 	for (uint32_t i = 1; i <= s->plan.nodes; i++) {
 		struct gone *g = &s->load->gone[i];
 

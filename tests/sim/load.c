@@ -314,11 +314,13 @@ static void zeroed(struct sim *s, void *arg, const struct fs_reply *rp)
 	(void)s;
 	if (rp->err && !bad_err(c, rp->err))
 		return;
-	/* Nobody waits for it any more, and it may still be carried out. */
+	/* Nobody waits for it any more, and it may still be carried out, until its node is given up (H5 of node_held.c). */
 	if (!rp->err)
 		registers_end(c);
 	else if (rp->err == -ENOSPC)
 		registers_give_up(c, -EINTR);
+	else
+		registers_killed(c);
 	finished(c);
 }
 

@@ -32,6 +32,7 @@ struct entry {
 	uint32_t node;	     /* of a client that died before the answer: 0 otherwise */
 	uint32_t asked;	     /* the same, of what its coordinator does: until the node is fenced, and a little longer */
 	uint32_t death;	     /* ... which one: 0 as long as it lives */
+	bool killed;	     /* who asked was killed, or told that its patience is over; its node lives, and may ask again */
 };
 
 struct sector {
@@ -97,6 +98,7 @@ struct load {
 	} ends[FILES_MAX];
 	bool orphans[SIM_NODES_MAX + 1]; /* it died with writes under way (entry.node) */
 	struct gone gone[SIM_NODES_MAX + 1];
+	uint64_t killed[SIM_NODES_MAX + 1]; /* the life in which it has entries that are; 0: none */
 	uint32_t deaths;
 	struct client c[SIM_NODES_MAX + 1][CLIENTS_MAX];
 	struct name names[SIM_NODES_MAX + 1][CLIENTS_MAX][NAMES_MAX];
@@ -125,9 +127,14 @@ void registers_durable(struct client *c, uint32_t i, struct entry *e);
 bool registers_synced(struct client *c, uint32_t i, struct entry *e);
 void registers_give_up(struct client *c, int32_t err);
 void registers_may_land(struct client *c);
+/* A call that changes the file has ended, and may have an effect. */
+void registers_killed(struct client *c);
+/* Its coordinator has given the node up: what was killed there before is not asked for again. */
+void registers_killed_ends(struct sim *s, struct snode *n);
 
 /* gone.c: what a node that died had under way, and when that is over for whom. */
 void gone_died(struct sim *s, struct snode *n);
+void gone_killed(struct sim *s, struct snode *n);
 /* Nothing of e, whose node has died, lands over what c, which has been acknowledged now, has written. */
 bool gone_is_over(const struct client *c, const struct entry *e);
 /* The same of what it has read: it has opened the file since. */

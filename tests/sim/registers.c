@@ -420,6 +420,30 @@ static void asks_no_more(struct sim *s, void *arg)
 	}
 }
 
+void registers_killed(struct client *c)
+{
+	gone_killed(c->s, c->n);
+	for (uint32_t i = c->first; i < c->first + c->count; i++) {
+		struct sector *x = &c->s->load->sectors[c->file][i];
+
+		for (uint32_t k = 0; k < x->count; k++)
+			x->e[k].killed |= x->e[k].id == c->id;
+	}
+}
+
+void registers_killed_ends(struct sim *s, struct snode *n)
+{
+	for (uint32_t i = 0; i < s->plan.files * FILE_SECTORS; i++) {
+		struct sector *x = &s->load->sectors[i / FILE_SECTORS][i % FILE_SECTORS];
+
+		for (uint32_t k = 0; k < x->count; k++) {
+			if (x->e[k].killed && x->e[k].by == n->id)
+				x->e[k].asked = n->id;
+		}
+	}
+	load_node_fenced(s, n);
+}
+
 /* What it has asked for and is begun is done, or dropped, in that time. Of a later life there is nothing yet. */
 void load_node_fenced(struct sim *s, struct snode *n)
 {
