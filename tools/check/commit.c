@@ -134,6 +134,10 @@ static void newer_records_end(struct out *o, const struct journal *j)
 
 /* ------------------------------------------------------------------ replay */
 
+/*
+ * Also of the blocks that the repair changes: their batch may come late, or never if power fails, and then nothing but the place has
+ * what the journal held.
+ */
 static void replay(struct out *o)
 {
 	struct check *c = o->c;
@@ -142,8 +146,7 @@ static void replay(struct out *o)
 		const struct ck_image *im = &c->images[i];
 		const void *block;
 
-		if (!im->pos || im->pos == im->blkno || ck_put_find(c, im->blkno) ||
-			!ck_journal_target(c, im->blkno))
+		if (!im->pos || im->pos == im->blkno || !ck_journal_target(c, im->blkno))
 			continue;
 		/* A chunk that became data since. */
 		if (im->blkno >= c->data_start && im->blkno != c->block_count - 1 &&
