@@ -387,6 +387,47 @@ static void of_two_files_with_one_cluster_each_reads_what_it_read(void **state)
 	assert_memory_equal(at, sound + ours * BLOCK_SIZE, BLOCK_SIZE);
 }
 
+static enum claim_state claims[4];
+static int claimed, claim_err;
+
+static int claim_is(void *ctx, const struct claim *claim)
+{
+	if (claimed < 4)
+		claims[claimed] = claim->state;
+	claimed++;
+	if (!claim_err)
+		claim_encode(claim, disk + CLAIM_BLOCK * BLOCK_SIZE);
+	return claim_err;
+}
+
+/* Clusters that are to be copied, too, wait for it; and it is let go after the last write. */
+static void nothing_is_written_before_the_claim_is_taken(void **state)
+{
+	const struct known *a = find("file number 5"), *b = find("at the bottom");
+	const struct check_dev dev = {
+		.read = check_read, .bytes = VOLUME_BYTES, .write = check_write, .claim = claim_is};
+	struct check_options o = {.on_problem = on_problem};
+	struct mem mem;
+
+	for (int mounted = 1; mounted >= 0; mounted--) {
+		start();
+		first_extent(a->ino)->start = first_extent(b->ino)->start;
+		reseal(first_extent(a->ino));
+		memcpy(snapshot[0], disk, VOLUME_BYTES);
+		claim_err = mounted ? -EBUSY : 0;
+		claimed = 0;
+		mem_init(&mem, region, MEM_BYTES);
+		o.mem = &mem;
+		assert_int_equal(check_repair(&dev, &o, true, &rep), claim_err);
+		assert_int_equal(claimed, 2 - mounted);
+		assert_int_equal(claims[0], CLAIM_HELD);
+		assert_true(mounted || claims[1] == CLAIM_CLEAN);
+		assert_int_equal(!memcmp(snapshot[0], disk, VOLUME_BYTES), mounted);
+		assert_int_equal(!rep.repaired, mounted);
+	}
+	assert_clean();
+}
+
 static void a_flipped_bit_is_flipped_back(void **state)
 {
 	const uint64_t blkno = INO_BLOCK(root());
@@ -675,6 +716,7 @@ int main(void)
 		cmocka_unit_test(an_inode_that_had_a_tree_comes_back_with_it),
 		cmocka_unit_test(leaves_that_were_cut_off_fill_the_gap),
 		cmocka_unit_test(of_two_files_with_one_cluster_each_reads_what_it_read),
+		cmocka_unit_test(nothing_is_written_before_the_claim_is_taken),
 		cmocka_unit_test(a_flipped_bit_is_flipped_back),
 		cmocka_unit_test(superblocks_that_all_have_wrong_bits_are_put_together),
 		cmocka_unit_test(superblocks_without_a_majority_stay),

@@ -26,6 +26,8 @@
 #include "csvfs/base/mem.h"
 #include "metadata/problem.h"
 
+struct claim;
+
 /* Offsets and lengths are multiples of BLOCK_SIZE. 0 or a negative errno. */
 struct check_dev {
 	void *ctx;
@@ -35,6 +37,11 @@ struct check_dev {
 	uint64_t bytes;
 	/* Only for a repair; durable when it returns. NULL: nothing is ever written. */
 	int (*write)(void *ctx, uint64_t off, const void *buf, uint32_t len);
+	/*
+	 * Of a device that others may use: makes the claim that of the repair, HELD before all else that is written, CLEAN after it.
+	 * Not 0 for HELD: it is not ours to write, and nothing is. NULL: nobody else is there, and the repair writes it itself.
+	 */
+	int (*claim)(void *ctx, const struct claim *claim);
 };
 
 /*
@@ -102,7 +109,7 @@ int check_volume(
  * is to be written is worked out in memory and checked there until it is clean; then it is written
  * through the volume's journal. So power may fail at any time. 0, -EUCLEAN: a FATAL problem, nothing
  * was written; -ENOMEM; -EIO: a write failed, the repair is not complete; -ENOSPC: faults are left,
- * and nothing was written.
+ * and nothing was written; what check_dev.claim() said: nothing was written.
  */
 int check_repair(const struct check_dev *dev, const struct check_options *o, bool all,
 	struct check_report *rep);

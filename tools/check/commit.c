@@ -2,7 +2,7 @@
 /*
  * Writing what a repair has worked out. Each write is durable before the next one.
  *
- *   claim held -> replayed images to their places -> heads: the journal is empty
+ *   claim held -> copies of clusters -> replayed images to their places -> heads: the journal is empty
  *     -> for each batch: records in the ring -> places -> head: empty again
  *     -> superblocks, one after the other -> claim clean
  *
@@ -50,20 +50,24 @@ static void out_block(struct out *o, uint64_t blkno, const void *block)
 
 /* ------------------------------------------------------------------ claim, heads */
 
-static void claim_write(struct out *o, enum claim_state state, uint64_t heartbeat)
+static int claim_write(struct out *o, enum claim_state state, uint64_t heartbeat)
 {
+	const struct check_dev *dev = o->c->dev;
 	struct claim claim = {
 		.epoch = o->c->m->epoch, .state = state, .node = 1, .name = "fsck.csvfs"};
 	uint8_t block[BLOCK_SIZE] __attribute__((aligned(8)));
 
 	memcpy(claim.uuid, o->c->super.h.uuid, 16);
 	claim_keep(&claim, &o->c->claim);
+	if (dev->claim)
+		return dev->claim(dev->ctx, &claim);
 	for (uint64_t i = 0; i < 2; i++) {
 		claim.heartbeat = heartbeat + i;
 		claim_encode(&claim, block);
 		out_block(o, CLAIM_BLOCK + i, block);
 		out_flush(o);
 	}
+	return 0;
 }
 
 struct journal {
@@ -132,7 +136,25 @@ static void newer_records_end(struct out *o, const struct journal *j)
 	out_flush(o);
 }
 
-/* ------------------------------------------------------------------ replay */
+/* ------------------------------------------------------------------ copies, replay */
+
+/* One after the other: the source of one may be the copy of another. */
+static void copies_write(struct out *o)
+{
+	struct check *c = o->c;
+	const uint64_t blocks = c->cluster_blocks;
+
+	for (uint32_t k = 0; k < c->m->copy_count; k++) {
+		const struct ck_copy *y = &c->m->copies[k];
+
+		for (uint64_t i = 0; i < blocks; i++) {
+			if (c->dev->read(c->dev->ctx, (y->from * blocks + i) * BLOCK_SIZE, c->scratch, BLOCK_SIZE))
+				memset(c->scratch, 0, BLOCK_SIZE);
+			out_block(o, y->to * blocks + i, c->scratch);
+		}
+		out_flush(o);
+	}
+}
 
 /*
  * Also of the blocks that the repair changes: their batch may come late, or never if power fails, and then nothing but the place has
@@ -269,6 +291,7 @@ int ck_commit(struct check *c)
 	struct journal j = {0};
 	struct ck_recs r;
 	uint64_t most, n;
+	int err;
 
 	if (!o.buf)
 		return -ENOMEM;
@@ -282,7 +305,10 @@ int ck_commit(struct check *c)
 		most = j.ring - 2;
 	if (most > BATCH_MAX)
 		most = BATCH_MAX;
-	claim_write(&o, CLAIM_HELD, 1);
+	err = claim_write(&o, CLAIM_HELD, 1);
+	if (err)
+		return err;
+	copies_write(&o);
 	replay(&o);
 	head_write(&o, &j);
 	head_write(&o, &j);
@@ -292,6 +318,5 @@ int ck_commit(struct check *c)
 		batch_write(&o, &j, r.rec + at, (uint32_t)n);
 	}
 	supers_write(&o);
-	claim_write(&o, CLAIM_CLEAN, 3);
-	return o.failed || c->m->failed ? -EIO : 0;
+	return o.failed || claim_write(&o, CLAIM_CLEAN, 3) || o.failed ? -EIO : 0;
 }

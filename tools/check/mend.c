@@ -351,22 +351,30 @@ static bool keeps(struct check *c, uint64_t cluster)
 	return true;
 }
 
-/* A copy of the cluster; UINT64_MAX: there is no room. It is in free space, so nothing is risked. */
+/* A copy of the cluster, made with the commit (M1); UINT64_MAX: there is no room. It is in free space, so nothing is risked. */
 static uint64_t copy(struct check *c, uint64_t cluster)
 {
 	const uint64_t to = ck_cluster_alloc(c);
-	uint8_t *block = c->scratch;
+	struct ck_mend *m = c->m;
+	struct ck_copy *more;
 
-	for (uint32_t i = 0; to != UINT64_MAX && i < c->cluster_blocks; i++) {
-		const uint64_t from = (cluster * c->cluster_blocks + i) * BLOCK_SIZE;
+	if (to == UINT64_MAX)
+		return to;
+	if (m->copy_count == m->copy_room) {
+		const uint32_t room = m->copy_room ? 2 * m->copy_room : 256;
 
-		if (c->dev->read(c->dev->ctx, from, block, BLOCK_SIZE))
-			memset(block, 0, BLOCK_SIZE);
-		if (c->dev->write(c->dev->ctx, (to * c->cluster_blocks + i) * BLOCK_SIZE, block,
-			    BLOCK_SIZE))
-			c->m->failed = true;
+		more = mem_alloc(&m->keep, room * sizeof(*more));
+		if (!more) {
+			m->no_memory = true;
+			return UINT64_MAX;
+		}
+		if (m->copy_count)
+			memcpy(more, m->copies, m->copy_count * sizeof(*more));
+		mem_free(&m->keep, m->copies, m->copy_room * sizeof(*more));
+		m->copies = more;
+		m->copy_room = room;
 	}
-	c->m->copied += to != UINT64_MAX;
+	m->copies[m->copy_count++] = (struct ck_copy){cluster, to};
 	return to;
 }
 

@@ -14,7 +14,8 @@
  *      transaction holds new tree nodes before what points to them, and nothing overwrites a
  *      block that is in use otherwise; so wherever power fails, a further repair finds as much.
  *  M3. The claim is held, in a new epoch, from the first write to the last: a volume with half a repair
- *      is not taken for one that was unmounted in order, and late writes of dead nodes are refused.
+ *      is not taken for one that was unmounted in order, and late writes of dead nodes are refused. Who has it taken
+ *      (check_dev.claim) has seen to it that the volume is as it was when the check began.
  *  M4. The more fundamental goes first, and each round mends one stratum: blocks and chunks, then
  *      inodes and trees, clusters, names, links, and in the end maps and counters, which follow from all.
  *  M5. What was reachable and sound stays so. Clusters that two files have are copied; who has lost
@@ -63,6 +64,10 @@ struct ck_recs {
 	bool full;
 };
 
+struct ck_copy {
+	uint64_t from, to;
+};
+
 /* A leaf that no tree led to. */
 struct ck_leaf {
 	uint64_t owner, blkno, lsn;
@@ -91,8 +96,9 @@ struct ck_mend {
 	uint32_t suspect_count;
 	bool suspects_turn;
 	uint32_t namings; /* inodes whose name was looked for */
-	bool no_room, no_memory, failed;
-	uint64_t copied; /* clusters */
+	bool no_room, no_memory;
+	struct ck_copy *copies; /* clusters, in the order in which they are to be made */
+	uint32_t copy_count, copy_room;
 	uint64_t written; /* blocks */
 	uint64_t found_again, cleared;
 

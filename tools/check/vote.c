@@ -3,7 +3,7 @@
  * Three superblocks of which none has a right checksum. They say the same, but for their place and, of the last
  * one, its transaction and roots; so if few bits of each are wrong, of each bit what two of three say
  * is what was written. That is no guess: the checksum that one of them carries must agree. A repair sees
- * the volume with this one in its place, and writes it there before all else.
+ * the volume with this one in its place, and writes it there before all else but the claim.
  */
 #include "metadata/fields.h"
 #include "tools/check/mend.h"
@@ -51,6 +51,13 @@ static int vote_write(void *ctx, uint64_t off, const void *buf, uint32_t len)
 	return v->under->write(v->under->ctx, off, buf, len);
 }
 
+static int vote_claim(void *ctx, const struct claim *claim)
+{
+	const struct ck_vote *v = ctx;
+
+	return v->under->claim(v->under->ctx, claim);
+}
+
 /* What most of them say, as the superblock of block `at`, whose checksum is taken from `own`. */
 static bool most_say(struct ck_vote *v, const uint8_t *own, uint64_t at)
 {
@@ -84,7 +91,8 @@ const struct check_dev *ck_vote(const struct check_dev *dev, struct mem *mem)
 		.read = vote_read,
 		.at = dev->at ? vote_at : NULL,
 		.bytes = dev->bytes,
-		.write = vote_write};
+		.write = vote_write,
+		.claim = dev->claim ? vote_claim : NULL};
 	for (uint32_t i = 0; i < SUPERS; i++)
 		if (most_say(v, v->said[i], places[i]))
 			return &v->dev;
