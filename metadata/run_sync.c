@@ -158,8 +158,13 @@ static int claim_write(struct run_sync *rs, enum claim_state state)
 
 static int take_claim(struct run_sync *rs, char why[256])
 {
-	int err = claim_read(rs, why);
+	int err;
 
+	if (rs->cfg.claim) {
+		rs->claim = *rs->cfg.claim;
+		return 0;
+	}
+	err = claim_read(rs, why);
 	if (err || rs->cfg.readonly)
 		return err;
 	if (rs->claim.state == CLAIM_HELD && !rs->cfg.steal)
@@ -266,7 +271,7 @@ int run_sync_close(struct run_sync *rs)
 	run(rs);
 	if (vol_state(rs->vol) != VOL_CLOSED)
 		err = -EIO;
-	else if (!rs->cfg.readonly)
+	else if (!rs->cfg.readonly && !rs->cfg.claim)
 		err = claim_write(rs, CLAIM_CLEAN);
 	if (!err && !rs->cfg.readonly)
 		err = rs->dev.flush(rs->dev.ctx);

@@ -10,6 +10,7 @@
 #include "metadata/txn.h"
 #include "metadata/volume.h"
 
+struct claim;
 struct run_sync;
 
 struct run_sync_config {
@@ -21,6 +22,7 @@ struct run_sync_config {
 	bool readonly;
 	bool write_cache;	   /* the device loses unflushed writes: flush */
 	bool steal;		   /* open even though the claim says HELD (the caller knows better) */
+	const struct claim *claim; /* taken by the caller, who makes it beat, and lets it go; NULL: it is taken here */
 	bool (*ino_is_open)(void *ctx, uint64_t ino);
 	void *ctx;
 };

@@ -327,12 +327,33 @@ static int check(struct fsck *f, bool repair, struct check_report *rep)
 		tool_error("%s: no csvfs volume is here", f->v.name);
 		return EXIT_OPERATION;
 	}
+	if (err == -EBUSY)
+		return EXIT_OPERATION; /* tool_take() has said it */
 	if (err == -EIO)
 		tool_error("%s: a write failed: the repair is not complete. Repair it again",
 			f->v.name);
 	if (!repair)
 		rep->left = check_faults(rep);
 	return err || rep->left ? EXIT_UNCORRECTED : EXIT_CLEAN;
+}
+
+/* In the next epoch, as a mount. What the last claim owes it goes on owing. */
+static int take(struct fsck *f)
+{
+	struct claim c;
+
+	if (!tool_claim(&f->v, &c)) {
+		tool_error("%s: neither claim block is valid", f->v.name);
+		return -EUCLEAN;
+	}
+	c.served = ++c.epoch;
+	c.given_up_count = 0;
+	if (!c.kept) {
+		c.node = 1;
+		c.incarnation = 0;
+	}
+	snprintf(c.name, sizeof(c.name), "%s", tool_name);
+	return tool_take(&f->v, &c);
 }
 
 /* Replays as a mount would, and empties the journal. False: it could not be done. */
@@ -342,15 +363,20 @@ static bool replay(struct fsck *f)
 	const struct run_sync_config cfg = {.dev = &dev,
 		.ops = &metadata_ops,
 		.write_cache = f->v.info->write_cache,
-		.steal = true};
+		.claim = &f->v.claim};
 	struct run_sync *rs;
 	char why[256] = "";
-	int err = run_sync_open(&cfg, &rs, why);
+	int err = take(f);
 
+	if (err)
+		return false; /* said */
+	err = run_sync_open(&cfg, &rs, why);
 	if (!err) {
 		run_sync_settle(rs);
 		err = run_sync_close(rs);
 	}
+	if (!err)
+		err = tool_release(&f->v);
 	if (err)
 		tool_error("%s: the journal cannot be replayed: %s", f->v.name,
 			why[0] ? why : strerror(-err));
@@ -378,7 +404,8 @@ static bool may_check(struct fsck *f, enum tool_use use, const char *text)
 	if (use == TOOL_FREE || use == TOOL_UNCLEAN) {
 		if (f->v.kept && !f->json)
 			printf("%s: %s\n", f->v.name, text);
-		return f->mode == MODE_NO || tool_register(&f->v);
+		/* Else before the first write: a check that finds nothing leaves no trace. */
+		return f->mode == MODE_NO || !f->v.kept || tool_register(&f->v);
 	}
 	if (f->mode == MODE_NO && f->force) {
 		if (!f->json)
@@ -415,8 +442,21 @@ static int check_and_mend(struct fsck *f, enum tool_use use)
 	if (!f->repaired && !f->replayed)
 		return EXIT_CLEAN;
 	status = check(f, false, &again);
+	if (!tool_claim_is_seen(&f->v)) {
+		tool_error("%s: it was mounted as soon as it was mended: what the check of that found means nothing", f->v.name);
+		return EXIT_CORRECTED;
+	}
 	f->rep.left = again.left;
 	return status == EXIT_CLEAN ? EXIT_CORRECTED : status;
+}
+
+/* A volume that was changed under the check: what it found may never have been so. */
+static bool was_mounted(struct fsck *f)
+{
+	if ((f->mode == MODE_NO && f->force) || f->rep.repaired || f->replayed || tool_claim_is_seen(&f->v))
+		return false;
+	tool_error("%s: it was mounted, or another tool worked on it, while it was checked: what was found means nothing", f->v.name);
+	return true;
 }
 
 /* An image that was cut short by a copy was unmounted in order, too. */
@@ -437,8 +477,8 @@ static int run(struct fsck *f)
 {
 	char text[400];
 	enum tool_use use = tool_use_of(&f->v, text, sizeof(text));
+	int status = EXIT_CLEAN;
 	struct claim c;
-	int status;
 
 	if ((f->nodes_off && !nodes_are_off(f, &use)) || !may_check(f, use, text))
 		return EXIT_OPERATION;
@@ -446,7 +486,11 @@ static int run(struct fsck *f)
 		      tool_claim(&f->v, &c) && is_whole(f);
 	if (f->json)
 		json_begin(f);
-	status = f->not_read ? EXIT_CLEAN : check_and_mend(f, use);
+	if (!f->not_read) {
+		status = check_and_mend(f, use);
+		if (status != EXIT_OPERATION && was_mounted(f))
+			status = EXIT_OPERATION;
+	}
 	if (f->json)
 		json_result(f, status);
 	else if (f->not_read)

@@ -145,6 +145,7 @@ static int dev_read(void *ctx, uint64_t off, void *buf, uint64_t len)
 {
 	struct tool_volume *v = ctx;
 
+	(void)tool_beat(v); /* the next write says what came of it */
 	return bdev_sync_read(v->dev, off, buf, len);
 }
 
@@ -152,7 +153,7 @@ static int dev_write(void *ctx, uint64_t off, const void *buf, uint64_t len, boo
 {
 	struct tool_volume *v = ctx;
 
-	return bdev_sync_write(v->dev, off, buf, len, fua);
+	return tool_beat(v) ? -EIO : bdev_sync_write(v->dev, off, buf, len, fua);
 }
 
 static int dev_flush(void *ctx)
@@ -172,6 +173,11 @@ static int check_write(void *ctx, uint64_t off, const void *buf, uint32_t len)
 	return dev_write(ctx, off, buf, len, true);
 }
 
+static int check_claim(void *ctx, const struct claim *claim)
+{
+	return claim->state == CLAIM_HELD ? tool_take(ctx, claim) : tool_release(ctx);
+}
+
 struct sync_dev tool_sync_dev(struct tool_volume *v)
 {
 	return (struct sync_dev){
@@ -181,30 +187,10 @@ struct sync_dev tool_sync_dev(struct tool_volume *v)
 struct check_dev tool_check_dev(struct tool_volume *v)
 {
 	return (struct check_dev){
-		.ctx = v, .bytes = v->bytes, .read = check_read, .write = check_write};
+		.ctx = v, .bytes = v->bytes, .read = check_read, .write = check_write, .claim = check_claim};
 }
 
 /* ------------------------------------------------------------------ is it mounted? */
-
-bool tool_claim(struct tool_volume *v, struct claim *out)
-{
-	uint8_t *block = aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
-	struct claim c;
-	bool found = false;
-
-	for (uint64_t i = 0; block && i < 2; i++) {
-		if (tool_read(v, (CLAIM_BLOCK + i) * BLOCK_SIZE, block, BLOCK_SIZE))
-			continue;
-		if (claim_decode(&c, block, NULL))
-			continue;
-		if (!found || c.epoch > out->epoch ||
-			(c.epoch == out->epoch && c.heartbeat > out->heartbeat))
-			*out = c;
-		found = true;
-	}
-	free(block);
-	return found;
-}
 
 /*
  * True: the claim is held, and changed while we looked, so somebody is alive. What is being unmounted at
@@ -255,7 +241,19 @@ static bool only_kept(const struct claim *c, const uint64_t *keys, uint32_t coun
 	return found;
 }
 
-/* Who is unmounting just now takes its registration away in a moment. */
+/*
+ * A tool's key (of node 0) stays where one was ended while it wrote. One that is at work shows by its claim, and who writes takes that first.
+ */
+static uint32_t of_nodes(const uint64_t *keys, uint32_t count)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		n += keys[i] >> 32 != 0;
+	return n;
+}
+
+/* Who is unmounting just now takes its registration away in a moment. *count: of nodes. */
 static bool wait_for_registrations(struct tool_volume *v, uint32_t *count)
 {
 	uint64_t keys[LUN_KEYS_MAX];
@@ -265,8 +263,11 @@ static bool wait_for_registrations(struct tool_volume *v, uint32_t *count)
 	for (int i = 0;; i++) {
 		known = registered(v, keys, count);
 		v->kept = known && *count && tool_claim(v, &c) && only_kept(&c, keys, *count);
-		if (v->kept)
+		*count = of_nodes(keys, *count);
+		if (v->kept) {
 			v->judged = c;
+			tool_claim_see(v);
+		}
 		if (!known || !*count || v->kept || i == 20)
 			return known;
 		pause_ms(100);
@@ -290,6 +291,7 @@ enum tool_use tool_use_of(struct tool_volume *v, char *text, size_t text_bytes)
 		}
 		held = c.state == CLAIM_HELD;
 	}
+	tool_claim_see(v);
 	if (!wait_for_registrations(v, &keys)) {
 		snprintf(text, text_bytes, "who is registered at the LUN cannot be known: %s",
 			bdev_sync_text(v->dev));
@@ -312,40 +314,54 @@ enum tool_use tool_use_of(struct tool_volume *v, char *text, size_t text_bytes)
 }
 
 /* Of a newer key of the same node nothing is known here: it may be about to mount the volume. */
-static bool is_as_judged(struct tool_volume *v, char *why, size_t why_bytes)
+static bool keys_as_judged(struct tool_volume *v, char *why, size_t why_bytes)
 {
 	const struct claim *j = &v->judged;
+	bool ours = false, left = false, others = false;
 	uint64_t keys[LUN_KEYS_MAX];
 	uint32_t count;
-	struct claim c;
 
 	if (!registered(v, keys, &count)) {
 		snprintf(why, why_bytes, "who is registered at the LUN cannot be known: %s", bdev_sync_text(v->dev));
 		return false;
 	}
-	snprintf(why, why_bytes, "the claim has changed: it is used by another tool, or was mounted just now");
-	if (!tool_claim(v, &c) || c.epoch != j->epoch || c.heartbeat != j->heartbeat || c.state != j->state ||
-		c.kept != j->kept)
-		return false;
-	for (uint32_t i = 0; i < count; i++)
-		if (keys[i] == FENCE_KEY(j->node, j->incarnation))
-			return true;
-	snprintf(why, why_bytes,
-		"the registration that was left is gone: node %u, or another one, is mounting it, or has tried to", j->node);
+	for (uint32_t i = 0; i < count; i++) {
+		ours |= keys[i] == v->key;
+		left |= keys[i] == FENCE_KEY(j->node, j->incarnation);
+		others |= keys[i] >> 32 != 0;
+	}
+	if (v->kept && !left)
+		snprintf(why, why_bytes,
+			"the registration that was left is gone: node %u, or another one, is mounting it, or has tried to", j->node);
+	else if (!v->kept && others)
+		snprintf(why, why_bytes, "a node has registered at the LUN: it is mounting it, or has it mounted");
+	else if (!ours)
+		snprintf(why, why_bytes, "our registration at the LUN is gone: a node is mounting it, or has it mounted");
+	else
+		return true;
 	return false;
+}
+
+/* The keys first: who was registered, and is not any more, has left a claim. */
+bool tool_as_judged(struct tool_volume *v, char *why, size_t why_bytes)
+{
+	if (v->beside && !keys_as_judged(v, why, why_bytes))
+		return false;
+	snprintf(why, why_bytes, "the claim has changed: it is used by another tool, or was mounted just now");
+	return tool_claim_is_seen(v);
 }
 
 /*
  * Where all sessions of a host are one nexus to the target, ours has replaced the one that was left: that is put back. To take ours
  * away would end the reservation.
  */
-static void unregister(struct tool_volume *v, uint64_t key)
+static void unregister(struct tool_volume *v)
 {
 	const uint64_t left = FENCE_KEY(v->judged.node, v->judged.incarnation);
 	struct lun_cmd cmd = {.op = LUN_PR_READ_RESERVATION};
 	uint64_t keys[LUN_KEYS_MAX];
 	uint32_t count;
-	bool holds = bdev_sync_cmd(v->dev, &cmd, keys, &count) == LUN_OK && count && keys[0] == key;
+	bool holds = v->kept && bdev_sync_cmd(v->dev, &cmd, keys, &count) == LUN_OK && count && keys[0] == v->key;
 
 	cmd = holds ? (struct lun_cmd){.op = LUN_PR_REGISTER, .key = left} : (struct lun_cmd){.op = LUN_PR_UNREGISTER};
 	/* If it fails ours stays, which harms nobody: the next mount takes it away. */
@@ -355,31 +371,31 @@ static void unregister(struct tool_volume *v, uint64_t key)
 /*
  * First registered, then looked: a mount takes the kept key away before its fence reads the keys for the last time
  * (coordinator/fence.c, VERIFY). So if it is there now no fence has got as far, and the one that comes finds ours, too, and
- * takes it away and drains it before anything is read.
+ * takes it away and drains it before anything is read. Where no key was left, a mount that registers after us finds ours, and of one that
+ * was before us we find the key, or, if it has unmounted since, another claim.
  */
 bool tool_register(struct tool_volume *v)
 {
 	char why[BDEV_TEXT_MAX + 64];
 	uint32_t random;
-	uint64_t key;
 
-	if (!v->kept || v->beside)
+	if (v->beside || v->info->is_file || !v->info->reservations)
 		return true;
 	tool_random(&random, sizeof(random));
 	/* Of node 0, which none is: whoever mounts it next knows it for a tool's. */
-	key = random | 1;
-	if (bdev_sync_cmd(v->dev, &(struct lun_cmd){.op = LUN_PR_REGISTER, .key = key}, NULL, NULL) != LUN_OK) {
-		tool_error("%s: cannot register beside the registration that was left: %s", v->name,
-			bdev_sync_text(v->dev));
+	v->key = random | 1;
+	if (bdev_sync_cmd(v->dev, &(struct lun_cmd){.op = LUN_PR_REGISTER, .key = v->key}, NULL, NULL) != LUN_OK) {
+		tool_error("%s: cannot register at the LUN: %s", v->name, bdev_sync_text(v->dev));
 		return false;
 	}
-	v->beside = is_as_judged(v, why, sizeof(why));
-	if (!v->beside) {
-		tool_error("%s: %s. Nothing was written. Unmount it on every node and try again; if it was not mounted, "
-			   "mount and unmount it once", v->name, why);
-		unregister(v, key);
-	}
-	return v->beside;
+	v->beside = true;
+	if (tool_as_judged(v, why, sizeof(why)))
+		return true;
+	tool_error("%s: %s. Nothing was written. Unmount it on every node and try again%s", v->name, why,
+		v->kept ? "; if it was not mounted, mount and unmount it once" : "");
+	unregister(v);
+	v->beside = false;
+	return false;
 }
 
 bool tool_clear_registrations(struct tool_volume *v)
@@ -407,6 +423,10 @@ bool tool_nobody_at_large(struct tool_volume *v)
 	uint64_t at = CLAIM_BLOCK;
 	bool ok = block != NULL;
 
+	if (!tool_claim_is_seen(v)) {
+		tool_error("%s: the claim has changed: it was mounted just now", v->name);
+		ok = false;
+	}
 	if (ok && tool_claim(v, &c) && (claim_owes(&c) || c.kept)) {
 		/* Over the other one, as each claim. */
 		if (!tool_read(v, at * BLOCK_SIZE, block, BLOCK_SIZE) && !claim_decode(&other, block, NULL) &&
@@ -419,6 +439,8 @@ bool tool_nobody_at_large(struct tool_volume *v)
 		ok = !bdev_sync_write(v->dev, at * BLOCK_SIZE, block, BLOCK_SIZE, true);
 		if (!ok)
 			tool_error("%s: cannot write the claim: %s", v->name, bdev_sync_text(v->dev));
+		(void)tool_claim(v, &c);
+		tool_claim_see(v);
 	}
 	free(block);
 	return ok;

@@ -35,6 +35,14 @@ struct tool_volume {
 	bool kept; /* found by tool_use_of(): the last node has left its registration, since a fenced one has not been back */
 	struct claim judged; /* kept: the claim that says so */
 	bool beside; /* we have one as well, until tool_close() */
+	uint64_t key; /* beside: ours */
+
+	/* take.c: the claim's two blocks as they were read last; as they were judged, or as we have written them since. */
+	uint8_t now[2][BLOCK_SIZE], seen[2][BLOCK_SIZE];
+	bool taken, lost; /* the claim is ours; it was, and another's now */
+	struct claim claim; /* ours */
+	unsigned place;
+	uint64_t beat_ns;
 };
 
 #define TOOL_READONLY (1u << 0)
@@ -71,17 +79,37 @@ enum tool_use {
 enum tool_use tool_use_of(struct tool_volume *v, char *text, size_t text_bytes);
 
 /*
- * Before anything is written: registers beside what was left on purpose (v->kept), which goes on holding the reservation, and looks
- * whether all is still as tool_use_of() found it. False: it is not, or it cannot be done; told why on stderr.
+ * Before anything is written to a LUN that has reservations: registers, so that a mount fences us, and drains what we have sent; beside
+ * what was left on purpose (v->kept), which goes on holding the reservation. Then looks whether all is still as tool_use_of() found
+ * it. False: it is not, or it cannot be done; told why on stderr.
  */
 bool tool_register(struct tool_volume *v);
+/* The look alone; false: `why` says what is not as it was. */
+bool tool_as_judged(struct tool_volume *v, char *why, size_t why_bytes);
 
 /* The administrator's word that no node uses the LUN any more, nor any that was fenced: all registrations go. False: told why. */
 bool tool_clear_registrations(struct tool_volume *v);
 /* The same, for the claim. */
 bool tool_nobody_at_large(struct tool_volume *v);
 
-/* The better claim of the two, of any volume. False: none. */
+/* The better claim of the two, of any volume; the blocks are in v->now. False: none. */
 bool tool_claim(struct tool_volume *v, struct claim *out);
+
+/* ------------------------------------------------------------------ take.c */
+
+/* The claim stands as it was judged, or as we wrote it last. */
+bool tool_claim_is_seen(struct tool_volume *v);
+/* What was read last is what is judged. */
+void tool_claim_see(struct tool_volume *v);
+
+/*
+ * Takes the claim, as it was judged, for ourselves: HELD, with the epoch and what else is in *as. 0: it is ours, and beats with each
+ * read and write through tool_sync_dev() and tool_check_dev(); -EBUSY, -EIO: it is not, told why on stderr, and nothing but a claim was written.
+ */
+int tool_take(struct tool_volume *v, const struct claim *as);
+/* Before each write, and with each read: not 0: the claim is not ours any more (told once), and nothing may be written. */
+int tool_beat(struct tool_volume *v);
+/* All is written: CLEAN, in both places. 0, or -EIO. */
+int tool_release(struct tool_volume *v);
 
 #endif
