@@ -603,7 +603,7 @@ static int run(struct db *db, const struct command *c, int argc, char **argv)
 			tool_error("%s: %s", db->v.name, text);
 			return 1;
 		}
-		if (!tool_register(&db->v))
+		if (!tool_register(&db->v) || !tool_drain(&db->v))
 			return 1;
 	}
 	if (!read_block(db, SUPER_BLOCK, db->super_block))

@@ -391,7 +391,7 @@ static bool nodes_are_off(struct fsck *f, enum tool_use *use)
 
 	if (*use == TOOL_MOUNTED || *use == TOOL_UNKNOWN)
 		return true; /* may_check() says it */
-	if ((registered && !tool_clear_registrations(&f->v)) || !tool_nobody_at_large(&f->v))
+	if ((registered && !tool_clear_registrations(&f->v)) || !tool_drain(&f->v) || !tool_nobody_at_large(&f->v))
 		return false;
 	if (*use == TOOL_REGISTERED)
 		*use = TOOL_UNCLEAN;
@@ -484,6 +484,10 @@ static int run(struct fsck *f)
 		return EXIT_OPERATION;
 	f->not_read = f->mode == MODE_PREEN && use == TOOL_FREE && !f->force &&
 		      tool_claim(&f->v, &c) && is_whole(f);
+	/* What the life before has sent must not land on what we write, nor on what we have read. */
+	f->v.dirty |= !tool_claim(&f->v, &c);
+	if (f->mode != MODE_NO && !tool_drain(&f->v))
+		return EXIT_OPERATION;
 	if (f->json)
 		json_begin(f);
 	if (!f->not_read) {

@@ -359,7 +359,7 @@ static int format(struct mkfs *m)
 	m->p.lun_identity = m->v.info->identity;
 	if (m->v.kept)
 		m->p.before = &m->v.judged;
-	if (!tool_register(&m->v))
+	if (!tool_register(&m->v) || !tool_drain(&m->v))
 		return 1;
 	discard(m);
 	if (!wipe_end(m))

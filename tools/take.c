@@ -26,6 +26,7 @@
 #define SHOWS_NS (CLAIM_BEAT_NS * 5 / 2)
 #define TAKE_NS (1 * NS_PER_SEC)
 #define BEAT_NS (CLAIM_BEAT_NS / 4)
+#define DRAIN_NS (30 * NS_PER_SEC)
 
 static void pause_ms(long ms)
 {
@@ -76,6 +77,21 @@ bool tool_claim_is_seen(struct tool_volume *v)
 void tool_claim_see(struct tool_volume *v)
 {
 	memcpy(v->seen, v->now, sizeof(v->seen));
+}
+
+bool tool_drain(struct tool_volume *v)
+{
+	enum lun_status st;
+
+	if (!v->dirty || v->info->is_file)
+		return true;
+	st = bdev_sync_cmd(v->dev, &(struct lun_cmd){.op = LUN_RESET}, NULL, NULL);
+	if (st == LUN_UNSUPPORTED)
+		pause_ms(DRAIN_NS / NS_PER_MS);
+	else if (st != LUN_OK)
+		tool_error("%s: what was sent to the LUN before cannot be ended: %s", v->name, bdev_sync_text(v->dev));
+	v->dirty = st != LUN_OK && st != LUN_UNSUPPORTED;
+	return !v->dirty;
 }
 
 /* ------------------------------------------------------------------ ours */

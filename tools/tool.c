@@ -292,6 +292,7 @@ enum tool_use tool_use_of(struct tool_volume *v, char *text, size_t text_bytes)
 		held = c.state == CLAIM_HELD;
 	}
 	tool_claim_see(v);
+	v->dirty = found && c.state != CLAIM_CLEAN;
 	if (!wait_for_registrations(v, &keys)) {
 		snprintf(text, text_bytes, "who is registered at the LUN cannot be known: %s",
 			bdev_sync_text(v->dev));
@@ -413,6 +414,7 @@ bool tool_clear_registrations(struct tool_volume *v)
 	if (st != LUN_OK)
 		tool_error("%s: cannot clear the registrations: %s", v->name, lun_status_name(st));
 	v->kept = v->beside = false;
+	v->dirty = true;
 	return st == LUN_OK;
 }
 

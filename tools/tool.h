@@ -36,6 +36,7 @@ struct tool_volume {
 	struct claim judged; /* kept: the claim that says so */
 	bool beside; /* we have one as well, until tool_close() */
 	uint64_t key; /* beside: ours */
+	bool dirty; /* by tool_use_of(): writes of a life that has ended may still be held in the target */
 
 	/* take.c: the claim's two blocks as they were read last; as they were judged, or as we have written them since. */
 	uint8_t now[2][BLOCK_SIZE], seen[2][BLOCK_SIZE];
@@ -101,6 +102,11 @@ bool tool_claim(struct tool_volume *v, struct claim *out);
 bool tool_claim_is_seen(struct tool_volume *v);
 /* What was read last is what is judged. */
 void tool_claim_see(struct tool_volume *v);
+
+/*
+ * Before the first write to a LUN that was not left in order: what a life that has ended has sent is done, or never will be. False: told why.
+ */
+bool tool_drain(struct tool_volume *v);
 
 /*
  * Takes the claim, as it was judged, for ourselves: HELD, with the epoch and what else is in *as. 0: it is ours, and beats with each

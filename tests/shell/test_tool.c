@@ -29,7 +29,8 @@ static struct {
 	bool one_nexus; /* our REGISTER replaces the kept key */
 	bool no_keys;
 	bool bare; /* it knows no reservations */
-	unsigned writes; /* not of a claim */
+	enum lun_status reset; /* what it answers */
+	unsigned resets, writes; /* writes: not of a claim */
 	uint64_t now_ns, at_ns; /* then(), too */
 	enum lun_op at; /* before the nth of these, then() */
 	unsigned nth;
@@ -272,6 +273,10 @@ enum lun_status bdev_sync_cmd(struct bdev_sync *s, const struct lun_cmd *cmd, ui
 
 	(void)s;
 	comes(cmd->op);
+	if (cmd->op == LUN_RESET) {
+		lun.resets++;
+		return lun.reset;
+	}
 	if (lun.bare)
 		return LUN_UNSUPPORTED;
 	if (cmd->op == LUN_PR_REGISTER) {
@@ -548,9 +553,39 @@ static void what_a_dead_tool_has_left_keeps_nobody_away(void **state)
 	lun.key[0] = 0x1235;
 	claim_put(&c, 0);
 	assert_int_equal(takes(&v, 0, 0, NULL), 0);
-	assert_true(can_write(&v));
+	assert_true(v.dirty && can_write(&v));
 	assert_int_equal(tool_release(&v), 0);
 	tool_close(&v);
+}
+
+/* ------------------------------------------------------------------ what a dead life has sent */
+
+static bool drains(enum claim_state state, enum lun_status reset)
+{
+	struct claim c = {.epoch = 4, .served = 4, .heartbeat = 30, .state = state, .node = 2};
+	struct tool_volume v;
+	char text[400];
+	bool ok;
+
+	lun_is_free(true);
+	claim_put(&c, 0);
+	lun.reset = reset;
+	assert_true(tool_open(&v, "iscsi://played/it/1", NULL, 0));
+	(void)tool_use_of(&v, text, sizeof(text));
+	lun.now_ns = NS_PER_SEC;
+	ok = tool_drain(&v);
+	tool_close(&v);
+	return ok;
+}
+
+static void what_a_dead_life_has_sent_is_waited_for(void **state)
+{
+	(void)state;
+	assert_true(drains(CLAIM_CLEAN, LUN_OK) && !lun.resets);
+	assert_true(drains(CLAIM_HELD, LUN_OK) && lun.resets == 1 && lun.now_ns == NS_PER_SEC);
+	assert_true(drains(CLAIM_RELEASED, LUN_OK) && lun.resets == 1);
+	assert_true(drains(CLAIM_HELD, LUN_UNSUPPORTED) && lun.now_ns == 31 * NS_PER_SEC);
+	assert_false(drains(CLAIM_HELD, LUN_UNKNOWN));
 }
 
 int main(void)
@@ -567,6 +602,7 @@ int main(void)
 		cmocka_unit_test(who_claims_at_the_same_time_shows),
 		cmocka_unit_test(who_takes_it_from_us_ends_all_writing),
 		cmocka_unit_test(what_a_dead_tool_has_left_keeps_nobody_away),
+		cmocka_unit_test(what_a_dead_life_has_sent_is_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
