@@ -6,8 +6,8 @@
  * else was at the volume. Each mount writes the claim before it writes anything else. So:
  *  T1. Before the first write the two blocks of the claim are what they were when the volume was judged not to be mounted, byte by
  *      byte. Else nothing is written.
- *  T2. Then the claim is taken, in a new epoch, over the older of the two places, as a node does it. Who else has begun between T1's
- *      look and this write shows within 2.5 beats: a mount has written the other place by then (it beats every half second), another tool has
+ *  T2. Then the claim is taken, in a new epoch, over the older of the two places, as a node does it, and beats. Who else has begun between
+ *      T1's look and this write shows within 2.5 beats, in which the blocks are looked at every 0.2 s: a mount writes its own every half second, another tool has
  *      overwritten ours, or been overwritten. Who takes more than TAKE_NS from the look to the write gives up, so none comes later.
  *  T3. It beats while there is work, and before each beat the blocks are compared with what we have written: a claim that is not
  *      ours ends all writing. Who mounts sees a claim that beats, and is refused.
@@ -24,7 +24,7 @@
 #include "tools/tool.h"
 
 #define SHOWS_NS (CLAIM_BEAT_NS * 5 / 2)
-#define TAKE_NS (1 * NS_PER_SEC)
+#define TAKE_NS (2 * NS_PER_SEC)
 #define BEAT_NS (CLAIM_BEAT_NS / 4)
 #define DRAIN_NS (30 * NS_PER_SEC)
 
@@ -133,14 +133,19 @@ static int keep(struct tool_volume *v)
 	return write_ours(v) ? lose(v, "the claim cannot be written") : 0;
 }
 
+static bool beat_is_due(const struct tool_volume *v)
+{
+	return !v->info->is_file && bdev_now_ns() >= v->beat_ns + BEAT_NS;
+}
+
 int tool_beat(struct tool_volume *v)
 {
 	if (v->lost)
 		return -EIO;
-	return v->taken && !v->info->is_file && bdev_now_ns() >= v->beat_ns + BEAT_NS ? keep(v) : 0;
+	return v->taken && beat_is_due(v) ? keep(v) : 0;
 }
 
-/* T2: whoever had begun has shown itself. */
+/* T2: whoever had begun has shown itself. We beat meanwhile: a mount that looks for as long shall see us. */
 static bool nobody_shows(struct tool_volume *v)
 {
 	const uint64_t until_ns = bdev_now_ns() + SHOWS_NS;
@@ -148,6 +153,8 @@ static bool nobody_shows(struct tool_volume *v)
 	while (!v->info->is_file && bdev_now_ns() < until_ns) {
 		pause_ms(200);
 		if (!tool_claim_is_seen(v))
+			return false;
+		if (beat_is_due(v) && write_ours(v))
 			return false;
 	}
 	return true;

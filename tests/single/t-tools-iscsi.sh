@@ -81,6 +81,34 @@ beat=
 gives 1 fsck.csvfs -y $url
 gives 0 fsck.csvfs -n $url
 
+# while it is checked the claim changes: it was mounted meanwhile. What was found means nothing, and nothing is written
+csvdb lun.img set group:0 free_clusters 5
+cp lun.img was.img
+for mode in -n '-p -f' -y; do
+	(sleep 1.5; csvdb lun.img set claim heartbeat $((2000 + SECONDS)); csvdb lun.img set claim2 heartbeat $((2000 + SECONDS))) >/dev/null &
+	beat=$!
+	CSVFS_FAULT=delay=40 gives 8 fsck.csvfs $mode $url
+	says 'means nothing\|Nothing was written'
+	wait $beat
+	beat=
+	cmp -i 12288 lun.img was.img || fail "fsck.csvfs $mode has written to a volume that was mounted"
+done
+
+# killed while it writes: the next one goes on
+is_held() { csvdb lun.img claim | grep -q '^state *1'; }
+CSVFS_FAULT=delay=30 fsck.csvfs -y $url >/dev/null 2>&1 &
+beat=$!
+within 60 is_held
+gives 8 fsck.csvfs -n $url
+says mounted
+kill -9 $beat
+wait $beat 2>/dev/null || true
+beat=
+is_held || fail "it was done when it was killed"
+gives 1 fsck.csvfs -y $url
+gives 0 fsck.csvfs -n $url
+says clean
+
 # ext4 on the LUN is recognised
 if command -v mke2fs >/dev/null; then
 	mke2fs -q -t ext4 -F lun.img
