@@ -61,6 +61,7 @@ enum step {
 	STEP_LIMITS,
 	STEP_CAPACITY,
 	STEP_CACHING,
+	STEP_CONTROL,
 	STEP_KEYS,
 	STEP_DONE,
 };
@@ -638,6 +639,7 @@ static void step_send(struct iscsi_bdev *ib)
 	uint8_t limits[6] = {0x12, 1, 0xb0, 0, 64, 0};
 	uint8_t capacity[16] = {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32};
 	uint8_t caching[6] = {0x1a, 1 << 3, 0x08, 0, 64, 0};
+	uint8_t control[6] = {0x1a, 1 << 3, 0x0a, 0, 64, 0};
 	uint8_t keys[10] = {0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0};
 
 	switch (ib->step) {
@@ -661,6 +663,9 @@ static void step_send(struct iscsi_bdev *ib)
 		break;
 	case STEP_CACHING:
 		part_ask(p, caching, 6, 64);
+		break;
+	case STEP_CONTROL:
+		part_ask(p, control, 6, 64);
 		break;
 	case STEP_KEYS:
 		part_ask(p, keys, 10, 8);
@@ -730,6 +735,9 @@ static void step_parse(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
 		break;
 	case STEP_CACHING:
 		scsi_caching(d, n, &ib->b.info.write_cache, &ib->b.info.readonly, &ib->no_fua);
+		break;
+	case STEP_CONTROL:
+		iscsi_tas_target(&ib->tas, scsi_tas(d, n), ib->b.info.vendor);
 		break;
 	case STEP_KEYS:
 		ib->b.info.reservations = true;
@@ -883,7 +891,7 @@ static uint64_t lun_due(const struct bdev *b)
 {
 	const struct iscsi_bdev *ib = ib_of(b);
 
-	return b->state == BDEV_UP && !ib->gone ? iscsi_tas_due_ns(&ib->tas) : NEVER;
+	return b->state == BDEV_UP && !ib->gone ? iscsi_tas_due_ns(&ib->tas, ib->ctx) : NEVER;
 }
 
 static void lun_abort(struct bdev *b)

@@ -4,6 +4,7 @@
 
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
+#include <string.h>
 
 #include "csvfs/base/platform.h"
 #include "csvfs/iscsi_sent.h"
@@ -13,12 +14,19 @@
 #define LOOK_NS (500 * NS_PER_MS)
 #define GRACE_NS (500 * NS_PER_MS)
 #define KNOCK_NS (2 * NS_PER_SEC)
+#define ABORT_NS (4 * NS_PER_SEC)
 #define KNOCK UINT64_MAX /* in `aborts`: of none that waits */
 
 void iscsi_tas_init(struct iscsi_tas *t, struct iscsi_sent *sent)
 {
 	*t = (struct iscsi_tas){.sent = sent};
 	list_init(&t->waiting);
+}
+
+void iscsi_tas_target(struct iscsi_tas *t, bool tas, const char *vendor)
+{
+	t->tas = tas;
+	t->unsure = !strcmp(vendor, "LIO-ORG");
 }
 
 static struct iscsi_tas_cmd *oldest(const struct iscsi_tas *t)
@@ -39,7 +47,7 @@ int iscsi_tas_answered(struct iscsi_tas *t, struct iscsi_tas_cmd *c, int status)
 	t->answered_cmdsn = c->task->cmdsn;
 	if (status == SCSI_STATUS_CANCELLED && t->cancels)
 		return SCSI_STATUS_TASK_ABORTED;
-	if (!iscsi_status_ends_others(status, c->task))
+	if (t->tas || !iscsi_status_ends_others(status, c->task))
 		return status;
 	/* One after the other must not put it off for ever. */
 	if (!t->doubt)
@@ -62,11 +70,12 @@ static void abort_done(struct iscsi_context *ctx, int status, void *data, void *
 	t->response = status == SCSI_STATUS_GOOD && data ? *(uint32_t *)data : ISCSI_TMR_FUNC_REJECTED;
 }
 
-static int send_abort(struct iscsi_tas *t, struct iscsi_context *ctx, int lun, uint64_t number, uint32_t itt, uint32_t cmdsn)
+static int send_abort(struct iscsi_tas *t, struct iscsi_context *ctx, int lun, uint64_t number, uint32_t itt, uint32_t cmdsn, uint64_t now_ns)
 {
 	t->aborts = number;
+	t->abort_by_ns = now_ns + ABORT_NS;
 	t->sent->task_mgmt = true;
-	t->response = ISCSI_TMR_FUNC_REJECTED;
+	t->response = 0;
 	return iscsi_task_mgmt_async(ctx, lun, ISCSI_TM_ABORT_TASK, itt, cmdsn, abort_done, t);
 }
 
@@ -80,7 +89,7 @@ static int take_answer(struct iscsi_tas *t, struct iscsi_context *ctx)
 	t->aborts = 0;
 	if (!waits)
 		return 0;
-	if (t->response != ISCSI_TMR_FUNC_COMPLETE && t->response != ISCSI_TMR_TASK_DOES_NOT_EXIST)
+	if (t->response != ISCSI_TMR_FUNC_COMPLETE && (t->unsure || t->response != ISCSI_TMR_TASK_DOES_NOT_EXIST))
 		return -1;
 	t->cancels = true;
 	(void)iscsi_scsi_cancel_task(ctx, c->task); /* it is answered: `c` is gone */
@@ -93,6 +102,8 @@ int iscsi_tas_step(struct iscsi_tas *t, struct iscsi_context *ctx, int lun, uint
 	struct iscsi_tas_cmd *c;
 
 	if (t->told && take_answer(t, ctx))
+		return -1;
+	if (t->aborts && now_ns >= t->abort_by_ns)
 		return -1;
 	if (!t->doubt || t->aborts)
 		return 0;
@@ -110,14 +121,14 @@ int iscsi_tas_step(struct iscsi_tas *t, struct iscsi_context *ctx, int lun, uint
 	t->holds = iscsi_sent_waits(ctx);
 	if (t->holds)
 		return 0;
-	return send_abort(t, ctx, lun, c->number, c->task->itt, c->task->cmdsn);
+	return send_abort(t, ctx, lun, c->number, c->task->itt, c->task->cmdsn, now_ns);
 }
 
 static uint64_t look_due_ns(const struct iscsi_tas *t)
 {
 	const struct iscsi_tas_cmd *c = oldest(t);
 
-	if (!c || t->looks || t->doubt || t->aborts)
+	if (!c || t->tas || t->looks || t->doubt || t->aborts)
 		return NEVER;
 	return c->given_ns + LOOK_NS > t->look_ns ? c->given_ns + LOOK_NS : t->look_ns;
 }
@@ -135,12 +146,18 @@ bool iscsi_tas_look(struct iscsi_tas *t, struct iscsi_context *ctx, int lun, uin
 	}
 	/* (If it fails, the session is lost, and says so.) */
 	if (now_ns >= oldest(t)->given_ns + KNOCK_NS)
-		(void)send_abort(t, ctx, lun, KNOCK, t->answered_itt, t->answered_cmdsn);
+		(void)send_abort(t, ctx, lun, KNOCK, t->answered_itt, t->answered_cmdsn, now_ns);
 	return false;
 }
 
-uint64_t iscsi_tas_due_ns(const struct iscsi_tas *t)
+uint64_t iscsi_tas_due_ns(const struct iscsi_tas *t, struct iscsi_context *ctx)
 {
-	/* (What holds, ends when something could be sent.) */
-	return t->doubt && !t->aborts && !t->holds ? t->grace_ns : look_due_ns(t);
+	if (t->aborts)
+		return t->abort_by_ns;
+	if (!t->doubt)
+		return look_due_ns(t);
+	/* (While something is to be sent, that is polled for.) */
+	if (t->holds)
+		return iscsi_sent_waits(ctx) ? NEVER : 0;
+	return t->grace_ns;
 }

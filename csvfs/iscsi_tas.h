@@ -7,14 +7,17 @@
  * answers none: all that we hear is UNIT ATTENTION (29h, 2Fh), and the answer of some later command it is. Each fence of a node
  * that had written is such a reset: unnoticed, each session that was busy then would be taken for dead.
  *
+ * At a target that says TAS=1 nothing of all this is done. Else:
+ *
  *  1. What was sent before a command that was answered so is in doubt. Its answers may be under way, or it may be slow: it has
  *     GRACE. (TASK ABORTED comes meanwhile.)
  *  2. What has no answer then is asked for: ABORT TASK, the oldest first, one at a time. Behind the answer to that, "complete"
  *     or "does not exist", the target has nothing of the task any more and answers it no more (RFC 7143, 11.5 and 11.6),
  *     whoever has ended it. So it has ended, done or not, as by TASK ABORTED: it is to be repeated.
+ *     (Not so LIO: what a reset waits for does not exist for an ABORT TASK meanwhile, and is under way. There only "complete" counts.)
  *     (libiscsi gives up the session if task management is given to it while DATA-OUT is queued: it takes over the CmdSN of that,
  *     and that is too old. So nothing may be queued, and new commands wait for that.)
- *  3. Who refuses ABORT TASK leaves us in doubt: the session ends.
+ *  3. Who refuses ABORT TASK, or does not answer it in time, leaves us in doubt: the session ends.
  *  4. A session whose commands are all gone sends nothing that could hear of it. So it asks, when one waits for longer than LOOK:
  *     TEST UNIT READY.
  *  5. That cannot be sent if they fill the target's window (MaxCmdSN), which is told by answers. Task management is sent all the
@@ -52,14 +55,20 @@ struct iscsi_tas {
 	uint64_t look_ns; /* no look before */
 	bool looks; /* one is under way; the owner clears it */
 	uint64_t aborts; /* the command whose ABORT TASK is under way; 0: none is */
+	uint64_t abort_by_ns; /* it has to be answered by then */
 	bool told; /* that is answered: */
 	uint32_t response;
 	uint32_t answered_itt, answered_cmdsn; /* of some command that was answered */
 	bool holds; /* nothing more is to be given to libiscsi, before it has sent what it has */
+	bool tas; /* the target answers what it ends */
+	bool unsure; /* "does not exist" says nothing */
 	bool cancels; /* what libiscsi cancels now, the target has ended */
 };
 
 void iscsi_tas_init(struct iscsi_tas *t, struct iscsi_sent *sent);
+/* What the login has found. vendor: of INQUIRY, without blanks at its end. */
+void iscsi_tas_target(struct iscsi_tas *t, bool tas, const char *vendor);
+
 void iscsi_tas_given(struct iscsi_tas *t, struct iscsi_tas_cmd *c, struct scsi_task *task, uint64_t number, uint64_t now_ns);
 
 /* status is libiscsi's, SCSI_STATUS_*; returns what it is to be taken for. */
@@ -67,7 +76,7 @@ int iscsi_tas_answered(struct iscsi_tas *t, struct iscsi_tas_cmd *c, int status)
 
 /*
  * Not from within a callback of libiscsi; commands may be answered by it. Not 0: the session has to end, as `response` is no answer
- * to go by, or the connection is lost.
+ * to go by (0: there is none), or the connection is lost.
  */
 int iscsi_tas_step(struct iscsi_tas *t, struct iscsi_context *ctx, int lun, uint64_t now_ns);
 
@@ -75,6 +84,6 @@ int iscsi_tas_step(struct iscsi_tas *t, struct iscsi_context *ctx, int lun, uint
 bool iscsi_tas_look(struct iscsi_tas *t, struct iscsi_context *ctx, int lun, uint64_t now_ns);
 
 /* When one of the two has something to do, if no answer comes. */
-uint64_t iscsi_tas_due_ns(const struct iscsi_tas *t);
+uint64_t iscsi_tas_due_ns(const struct iscsi_tas *t, struct iscsi_context *ctx);
 
 #endif

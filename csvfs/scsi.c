@@ -138,6 +138,13 @@ void scsi_caching(const uint8_t *d, size_t n, bool *write_cache, bool *readonly,
 		*write_cache = d[at + 2] & 0x04; /* WCE */
 }
 
+bool scsi_tas(const uint8_t *d, size_t n)
+{
+	size_t at = n < 4 ? n : 4 + (size_t)d[3];
+
+	return at + 6 <= n && (d[at] & 0x7f) == 0x0a && (d[at + 5] & 0x40);
+}
+
 static bool has_key(const uint64_t *keys, uint32_t count, uint64_t key)
 {
 	for (uint32_t i = 0; i < count; i++)

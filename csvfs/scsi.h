@@ -35,6 +35,9 @@ bool scsi_capacity(const uint8_t *d, size_t n, struct bdev_info *info);
 /* SPC-4 7.5, MODE SENSE(6) with SBC-3's caching page. no_fua: the target does not know the FUA bit (SBC-3 6.5.1, DPOFUA). */
 void scsi_caching(const uint8_t *d, size_t n, bool *write_cache, bool *readonly, bool *no_fua);
 
+/* SPC-4 7.5.10, MODE SENSE(6) with the control page: TAS. False also if it does not say so. */
+bool scsi_tas(const uint8_t *d, size_t n);
+
 #define SCSI_KEYS_CUT UINT32_MAX
 
 /*

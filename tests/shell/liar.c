@@ -125,12 +125,16 @@ static bool pass_answer(int from, int to)
 		liar.silent--;
 		return true;
 	}
+	if (liar.management == 255 && (pdu[0] & 0x3f) == 0x22)
+		return true;
 	if (liar.management && (pdu[0] & 0x3f) == 0x22)
 		pdu[2] = liar.management;
 	if (liar.early && (pdu[0] & 0x3f) == 0x31) /* R2T */
 		return end_early(to, pdu);
 	if (liar.no_fua && liar.cdb == 0x1a && (pdu[0] & 0x3f) == 0x25)
 		pdu[48 + 2] &= 0xef;
+	if (liar.tas && liar.cdb == 0x1a && (pdu[0] & 0x3f) == 0x25)
+		pdu[48 + 4 + 5] |= (pdu[48 + 4] & 0x3f) == 0x0a ? 0x40 : 0;
 	if (liar.busy && liar.cdb == liar.busy && ((pdu[0] & 0x3f) == 0x25 || (pdu[0] & 0x3f) == 0x21)) {
 		no_data(pdu);
 		n = 0;

@@ -23,6 +23,7 @@ struct liar {
 	int listen_fd;
 	const struct lie *_Atomic lie;
 	_Atomic bool once; /* the next answer is the last one that is a lie */
+	_Atomic bool tas; /* set in the control mode page */
 	_Atomic bool no_fua; /* DPOFUA of the mode parameter header is taken away */
 	_Atomic uint32_t busy; /* this command is answered with that status, whatever the target says */
 	_Atomic uint8_t status;
@@ -31,7 +32,7 @@ struct liar {
 	_Atomic uint32_t wait_ms; /* before each of the three above that is meant for one time: nothing is read for so long */
 	_Atomic uint32_t slow_us; /* before each 64 KiB that are read */
 	_Atomic uint32_t silent; /* so many commands are done, and not answered */
-	_Atomic uint8_t management; /* in place of the target's answer to task management, if it is not 0 */
+	_Atomic uint8_t management; /* in place of the target's answer to task management, if it is not 0; 255: there is none */
 	_Atomic bool hold; /* behind that nothing is read */
 	_Atomic uint32_t cdb, fuas, flushes; /* the last command; how many of these came */
 	_Atomic uint32_t resets; /* ... of task management, each sent behind a pause */

@@ -57,6 +57,7 @@ static int tear_down(void **state)
 	liar.silent = 0;
 	liar.slow_us = 0;
 	liar.management = 0;
+	liar.tas = false;
 	bdev_close(u.b);
 	liar_stop();
 	return 0;
@@ -321,6 +322,43 @@ static void who_refuses_to_tell_loses_the_session(void **state)
 	assert_non_null(strstr(bdev_text(u.b), "ABORT TASK answered with 5"));
 }
 
+static void who_does_not_answer_that_loses_it_too(void **state)
+{
+	(void)state;
+	NEED_TARGET();
+	liar.management = 255;
+	lose_writes(2, 4096);
+	tell_once(&was_reset);
+	assert_int_equal(user_cmd(&u, TEST_READY), LUN_RETRY);
+	turns(2000);
+	assert_false(u.down);
+	assert_true(all_end(2, 8000));
+	assert_int_equal(count(2, LUN_UNKNOWN), 2);
+	assert_true(u.down);
+}
+
+/* What it has not answered yet is under way: nothing is asked, and nothing is taken for ended. */
+static void a_target_that_answers_what_it_ends_is_waited_for(void **state)
+{
+	(void)state;
+	NEED_TARGET();
+	bdev_close(u.b);
+	liar.tas = true;
+	assert_true(user_open(&u, LIAR_URL, 1, 0));
+	assert_int_equal(user_do(&u, READ_AT(0)), LUN_OK);
+	liar.resets = 0;
+	liar.cdb = 0;
+	lose_writes(2, 4096);
+	tell_once(&was_reset);
+	assert_int_equal(user_cmd(&u, TEST_READY), LUN_RETRY);
+	liar.cdb = 0;
+	turns(3000);
+	assert_int_equal(liar.resets, 0);
+	assert_int_equal(liar.cdb, 0);
+	assert_int_equal(count(2, LUN_RETRY), 0);
+	assert_true(bdev_due_ns(u.b) == NEVER);
+}
+
 /* ... and if there is no answer at all, the age of the command tells. */
 static void a_session_may_be_closed_meanwhile(void **state)
 {
@@ -354,6 +392,8 @@ int main(void)
 		TEST(a_window_that_is_full_of_them_is_opened),
 		TEST(it_ends_though_the_queue_is_never_empty),
 		TEST(who_refuses_to_tell_loses_the_session),
+		TEST(who_does_not_answer_that_loses_it_too),
+		TEST(a_target_that_answers_what_it_ends_is_waited_for),
 		TEST(a_session_may_be_closed_meanwhile),
 	};
 	int failed;

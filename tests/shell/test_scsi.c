@@ -118,6 +118,7 @@ static void no_answer_is_read_beyond_its_end(void **state)
 		scsi_limits(d, n, &a, &b);
 		(void)scsi_capacity(d, n, &i);
 		scsi_caching(d, n, &x, &y, &z);
+		(void)scsi_tas(d, n);
 		(void)scsi_pr_keys(d, n, round % 2, &a, keys, 4);
 		free(d);
 	}
