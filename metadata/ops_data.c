@@ -296,7 +296,7 @@ void ops_set_read(const struct inode *in, int64_t when_ns)
 	struct fs_attr a;
 
 	inode_attr(in, &a);
-	if (!fs_atime_due(&a, when_ns))
+	if (when_ns <= a.atime_ns || !fs_atime_due(&a, when_ns))
 		return;
 	inode_dirty(in);
 	in->d->atime_ns = le64_of((uint64_t)when_ns);

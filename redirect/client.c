@@ -228,8 +228,9 @@ static void make_void(struct fs_request *rq)
 		rq->len = 0;
 		rq->flags |= FALLOC_FL_KEEP_SIZE;
 	} else if (rq->op == FS_SETATTR) {
-		/* When it was read hurts nobody. */
-		rq->valid &= FS_SET_READ;
+		/* It was read, before all that was known of that: nothing changes, not even the ctime. */
+		rq->valid = FS_SET_READ;
+		rq->attr.atime_ns = INT64_MIN;
 	} else {
 		/* No name can be made, removed or be another's that is this one, nor is it one of an attribute. */
 		memcpy(rq->name, ".", sizeof("."));

@@ -82,8 +82,7 @@ void client_void_commits(struct client *c);
 /* client_unanswered() does not tell of an APPEND of before until it has been sent again. */
 void client_unname_appends(struct client *c);
 /*
- * The same of one request that may change something: nobody is told any more what it did. Sent again it does nothing (of a SETATTR
- * the ctime is left), but its answer is that of before if it was executed. Any other request is left as it is.
+ * The same of one request that may change something: nobody is told any more what it did. Sent again it does nothing, but its answer is that of before if it was executed. Any other request is left as it is.
  */
 void client_void_change(struct client *c, uint64_t tag);
 

@@ -473,7 +473,7 @@ static void what_was_asked_before_does_nothing_any_more(void **state)
 	rq = client_next_local(n->client, &wire_tag);
 	assert_non_null(rq);
 	assert_int_equal(rq->op, FS_SETATTR);
-	assert_false(rq->valid & FS_SET_SIZE);
+	assert_int_equal(rq->valid, FS_SET_READ);
 	rq = client_next_local(n->client, &wire_tag);
 	assert_non_null(rq);
 	assert_int_equal(rq->op, FS_FALLOCATE);
