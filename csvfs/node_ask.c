@@ -327,7 +327,7 @@ static bool lands_at_once(const struct node *n, const struct creq *q)
 
 /*
  * H5: who asked is told that nobody knows whether it was done. It goes on, since what it did must be heard of (a CREATE is closed);
- * but asked again it does nothing.
+ * but asked again it does nothing, nor where it waits. q may be gone then.
  */
 static void give_up(struct node *n, struct creq *q, int32_t err, struct effects *fx)
 {
@@ -335,6 +335,7 @@ static void give_up(struct node *n, struct creq *q, int32_t err, struct effects 
 	if (q->tag)
 		node_reply_err(n, q->tag, err, fx);
 	q->tag = 0;
+	node_held_given_up(n, q, fx);
 }
 
 /*

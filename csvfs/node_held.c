@@ -20,6 +20,8 @@
  *     refused here, and what of it was under way does nothing if it has not been executed.
  *  H5 What a process asked that was told EINTR or EIO since (it was killed, hold= was over) does nothing either when it is asked again:
  *     its locks go as it ends, and with them what H4 knows the open file by; another node may have the file by then.
+ *     Nor when it is out, and still waits where it is served: the UNLOCK that comes behind it would not wait. That is told before any UNLOCK
+ *     can be. What does not wait there any more nobody overtakes: until a change of the data is done, nobody has a layout.
  */
 #include <errno.h>
 #include <string.h>
@@ -352,6 +354,11 @@ void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp,
 		if (rp->err == -ENOMEM)
 			cancel_later(n, q->lock.seq);
 		return;
+	case LKS_TAKE_BACK:
+		/* H5. What it asked for is forgotten with the session, or asked again and does nothing, before the next UNLOCK. */
+		if (rp->err == -ENOMEM)
+			unsaid(n, fx);
+		return;
 	}
 }
 
@@ -376,6 +383,29 @@ static void ask_cancel(struct node *n, const struct creq *q, struct effects *fx)
 	rq->ino = q->ino;
 	rq->lock.seq = q->lock.seq;
 	node_ask_as(n, &(struct creq){.kind = CQ_LOCK, .stage = LKS_CANCEL, .lock.seq = q->lock.seq}, rq, fx);
+}
+
+/* H5. The number is of no LOCK: a coordinator that does not know of this finds none. */
+void node_held_given_up(struct node *n, const struct creq *q, struct effects *fx)
+{
+	const struct fs_reqid *out = client_change_out(n->client, q->id);
+	struct fs_request *rq = &n->scratch_rq;
+	struct fs_reqid id;
+
+	if (!out)
+		return;
+	if (n->serving_local) {
+		id = *out;
+		node_server_take_back(n, &id, fx);
+		return;
+	}
+	memset(rq, 0, sizeof(*rq));
+	rq->op = FS_LOCK_CANCEL;
+	rq->ino = q->ino;
+	rq->lock.owner = out->slot;
+	rq->lock.handle = out->seq;
+	rq->lock.seq = ++n->lock_seq;
+	node_ask_as(n, &(struct creq){.kind = CQ_LOCK, .stage = LKS_TAKE_BACK}, rq, fx);
 }
 
 void node_held_cancel_again(struct node *n, struct effects *fx)

@@ -36,6 +36,7 @@ enum lock_stage {
 	LKS_WEAKEN, /* UNLOCK, and that was all */
 	LKS_TEST, /* GETLK */
 	LKS_CANCEL,
+	LKS_TAKE_BACK, /* LOCK_CANCEL of what is no lock: node_held_given_up() */
 };
 
 #define LOST_BUCKETS 256u
@@ -476,6 +477,8 @@ struct peer *node_peer(struct node *n, uint32_t node);
 struct peer *node_peer_get(struct node *n, uint32_t node, uint64_t life);
 /* Nothing that waits for `node` (0: for anybody) is done: nobody hears of it, and who lives asks again. Rule 9 of node_server.c. */
 void node_server_forget_waiters(struct node *n, uint32_t node);
+/* What may change something, and waits here still, is not done: its process has been told that nobody knows. */
+void node_server_take_back(struct node *n, const struct fs_reqid *id, struct effects *fx);
 /* A request of that node is being executed, of whatever life. */
 bool node_server_executes(const struct node *n, const struct peer *p);
 /*
@@ -645,6 +648,8 @@ void node_held_answer(
 	struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx);
 void node_held_cancel(struct node *n, struct creq *q, struct effects *fx);
 void node_held_cancel_again(struct node *n, struct effects *fx);
+/* Nobody waits for q any more: where it is out, it is not to be carried out behind an UNLOCK that comes later. */
+void node_held_given_up(struct node *n, const struct creq *q, struct effects *fx);
 /* There was no memory to say what is unlocked. */
 void node_held_say_again(struct node *n);
 void node_held_expire(struct node *n, uint64_t before_ns, struct effects *fx);

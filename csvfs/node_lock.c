@@ -208,6 +208,7 @@ void node_lock_serve(struct node *n, uint32_t idx, bool local, uint64_t wire_tag
 {
 	struct asker a = {n->peers[idx].node, local, wire_tag, &rq->id, rq->op};
 	struct lock want = node_lock_of(idx, rq->ino, &rq->lock);
+	struct fs_reqid other = rq->id;
 	struct lreq *q;
 
 	if (!answer_granted(n, &want, fx)) {
@@ -225,6 +226,10 @@ void node_lock_serve(struct node *n, uint32_t idx, bool local, uint64_t wire_tag
 		serve_getlk(n, &a, &want, fx);
 		return;
 	case FS_LOCK_CANCEL:
+		other.slot = (uint32_t)rq->lock.owner;
+		other.seq = rq->lock.handle;
+		if (other.slot)
+			node_server_take_back(n, &other, fx);
 		q = lreq_find(n, a.node, rq->id.life, rq->lock.seq);
 		if (q)
 			lreq_end(n, q, list_empty(&q->w.link) ? q->w.err : -EINTR, fx);

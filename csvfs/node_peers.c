@@ -717,6 +717,24 @@ void node_server_forget_waiters(struct node *n, uint32_t node)
 }
 
 /*
+ * Once it is not in SREQ_LEASE any more nobody is given a layout before it is done; it does not come back to that for want of space. What
+ * was executed before is answered with what is recorded.
+ */
+void node_server_take_back(struct node *n, const struct fs_reqid *id, struct effects *fx)
+{
+	list_for_each_entry (s, &n->sreqs, struct sreq, link) {
+		if (s->drop || s->id.slot != id->slot || s->id.seq != id->seq || s->id.node != id->node || s->id.life != id->life)
+			continue;
+		s->pressed = true;
+		if (s->stage != SREQ_LEASE || vol_replied(n->vol, id))
+			return;
+		n->leases_changed = true;
+		node_server_finish(n, s, -EINTR, fx);
+		return;
+	}
+}
+
+/*
  * Nothing that it began can end any more. Of another life of its node: this one is gone, but for what is on
  * the fence list from that very step on. Of the same: it has said so, as it left. Without a path it reads no data, but it may
  * know what reads as zero. That it has been fenced (before we saw it leave) says nothing of its reads.

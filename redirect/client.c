@@ -245,6 +245,15 @@ void client_void_change(struct client *c, uint64_t tag)
 	}
 }
 
+const struct fs_reqid *client_change_out(const struct client *c, uint64_t tag)
+{
+	list_for_each_entry (e, &c->sent, struct client_rq, link) {
+		if (e->tag == tag && e->rq.id.slot)
+			return &e->rq.id;
+	}
+	return NULL;
+}
+
 void client_serve_remote(struct client *c, struct session *s)
 {
 	csv_assert(s->state == SESSION_UP);

@@ -85,6 +85,8 @@ void client_unname_appends(struct client *c);
  * The same of one request that may change something: nobody is told any more what it did. Sent again it does nothing, but its answer is that of before if it was executed. Any other request is left as it is.
  */
 void client_void_change(struct client *c, uint64_t tag);
+/* Has that one been sent to who serves now? Its id, valid until it is answered; NULL: no, or it has no slot. */
+const struct fs_reqid *client_change_out(const struct client *c, uint64_t tag);
 
 /* The coordinator serves us, over this session or in this process: send all that is unanswered. */
 void client_serve_remote(struct client *c, struct session *s);

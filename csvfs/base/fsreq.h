@@ -63,7 +63,8 @@ enum fs_op {
 	FS_LOCK = 46,	     /* ino, lock */
 	FS_UNLOCK = 47,	     /* ino, lock: at most READ, or NONE; FS_LK_HANDLE: all of that handle */
 	FS_GETLK = 48,	     /* ino, lock -> lock: what stands against it, or NONE */
-	FS_LOCK_CANCEL = 49, /* ino, lock.seq: the LOCK of that number ends with -EINTR if it waits */
+	/* ino, lock.seq: the LOCK of that number ends with -EINTR if it waits; lock.owner, handle: so does what has that slot and seq */
+	FS_LOCK_CANCEL = 49,
 
 	FS_APPENDED = 50, /* ino, off, attr.version: the APPEND that was told this place is written, or never will be */
 

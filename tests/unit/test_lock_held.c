@@ -516,6 +516,71 @@ static void what_a_dead_process_asked_does_nothing_any_more(void **state)
 	}
 }
 
+/* Its coordinator lives, and has not come to it yet. The UNLOCK of the RELEASE would not wait there. */
+static void what_a_dead_process_asked_is_taken_back_before_its_locks_end(void **state)
+{
+	struct fs_request close = {.op = FS_CLOSE, .ino = INO, .lock.handle = 9};
+
+	for (uint32_t held = 0; held < 2; held++) {
+		const struct fs_request *rq;
+		uint64_t hole, wire_tag;
+		struct fs_reqid id;
+
+		effects_reset(&fx);
+		assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+		hole = change(FS_FALLOCATE, 9);
+		rq = client_next_local(n->client, &wire_tag);
+		assert_non_null(rq);
+		id = rq->id;
+		n->cfg.hold_ns = held ? NS_PER_SEC : 0;
+		n->now_ns += 2 * NS_PER_SEC;
+		if (held)
+			node_expire_held(n, &fx);
+		else
+			node_kernel_cancel(n, hole, &fx);
+		assert_int_equal(answer_of(hole), held ? -EIO : -EINTR);
+		node_held_closed(n, &close, &fx); /* RELEASE */
+		rq = client_next_local(n->client, &wire_tag);
+		assert_non_null(rq);
+		assert_int_equal(rq->op, FS_LOCK_CANCEL);
+		assert_int_equal(rq->lock.owner, id.slot);
+		assert_int_equal(rq->lock.handle, id.seq);
+		assert_int_equal(rq->lock.seq, n->lock_seq);
+		assert_true(wire_request_ok(rq));
+		client_again_local(n->client, wire_tag);
+		coordinator();
+		assert_int_equal(n->locks.count, 0);
+		client_down(n->client);
+		client_serve_local(n->client);
+		assert_non_null(client_next_local(n->client, &wire_tag));
+		node_answer(n, wire_tag, &id, &(struct fs_reply){.err = -EINVAL}, &fx);
+		assert_true(list_empty(&n->creqs));
+	}
+}
+
+/* What is not out is not taken back: it was never sent, its session is lost, or it changes nothing. */
+static void only_a_change_that_is_out_is_taken_back(void **state)
+{
+	uint64_t hole = change(FS_FALLOCATE, 9), look, wire_tag;
+	struct fs_request rq = {.op = FS_GETATTR, .ino = INO};
+
+	node_kernel_cancel(n, hole, &fx);
+	assert_false(client_has_local(n->client));
+	look = ++tags;
+	node_ask(n, CQ_KERNEL, look, &rq, &fx);
+	assert_non_null(client_next_local(n->client, &wire_tag));
+	node_kernel_cancel(n, look, &fx);
+	assert_false(client_has_local(n->client));
+	hole = change(FS_FALLOCATE, 9);
+	assert_non_null(client_next_local(n->client, &wire_tag));
+	client_down(n->client);
+	node_kernel_cancel(n, hole, &fx);
+	client_serve_local(n->client);
+	assert_non_null(client_next_local(n->client, &wire_tag)); /* the GETATTR */
+	assert_non_null(client_next_local(n->client, &wire_tag)); /* and the hole, which is void */
+	assert_false(client_has_local(n->client));
+}
+
 /* A lone node: it is waited for, until nobody serves. */
 static void what_is_waited_for_and_given_up_later_does_nothing_any_more(void **state)
 {
@@ -688,20 +753,44 @@ static void what_was_granted_and_is_not_told_yet_is_kept(void **state)
 	assert_false(coordinator_has(9, 0, WRITE));
 }
 
-/* Another node coordinates: what it is told as the next session begins is all that we hold. */
-static void an_unlock_without_memory_ends_the_session(void **state)
+static struct session *another_node_coordinates(void)
 {
 	static struct session s;
 
-	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
 	s.all = n->sessions;
 	s.state = SESSION_UP;
 	s.conn = 9;
 	s.wanted = true;
 	n->coord = &s;
+	return &s;
+}
+
+/* What it is told as the next session begins is all that we hold. */
+static void an_unlock_without_memory_ends_the_session(void **state)
+{
+	const struct session *s;
+
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	s = another_node_coordinates();
 	let_go_without_memory(FS_CLOSE, lk(9, 0, 0, NONE));
-	assert_int_equal(s.state, SESSION_CLOSED);
+	assert_int_equal(s->state, SESSION_CLOSED);
 	assert_int_equal(n->held.count, 0);
+	n->coord = NULL;
+}
+
+/* In the next session it is asked again, and does nothing. */
+static void what_cannot_be_taken_back_without_memory_ends_the_session(void **state)
+{
+	const struct session *s = another_node_coordinates();
+	uint64_t hole = change(FS_FALLOCATE, 9), wire_tag;
+	void *all;
+
+	assert_non_null(client_next_local(n->client, &wire_tag));
+	all = take_all_memory(0);
+	node_kernel_cancel(n, hole, &fx);
+	give_back_memory(all);
+	assert_int_equal(answer_of(hole), -EINTR);
+	assert_int_equal(s->state, SESSION_CLOSED);
 	n->coord = NULL;
 }
 
@@ -767,6 +856,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			what_a_dead_process_asked_does_nothing_any_more, setup, teardown),
 		cmocka_unit_test_setup_teardown(
+			what_a_dead_process_asked_is_taken_back_before_its_locks_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(only_a_change_that_is_out_is_taken_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(
 			what_is_waited_for_and_given_up_later_does_nothing_any_more, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_others_rely_on_is_never_void, setup, teardown),
 		cmocka_unit_test_setup_teardown(
@@ -778,6 +870,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_was_granted_and_is_not_told_yet_is_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			an_unlock_without_memory_ends_the_session, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			what_cannot_be_taken_back_without_memory_ends_the_session, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			thousands_are_granted_to_one_owner_at_once, setup, teardown),
 	};
