@@ -551,11 +551,28 @@ void node_server_request(struct node *n, uint32_t node, bool local, uint64_t wir
 
 /* ------------------------------------------------------------------ the engine answers */
 
-/* False: there was no space, and it waits. */
+/* Rule 8: we have learned that a node is gone while the engine looked. True: it waits again, as the first in line. */
+static bool is_not_over(struct node *n, struct lease_ino *li, struct sreq *s)
+{
+	if (s->vr.reply.err || !(li->holder_mask & not_over(n)))
+		return false;
+	/* Rule 9. */
+	if (node_peer(n, s->node)->evicted_ns) {
+		s->drop = true;
+		return false;
+	}
+	s->stage = SREQ_LEASE;
+	s->vr.reply.extent_count = 0;
+	list_add(&s->waiting, &li->waiting);
+	return true;
+}
+
+/* False: it waits, for space, or for a node that is gone. */
 static bool granted(struct node *n, struct sreq *s, struct effects *fx)
 {
 	struct fs_reply *rp = &s->vr.reply;
 	struct lease_ino *li = lease_find(&n->leases, s->vr.rq.ino);
+	bool told;
 	int err;
 
 	csv_assert(li && li->granting);
@@ -565,7 +582,12 @@ static bool granted(struct node *n, struct sreq *s, struct effects *fx)
 		return false;
 	}
 	/* A session that is gone does not learn of it: then it was not told, and holds nothing. */
-	if (!rp->err && (s->local || session_from(n->sessions, s->node)) && !s->drop && !s->placeless) {
+	told = (s->local || session_from(n->sessions, s->node)) && !s->drop && !s->placeless;
+	if (told && is_not_over(n, li, s)) {
+		pump_and_put(n, s->vr.rq.ino, fx);
+		return false;
+	}
+	if (!rp->err && told && !s->drop) {
 		uint64_t mask = le32_get(vol_super(n->vol)->cluster_bytes) - 1;
 		uint64_t off = s->vr.rq.off & ~mask;
 

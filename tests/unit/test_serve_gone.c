@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "coordinator/takeover_priv.h"
+#include "metadata/engine.h"
 #include "metadata/ops.h"
 #include "tests/unit/node_alone.h"
 
@@ -137,6 +138,69 @@ static void who_left_in_order_is_not_waited_for(void **state)
 	(void)state;
 	gone->clean = true;
 	assert_true(goes_on());
+}
+
+/* The engine looks where the data is, and that takes until the coordinator knows that the other node is gone. */
+static struct sreq *looked_at(uint32_t node)
+{
+	struct lease_ino *li = lease_find(&n->leases, 7);
+	struct sreq *s = mem_alloc(n->mem, sizeof(*s));
+
+	gone->evicting = false;
+	gone->evicted_ns = 0;
+	n->peers[0].reclaimed = n->peers[0].told = true;
+	list_del(&ask.link);
+	list_del(&ask.waiting);
+	*s = ask;
+	s->node = node;
+	s->id.life = node == 1 ? 5 : 6;
+	s->local = node == 1;
+	s->vr.owner = s;
+	list_init(&s->waiting);
+	list_add_tail(&s->link, &n->sreqs);
+	list_add_tail(&s->waiting, &li->waiting);
+	node_server_pump(n, li, &fx);
+	assert_int_equal(s->stage, SREQ_ENGINE);
+	assert_int_equal(li->granting, 1);
+	list_del(&s->vr.link);
+	list_add_tail(&s->vr.link, &n->vol->done);
+	member_victim_add(&n->member, GONE, 0x55, true);
+	gone->evicting = true;
+	gone->evicted_ns = 4 * NS_PER_SEC;
+	return s;
+}
+
+static void what_was_looked_at_when_it_went_waits_for_its_fence(void **state)
+{
+	const struct sreq *s = looked_at(1);
+	struct lease_ino *li = lease_find(&n->leases, 7);
+
+	(void)state;
+	list_add_tail(&ask.waiting, &li->waiting);
+	list_add_tail(&ask.link, &n->sreqs);
+	node_server_step(n, &fx);
+	assert_int_equal(s->stage, SREQ_LEASE);
+	assert_false(li->holder_mask & 1);
+	assert_false(li->granting);
+	assert_ptr_equal(list_first_entry(&li->waiting, struct sreq, waiting), s);
+	n->member.victim_count = 0;
+	node_server_step(n, &fx);
+	assert_int_equal(s->stage, SREQ_ENGINE);
+	assert_int_equal(ask.stage, SREQ_LEASE); /* two at once could be given one range */
+}
+
+/* Rule 9: it is gone itself. */
+static void nor_is_done_later_what_it_had_asked_for(void **state)
+{
+	struct lease_ino *li;
+
+	(void)state;
+	node_alone_session(GONE)->peer_life = 6;
+	(void)looked_at(GONE);
+	node_server_step(n, &fx);
+	li = lease_find(&n->leases, 7);
+	assert_true(list_empty(&n->sreqs) && list_empty(&li->waiting));
+	assert_false(li->write_mask);
 }
 
 /* Its daemon is started again, and says that it holds nothing, before the first life is fenced. */
@@ -353,6 +417,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_it_had_nothing_of_is_opened, setup, down),
 		cmocka_unit_test_setup_teardown(nor_before_what_is_done_for_it_has_ended, setup, down),
 		cmocka_unit_test_setup_teardown(who_left_in_order_is_not_waited_for, setup, down),
+		cmocka_unit_test_setup_teardown(what_was_looked_at_when_it_went_waits_for_its_fence, setup, down),
+		cmocka_unit_test_setup_teardown(nor_is_done_later_what_it_had_asked_for, setup, down),
 		cmocka_unit_test_setup_teardown(nor_is_it_over_because_its_next_life_is_here, setup, down),
 		cmocka_unit_test_setup_teardown(nor_because_its_next_life_has_left_in_order, setup, down),
 		cmocka_unit_test_setup_teardown(next_life_is_not_fenced_for_what_the_first_one_had, setup, down),
