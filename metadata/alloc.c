@@ -405,6 +405,10 @@ void alloc_group_mask(struct vol *v, uint32_t g, const struct disk_group *d, uin
 	if (o)
 		for (uint32_t i = 0; i < GROUP_BITMAP_BYTES; i++)
 			map[i] |= o->bits[i];
+	/* As with the fixed areas: what a chunk of metadata has is not given to anybody, used or not. */
+	for (uint32_t c = alloc_bits_next(d->meta, 0, a->group_chunks, true); c < a->group_chunks;
+		c = alloc_bits_next(d->meta, c + 1, a->group_chunks, true))
+		alloc_bits_fill(map, c * a->chunk_clusters, a->chunk_clusters, true);
 	mask_range(a, g, 0, area_start(v), map);
 	mask_range(a, g, area_end(v), UINT64_MAX, map);
 	if (mask & MASK_RESERVE)
@@ -580,6 +584,7 @@ static int chunk_free_if_empty(struct txn *t, uint64_t chunk)
 {
 	struct alloc *a = &t->v->alloc;
 	uint32_t g = chunk_group(a, chunk), c = (uint32_t)(chunk % a->group_chunks);
+	uint32_t from = c * a->chunk_clusters, at;
 	struct disk_group *d;
 	struct block *gb;
 	int err = alloc_group_get(t, g, &gb);
@@ -587,8 +592,13 @@ static int chunk_free_if_empty(struct txn *t, uint64_t chunk)
 	if (err)
 		return err;
 	d = (struct disk_group *)gb->data;
+	/* Else the count would not be the bitmap's any more, and somebody may have been given them. */
+	at = alloc_bits_next(d->used, from, from + a->chunk_clusters, false);
+	if (at < from + a->chunk_clusters)
+		return txn_damaged(t, PROBLEM_GROUP_META_UNUSED, gb->blkno, 0,
+			(uint64_t)g * GROUP_CLUSTERS + at, chunk);
 	txn_dirty(t, gb);
-	alloc_group_give(d, c * a->chunk_clusters, a->chunk_clusters);
+	alloc_group_give(d, from, a->chunk_clusters);
 	alloc_bits_fill(d->meta, c, 1, false);
 	alloc_bits_fill(d->meta_free, c, 1, false);
 	alloc_bits_fill(d->inode, c, 1, false);

@@ -42,7 +42,7 @@ bool alloc_chunk_is_whole(const struct alloc *a, const struct disk_group *d, uin
 {
 	uint32_t bit = c * a->chunk_clusters, end = bit + a->chunk_clusters;
 
-	return alloc_bits_next(d->used, bit, end, true) == end;
+	return !alloc_bit(d->meta, c) && alloc_bits_next(d->used, bit, end, true) == end;
 }
 
 static void whole_set(struct alloc *a, uint32_t g, uint32_t whole, bool guessed)

@@ -127,12 +127,34 @@ static void say_free(const struct disk_super *s, uint64_t g, uint32_t from, uint
 	write_block(le64_get(s->summary_start), sum);
 }
 
+/* A file takes all that there is. All of that lies in [start, end) of the LUN, or nothing does. */
+static void take_all(uint64_t start, uint64_t end, bool inside)
+{
+	uint64_t ino = create(root, "file"), off = 0, n = 0;
+	int err;
+
+	do {
+		err = do_layout(ino, off, CLUSTER, FS_LAYOUT_WRITE);
+		for (uint32_t i = 0; !err && i < run.r.reply.extent_count; i++) {
+			const struct fs_extent *x = &run.r.reply.extents[i];
+
+			if (x->state == EXT_HOLE)
+				continue;
+			if (inside)
+				assert_true(x->lun_off >= start && x->lun_off + x->len <= end);
+			else
+				assert_true(x->lun_off >= end || x->lun_off + x->len <= start);
+			off = x->off + x->len;
+		}
+	} while (!err && ++n < 10000);
+	assert_int_equal(err, -ENOSPC);
+}
+
 static void fixed_areas_are_not_given_to_files(void **state)
 {
-	uint64_t ino, start, end, off = 0, n = 0;
 	struct disk_super s;
 	uint32_t first, last;
-	int err;
+	uint64_t start, end;
 
 	make_volume();
 	memcpy(&s, super(), sizeof(s));
@@ -144,21 +166,7 @@ static void fixed_areas_are_not_given_to_files(void **state)
 	say_free(&s, 0, 0, first);
 	say_free(&s, last / GROUP_CLUSTERS, last % GROUP_CLUSTERS, GROUP_CLUSTERS);
 	engine_open();
-	ino = create(root, "file");
-	/* Until all is taken that there is. */
-	do {
-		err = do_layout(ino, off, CLUSTER, FS_LAYOUT_WRITE);
-		for (uint32_t i = 0; !err && i < run.r.reply.extent_count; i++) {
-			const struct fs_extent *x = &run.r.reply.extents[i];
-
-			if (x->state == EXT_HOLE)
-				continue;
-			assert_in_range(x->lun_off, start, end - 1);
-			assert_in_range(x->lun_off + x->len, start, end);
-			off = x->off + x->len;
-		}
-	} while (!err && ++n < 10000);
-	assert_int_equal(err, -ENOSPC);
+	take_all(start, end, true);
 	drop_volume();
 }
 
@@ -260,6 +268,67 @@ static void names_that_only_a_walk_finds_are_damage(void **state)
 	drop_volume();
 }
 
+static uint64_t taken;
+
+static int take_block(struct txn *t, void *arg)
+{
+	return alloc_block(t, 0, false, &taken);
+}
+
+static int give_block(struct txn *t, void *arg)
+{
+	return alloc_free_block(t, taken);
+}
+
+/* A chunk of metadata that is not empty, of which the group calls clusters [from, to) free. */
+static void make_chunk_of_free_clusters(uint32_t from, uint32_t to)
+{
+	const uint32_t n = CHUNK_SIZE / CLUSTER;
+	struct disk_super s;
+	uint64_t first;
+
+	make_volume();
+	memcpy(&s, super(), sizeof(s));
+	assert_int_equal(run_sync_op(engine.rs, take_block, NULL), 0);
+	assert_int_equal(run_sync_close(engine.rs), 0);
+	first = taken / CHUNK_BLOCKS * n;
+	say_free(&s, first / GROUP_CLUSTERS, (uint32_t)(first % GROUP_CLUSTERS) + from,
+		(uint32_t)(first % GROUP_CLUSTERS) + to);
+	engine_open();
+}
+
+static void chunk_that_is_not_all_used_does_not_become_free(void **state)
+{
+	const uint32_t n = CHUNK_SIZE / CLUSTER;
+
+	for (uint32_t i = 0; i < 3; i++) {
+		make_chunk_of_free_clusters(i == 1 ? n - 1 : 0, i == 0 ? 1 : n);
+		assert_int_equal(run_sync_op(engine.rs, give_block, NULL), -EUCLEAN);
+		(void)create(root, "after");
+		(void)run_sync_settle(engine.rs);
+		assert_int_equal(vol_state(run_sync_vol(engine.rs)), VOL_READY);
+		drop_volume();
+	}
+}
+
+static void clusters_of_a_chunk_are_given_to_nobody_else(void **state)
+{
+	const uint32_t n = CHUNK_SIZE / CLUSTER;
+	uint64_t start;
+
+	/* No other chunk is made in its place. */
+	make_chunk_of_free_clusters(0, n);
+	for (uint32_t i = 0; i < 2 * CHUNK_BLOCKS; i++)
+		assert_int_equal(run_sync_op(engine.rs, take_block, NULL), 0);
+	(void)run_sync_settle(engine.rs);
+	assert_int_equal(vol_state(run_sync_vol(engine.rs)), VOL_READY);
+	drop_volume();
+	make_chunk_of_free_clusters(0, n);
+	start = taken / CHUNK_BLOCKS * CHUNK_SIZE;
+	take_all(start, start + CHUNK_SIZE, false);
+	drop_volume();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -267,6 +336,8 @@ int main(void)
 		cmocka_unit_test(intent_alone_takes_nothing_away),
 		cmocka_unit_test(fixed_areas_are_not_given_to_files),
 		cmocka_unit_test(last_copy_is_no_block_of_a_chunk),
+		cmocka_unit_test(clusters_of_a_chunk_are_given_to_nobody_else),
+		cmocka_unit_test(chunk_that_is_not_all_used_does_not_become_free),
 		cmocka_unit_test(names_that_only_a_walk_finds_are_damage),
 	};
 
