@@ -8,6 +8,7 @@
  * that they lie side by side and leave whole chunks free, which metadata needs (alloc.c, A5).
  */
 #include "metadata/alloc.h"
+#include "metadata/verify_inode.h"
 
 #define WINDOW_BYTES_MIN (1u << 20)
 #define WINDOW_BYTES_MAX (64u << 20)
@@ -340,11 +341,9 @@ static int free_in_group(struct txn *t, uint32_t g, uint32_t from, uint32_t coun
 
 int alloc_free_clusters(struct txn *t, uint64_t start, uint32_t count)
 {
-	const struct vol *v = t->v;
-	uint64_t data = le64_get(v->geo->data_start) / v->alloc.cluster_blocks;
-
-	if (start < data || start >= v->alloc.clusters || count > v->alloc.clusters - start)
-		return txn_damaged(t, PROBLEM_EXTENT_RANGE, 0, 0, start, v->alloc.clusters);
+	/* Extents that are read have been verified so. Whoever else calls: nothing of the fixed areas becomes free. */
+	if (!verify_clusters_for_data(t->v->geo, start, count))
+		return txn_damaged(t, PROBLEM_EXTENT_RANGE, 0, 0, start, t->v->alloc.clusters);
 	while (count) {
 		uint32_t from = (uint32_t)(start % GROUP_CLUSTERS);
 		uint32_t n = count < GROUP_CLUSTERS - from ? count : GROUP_CLUSTERS - from;

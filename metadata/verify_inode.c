@@ -2,7 +2,6 @@
 /* verify_inode.c - see verify_inode.h; the format is format_inode.h's. */
 #include "metadata/verify_inode.h"
 
-#include <stdbool.h>
 #include <sys/stat.h>
 
 #include "csvfs/base/fsreq.h"
@@ -41,6 +40,15 @@ static bool blkno_possible(uint64_t blkno, const struct disk_super *super)
 	       (blkno >= le64_get(super->data_start) && blkno < le64_get(super->block_count));
 }
 
+bool verify_clusters_for_data(const struct disk_super *super, uint64_t start, uint64_t clusters)
+{
+	const uint64_t blocks = le32_get(super->cluster_bytes) / BLOCK_SIZE;
+	const uint64_t last = (le64_get(super->block_count) - 1) / blocks;
+
+	return start >= (le64_get(super->data_start) + blocks - 1) / blocks && start <= last &&
+	       clusters <= last - start;
+}
+
 static bool ino_possible(uint64_t ino, const struct disk_super *super)
 {
 	return INO_SLOT(ino) != 0 && blkno_possible(INO_BLOCK(ino), super);
@@ -72,6 +80,10 @@ static enum problem verify_extent(uint64_t key, const uint8_t *value, uint32_t l
 	if (super && (start >= le64_get(super->cluster_count) ||
 			     clusters > le64_get(super->cluster_count) - start))
 		return found(rep, PROBLEM_EXTENT_RANGE, start, le64_get(super->cluster_count));
+	/* Data there would be written over superblocks, claim or journal. */
+	if (super && !verify_clusters_for_data(super, start, clusters))
+		return found(rep, PROBLEM_CLUSTER_IN_META, start,
+			le64_get(super->data_start) * BLOCK_SIZE / le32_get(super->cluster_bytes));
 	return PROBLEM_NONE;
 }
 

@@ -7,6 +7,8 @@
 #ifndef CSVFS_METADATA_VERIFY_INODE_H
 #define CSVFS_METADATA_VERIFY_INODE_H
 
+#include <stdbool.h>
+
 #include "metadata/format_inode.h"
 #include "metadata/verify.h"
 
@@ -32,5 +34,8 @@ enum problem verify_inode(const struct disk_inode *in, uint64_t ino, const struc
 /* One leaf record of a tree: its value. */
 enum problem verify_record(enum tree_kind kind, uint64_t key, const uint8_t *value, uint32_t len,
 	const struct disk_super *super, struct verify_report *rep);
+
+/* Clusters that may hold data: behind the fixed areas, in front of the one with the superblock's last copy. */
+bool verify_clusters_for_data(const struct disk_super *super, uint64_t start, uint64_t clusters);
 
 #endif

@@ -116,7 +116,8 @@ static inline void fake_init(uint64_t clusters)
 	fake.run_max = 256;
 	fake.super.cluster_bytes = le32_of(65536);
 	fake.super.cluster_count = le64_of(clusters);
-	fake.super.block_count = le64_of(FAKE_INODE_BLOCK + FAKE_BLOCKS_MAX / 2);
+	/* All that is an inode's or a cluster's lies in front of its end. */
+	fake.super.block_count = le64_of(FAKE_INODE_BLOCK + FAKE_BLOCKS_MAX / 2 + clusters * 16);
 	fake.super.data_start = le64_of(FAKE_FIRST_BLOCK);
 	fake.super.volume_bytes = le64_of(clusters * 65536);
 	memcpy(fake.super.dir_hash_key, "0123456789abcdef", 16);

@@ -387,6 +387,49 @@ static void of_two_files_with_one_cluster_each_reads_what_it_read(void **state)
 	assert_memory_equal(at, sound + ours * BLOCK_SIZE, BLOCK_SIZE);
 }
 
+static uint64_t moves_key, moves_to;
+
+static void move_extent(void *ctx, uint64_t key, const uint8_t *value, uint32_t len)
+{
+	const le64 start = le64_of(moves_to);
+
+	if (key != moves_key)
+		return;
+	memcpy(disk + (value - disk), &start, sizeof(start));
+	reseal(value);
+	damaged[(uint64_t)(value - disk) / BLOCK_SIZE] = true;
+}
+
+/* That extent is a hole then, and what else its leaf has stays; it is the same with one that leads outside of the volume. */
+static void one_extent_where_no_data_may_lie_costs_no_other(void **state)
+{
+	const struct disk_super *s = (const struct disk_super *)sound;
+	const uint64_t count = le64_get(s->cluster_count);
+	const uint64_t to[] = {0, le64_get(s->data_start) - 1, count - 1, count};
+	const struct known *file = find("many extents");
+
+	for (uint32_t i = 0; i < 4; i++) {
+		struct content x = {.ino = file->ino};
+
+		start();
+		moves_key = 80;
+		moves_to = to[i];
+		tree_each(inode(file->ino)->area, move_extent, NULL, NULL);
+		assert_true(check() > 0);
+		assert_int_equal(rep.count[i == 3 ? PROBLEM_EXTENT_RANGE : PROBLEM_CLUSTER_IN_META], 1);
+		fully();
+		assert_mended(0, "an extent of the fixed areas");
+		tree_each(inode(file->ino)->area, content, &x, NULL);
+		assert_int_equal(x.clusters, 79);
+		assert_false(x.wrong);
+		assert_int_equal(le64_get(inode(file->ino)->clusters), 79);
+		open_volume();
+		(void)make(root(), "after the repair", FS_MKNOD, S_IFREG | 0644, NULL, 0);
+		assert_int_equal(run_sync_close(rs), 0);
+		assert_clean();
+	}
+}
+
 static enum claim_state claims[4];
 static int claimed, claim_err;
 
@@ -716,6 +759,7 @@ int main(void)
 		cmocka_unit_test(an_inode_that_had_a_tree_comes_back_with_it),
 		cmocka_unit_test(leaves_that_were_cut_off_fill_the_gap),
 		cmocka_unit_test(of_two_files_with_one_cluster_each_reads_what_it_read),
+		cmocka_unit_test(one_extent_where_no_data_may_lie_costs_no_other),
 		cmocka_unit_test(nothing_is_written_before_the_claim_is_taken),
 		cmocka_unit_test(a_flipped_bit_is_flipped_back),
 		cmocka_unit_test(superblocks_that_all_have_wrong_bits_are_put_together),

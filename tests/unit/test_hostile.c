@@ -329,6 +329,62 @@ static void clusters_of_a_chunk_are_given_to_nobody_else(void **state)
 	drop_volume();
 }
 
+/* ------------------------------------------------------------------ extents */
+
+/* The file's only extent is [start, start + len) from now on. */
+static void say_extent(uint64_t ino, uint64_t start, uint32_t len, uint32_t state)
+{
+	struct disk_inode_block b;
+	struct disk_inode *d = &b.slot[INO_SLOT(ino) - 1];
+	struct disk_extent e = {le64_of(start), le32_of(len), le32_of(state)};
+	struct disk_slot s;
+
+	assert_int_equal(run_sync_close(engine.rs), 0);
+	read_block(INO_BLOCK(ino), &b);
+	memcpy(&s, d->area + sizeof(struct disk_node), sizeof(s));
+	assert_int_equal(le16_get(s.len), sizeof(e));
+	memcpy(d->area + le16_get(s.off), &e, sizeof(e));
+	d->clusters = le64_of(len);
+	write_block(INO_BLOCK(ino), &b);
+	engine_open();
+}
+
+static void no_file_is_given_the_fixed_areas(uint64_t start, uint32_t len, uint32_t state)
+{
+	uint64_t ino;
+
+	make_volume();
+	ino = create(root, "file");
+	do_write(ino, 0, 3 * CLUSTER);
+	say_extent(ino, start, len, state);
+	assert_int_equal(do_layout(ino, 0, CLUSTER, 0), -EUCLEAN);
+	assert_int_equal(do_layout(ino, 0, CLUSTER, FS_LAYOUT_WRITE), -EUCLEAN);
+	assert_int_equal(do_layout(ino, 4 * CLUSTER, CLUSTER, FS_LAYOUT_WRITE), -EUCLEAN);
+	assert_int_equal(do_commit(ino, 0, CLUSTER, CLUSTER), -EUCLEAN);
+	assert_int_equal(do_size(ino, 0), -EUCLEAN);
+	(void)run_sync_settle(engine.rs);
+	assert_int_equal(vol_state(run_sync_vol(engine.rs)), VOL_READY);
+	drop_volume();
+}
+
+static void extent_must_lie_where_data_may(void **state)
+{
+	uint64_t first, last;
+
+	make_volume();
+	first = le64_get(super()->data_start) * BLOCK_SIZE / CLUSTER;
+	last = (le64_get(super()->block_count) - 1) * BLOCK_SIZE / CLUSTER;
+	drop_volume();
+	for (uint32_t s = EXT_UNWRITTEN; s <= EXT_SHARED; s++) {
+		no_file_is_given_the_fixed_areas(0, 3, s);
+		no_file_is_given_the_fixed_areas(first - 1, 1, s);
+		no_file_is_given_the_fixed_areas(first - 1, 3, s);
+		no_file_is_given_the_fixed_areas(last, 1, s);
+		no_file_is_given_the_fixed_areas(last - 2, 3, s);
+		no_file_is_given_the_fixed_areas(first, (uint32_t)(last - first + 1), s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -338,6 +394,7 @@ int main(void)
 		cmocka_unit_test(last_copy_is_no_block_of_a_chunk),
 		cmocka_unit_test(clusters_of_a_chunk_are_given_to_nobody_else),
 		cmocka_unit_test(chunk_that_is_not_all_used_does_not_become_free),
+		cmocka_unit_test(extent_must_lie_where_data_may),
 		cmocka_unit_test(names_that_only_a_walk_finds_are_damage),
 	};
 

@@ -145,6 +145,10 @@ static void extent_that_cannot_be_is_refused(void **state)
 	REFUSES(extent(1)->start = le64_of(10000), EXTENT_RANGE);
 	REFUSES(extent(1)->start = le64_of(UINT64_MAX), EXTENT_RANGE);
 	REFUSES(extent(0)->start = le64_of(9996), EXTENT_RANGE);
+	REFUSES(extent(0)->start = le64_of(0), CLUSTER_IN_META);
+	REFUSES(extent(1)->start = le64_of(500 / 16), CLUSTER_IN_META);
+	REFUSES(extent(1)->start = le64_of(9999), CLUSTER_IN_META);
+	REFUSES(extent(0)->start = le64_of(9995), CLUSTER_IN_META);
 	REFUSES(slot(1)->key = le64_of(FILE_BYTES_MAX / 65536), EXTENT_BEYOND);
 	REFUSES(slot(1)->key = le64_of(UINT64_MAX), EXTENT_BEYOND);
 }
