@@ -533,6 +533,7 @@ static int make_dp(struct datapath *d)
 {
 	struct dp_config c = {
 		.mem = &d->mem,
+		.data_start = d->cfg.data_start,
 		.cluster_bytes = d->cfg.cluster_bytes,
 		.block_bytes = BLOCK_SIZE,
 		.sole_node = d->cfg.standalone,

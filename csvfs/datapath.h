@@ -33,6 +33,7 @@ struct datapath_config {
 	/* Session i is opened with this and `session` BDEV_SESSION_DATA(i); on_state, ctx: set here. */
 	struct bdev_config bdev;
 	unsigned threads; /* 1 .. DATAPATH_THREADS_MAX; one is right for iSCSI */
+	uint64_t data_start; /* byte of the LUN: what lies before it is no file's; a volume that grows keeps it */
 	uint32_t cluster_bytes;
 	bool standalone; /* this node alone changes files */
 	bool sync; /* every write is durable when it is answered, with all attributes */

@@ -716,9 +716,9 @@ enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct 
 	list_del(&op->link);
 	f->ask_count--;
 	wake(dp, f, DP_BY_ASK);
-	if (!err && f->put_failed)
-		err = -ENOMEM;
-	f->put_failed = false;
+	if (!err)
+		err = f->put_failed;
+	f->put_failed = 0;
 	if (err == -ENOSPC && dp_plan_shorten(dp, op))
 		err = 0;
 	op->asked = true;
@@ -829,7 +829,7 @@ int dp_layout_put(struct dp *dp, uint64_t ino, uint64_t off, uint64_t len, uint6
 		return -ENOMEM;
 	err = layout_put(&dp->layout, &f->lf, off, len, e, count);
 	if (err) {
-		f->put_failed = f->ask_count > 0;
+		f->put_failed = !f->ask_count ? 0 : err == -ENOMEM ? err : -EIO;
 		file_put(dp, f);
 		return err;
 	}
@@ -972,7 +972,7 @@ struct dp *dp_create(const struct dp_config *cfg)
 	list_init(&dp->touched);
 	list_init(&dp->due);
 	list_init(&dp->used);
-	if (layout_init(&dp->layout, cfg->mem, cfg->cluster_bytes, sizeof(struct dp_file))) {
+	if (layout_init(&dp->layout, cfg->mem, cfg->data_start, cfg->cluster_bytes, sizeof(struct dp_file))) {
 		mem_free(cfg->mem, dp, sizeof(*dp));
 		return NULL;
 	}

@@ -240,6 +240,7 @@ struct dp_now {
 
 struct dp_config {
 	struct mem *mem;
+	uint64_t data_start; /* byte of the LUN: what lies before it is no file's */
 	uint32_t cluster_bytes;
 	uint32_t block_bytes; /* of the LUN; 4096 suits every LUN while it is not known */
 	bool sole_node; /* no other node changes files: holes stay, the kernel appends by itself */
@@ -305,7 +306,7 @@ struct dp_op *dp_next_ready(struct dp *dp, uint64_t now_ns);
 /* When to call dp_next_ready() and dp_next_event() though nothing else has happened; NEVER. */
 uint64_t dp_deadline(const struct dp *dp);
 
-/* ---- effects of the core. -ENOMEM, -EINVAL: not recorded; who asked gets that error. */
+/* ---- effects of the core. -ENOMEM, -EINVAL: not recorded; who asked gets ENOMEM, or EIO. */
 int dp_layout_put(struct dp *dp, uint64_t ino, uint64_t off, uint64_t len, uint64_t size,
 	const struct fs_extent *e, uint32_t count);
 void dp_layout_size(struct dp *dp, uint64_t ino, uint64_t size);

@@ -42,13 +42,15 @@ static struct list *bucket(struct layout *l, uint64_t ino)
 	return &l->buckets[mix(ino) % LAYOUT_BUCKETS];
 }
 
-int layout_init(struct layout *l, struct mem *mem, uint32_t cluster_bytes, uint32_t file_bytes)
+int layout_init(struct layout *l, struct mem *mem, uint64_t data_start, uint32_t cluster_bytes,
+	uint32_t file_bytes)
 {
 	csv_assert(file_bytes >= sizeof(struct layout_file));
 	csv_assert(cluster_bytes >= CLUSTER_MIN);
 	csv_assert((cluster_bytes & (cluster_bytes - 1)) == 0);
 	memset(l, 0, sizeof(*l));
 	l->mem = mem;
+	l->data_start = data_start;
 	l->cluster_bytes = cluster_bytes;
 	l->file_bytes = file_bytes;
 	l->buckets = mem_alloc(mem, LAYOUT_BUCKETS * sizeof(struct list));
@@ -422,7 +424,10 @@ static bool put_is_sound(const struct layout *l, uint64_t off, uint64_t len,
 			return false;
 		if (e[i].off < at || e[i].len > off + len || e[i].off > off + len - e[i].len)
 			return false;
-		if (e[i].state != EXT_HOLE && (e[i].lun_off & mask))
+		/* Superblock, claim and journal are no file's, whoever says so. Where the volume ends may have changed since. */
+		if (e[i].state != EXT_HOLE &&
+			((e[i].lun_off & mask) || e[i].lun_off < l->data_start ||
+				e[i].len > UINT64_MAX - e[i].lun_off))
 			return false;
 		if (e[i].edge > (e[i].state == EXT_UNWRITTEN || e[i].state == EXT_WRITTEN))
 			return false;

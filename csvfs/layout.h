@@ -41,6 +41,7 @@ struct layout_file {
 
 struct layout {
 	struct mem *mem;
+	uint64_t data_start;
 	uint32_t cluster_bytes;
 	uint32_t file_bytes;
 	uint32_t file_count;
@@ -52,8 +53,12 @@ struct layout {
 	struct list *buckets;	/* LAYOUT_BUCKETS heads */
 };
 
-/* -ENOMEM. `file_bytes`: size of the struct that begins with a struct layout_file. */
-int layout_init(struct layout *l, struct mem *mem, uint32_t cluster_bytes, uint32_t file_bytes);
+/*
+ * -ENOMEM. data_start: no file's data lies before this byte of the LUN. `file_bytes`: size of the struct that begins with a
+ * struct layout_file.
+ */
+int layout_init(struct layout *l, struct mem *mem, uint64_t data_start, uint32_t cluster_bytes,
+	uint32_t file_bytes);
 
 /* Forgets and frees every file. */
 void layout_fini(struct layout *l);
@@ -75,8 +80,8 @@ bool layout_at(const struct layout_file *f, uint64_t off, struct fs_extent *e, u
 
 /*
  * Replaces what was known in [off, off + len), except as L2 says. The extents must lie in the range,
- * sorted, not overlapping, in whole clusters; what they leave out becomes unknown. -EINVAL: they
- * do not; -ENOMEM. Nothing has changed then.
+ * sorted, not overlapping, in whole clusters, and lead to where data may lie; what they leave out
+ * becomes unknown. -EINVAL: they do not; -ENOMEM. Nothing has changed then.
  */
 int layout_put(struct layout *l, struct layout_file *f, uint64_t off, uint64_t len,
 	const struct fs_extent *e, uint32_t count);

@@ -578,6 +578,7 @@ static int start_kernel(struct loop *l, char *text, size_t text_bytes)
 		.ctx = l};
 	struct datapath_config dc = {.bdev = l->own_cfg,
 		.threads = c->threads,
+		.data_start = le64_get(v->super.data_start) * BLOCK_SIZE,
 		.cluster_bytes = le32_get(v->super.cluster_bytes),
 		.standalone = !l->lc->cluster,
 		.answer_ns = c->io_timeout_ns,

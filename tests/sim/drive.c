@@ -836,7 +836,7 @@ void node_start(struct sim *s, struct snode *n)
 	struct node_config cfg = {.node = n->id, .port = 7660, .reservations = !s->plan.image && !s->plan.bare, .carry_elsewhere = s->plan.elsewhere,
 		.cache_bytes = 8u << 20, .root_ino = s->root_ino, .expected_nodes = s->plan.nodes,
 		.hold_ns = s->plan.hold_ns, .standalone = s->plan.alone, .left_behind = s->plan.bare && n->life_nr};
-	struct dp_config dc = {.mem = &n->dp_mem, .cluster_bytes = SIM_CLUSTER_BYTES,
+	struct dp_config dc = {.mem = &n->dp_mem, .data_start = s->data_start, .cluster_bytes = SIM_CLUSTER_BYTES,
 		.block_bytes = s->lun.block_bytes, .hold_ns = s->plan.hold_ns, .sole_node = s->plan.alone};
 	struct event ev = {.type = EV_START};
 

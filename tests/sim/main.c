@@ -190,6 +190,7 @@ static void make_volume(struct sim *s)
 		return;
 	}
 	s->root_ino = le64_get(vol_super(run_sync_vol(rs))->root_ino);
+	s->data_start = le64_get(vol_super(run_sync_vol(rs))->data_start) * BLOCK_SIZE;
 	for (uint32_t f = 0; f < s->plan.files; f++) {
 		struct fs_request rq = {.op = FS_MKNOD, .ino = s->root_ino, .mode = S_IFREG | 0644};
 		struct fs_reply rp = {0};

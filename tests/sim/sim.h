@@ -303,6 +303,7 @@ struct sim {
 	struct edges *edges;
 	uint8_t uuid[16];
 	uint64_t root_ino;
+	uint64_t data_start; /* byte of the LUN */
 	uint32_t crashes, path_losses, partitions, pauses, moves, san_losses;
 	uint32_t hangs, port_cuts, slow_luns, flaps, coro_restarts;
 	uint64_t looks;

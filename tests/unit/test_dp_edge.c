@@ -119,6 +119,28 @@ static void alone_nobody_is_asked(void **state)
 	x->dp = was;
 }
 
+/* Whoever coordinates says that the journal is the file's: nothing is read or written there. */
+static void extent_in_front_of_all_data_is_not_believed(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_config c = {.mem = &x->mem, .data_start = 32 * CS, .cluster_bytes = CS, .block_bytes = BS};
+	struct fs_extent e = {.len = CS, .lun_off = 31 * CS, .state = EXT_WRITTEN};
+	struct dp *was = x->dp;
+	struct dp_op op;
+
+	x->dp = dp_create(&c);
+	dp_gate(x->dp, GATE_DIRECT, LEASE);
+	for (uint32_t write = 0; write < 2; write++) {
+		assert_int_equal(go(x, &op, write, 100, 10), DP_NEED_LAYOUT);
+		assert_int_equal(dp_layout_put(x->dp, INO, 0, CS, CS, &e, 1), -EINVAL);
+		assert_int_equal(dp_layout_done(x->dp, &op, 0, x->now), DP_DONE);
+		assert_int_equal(op.result, -EIO);
+	}
+	forget(x);
+	dp_destroy(x->dp);
+	x->dp = was;
+}
+
 /* Several nodes want it in turn: it is recalled before the thread that asked has seen the answer. */
 static void who_was_answered_goes_in_though_the_gate_is_closed_by_then(void **state)
 {
@@ -200,6 +222,7 @@ int main(void)
 			a_first_write_needs_none_and_keeps_what_it_was_given, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			the_right_goes_with_the_layout_and_when_it_is_told_so, setup, teardown),
+		cmocka_unit_test_setup_teardown(extent_in_front_of_all_data_is_not_believed, setup, teardown),
 		cmocka_unit_test_setup_teardown(alone_nobody_is_asked, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			who_was_answered_goes_in_though_the_gate_is_closed_by_then, setup, teardown),

@@ -12,6 +12,7 @@
 #include "csvfs/layout.h"
 
 #define CS 4096u
+#define DATA_START 8u
 #define REGION (16u << 20)
 
 struct fixture {
@@ -28,7 +29,7 @@ static int setup(void **state)
 
 	x->region = aligned_alloc(4096, REGION);
 	mem_init(&x->mem, x->region, REGION);
-	assert_int_equal(layout_init(&x->l, &x->mem, CS, sizeof(struct layout_file)), 0);
+	assert_int_equal(layout_init(&x->l, &x->mem, DATA_START * CS, CS, sizeof(struct layout_file)), 0);
 	x->f = layout_file_get(&x->l, 5, &is_new);
 	assert_true(is_new);
 	*state = x;
@@ -140,6 +141,12 @@ static void unsound_grant_changes_nothing(void **state)
 	assert_int_equal(layout_put(&x->l, x->f, 0, 8 * CS, bad, 1), -EINVAL);
 	bad[0] = ext(2, UINT64_MAX / CS - 1, 100, EXT_WRITTEN);
 	assert_int_equal(layout_put(&x->l, x->f, 0, 8 * CS, bad, 1), -EINVAL);
+	for (uint32_t state = EXT_UNWRITTEN; state <= EXT_SHARED; state++) {
+		bad[0] = ext(2, 2, DATA_START - 1, state); /* journal or superblock */
+		assert_int_equal(layout_put(&x->l, x->f, 0, 8 * CS, bad, 1), -EINVAL);
+		bad[0] = ext(2, 2, UINT64_MAX / CS, state);
+		assert_int_equal(layout_put(&x->l, x->f, 0, 8 * CS, bad, 1), -EINVAL);
+	}
 	assert_int_equal(x->f->count, 1);
 	assert_int_equal(state_of(x, 3), EXT_UNWRITTEN);
 	layout_check(&x->l);
@@ -161,7 +168,7 @@ static void promised_memory_is_there_when_all_is_used_up(void **state)
 		while (mem_alloc(&x->mem, size / 4 * 3))
 			;
 	}
-	e = ext(c, 1, 7, EXT_WRITTEN);
+	e = ext(c, 1, 8, EXT_WRITTEN);
 	assert_int_equal(layout_put(&x->l, x->f, c * CS, CS, &e, 1), -ENOMEM);
 	assert_int_equal(layout_promise(&x->l), -ENOMEM);
 	layout_check(&x->l);
@@ -170,7 +177,7 @@ static void promised_memory_is_there_when_all_is_used_up(void **state)
 	assert_int_equal(x->f->count, 5);
 	layout_check(&x->l);
 	mem_init(&x->mem, x->region, REGION); /* the region is given up as a whole */
-	assert_int_equal(layout_init(&x->l, &x->mem, CS, sizeof(struct layout_file)), 0);
+	assert_int_equal(layout_init(&x->l, &x->mem, DATA_START * CS, CS, sizeof(struct layout_file)), 0);
 }
 
 /* ------------------------------------------------------------------ against a plain array */
