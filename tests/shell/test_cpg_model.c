@@ -426,7 +426,7 @@ static void run_script(void (*step)(enum what, uint32_t), bool real)
 	memset(told, 0, sizeof(told));
 	for (uint32_t k = 0; k < STEPS; k++) {
 		const struct step *st = &script[k];
-		time_t end = time(NULL) + 20;
+		time_t end = time(NULL) + 60; /* corosync under load */
 		const char *why;
 
 		for (uint32_t i = 1; i <= NODES; i++) {
