@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * iscsi.c - a block device that is one iSCSI session. With iscsi_sent.c, iscsi_status.c and iscsi_tas.c all that includes libiscsi.
+ * iscsi.c - a block device that is one iSCSI session. With iscsi_login.c, iscsi_reinst.c, iscsi_sent.c, iscsi_status.c and
+ * iscsi_tas.c all that includes libiscsi.
  *
  * Each command is made here, CDB and all, and given to libiscsi as one task; what the target
  * answers becomes an enum lun_status and nothing else is decided.
@@ -25,9 +26,8 @@
  * submitted behind it waits for its answer: so "before" and "after" the reset mean what they say.
  * (Task management is sent ahead of queued commands. And a command of this session that the reset aborts is never answered: TASK
  * ABORTED is for the others (SAM-5, 5.3.1; so LIO), and the session would be taken for dead.)
+ * At LIO it comes behind logins that end the sessions of others (iscsi_reinst.h). As long as these take, other commands go on.
  */
-#include "csvfs/bdev.h"
-
 #include <errno.h>
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
@@ -39,83 +39,28 @@
 #include <unistd.h>
 
 #include "csvfs/base/assert.h"
+#include "csvfs/iscsi_int.h"
 #include "csvfs/iscsi_name.h"
-#include "csvfs/iscsi_sent.h"
 #include "csvfs/iscsi_status.h"
-#include "csvfs/iscsi_tas.h"
-#include "csvfs/scsi.h"
 
 #define PR_TYPE_WERO 5u /* SPC-4: write exclusive, registrants only */
-#define UA_MAX 16 /* unit attentions in a row at login before we give up */
 #define IN_BYTES_MAX (8 + 8 * 2047) /* READ KEYS: each session of a node registers its key */
-#define PART_IOVS 8
-#define TRANSFER_BYTES_MAX (64u << 20)
-
-/* What is asked after the login, in this order. */
-enum step {
-	STEP_CONNECT, /* TCP and iSCSI login */
-	STEP_TUR,
-	STEP_INQUIRY,
-	STEP_PAGES,
-	STEP_IDENTITY,
-	STEP_LIMITS,
-	STEP_CAPACITY,
-	STEP_CACHING,
-	STEP_CONTROL,
-	STEP_KEYS,
-	STEP_DONE,
-};
-
-struct iscsi_bdev;
-
-/* One command in libiscsi's hands: a request, a piece of a long one, or a step of the login. */
-struct part {
-	struct iscsi_bdev *ib;
-	struct bdev_req *r; /* NULL: a step of the login; after it, a look (iscsi_tas.h) */
-	struct scsi_task *task;
-	struct part *next;
-	struct iscsi_tas_cmd given;
-	int status; /* of one in `early` */
-	uint64_t behind; /* of one in `early`: a command with a higher number comes behind all of its data */
-	uint8_t param[24]; /* PR OUT, UNMAP */
-	uint8_t *in; /* answer of PR IN, INQUIRY, ...; malloc'ed */
-	uint32_t in_bytes;
-	struct scsi_iovec iov[PART_IOVS], *iov_more;
-};
-
-struct iscsi_bdev {
-	struct bdev b;
-	struct iscsi_context *ctx;
-	struct iscsi_url *url;
-	char portal[ADDR_MAX + 8];
-	int lun;
-	enum step step;
-	uint32_t unit_attentions;
-	bool has_limits_page;
-	bool no_fua; /* the target does not know it: a flush behind each write that asks for it */
-	bool redirected;
-	bool gone; /* libiscsi has cancelled: the connection is lost */
-	bool closing; /* the context is being destroyed: no callback reaches a request any more */
-	uint32_t unmap_blocks_max;
-	struct bdev_req *reset; /* LUN_RESET that waits for its turn or its answer */
-	bool reset_sent;
-	struct list parked; /* submitted behind the reset, or while the queue is to get empty (iscsi_tas.h) */
-	struct part *free;
-	struct part *early; /* writes that have an answer, and maybe data to be sent */
-	struct iscsi_sent sent;
-	struct iscsi_tas tas;
-	uint64_t keys[LUN_KEYS_MAX];
-	char text[BDEV_TEXT_MAX];
-};
+#define KNOCK_NS (500 * NS_PER_MS)
 
 static struct iscsi_bdev *ib_of(const struct bdev *b)
 {
 	return container_of(b, struct iscsi_bdev, b);
 }
 
+/* LOGICAL UNIT RESET is not enough there. */
+static bool reinstates(const struct iscsi_bdev *ib)
+{
+	return iscsi_reinst_needed(ib->b.info.vendor) && ib->reinst.table;
+}
+
 /* ------------------------------------------------------------------ parts */
 
-static struct part *part_new(struct iscsi_bdev *ib, struct bdev_req *r)
+struct part *iscsi_part_new(struct iscsi_bdev *ib, struct bdev_req *r)
 {
 	struct part *p = ib->free;
 
@@ -127,6 +72,7 @@ static struct part *part_new(struct iscsi_bdev *ib, struct bdev_req *r)
 	p->ib = ib;
 	p->r = r;
 	p->task = NULL;
+	p->full = false;
 	p->in = NULL;
 	p->in_bytes = 0;
 	p->iov_more = NULL;
@@ -135,7 +81,7 @@ static struct part *part_new(struct iscsi_bdev *ib, struct bdev_req *r)
 	return p;
 }
 
-static void part_free(struct part *p)
+void iscsi_part_free(struct part *p)
 {
 	if (p->task)
 		scsi_free_scsi_task(p->task);
@@ -148,7 +94,7 @@ static void part_free(struct part *p)
 static void part_done(struct iscsi_context *ctx, int status, void *data, void *priv);
 
 /* dir: SCSI_XFER_*; the data is in `iov`. */
-static void part_send(struct part *p, uint8_t *cdb, int cdb_bytes, int dir, size_t bytes,
+void iscsi_part_send(struct part *p, uint8_t *cdb, int cdb_bytes, int dir, size_t bytes,
 	struct scsi_iovec *iov, int n)
 {
 	struct iscsi_bdev *ib = p->ib;
@@ -165,20 +111,20 @@ static void part_send(struct part *p, uint8_t *cdb, int cdb_bytes, int dir, size
 		 * nobody's list.
 		 */
 		ib->gone = true;
-		part_free(p);
+		iscsi_part_free(p);
 		return;
 	}
 	iscsi_tas_given(&ib->tas, &p->given, p->task, ++ib->sent.given, bdev_now_ns());
 }
 
 /* A command with a small answer, which ends in p->in. */
-static void part_ask(struct part *p, uint8_t *cdb, int cdb_bytes, uint32_t bytes)
+void iscsi_part_ask(struct part *p, uint8_t *cdb, int cdb_bytes, uint32_t bytes)
 {
 	p->in = calloc(1, bytes);
 	csv_assert(p->in != NULL);
 	p->in_bytes = bytes;
 	p->iov[0] = (struct scsi_iovec){p->in, bytes};
-	part_send(p, cdb, cdb_bytes, SCSI_XFER_READ, bytes, p->iov, 1);
+	iscsi_part_send(p, cdb, cdb_bytes, SCSI_XFER_READ, bytes, p->iov, 1);
 }
 
 /* The piece [skip, skip + bytes) of the request's buffer. */
@@ -214,12 +160,12 @@ static void part_map(struct part *p, size_t skip, size_t bytes, struct scsi_iove
 
 /* ------------------------------------------------------------------ what the target answered */
 
-static const char *error_text(struct iscsi_bdev *ib)
+const char *iscsi_error_text(struct iscsi_bdev *ib)
 {
 	return iscsi_status_error(ib->ctx, ib->text, sizeof(ib->text));
 }
 
-static const char *answer_text(struct iscsi_bdev *ib, int status, const struct scsi_task *task)
+const char *iscsi_answer_text(struct iscsi_bdev *ib, int status, const struct scsi_task *task)
 {
 	return iscsi_status_text(ib->ctx, status, task, ib->text, sizeof(ib->text));
 }
@@ -239,6 +185,19 @@ static enum lun_status read_keys(struct part *p, size_t got)
 	return count == SCSI_KEYS_CUT ? LUN_MEDIUM : LUN_OK;
 }
 
+/* Beside the keys it is only kept for later: what cannot be used is no failure of theirs. A reset needs it. */
+static enum lun_status read_full(struct part *p, enum lun_status s)
+{
+	struct iscsi_bdev *ib = p->ib;
+	bool used = s == LUN_OK && iscsi_nexus_seen(ib->reinst.table, ib->reinst.self, p->in, p->in_bytes);
+
+	if (p->r->cmd.op != LUN_RESET)
+		return s == LUN_MEDIUM || s == LUN_UNSUPPORTED ? LUN_OK : s;
+	if (s == LUN_OK && !used)
+		snprintf(ib->text, sizeof(ib->text), "READ FULL STATUS does not tell all who are registered");
+	return s == LUN_OK && !used ? LUN_UNSUPPORTED : s;
+}
+
 /* One session's word. What does not make sense changes nothing. */
 static void read_capacity(struct part *p, size_t got)
 {
@@ -249,8 +208,6 @@ static void read_capacity(struct part *p, size_t got)
 	p->r->lun_bytes = info->lun_bytes;
 }
 
-static void step_done(struct part *p, int status);
-
 /*
  * SYNCHRONIZE CACHE(10): from block 0 to the end, however large the LUN is. Not (16), which many targets do not know:
  * who refuses is taken to have no cache.
@@ -259,7 +216,7 @@ static void send_flush(struct iscsi_bdev *ib, struct bdev_req *r)
 {
 	uint8_t cdb[10] = {0x35};
 
-	part_send(part_new(ib, r), cdb, 10, SCSI_XFER_NONE, 0, NULL, 0);
+	iscsi_part_send(iscsi_part_new(ib, r), cdb, 10, SCSI_XFER_NONE, 0, NULL, 0);
 }
 
 /* All parts of r have ended. True: it goes on with a flush. */
@@ -272,6 +229,35 @@ static bool flush_follows(struct iscsi_bdev *ib, struct bdev_req *r)
 	r->flushing = true;
 	send_flush(ib, r);
 	return true;
+}
+
+/* Who is registered is known now: the logins can begin. */
+static bool ending_follows(struct iscsi_bdev *ib, struct bdev_req *r)
+{
+	if (r != ib->ending)
+		return false;
+	if (r->status != LUN_OK) {
+		ib->ending = NULL;
+		return false;
+	}
+	iscsi_reinst_start(&ib->reinst, ib->portal, bdev_now_ns());
+	ib->knock_ns = bdev_now_ns() + KNOCK_NS;
+	return true;
+}
+
+/*
+ * The target answers: what is outstanding for `ending` is a login, and may take as long as what that waits for. (As the newest it is
+ * the last in the list: the others are watched as ever.)
+ */
+static void ending_lives(struct iscsi_bdev *ib)
+{
+	struct bdev_req *r = ib->ending;
+
+	if (!r || r->parts)
+		return;
+	r->start_ns = bdev_now_ns();
+	list_del(&r->link);
+	list_add_tail(&r->link, &ib->b.busy);
 }
 
 static int severity(enum lun_status s)
@@ -307,21 +293,23 @@ static void part_ended(struct part *p, int status)
 	}
 	if (s == LUN_OK && p->in && r->cmd.op == LUN_CAPACITY)
 		read_capacity(p, p->in_bytes);
-	else if (s == LUN_OK && p->in)
+	else if (s == LUN_OK && p->in && !p->full)
 		s = read_keys(p, p->in_bytes);
 	if (s == LUN_UNKNOWN && status == SCSI_STATUS_GOOD)
 		snprintf(ib->text, sizeof(ib->text), "the target moved less than was asked for");
 	else if (s != LUN_OK && status != SCSI_STATUS_GOOD)
-		answer_text(ib, status, p->task);
+		iscsi_answer_text(ib, status, p->task);
+	if (p->full)
+		s = read_full(p, s);
 	/* Nor is it repeated in this session: a new one finds out. */
 	if (is_another(ib, status, p->task))
 		s = LUN_UNKNOWN;
-	part_free(p);
+	iscsi_part_free(p);
 	if (r->flushing && s == LUN_UNSUPPORTED)
 		s = LUN_OK;
 	if (severity(s) > severity(r->status))
 		r->status = s;
-	if (--r->parts == 0 && !flush_follows(ib, r))
+	if (--r->parts == 0 && !flush_follows(ib, r) && !ending_follows(ib, r))
 		bdev_done(&ib->b, r, r->status, r->status == LUN_OK ? "" : ib->text);
 }
 
@@ -331,11 +319,12 @@ static void looked(struct part *p, int status)
 	struct iscsi_bdev *ib = p->ib;
 
 	ib->tas.looks = false;
+	ending_lives(ib);
 	if (status == SCSI_STATUS_CHECK_CONDITION) {
-		answer_text(ib, status, p->task);
+		iscsi_answer_text(ib, status, p->task);
 		(void)is_another(ib, status, p->task);
 	}
-	part_free(p);
+	iscsi_part_free(p);
 }
 
 static void part_done(struct iscsi_context *ctx, int status, void *data, void *priv)
@@ -351,11 +340,11 @@ static void part_done(struct iscsi_context *ctx, int status, void *data, void *p
 		 * Lost. The request ends with all others; nothing new may enter libiscsi meanwhile.
 		 */
 		ib->gone = true;
-		part_free(p);
+		iscsi_part_free(p);
 	} else if (!p->r && ib->step == STEP_DONE) {
 		looked(p, status);
 	} else if (!p->r) {
-		step_done(p, status);
+		iscsi_login_step(p, status);
 	} else if (status != SCSI_STATUS_GOOD && p->task->xfer_dir == SCSI_XFER_WRITE && iscsi_sent_waits(ctx)) {
 		p->status = status;
 		p->behind = ib->sent.begun;
@@ -404,7 +393,7 @@ static void send_rw(struct iscsi_bdev *ib, struct bdev_req *r)
 	r->parts++; /* until the last piece is sent */
 	while (off < r->cmd.len) {
 		uint64_t len = r->cmd.len - off;
-		struct part *p = part_new(ib, r);
+		struct part *p = iscsi_part_new(ib, r);
 		uint8_t cdb[16] = {write ? 0x8a : 0x88};
 		struct scsi_iovec *iov;
 		int n;
@@ -415,7 +404,7 @@ static void send_rw(struct iscsi_bdev *ib, struct bdev_req *r)
 		scsi_put_be(cdb + 2, (r->cmd.off + off) / info->block_bytes, 8);
 		scsi_put_be(cdb + 10, len / info->block_bytes, 4);
 		part_map(p, off, len, &iov, &n);
-		part_send(p, cdb, 16, write ? SCSI_XFER_WRITE : SCSI_XFER_READ, len, iov, n);
+		iscsi_part_send(p, cdb, 16, write ? SCSI_XFER_WRITE : SCSI_XFER_READ, len, iov, n);
 		off += len;
 	}
 	r->parts--; /* none can have ended: the answers come from bdev_service() */
@@ -428,7 +417,7 @@ static void send_unmap(struct iscsi_bdev *ib, struct bdev_req *r)
 
 	while (left) {
 		uint64_t n = left < ib->unmap_blocks_max ? left : ib->unmap_blocks_max;
-		struct part *p = part_new(ib, r);
+		struct part *p = iscsi_part_new(ib, r);
 		uint8_t cdb[10] = {0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0};
 
 		memset(p->param, 0, sizeof(p->param));
@@ -437,7 +426,7 @@ static void send_unmap(struct iscsi_bdev *ib, struct bdev_req *r)
 		scsi_put_be(p->param + 8, lba, 8);
 		scsi_put_be(p->param + 16, n, 4);
 		p->iov[0] = (struct scsi_iovec){p->param, 24};
-		part_send(p, cdb, 10, SCSI_XFER_WRITE, 24, p->iov, 1);
+		iscsi_part_send(p, cdb, 10, SCSI_XFER_WRITE, 24, p->iov, 1);
 		lba += n;
 		left -= n;
 	}
@@ -445,50 +434,36 @@ static void send_unmap(struct iscsi_bdev *ib, struct bdev_req *r)
 
 static void send_pr_out(struct iscsi_bdev *ib, struct bdev_req *r)
 {
-	struct part *p = part_new(ib, r);
+	struct part *p = iscsi_part_new(ib, r);
 	uint8_t cdb[10] = {0x5f, 0, PR_TYPE_WERO, 0, 0, 0, 0, 0, 24, 0};
-	uint64_t key = r->cmd.key, other = 0;
 
-	switch (r->cmd.op) {
-	case LUN_PR_REGISTER:
-		cdb[1] = SCSI_PERSISTENT_RESERVE_REGISTER_AND_IGNORE_EXISTING_KEY;
-		other = key;
-		key = 0;
-		break;
-	case LUN_PR_UNREGISTER:
-		cdb[1] = SCSI_PERSISTENT_RESERVE_REGISTER_AND_IGNORE_EXISTING_KEY;
-		key = 0;
-		break;
-	case LUN_PR_RESERVE:
-		cdb[1] = SCSI_PERSISTENT_RESERVE_RESERVE;
-		break;
-	case LUN_PR_PREEMPT:
-		cdb[1] = SCSI_PERSISTENT_RESERVE_PREEMPT;
-		other = r->cmd.victim;
-		break;
-	case LUN_PR_PREEMPT_ABORT:
-		cdb[1] = SCSI_PERSISTENT_RESERVE_PREEMPT_AND_ABORT;
-		other = r->cmd.victim;
-		break;
-	default:
-		cdb[1] = SCSI_PERSISTENT_RESERVE_CLEAR;
-		break;
-	}
-	memset(p->param, 0, sizeof(p->param));
-	scsi_put_be(p->param, key, 8);
-	scsi_put_be(p->param + 8, other, 8);
+	cdb[1] = scsi_pr_out(&r->cmd, p->param);
 	p->iov[0] = (struct scsi_iovec){p->param, 24};
-	part_send(p, cdb, 10, SCSI_XFER_WRITE, 24, p->iov, 1);
+	iscsi_part_send(p, cdb, 10, SCSI_XFER_WRITE, 24, p->iov, 1);
+}
+
+/* Who is registered, by name (iscsi_nexus.h). */
+static void send_full(struct iscsi_bdev *ib, struct bdev_req *r)
+{
+	struct part *p = iscsi_part_new(ib, r);
+	uint8_t cdb[10] = {0x5e, SCSI_PERSISTENT_RESERVE_READ_FULL_STATUS};
+
+	p->full = true;
+	scsi_put_be(cdb + 7, SCSI_FULL_BYTES, 2);
+	iscsi_part_ask(p, cdb, 10, SCSI_FULL_BYTES);
 }
 
 static void send_pr_in(struct iscsi_bdev *ib, struct bdev_req *r)
 {
 	uint8_t cdb[10] = {0x5e};
 
+	/* Keys are read before one is taken away, and now and then: so it is known whose it was. */
+	if (r->cmd.op == LUN_PR_READ_KEYS && reinstates(ib))
+		send_full(ib, r);
 	cdb[1] = r->cmd.op == LUN_PR_READ_KEYS ? SCSI_PERSISTENT_RESERVE_READ_KEYS
 					       : SCSI_PERSISTENT_RESERVE_READ_RESERVATION;
 	scsi_put_be(cdb + 7, IN_BYTES_MAX, 2);
-	part_ask(part_new(ib, r), cdb, 10, IN_BYTES_MAX);
+	iscsi_part_ask(iscsi_part_new(ib, r), cdb, 10, IN_BYTES_MAX);
 }
 
 /* SBC-3 5.16 */
@@ -496,7 +471,7 @@ static void send_capacity(struct iscsi_bdev *ib, struct bdev_req *r)
 {
 	uint8_t cdb[16] = {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32};
 
-	part_ask(part_new(ib, r), cdb, 16, 32);
+	iscsi_part_ask(iscsi_part_new(ib, r), cdb, 16, 32);
 }
 
 static void send_plain(struct iscsi_bdev *ib, struct bdev_req *r)
@@ -506,7 +481,13 @@ static void send_plain(struct iscsi_bdev *ib, struct bdev_req *r)
 	if (r->cmd.op == LUN_FLUSH)
 		send_flush(ib, r);
 	else
-		part_send(part_new(ib, r), test, 6, SCSI_XFER_NONE, 0, NULL, 0);
+		iscsi_part_send(iscsi_part_new(ib, r), test, 6, SCSI_XFER_NONE, 0, NULL, 0);
+}
+
+static void reset_take(struct iscsi_bdev *ib, struct bdev_req *r)
+{
+	ib->reset = r;
+	ib->reset_sent = false;
 }
 
 static void lun_send(struct iscsi_bdev *ib, struct bdev_req *r)
@@ -539,8 +520,12 @@ static void lun_send(struct iscsi_bdev *ib, struct bdev_req *r)
 		send_capacity(ib, r);
 		break;
 	case LUN_RESET:
-		ib->reset = r;
-		ib->reset_sent = false;
+		if (reinstates(ib)) {
+			ib->ending = r;
+			send_full(ib, r);
+		} else {
+			reset_take(ib, r);
+		}
 		break;
 	}
 }
@@ -551,7 +536,7 @@ static void lun_submit(struct bdev *b, struct bdev_req *r)
 
 	if (ib->gone)
 		return; /* stays in `busy`: ends with the others */
-	if (ib->reset || ib->tas.holds) {
+	if (ib->reset || ib->tas.holds || (ib->ending && r->cmd.op == LUN_RESET) || !list_empty(&ib->parked)) {
 		list_del(&r->link);
 		list_add_tail(&r->link, &ib->parked);
 		return;
@@ -592,6 +577,8 @@ static void parked_send(struct iscsi_bdev *ib)
 	while (!ib->reset && !ib->tas.holds && !ib->gone && !list_empty(&ib->parked)) {
 		struct bdev_req *r = list_first_entry(&ib->parked, struct bdev_req, link);
 
+		if (ib->ending && r->cmd.op == LUN_RESET)
+			return; /* one at a time */
 		list_del(&r->link);
 		list_add_tail(&r->link, &ib->b.busy);
 		r->start_ns = bdev_now_ns(); /* from here on the target is waited for */
@@ -614,6 +601,35 @@ static void reset_try(struct iscsi_bdev *ib)
 		ib->gone = true;
 }
 
+/* The sessions of others. Other commands go on meanwhile: the reset itself comes behind them. */
+static void ending_step(struct iscsi_bdev *ib)
+{
+	struct bdev_req *r = ib->ending;
+	uint64_t now_ns = bdev_now_ns();
+	uint8_t tur[6] = {0};
+
+	if (!r || r->parts)
+		return;
+	switch (iscsi_reinst_step(&ib->reinst, now_ns)) {
+	case ISCSI_REINST_IDLE:
+		ib->ending = NULL;
+		reset_take(ib, r);
+		break;
+	case ISCSI_REINST_REFUSED:
+		ib->ending = NULL;
+		bdev_done(&ib->b, r, LUN_UNSUPPORTED, ib->reinst.text);
+		break;
+	default:
+		/* (Not more of them than have an answer: then the request is the oldest one some time.) */
+		if (now_ns < ib->knock_ns || ib->tas.looks)
+			break;
+		ib->knock_ns = now_ns + KNOCK_NS;
+		ib->tas.looks = true;
+		iscsi_part_send(iscsi_part_new(ib, NULL), tur, 6, SCSI_XFER_NONE, 0, NULL, 0);
+		break;
+	}
+}
+
 /* What the reset of another has ended, and is not answered (iscsi_tas.h). */
 static void silent_end(struct iscsi_bdev *ib)
 {
@@ -624,208 +640,7 @@ static void silent_end(struct iscsi_bdev *ib)
 		bdev_down(&ib->b, "commands were ended by a reset without an answer, and the target does not say of which: ABORT TASK "
 			"answered with %u (it should have TAS=1)", ib->tas.response);
 	else if (iscsi_tas_look(&ib->tas, ib->ctx, ib->lun, now_ns))
-		part_send(part_new(ib, NULL), tur, 6, SCSI_XFER_NONE, 0, NULL, 0);
-}
-
-/* ------------------------------------------------------------------ login */
-
-static void step_send(struct iscsi_bdev *ib)
-{
-	struct part *p = part_new(ib, NULL);
-	uint8_t tur[6] = {0};
-	uint8_t inquiry[6] = {0x12, 0, 0, 0, 255, 0};
-	uint8_t pages[6] = {0x12, 1, 0x00, 0, 255, 0};
-	uint8_t identity[6] = {0x12, 1, 0x83, 2, 0, 0};
-	uint8_t limits[6] = {0x12, 1, 0xb0, 0, 64, 0};
-	uint8_t capacity[16] = {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32};
-	uint8_t caching[6] = {0x1a, 1 << 3, 0x08, 0, 64, 0};
-	uint8_t control[6] = {0x1a, 1 << 3, 0x0a, 0, 64, 0};
-	uint8_t keys[10] = {0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0};
-
-	switch (ib->step) {
-	case STEP_TUR:
-		part_send(p, tur, 6, SCSI_XFER_NONE, 0, NULL, 0);
-		break;
-	case STEP_INQUIRY:
-		part_ask(p, inquiry, 6, 255);
-		break;
-	case STEP_PAGES:
-		part_ask(p, pages, 6, 255);
-		break;
-	case STEP_IDENTITY:
-		part_ask(p, identity, 6, 512);
-		break;
-	case STEP_LIMITS:
-		part_ask(p, limits, 6, 64);
-		break;
-	case STEP_CAPACITY:
-		part_ask(p, capacity, 16, 32);
-		break;
-	case STEP_CACHING:
-		part_ask(p, caching, 6, 64);
-		break;
-	case STEP_CONTROL:
-		part_ask(p, control, 6, 64);
-		break;
-	case STEP_KEYS:
-		part_ask(p, keys, 10, 8);
-		break;
-	case STEP_CONNECT:
-	case STEP_DONE:
-		csv_assert(!"no command");
-	}
-}
-
-static void take_inquiry(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
-{
-	int type = scsi_inquiry(d, n, ib->b.info.vendor, sizeof(ib->b.info.vendor));
-
-	if (type == SCSI_NO_LUN)
-		bdev_down(&ib->b, "the target has no LUN %d", ib->lun);
-	else if (type)
-		bdev_down(&ib->b, "LUN %d is not a disk (SCSI device type %d)", ib->lun, type);
-}
-
-static void take_capacity(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
-{
-	struct bdev_info *info = &ib->b.info;
-	uint64_t max;
-
-	if (!scsi_capacity(d, n, info))
-		return bdev_down(&ib->b, "the target reports an impossible size");
-	if (info->block_bytes < 512 || info->block_bytes > BLOCK_SIZE)
-		return bdev_down(&ib->b, "LUN %d has blocks of %u bytes: csvfs needs 512 to 4096",
-			ib->lun, info->block_bytes);
-	/* Until now in blocks, 0: no limit. libiscsi counts bytes in an int. */
-	max = (uint64_t)info->max_transfer_bytes * info->block_bytes;
-	if (max == 0 || max > TRANSFER_BYTES_MAX)
-		max = TRANSFER_BYTES_MAX;
-	info->max_transfer_bytes = (uint32_t)max;
-}
-
-static void step_next(struct iscsi_bdev *ib)
-{
-	ib->step++;
-	ib->unit_attentions = 0;
-	if (ib->step == STEP_LIMITS && !ib->has_limits_page)
-		ib->step++;
-	if (ib->step == STEP_DONE)
-		bdev_up(&ib->b);
-	else
-		step_send(ib);
-}
-
-static void step_parse(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
-{
-	switch (ib->step) {
-	case STEP_INQUIRY:
-		take_inquiry(ib, d, n);
-		break;
-	case STEP_PAGES:
-		ib->has_limits_page = scsi_has_page(d, n, 0xb0);
-		break;
-	case STEP_IDENTITY:
-		scsi_identity(d, n, ib->b.info.identity, sizeof(ib->b.info.identity));
-		break;
-	case STEP_LIMITS:
-		scsi_limits(d, n, &ib->b.info.max_transfer_bytes, &ib->unmap_blocks_max);
-		break;
-	case STEP_CAPACITY:
-		take_capacity(ib, d, n);
-		break;
-	case STEP_CACHING:
-		scsi_caching(d, n, &ib->b.info.write_cache, &ib->b.info.readonly, &ib->no_fua);
-		break;
-	case STEP_CONTROL:
-		iscsi_tas_target(&ib->tas, scsi_tas(d, n), ib->b.info.vendor);
-		break;
-	case STEP_KEYS:
-		ib->b.info.reservations = true;
-		break;
-	case STEP_TUR:
-	case STEP_CONNECT:
-	case STEP_DONE:
-		break;
-	}
-}
-
-/*
- * What the target refuses it does not have, and that is an answer. Without one there is none to go by: a write cache that we do not
- * know of would never be flushed, limits that we do not know of not be kept.
- */
-static bool step_matters(const struct iscsi_bdev *ib, enum lun_status s)
-{
-	if (ib->step == STEP_INQUIRY || ib->step == STEP_CAPACITY || s == LUN_RETRY)
-		return true;
-	if (ib->step == STEP_TUR)
-		return s != LUN_CONFLICT;
-	return s == LUN_UNKNOWN && ib->step != STEP_KEYS; /* (a target may reject what it does not know as a whole) */
-}
-
-static void step_done(struct part *p, int status)
-{
-	struct iscsi_bdev *ib = p->ib;
-	enum lun_status s = iscsi_status_of(status, p->task);
-	size_t n = p->in_bytes;
-
-	/* Until then it is no more than news: which one it is, is yet to be asked. */
-	if (ib->step > STEP_IDENTITY && iscsi_status_may_be_another(status, p->task)) {
-		bdev_down(&ib->b, "LUN %d may be another one now", ib->lun);
-	} else if (s == LUN_RETRY && ib->unit_attentions++ < UA_MAX) {
-		part_free(p);
-		step_send(ib);
-		return;
-	}
-	if (s == LUN_OK && p->task->residual_status == SCSI_RESIDUAL_UNDERFLOW)
-		n = p->task->residual < n ? n - p->task->residual : 0;
-	if (s == LUN_OK)
-		step_parse(ib, p->in, n);
-	else if (status == SCSI_STATUS_CHECK_CONDITION && p->task->sense.ascq == 0x2500)
-		bdev_down(&ib->b, "the target has no LUN %d", ib->lun);
-	else if (step_matters(ib, s))
-		bdev_down(&ib->b, "LUN %d does not answer as a disk should: %s", ib->lun,
-			answer_text(ib, status, p->task));
-	part_free(p);
-	if (ib->b.state != BDEV_DOWN)
-		step_next(ib);
-}
-
-/* (Not iscsi_full_connect_async(): it loses memory when a login is given up.) */
-static void connected(struct iscsi_context *ctx, int status, void *data, void *priv);
-
-static void logged_in(struct iscsi_context *ctx, int status, void *data, void *priv)
-{
-	struct iscsi_bdev *ib = priv;
-	const char *other = iscsi_get_target_address(ctx);
-
-	(void)data;
-	if (ib->closing)
-		return;
-	if (status == SCSI_STATUS_REDIRECT && *other && !ib->redirected) {
-		/* RFC 7143 11.13.5: the target has moved, for this login. */
-		ib->redirected = true;
-		snprintf(
-			ib->portal, sizeof(ib->portal), "%.*s", (int)sizeof(ib->portal) - 1, other);
-		iscsi_disconnect(ctx);
-		if (iscsi_connect_async(ctx, ib->portal, connected, ib))
-			bdev_down(&ib->b, "no connection to %s: %s", ib->portal, error_text(ib));
-	} else if (status != SCSI_STATUS_GOOD) {
-		bdev_down(&ib->b, "login refused by %s: %s", ib->portal, error_text(ib));
-	} else {
-		ib->unmap_blocks_max = UINT32_MAX;
-		step_next(ib);
-	}
-}
-
-static void connected(struct iscsi_context *ctx, int status, void *data, void *priv)
-{
-	struct iscsi_bdev *ib = priv;
-
-	(void)data;
-	if (ib->closing)
-		return;
-	if (status != SCSI_STATUS_GOOD || iscsi_login_async(ctx, logged_in, ib))
-		bdev_down(&ib->b, "no connection to %s: %s", ib->portal, error_text(ib));
+		iscsi_part_send(iscsi_part_new(ib, NULL), tur, 6, SCSI_XFER_NONE, 0, NULL, 0);
 }
 
 /* ------------------------------------------------------------------ the driver */
@@ -834,7 +649,7 @@ static void lost(struct iscsi_bdev *ib)
 {
 	const char *why = iscsi_get_error(ib->ctx);
 
-	why = strstr(why, "socket error ") ? error_text(ib) : "the target closed the connection";
+	why = strstr(why, "socket error ") ? iscsi_error_text(ib) : "the target closed the connection";
 	bdev_down(&ib->b, "connection to %s lost: %s", ib->portal, why);
 }
 
@@ -864,6 +679,7 @@ static void lun_service(struct bdev *b, int revents)
 	if (b->state == BDEV_DOWN)
 		return;
 	if (!err && !ib->gone) {
+		ending_step(ib);
 		reset_try(ib);
 		parked_send(ib);
 		/*
@@ -890,8 +706,14 @@ static int lun_events(const struct bdev *b)
 static uint64_t lun_due(const struct bdev *b)
 {
 	const struct iscsi_bdev *ib = ib_of(b);
+	uint64_t tas_ns, ending_ns = NEVER;
 
-	return b->state == BDEV_UP && !ib->gone ? iscsi_tas_due_ns(&ib->tas, ib->ctx) : NEVER;
+	if (b->state != BDEV_UP || ib->gone)
+		return NEVER;
+	tas_ns = iscsi_tas_due_ns(&ib->tas, ib->ctx);
+	if (ib->ending && !ib->ending->parts)
+		ending_ns = iscsi_reinst_due_ns(&ib->reinst);
+	return tas_ns < ending_ns ? tas_ns : ending_ns;
 }
 
 static void lun_abort(struct bdev *b)
@@ -910,9 +732,11 @@ static void lun_abort(struct bdev *b)
 		(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	iscsi_destroy_context(ib->ctx);
 	ib->ctx = NULL;
+	iscsi_reinst_stop(&ib->reinst);
+	ib->ending = NULL;
 	while ((p = ib->early)) {
 		ib->early = p->next;
-		part_free(p);
+		iscsi_part_free(p);
 	}
 	list_splice_tail(&ib->parked, &b->busy);
 }
@@ -966,6 +790,7 @@ int iscsi_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text
 	bdev_init(&ib->b, &lun_ops, cfg);
 	list_init(&ib->parked);
 	iscsi_tas_init(&ib->tas, &ib->sent);
+	iscsi_reinst_init(&ib->reinst, cfg, u, name);
 	ib->ctx = ctx;
 	ib->lun = u->lun;
 	snprintf(ib->portal, sizeof(ib->portal), "%.*s", (int)sizeof(ib->portal) - 1, u->portal);
@@ -980,8 +805,8 @@ int iscsi_bdev_open(const struct bdev_config *cfg, struct bdev **out, char *text
 	else if (u->user[0])
 		iscsi_set_initiator_username_pwd(ctx, u->user, u->passwd);
 	err = 0;
-	if (iscsi_connect_async(ctx, u->portal, connected, ib)) {
-		snprintf(text, text_bytes, "%s: no connection: %s", shown, error_text(ib));
+	if (iscsi_connect_async(ctx, u->portal, iscsi_login_connected, ib)) {
+		snprintf(text, text_bytes, "%s: no connection: %s", shown, iscsi_error_text(ib));
 		err = -EHOSTUNREACH;
 		goto out;
 	}

@@ -68,6 +68,8 @@ static void own_done(struct bdev_req *r)
 	if (r->status == LUN_MEDIUM || r->status == LUN_NOSPACE || r->status == LUN_PROTECTED)
 		log_line(TRACE_ERROR, "LUN: %s at %llu: %s: %s", lun_op_name(r->cmd.op),
 			(unsigned long long)r->cmd.off, lun_status_name(r->status), r->text);
+	else if (r->cmd.op == LUN_RESET && r->status == LUN_UNSUPPORTED)
+		log_line(TRACE_WARN, "LUN: %s: %s: %s", lun_op_name(r->cmd.op), lun_status_name(r->status), r->text);
 	io_ended(io);
 }
 

@@ -2,6 +2,7 @@
 #include "csvfs/scsi.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static uint16_t be16(const uint8_t *p)
 {
@@ -177,4 +178,127 @@ uint32_t scsi_pr_keys(const uint8_t *d, size_t n, bool is_reservation, uint32_t 
 		keys[count++] = key;
 	}
 	return count;
+}
+
+/* SPC-4 6.16.2 */
+uint8_t scsi_pr_out(const struct lun_cmd *cmd, uint8_t *param)
+{
+	uint64_t key = cmd->key, other = 0;
+	uint8_t action;
+
+	switch (cmd->op) {
+	case LUN_PR_REGISTER:
+		action = 6; /* REGISTER AND IGNORE EXISTING KEY */
+		other = key;
+		key = 0;
+		break;
+	case LUN_PR_UNREGISTER:
+		action = 6;
+		key = 0;
+		break;
+	case LUN_PR_RESERVE:
+		action = 1;
+		break;
+	case LUN_PR_PREEMPT:
+		action = 4;
+		other = cmd->victim;
+		break;
+	case LUN_PR_PREEMPT_ABORT:
+		action = 5;
+		other = cmd->victim;
+		break;
+	default:
+		action = 3; /* CLEAR */
+		break;
+	}
+	memset(param, 0, 24);
+	scsi_put_be(param, key, 8);
+	scsi_put_be(param + 8, other, 8);
+	return action;
+}
+
+/* The longest one of an iSCSI initiator port: 24, the TransportID's 4, its name, ",i,0x", the ISID, its end. */
+#define FULL_DESC_MAX (24u + 4 + SCSI_NAME_MAX + 5 + 12 + 4)
+
+static int hex_digit(uint8_t c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* "name,i,0x" and 12 digits, as the end of a text of n bytes. */
+static bool split_port(struct scsi_nexus *x, const uint8_t *text, size_t n)
+{
+	size_t name = n < 5 + 12 ? 0 : n - 5 - 12;
+	const uint8_t *digits = text + name + 5;
+
+	if (!name || name >= sizeof(x->name) || memcmp(text + name, ",i,0x", 5) != 0)
+		return false;
+	for (size_t i = 0; i < sizeof(x->isid); i++) {
+		int high = hex_digit(digits[2 * i]), low = hex_digit(digits[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return false;
+		x->isid[i] = (uint8_t)(high << 4 | low);
+	}
+	for (size_t i = 0; i < name; i++)
+		if (text[i] <= ' ' || text[i] == 0x7f || text[i] == ',')
+			return false;
+	memcpy(x->name, text, name);
+	x->name[name] = 0;
+	return true;
+}
+
+/* The TransportID of n bytes. False: it makes no sense. */
+static bool transport_id(struct scsi_nexus *x, const uint8_t *id, size_t n)
+{
+	size_t len = n < 4 ? 0 : be16(id + 2);
+	const uint8_t *end;
+
+	if (n < 4)
+		return false;
+	if ((id[0] & 0x0f) != 5)
+		return true;
+	if (len > n - 4)
+		return false;
+	end = memchr(id + 4, 0, len);
+	if (!end)
+		return false;
+	if (id[0] >> 6 == 0) /* the device without the port */
+		return true;
+	x->iscsi = id[0] >> 6 == 1 && split_port(x, id + 4, (size_t)(end - (id + 4)));
+	return x->iscsi;
+}
+
+/* One descriptor at d, of n bytes that are there; returns how long it is, 0: it makes no sense. */
+static size_t full_descriptor(const uint8_t *d, size_t n, struct scsi_nexus *x)
+{
+	size_t id = n < 24 ? 0 : be32(d + 20);
+
+	memset(x, 0, sizeof(*x));
+	if (n < 24 || id > n - 24 || !transport_id(x, d + 24, id))
+		return 0;
+	x->key = be64(d);
+	x->port = d[12] & 2 ? 0 : be16(d + 18); /* ALL_TG_PT */
+	return 24 + id;
+}
+
+bool scsi_pr_full(const uint8_t *d, size_t n, void (*each)(void *ctx, const struct scsi_nexus *x), void *ctx)
+{
+	size_t len = n < 8 ? 0 : be32(d + 4), size;
+	struct scsi_nexus x;
+
+	if (n < 8 || len > n - 8 || len + 8 + FULL_DESC_MAX > SCSI_FULL_BYTES)
+		return false;
+	/* First the whole of it is looked at. */
+	for (size_t at = 0; at < len; at += size)
+		if (!(size = full_descriptor(d + 8 + at, len - at, &x)))
+			return false;
+	for (size_t at = 0; at < len; at += size) {
+		size = full_descriptor(d + 8 + at, len - at, &x);
+		each(ctx, &x);
+	}
+	return true;
 }

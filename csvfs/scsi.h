@@ -38,6 +38,12 @@ void scsi_caching(const uint8_t *d, size_t n, bool *write_cache, bool *readonly,
 /* SPC-4 7.5.10, MODE SENSE(6) with the control page: TAS. False also if it does not say so. */
 bool scsi_tas(const uint8_t *d, size_t n);
 
+/*
+ * The parameters of PERSISTENT RESERVE OUT (SPC-4 6.16) for LUN_PR_REGISTER .. LUN_PR_CLEAR, 24 bytes; returns the service action,
+ * which belongs into byte 1 of the CDB.
+ */
+uint8_t scsi_pr_out(const struct lun_cmd *cmd, uint8_t *param);
+
 #define SCSI_KEYS_CUT UINT32_MAX
 
 /*
@@ -46,5 +52,23 @@ bool scsi_tas(const uint8_t *d, size_t n);
  */
 uint32_t scsi_pr_keys(const uint8_t *d, size_t n, bool is_reservation, uint32_t *generation,
 	uint64_t *keys, uint32_t keys_room);
+
+#define SCSI_NAME_MAX 224 /* an iSCSI name and its end (RFC 7143, 4.2.7.2) */
+#define SCSI_FULL_BYTES 65535u /* so much READ FULL STATUS is asked for */
+
+/* A registration, and the I_T nexus that has it. */
+struct scsi_nexus {
+	uint64_t key;
+	uint16_t port; /* of the target; 0: all of them */
+	bool iscsi; /* name and ISID are known. False: it is of another transport, or they are not told */
+	uint8_t isid[6];
+	char name[SCSI_NAME_MAX];
+};
+
+/*
+ * SPC-4 6.15.5 and 7.6.4.6, READ FULL STATUS: each() is called for each registration. False: it makes no sense, or there may be more
+ * than have room (LIO cuts its list off, and does not say so); then each() was not called.
+ */
+bool scsi_pr_full(const uint8_t *d, size_t n, void (*each)(void *ctx, const struct scsi_nexus *x), void *ctx);
 
 #endif

@@ -47,7 +47,11 @@ enum lun_op {
 	LUN_PR_READ_KEYS, /* -> keys[], generation */
 	LUN_PR_READ_RESERVATION, /* -> keys[0] = holder's key (key_count 0: nobody) */
 	LUN_PR_CLEAR,	  /* all registrations and the reservation go */
-	LUN_RESET,	  /* LOGICAL UNIT RESET: when done no older command of any node can still land */
+	/*
+	 * LOGICAL UNIT RESET, and what the target needs beside it (iscsi_reinst.h). When done: nothing that was sent before by a session
+	 * which was registered once, and is so no more, can still land.
+	 */
+	LUN_RESET,
 	LUN_TEST,	  /* TEST UNIT READY */
 	LUN_CAPACITY,	  /* READ CAPACITY(16): how large the LUN is now -> lun_bytes */
 };

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -107,10 +108,41 @@ static size_t tell(const struct lie *l, uint8_t *pdu)
 	return (n + 3) / 4 * 4;
 }
 
-/* One PDU of the target's. False: the connection has ended. */
-static bool pass_answer(int from, int to)
+#define PDU_MAX (48u + (1 << 20))
+
+struct conn {
+	int fd, target;
+	uint32_t inquiry, full; /* the tasks (ITT) of the last ones of these commands */
+	uint8_t pdu[PDU_MAX];
+};
+
+/* What LIO would say in the place of tgtd. Returns how many bytes of data it is. */
+static size_t be_lio(const struct conn *c, uint8_t *pdu, size_t n)
 {
-	static uint8_t pdu[48 + (1 << 20)];
+	uint32_t task, left;
+
+	memcpy(&task, pdu + 16, 4);
+	if (!liar.is_lio || (pdu[0] & 0x3f) != 0x25)
+		return n;
+	if (task == c->inquiry && n >= 36)
+		memcpy(pdu + 48 + 8, "LIO-ORG ", 8);
+	if (task != c->full)
+		return n;
+	n = liar.full_bytes;
+	left = htonl(65535 - (uint32_t)n);
+	memcpy(pdu + 48, liar.full, sizeof(liar.full));
+	pdu[1] |= 2; /* residual underflow */
+	pdu[6] = (uint8_t)(n >> 8);
+	pdu[7] = (uint8_t)n;
+	memcpy(pdu + 44, &left, 4);
+	return (n + 3) / 4 * 4;
+}
+
+/* One PDU of the target's. False: the connection has ended. */
+static bool pass_answer(struct conn *c)
+{
+	uint8_t *pdu = c->pdu;
+	int from = c->target, to = c->fd;
 	const struct lie *l = liar.lie;
 	size_t n;
 
@@ -141,47 +173,101 @@ static bool pass_answer(int from, int to)
 	}
 	if (l && (pdu[0] & 0x3f) == 0x21)
 		n = tell(l, pdu);
+	n = be_lio(c, pdu, n);
 	return whole(to, pdu, 48 + n, true);
 }
 
-static void look_at_cdb(uint8_t *cdb)
+static void look_at_cdb(struct conn *c, uint8_t *command)
 {
+	uint8_t *cdb = command + 32;
+
 	liar.cdb = cdb[0];
 	liar.flushes += cdb[0] == 0x35;
 	liar.fuas += cdb[0] == 0x8a && (cdb[1] & 8);
 	if (cdb[0] == 0x91) /* SYNCHRONIZE CACHE(16), which a target need not know */
 		cdb[0] = 0xff;
+	if (cdb[0] == 0x12 && !(cdb[1] & 1))
+		memcpy(&c->inquiry, command + 16, 4);
+	if (liar.is_lio && cdb[0] == 0x5e && cdb[1] == 3) {
+		memcpy(&c->full, command + 16, 4);
+		cdb[1] = 0; /* READ KEYS, which tgtd knows */
+	}
+}
+
+/* False: it was refused. */
+static bool look_at_login(struct conn *c, const uint8_t *login, size_t n)
+{
+	uint8_t answer[48] = {0x23};
+	const char *of = liar.login_of;
+
+	if (!of || n <= 48 || !memmem(login + 48, n - 48, of, strlen(of)))
+		return true;
+	memcpy(liar.login_isid, login + 8, 6);
+	liar.logins++;
+	while (liar.login_waits)
+		usleep(1000);
+	if (!liar.login_refused)
+		return true;
+	memcpy(answer + 8, login + 8, 12);
+	answer[36] = (uint8_t)(liar.login_refused >> 8);
+	answer[37] = (uint8_t)liar.login_refused;
+	(void)whole(c->fd, answer, sizeof(answer), true); /* the connection ends all the same */
+	return false;
+}
+
+/* Something has come from the session. False: the connection has ended. */
+static bool pass_command(struct conn *c)
+{
+	uint8_t some[65536];
+	ssize_t n, at = 0;
+
+	if (liar.refuse && !refuse(c->fd))
+		return false;
+	usleep(liar.slow_us);
+	n = recv(c->fd, some, sizeof(some), 0);
+	if (n >= 48 && (some[0] & 0x3f) == 3 && !look_at_login(c, some, (size_t)n))
+		return false;
+	liar.resets += n >= 48 && (some[0] & 0x3f) == 2;
+	/* Short commands come in one piece, if several do. */
+	while (n - at >= 48 && (some[at] & 0x3f) == 1) {
+		look_at_cdb(c, some + at);
+		at += 48 + (((some[at + 5] << 16 | some[at + 6] << 8 | some[at + 7]) + 3) & ~3);
+	}
+	return n > 0 && whole(c->target, some, (size_t)n, true);
+}
+
+static void *conn_main(void *arg)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(3260)};
+	struct conn *c = arg;
+	struct pollfd p[2] = {{c->fd, POLLIN, 0}, {c->target, POLLIN, 0}};
+	bool goes_on;
+
+	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	goes_on = !connect(c->target, (struct sockaddr *)&sa, sizeof(sa));
+	while (goes_on && poll(p, 2, -1) > 0)
+		goes_on = (!p[0].revents || pass_command(c)) && (!p[1].revents || pass_answer(c));
+	close(c->target);
+	close(c->fd);
+	free(c);
+	return NULL;
 }
 
 static void *liar_main(void *arg)
 {
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(3260)};
 	int fd;
 
 	(void)arg;
-	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	while ((fd = accept(liar.listen_fd, NULL, NULL)) >= 0) {
-		int target = socket(AF_INET, SOCK_STREAM, 0);
-		struct pollfd p[2] = {{fd, POLLIN, 0}, {target, POLLIN, 0}};
-		bool goes_on = !connect(target, (struct sockaddr *)&sa, sizeof(sa));
+		struct conn *c = calloc(1, sizeof(*c));
+		pthread_t thread;
 
-		while (goes_on && poll(p, 2, -1) > 0) {
-			char some[65536];
-			ssize_t n;
-
-			if (p[0].revents && liar.refuse && !refuse(fd))
-				break;
-			if (p[0].revents)
-				usleep(liar.slow_us);
-			n = p[0].revents ? recv(fd, some, sizeof(some), 0) : 1;
-			if (p[0].revents && n >= 48 && (some[0] & 0x3f) == 1)
-				look_at_cdb((uint8_t *)some + 32);
-			liar.resets += p[0].revents && n >= 48 && (some[0] & 0x3f) == 2;
-			goes_on = n > 0 && (!p[0].revents || whole(target, some, (size_t)n, true)) &&
-				  (!p[1].revents || pass_answer(target, fd));
-		}
-		close(target);
-		close(fd);
+		if (!c)
+			abort();
+		c->fd = fd;
+		c->target = socket(AF_INET, SOCK_STREAM, 0);
+		if (pthread_create(&thread, NULL, conn_main, c) || pthread_detach(thread))
+			abort();
 	}
 	return NULL;
 }

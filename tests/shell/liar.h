@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* liar.h - between a session and the tgtd of target.h, for answers that tgtd does not give. */
+/* liar.h - between sessions and the tgtd of target.h, for answers that tgtd does not give; most are meant for one session alone. */
 #ifndef TESTS_SHELL_LIAR_H
 #define TESTS_SHELL_LIAR_H
 
@@ -34,6 +34,14 @@ struct liar {
 	_Atomic uint32_t silent; /* so many commands are done, and not answered */
 	_Atomic uint8_t management; /* in place of the target's answer to task management, if it is not 0; 255: there is none */
 	_Atomic bool hold; /* behind that nothing is read */
+	/* A target that says it is LIO, and who is registered there: in place of tgtd's answer to READ FULL STATUS, which it does not know. */
+	_Atomic bool is_lio;
+	uint8_t full[1024];
+	_Atomic uint32_t full_bytes;
+	const char *_Atomic login_of; /* a login by that name waits for `login_waits` to go, and is refused so (RFC 7143, 11.13.5) */
+	_Atomic bool login_waits;
+	_Atomic uint32_t login_refused, logins; /* ... and so many have come, the last one with that ISID */
+	uint8_t login_isid[6];
 	_Atomic uint32_t cdb, fuas, flushes; /* the last command; how many of these came */
 	_Atomic uint32_t resets; /* ... of task management, each sent behind a pause */
 	uint8_t serials[12]; /* of the target's last PDU: StatSN, ExpCmdSN, MaxCmdSN */

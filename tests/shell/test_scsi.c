@@ -10,6 +10,7 @@
 
 #include "csvfs/base/prng.h"
 #include "csvfs/scsi.h"
+#include "tests/shell/full_status.h"
 
 static size_t add_designator(uint8_t *d, size_t at, uint8_t kind, const void *id, uint8_t len)
 {
@@ -96,6 +97,114 @@ static void keys_are_told_once_and_all_or_none(void **state)
 	assert_int_equal(scsi_pr_keys(d, 7, false, &generation, keys, 4), 0);
 }
 
+static struct scsi_nexus seen[4];
+static unsigned seen_count;
+
+static void see(void *ctx, const struct scsi_nexus *x)
+{
+	assert_null(ctx);
+	assert_true(seen_count < 4);
+	seen[seen_count++] = *x;
+}
+
+static bool full(const uint8_t *d, size_t n)
+{
+	seen_count = 0;
+	return scsi_pr_full(d, n, see, NULL);
+}
+
+static void registrations_are_told_by_name(void **state)
+{
+	uint8_t d[1024] = {0};
+	size_t n = 8;
+
+	(void)state;
+	assert_true(full(d, 8));
+	assert_int_equal(seen_count, 0);
+	n = full_add(d, n, 0xa, 1, "iqn.2026-11.test:v,i,0x8012345600Ff");
+	n = full_add(d, n, 0xb, 1, "iqn.x,i,0x000000000001");
+	d[n - 28 - 24 + 12] = 2; /* ALL_TG_PT */
+	n = full_add(d, n, 0xc, 0, "iqn.2026-11.test:device");
+	n = full_add(d, n, 0xd, 1, "iqn.y,i,0x000000000002");
+	d[n - 28] = 6; /* a transport that is not iSCSI */
+	assert_true(full(d, n));
+	assert_int_equal(seen_count, 4);
+	assert_true(seen[0].iscsi && seen[0].key == 0xa && seen[0].port == 1);
+	assert_string_equal(seen[0].name, "iqn.2026-11.test:v");
+	assert_memory_equal(seen[0].isid, "\x80\x12\x34\x56\x00\xff", 6);
+	assert_true(seen[1].iscsi && seen[1].port == 0);
+	assert_true(!seen[2].iscsi && seen[2].key == 0xc && !seen[2].name[0]);
+	assert_true(!seen[3].iscsi && seen[3].key == 0xd);
+}
+
+static void registrations_that_make_no_sense_are_none(void **state)
+{
+	static const char *const bad[] = {
+		"iqn.x,i,0x80123456000", /* a digit too few */
+		"iqn.x,i,0x80123456000g",
+		"iqn.x,j,0x801234560001",
+		",i,0x801234560001",
+		"iqn x,i,0x801234560001",
+		"iqn.x,i,0x801234560001,i,0x801234560002",
+		"iqn\n.x,i,0x801234560001",
+		"iqn.x",
+		"",
+	};
+	uint8_t d[1024] = {0};
+	char name[300];
+	size_t n;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		n = full_add(d, full_add(d, 8, 1, 1, "iqn.good,i,0x801234560001"), 2, 1, bad[i]);
+		if (full(d, n) || seen_count)
+			fail_msg("taken: %s", bad[i]);
+	}
+	memset(name, 'n', sizeof(name));
+	strcpy(name + SCSI_NAME_MAX - 1, ",i,0x801234560001");
+	n = full_add(d, 8, 1, 1, name);
+	assert_true(full(d, n));
+	assert_int_equal(strlen(seen[0].name), SCSI_NAME_MAX - 1);
+	strcpy(name + SCSI_NAME_MAX, ",i,0x801234560001");
+	name[SCSI_NAME_MAX - 1] = 'n';
+	assert_false(full(d, full_add(d, 8, 1, 1, name)));
+	/* Lengths: of the answer, of the TransportID, of its text; an end that is not there. */
+	n = full_add(d, 8, 1, 1, "iqn.good,i,0x801234560001");
+	assert_true(full(d, n));
+	assert_false(full(d, n - 1) || full(d, 7));
+	for (unsigned at = 8 + 20; at < 8 + 24; at++) {
+		d[at] ^= 0x80;
+		assert_false(full(d, n));
+		d[at] ^= 0x80;
+	}
+	d[8 + 26] = 0x80;
+	assert_false(full(d, n));
+	d[8 + 26] = 0;
+	d[8 + 27] = 25;
+	assert_false(full(d, n));
+	d[8 + 27] = 28;
+	assert_true(full(d, n));
+	scsi_put_be(d + 4, n - 8 - 4, 4);
+	assert_false(full(d, n));
+}
+
+/* LIO leaves out what does not fit. */
+static void a_list_that_may_be_cut_off_is_none(void **state)
+{
+	uint8_t *d = calloc(1, SCSI_FULL_BYTES + 100);
+	uint64_t key = 0;
+	size_t n = 8;
+
+	(void)state;
+	assert_non_null(d);
+	while (n < SCSI_FULL_BYTES - 400)
+		n = full_add(d, n, ++key, 0, "iqn.device");
+	while (n < SCSI_FULL_BYTES - 200)
+		n = full_add(d, n, ++key, 0, "iqn.device");
+	assert_false(full(d, n));
+	free(d);
+}
+
 static void no_answer_is_read_beyond_its_end(void **state)
 {
 	struct prng r = {.s = 42};
@@ -120,6 +229,7 @@ static void no_answer_is_read_beyond_its_end(void **state)
 		scsi_caching(d, n, &x, &y, &z);
 		(void)scsi_tas(d, n);
 		(void)scsi_pr_keys(d, n, round % 2, &a, keys, 4);
+		(void)full(d, n);
 		free(d);
 	}
 }
@@ -130,6 +240,9 @@ int main(void)
 		cmocka_unit_test(the_most_unique_name_of_the_lun_is_taken),
 		cmocka_unit_test(sizes_that_cannot_be_are_refused),
 		cmocka_unit_test(keys_are_told_once_and_all_or_none),
+		cmocka_unit_test(registrations_are_told_by_name),
+		cmocka_unit_test(registrations_that_make_no_sense_are_none),
+		cmocka_unit_test(a_list_that_may_be_cut_off_is_none),
 		cmocka_unit_test(no_answer_is_read_beyond_its_end),
 	};
 

@@ -62,7 +62,7 @@ check_includes() {
 	hit=$(grep -nE '^#include "' $(sources csvfs/base) | grep -v '"csvfs/base/')
 	[ -z "$hit" ] || complain "csvfs/base includes outside itself: $hit"
 	only_in corosync/ coordinator/cpg.c
-	only_in iscsi/ csvfs/iscsi.c csvfs/iscsi_sent.c csvfs/iscsi_status.c csvfs/iscsi_tas.c
+	only_in iscsi/ csvfs/iscsi.c csvfs/iscsi_int.h csvfs/iscsi_login.c csvfs/iscsi_reinst.c csvfs/iscsi_sent.c csvfs/iscsi_status.c csvfs/iscsi_tas.c
 	only_in openssl/ redirect/tls_conn.c redirect/tls_cert.c redirect/tls_cert.h redirect/pki.c
 	only_in 'fuse' csvfs/fuse_ops.c csvfs/fuse_answer.c csvfs/datapath.c csvfs/fuse_mount.c csvfs/fuse_gone.c csvfs/fuse_kill.c csvfs/fuse_lock.c csvfs/fuse_more.c
 	only_in blkid/ tools/mkfs.csvfs.c tools/probe.c
