@@ -110,9 +110,11 @@ static void logged_in(struct iscsi_context *ctx, int status, void *data, void *p
 	char text[BDEV_TEXT_MAX];
 
 	(void)data;
-	if (x->st != ISCSI_REINST_LOGIN || status == SCSI_STATUS_CANCELLED)
-		return; /* (the service says that it is lost) */
-	if (status == SCSI_STATUS_GOOD) {
+	if (x->st != ISCSI_REINST_LOGIN)
+		return;
+	if (status == SCSI_STATUS_CANCELLED) {
+		pause_for(x, AGAIN_NS);
+	} else if (status == SCSI_STATUS_GOOD) {
 		x->st = ISCSI_REINST_LOGOUT;
 	} else if (status == SCSI_STATUS_REDIRECT && *other && !x->redirected) {
 		x->redirected = true;
@@ -209,10 +211,11 @@ static void service(struct iscsi_reinst *x)
 {
 	struct pollfd p = {.fd = iscsi_get_fd(x->ctx), .events = (short)iscsi_which_events(x->ctx)};
 	enum iscsi_reinst_st was = x->st;
-	int n = poll(&p, 1, 0);
+	int n = poll(&p, 1, 0), err;
 
 	/* While connecting, libiscsi takes any POLLOUT for "connected". */
-	if (!iscsi_service(x->ctx, n > 0 ? p.revents : 0) || x->st != was)
+	err = iscsi_service(x->ctx, n > 0 ? p.revents : 0);
+	if (x->st != was || (!err && iscsi_get_fd(x->ctx) >= 0))
 		return;
 	if (was == ISCSI_REINST_LOGOUT)
 		x->due_ns = 0;

@@ -208,6 +208,8 @@ static bool look_at_login(struct conn *c, const uint8_t *login, size_t n)
 		usleep(1000);
 	if (!liar.login_refused)
 		return true;
+	if (liar.login_refused == LIAR_HANGS_UP)
+		return false;
 	memcpy(answer + 8, login + 8, 12);
 	answer[36] = (uint8_t)(liar.login_refused >> 8);
 	answer[37] = (uint8_t)liar.login_refused;

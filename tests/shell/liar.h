@@ -12,6 +12,8 @@
 #define LIAR_PORT 3262
 #define LIAR_URL "iscsi://127.0.0.1:3262/iqn.2026-11.test:lun/1"
 
+#define LIAR_HANGS_UP 0xffff /* of login_refused: without an answer */
+
 /* What a SCSI Response (RFC 7143, 11.4) is made into on its way. */
 struct lie {
 	const char *what;
