@@ -50,7 +50,8 @@ static void start(struct claim_io *c, bool writing)
 	csv_assert(!claim_io_busy(c));
 	c->writing = writing;
 	c->result = CLAIM_BUSY;
-	c->retries = 0;
+	c->retries = c->failings = 0;
+	c->failing_since_ns[0] = c->failing_since_ns[1] = NEVER;
 	c->again[0] = c->again[1] = false;
 	c->retry_ns = NEVER;
 }
@@ -131,6 +132,27 @@ void claim_io_forget(struct claim_io *c)
 	c->result = CLAIM_NONE;
 }
 
+/* LUN_FAILING, of a block that is read. */
+static void read_failing(struct claim_io *c, unsigned i, uint64_t now_ns)
+{
+	unsigned other = i ^ 1;
+
+	if (c->failing_since_ns[i] == NEVER)
+		c->failing_since_ns[i] = now_ns;
+	if (++c->failings > CLAIM_FAILINGS_MAX)
+		c->result = CLAIM_FAILED;
+	if (c->result != CLAIM_BUSY)
+		return;
+	if (now_ns - c->failing_since_ns[i] < CLAIM_FAILING_NS) {
+		c->again[i] = true;
+		c->retry_ns = now_ns + CLAIM_RETRY_NS;
+	} else if (!c->tag[other] && !c->again[other] && c->seen_err[other] != -EIO) {
+		c->seen_err[other] = -EIO;
+		c->again[other] = true;
+		c->retry_ns = now_ns;
+	}
+}
+
 bool claim_io_lun_done(struct claim_io *c, const struct event *ev, struct effects *fx)
 {
 	unsigned i = ev->tag == c->tag[1];
@@ -140,8 +162,10 @@ bool claim_io_lun_done(struct claim_io *c, const struct event *ev, struct effect
 	if (!ev->tag || ev->tag != c->tag[i])
 		return false;
 	c->tag[i] = 0;
+	if (status != LUN_FAILING)
+		c->failing_since_ns[i] = NEVER;
 	/* The other place may be well, and a beat does not wait. */
-	if (status == LUN_FAILING)
+	else if (c->writing)
 		status = c->retries < CLAIM_FAILING_MAX ? LUN_RETRY : LUN_MEDIUM;
 	switch (status) {
 	case LUN_OK:
@@ -162,8 +186,10 @@ bool claim_io_lun_done(struct claim_io *c, const struct event *ev, struct effect
 	case LUN_UNKNOWN:
 		c->result = CLAIM_UNKNOWN;
 		break;
-	case LUN_MEDIUM:
 	case LUN_FAILING:
+		read_failing(c, i, ev->now_ns);
+		break;
+	case LUN_MEDIUM:
 	case LUN_UNSUPPORTED:
 	case LUN_NOSPACE:
 	case LUN_PROTECTED:

@@ -5,6 +5,9 @@
  *
  * Invariant: one operation at a time; its buffers belong to the driver until its completions are
  * in, however it ends, so that nothing new is sent before that.
+ *
+ * A block that is believed to be damaged makes the other, older one count, so a read gives a block up only after seconds of nothing but
+ * LUN_FAILING. What the other one said before that is old by then, and is read anew.
  */
 #ifndef CSVFS_COORDINATOR_CLAIM_IO_H
 #define CSVFS_COORDINATOR_CLAIM_IO_H
@@ -18,7 +21,9 @@
 
 #define CLAIM_RETRY_NS (100 * NS_PER_MS)
 #define CLAIM_RETRIES_MAX 100
-#define CLAIM_FAILING_MAX 10
+#define CLAIM_FAILING_MAX 10 /* of a write */
+#define CLAIM_FAILING_NS (10 * NS_PER_SEC) /* of a read: nothing but LUN_FAILING of a block for so long is damage */
+#define CLAIM_FAILINGS_MAX 300 /* of a read: more than that is no answer of either kind */
 
 enum claim_result {
 	CLAIM_NONE, /* nothing asked for yet */
@@ -39,7 +44,8 @@ struct claim_io {
 	bool is_protected; /* the last write was refused: the LUN is write protected */
 	unsigned place; /* where the next claim goes: 0 or 1 */
 	uint64_t tag[2], next_tag;
-	uint32_t retries;
+	uint32_t retries, failings; /* the latter of a read: LUN_FAILING, of both */
+	uint64_t failing_since_ns[2]; /* of a read: this block has said nothing else since then; NEVER: it has */
 	bool again[2];
 	uint64_t retry_ns;
 };
