@@ -565,8 +565,11 @@ static enum dp_verdict io_again(struct dp *dp, struct dp_op *op, struct dp_now n
 	/* Nothing of it is under way: its wait can be ended. */
 	if (!op->io_write && dp_hold_over(dp, op, now.now_ns))
 		return end(dp, op, -EIO);
+	/* What was refused for most of the time says nothing of the place. */
 	if (dp_since(now.now_ns, op->retry_since_ns) > DP_RETRY_NS)
-		return enter(dp, op, true, now);
+		return op->failing_since_ns && dp_since(now.now_ns, op->failing_since_ns) > DP_RETRY_NS / 2
+			       ? end(dp, op, -EIO)
+			       : enter(dp, op, true, now);
 	pause_ns = NS_PER_MS << (op->retries < 10 ? op->retries - 4 : 6);
 	return later(dp, op, now.now_ns + pause_ns);
 }
@@ -592,21 +595,15 @@ static enum dp_verdict read_unknown(struct dp *dp, struct dp_op *op, struct dp_n
 	return io_pauses(dp, op, now.now_ns, now);
 }
 
-/* The time that the target took counts: the file's gate waits for this. */
-static enum dp_verdict io_failing(struct dp *dp, struct dp_op *op, struct dp_now now)
-{
-	uint64_t since_ns = op->retries ? op->retry_since_ns : op->sent_ns;
-
-	if (!is_void(dp, op) && dp_since(now.now_ns, since_ns) > DP_RETRY_NS)
-		return end(dp, op, -EIO);
-	return io_pauses(dp, op, since_ns, now);
-}
-
 enum dp_verdict dp_done(struct dp *dp, struct dp_op *op, enum lun_status status, struct dp_now now)
 {
 	csv_assert(op->state == DP_ST_IO);
 	csv_assert(op->inside);
 	op->io_conflict = status == LUN_CONFLICT;
+	if (status != LUN_FAILING)
+		op->failing_since_ns = 0;
+	else if (!op->retries || !op->failing_since_ns)
+		op->failing_since_ns = op->sent_ns;
 	switch (status) {
 	case LUN_OK:
 		/*
@@ -619,7 +616,8 @@ enum dp_verdict dp_done(struct dp *dp, struct dp_op *op, enum lun_status status,
 	case LUN_RETRY:
 		return io_again(dp, op, now);
 	case LUN_FAILING:
-		return io_failing(dp, op, now);
+		/* The time that the target took counts: the file's gate waits for this. */
+		return io_pauses(dp, op, op->failing_since_ns, now);
 	case LUN_MEDIUM:
 	case LUN_UNSUPPORTED:
 		return end(dp, op, -EIO);

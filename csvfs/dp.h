@@ -45,8 +45,9 @@
  *     that ends after the lease is not answered: DP_HANDOVER.
  *  7. Outcomes on the own path: RETRY is submitted again for up to DP_RETRY_NS, three times at least (what the core held
  *     it for does not count), and then handed over: a write as unknown, a read as refused, and this path is given up; MEDIUM is
- *     EIO; FAILING is submitted again as after RETRY, and is EIO when it is so for DP_RETRY_NS since it was sent first;
- *     NOSPACE is ENOSPC; anything else is handed over as unknown. Never an error for a lost path. A read whose outcome is unknown is submitted again as after RETRY, with pauses from the first time on: a path
+ *     EIO; FAILING is submitted again as after RETRY, and is EIO when it is so for DP_RETRY_NS since it was sent first: if RETRY came
+ *     before, the last half of that time nothing else; else it goes on as after RETRY. NOSPACE is ENOSPC;
+ *     anything else is handed over as unknown. Never an error for a lost path. A read whose outcome is unknown is submitted again as after RETRY, with pauses from the first time on: a path
  *     that is lost closes the gate meanwhile; one that stands gets it back from the core, again and again. What the target refuses for good (not executed, and no path's fault) is an error, as through a
  *     peer: UNSUPPORTED is EIO, PROTECTED is EROFS. Asked for again it would be refused again, for ever.
  *  8. A write that extends the file, or must be durable, ends with
@@ -213,6 +214,7 @@ struct dp_op {
 	uint64_t lock_off, lock_end;
 	uint64_t img_off; /* in the file */
 	uint64_t sent_ns, retry_since_ns, not_before_ns;
+	uint64_t failing_since_ns; /* nothing but LUN_FAILING since what was sent then; 0: something else */
 	uint32_t retries;
 	uint64_t last_need_off, last_drops, answer_drops;
 	uint32_t asks;

@@ -293,6 +293,7 @@ static void served_submit(struct node *n, struct served *v, struct effects *fx)
 						: LUN_FLUSH;
 
 	v->retry_ns = NEVER;
+	v->sent_ns = n->now_ns;
 	v->lun_tag = node_lun(n, TAG_SERVE, op, fx, &e);
 	e->lun.fua = v->fua;
 	e->lun.off = v->off;
@@ -356,10 +357,30 @@ bool node_data_serving(const struct node *n)
 	return !list_empty(&n->served);
 }
 
+/* As rule 7 of dp.h. */
+static void served_failing(struct node *n, struct served *v, struct effects *fx)
+{
+	if (!v->failing_since_ns)
+		v->failing_since_ns = v->sent_ns;
+	/* That a flush succeeds when it is sent again does not say that what it failed to write was written. */
+	if (v->op != BLOCK_FLUSH && n->now_ns < v->since_ns + FAILING_NS) {
+		v->retry_ns = n->now_ns + RETRY_NS;
+	} else if (v->op != BLOCK_FLUSH && n->now_ns < v->failing_since_ns + FAILING_NS / 2) {
+		/* What was refused for most of the time says nothing of the place. */
+		served_reply(n, v, LUN_RETRY, fx);
+	} else {
+		trace(n->trace, TRACE_ERROR, "LUN: a command at %llu keeps failing behind the target: its storage is full (thin "
+			"provisioning), or broken", (unsigned long long)v->off);
+		served_reply(n, v, LUN_MEDIUM, fx);
+	}
+}
+
 static void served_done(
 	struct node *n, struct served *v, const struct event *ev, struct effects *fx)
 {
 	v->lun_tag = 0;
+	if (ev->lun.status != LUN_FAILING)
+		v->failing_since_ns = 0;
 	if (ev->lun.data)
 		v->data = ev->lun.data;
 	/* Rule 5: read before we slept, perhaps another's by now. */
@@ -384,14 +405,7 @@ static void served_done(
 		served_reply(n, v, LUN_RETRY, fx);
 		return;
 	case LUN_FAILING:
-		/* That a flush succeeds when it is sent again does not say that what it failed to write was written. */
-		if (v->op != BLOCK_FLUSH && n->now_ns < v->since_ns + FAILING_NS) {
-			v->retry_ns = n->now_ns + RETRY_NS;
-			return;
-		}
-		trace(n->trace, TRACE_ERROR, "LUN: a command at %llu keeps failing behind the target: its storage is full (thin "
-			"provisioning), or broken", (unsigned long long)v->off);
-		served_reply(n, v, LUN_MEDIUM, fx);
+		served_failing(n, v, fx);
 		return;
 	case LUN_OK:
 	case LUN_MEDIUM:

@@ -107,6 +107,7 @@ struct sreq {
 	uint64_t new_size, zero_from;
 	uint64_t lun_tag, zero_off, zero_len;
 	uint64_t zero_since_ns, zero_retry_ns; /* the latter 0: not to be sent again */
+	uint64_t zero_sent_ns, zero_failing_ns; /* nothing but LUN_FAILING since what was sent then; 0: something else */
 	uint32_t zero_retries;
 	uint8_t *zero_buf;
 	void *data; /* copy of the request's data and extents */
@@ -165,6 +166,7 @@ struct served {
 	uint64_t off, len, data;
 	uint32_t retries;
 	uint64_t since_ns, retry_ns;
+	uint64_t sent_ns, failing_since_ns; /* nothing but LUN_FAILING since what was sent then; 0: something else */
 	uint64_t counted; /* our term in which it is one of peer.blocks; 0: we carry it for a coordinator */
 };
 

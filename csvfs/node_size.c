@@ -90,6 +90,7 @@ static void zero_write(struct node *n, struct sreq *s, struct effects *fx)
 	struct effect *e;
 
 	s->stage = SREQ_ZERO_WRITE;
+	s->zero_sent_ns = n->now_ns;
 	s->lun_tag = node_lun(n, TAG_SERVE, LUN_WRITE, fx, &e);
 	e->lun.off = s->zero_off;
 	e->lun.len = s->zero_len;
@@ -101,6 +102,7 @@ static void zero_read(struct node *n, struct sreq *s, struct effects *fx)
 	struct effect *e;
 
 	s->stage = SREQ_ZERO_READ;
+	s->zero_sent_ns = n->now_ns;
 	s->lun_tag = node_lun(n, TAG_SERVE, LUN_READ, fx, &e);
 	e->lun.off = s->zero_off;
 	e->lun.len = BLOCK_SIZE;
@@ -134,6 +136,7 @@ bool node_size_looked(struct node *n, struct sreq *s, struct effects *fx)
 	s->zero_off = e->lun_off + (block - e->off);
 	s->zero_len = end - block;
 	s->zero_since_ns = n->now_ns;
+	s->zero_failing_ns = 0;
 	mem_free(n->mem, s->zero_buf, CLUSTER_MAX); /* it has one if it has waited for space since */
 	s->zero_buf = mem_alloc(n->mem, CLUSTER_MAX);
 	if (!s->zero_buf)
@@ -185,6 +188,8 @@ static void zeroing_done(struct node *n, struct sreq *s, enum lun_status status,
 {
 	uint32_t within = (uint32_t)(s->zero_from & (BLOCK_SIZE - 1));
 
+	if (status != LUN_FAILING)
+		s->zero_failing_ns = 0;
 	switch (status) {
 	case LUN_OK:
 		if (s->stage == SREQ_ZERO_WRITE) {
@@ -192,6 +197,7 @@ static void zeroing_done(struct node *n, struct sreq *s, enum lun_status status,
 			return;
 		}
 		memset(s->zero_buf + within, 0, BLOCK_SIZE - within);
+		s->zero_since_ns = n->now_ns;
 		zero_write(n, s, fx);
 		return;
 	case LUN_RETRY:
@@ -199,6 +205,11 @@ static void zeroing_done(struct node *n, struct sreq *s, enum lun_status status,
 			return;
 		break;
 	case LUN_FAILING:
+		if (!s->zero_failing_ns)
+			s->zero_failing_ns = s->zero_sent_ns;
+		/* What was refused for most of the time says nothing of the place. */
+		if (n->now_ns >= s->zero_since_ns + FAILING_NS && n->now_ns < s->zero_failing_ns + FAILING_NS / 2)
+			break;
 		if (n->now_ns < s->zero_since_ns + FAILING_NS)
 			s->zero_retry_ns = n->now_ns + RETRY_NS;
 		else

@@ -29,16 +29,17 @@ static struct served *serve(enum block_op op)
 	v->op = op;
 	v->len = op == BLOCK_FLUSH ? 0 : 4096;
 	v->lun_tag = 77;
-	v->since_ns = n->now_ns;
+	v->since_ns = v->sent_ns = n->now_ns;
+	v->retry_ns = NEVER;
 	list_add_tail(&v->link, &n->served);
 	return v;
 }
 
 /* True: it is tried again. False: the other node has the answer. */
-static bool fails(struct served *v, enum lun_status *answer)
+static bool ends(struct served *v, enum lun_status status, enum lun_status *answer)
 {
 	static struct wire_room room;
-	struct event ev = {.type = EV_LUN_DONE, .tag = v->lun_tag, .lun.status = LUN_FAILING};
+	struct event ev = {.type = EV_LUN_DONE, .tag = v->lun_tag, .lun.status = status};
 	struct msg m;
 
 	effects_reset(&fx);
@@ -53,6 +54,19 @@ static bool fails(struct served *v, enum lun_status *answer)
 	return false;
 }
 
+static bool fails(struct served *v, enum lun_status *answer)
+{
+	return ends(v, LUN_FAILING, answer);
+}
+
+/* It is sent again when that is due. */
+static void is_sent_again(struct served *v)
+{
+	assert_true(v->retry_ns > n->now_ns && v->retry_ns != NEVER);
+	n->now_ns = v->sent_ns = v->retry_ns;
+	v->lun_tag = 77;
+}
+
 static void a_bad_place_is_tried_again_and_then_said_to_who_asked(void **state)
 {
 	static const enum block_op ops[] = {BLOCK_READ, BLOCK_WRITE};
@@ -63,14 +77,34 @@ static void a_bad_place_is_tried_again_and_then_said_to_who_asked(void **state)
 		uint64_t began_ns = n->now_ns;
 		enum lun_status answer = LUN_OK;
 
-		while (fails(v, &answer)) {
-			assert_true(v->retry_ns > n->now_ns);
-			n->now_ns = v->retry_ns;
-			v->lun_tag = 77;
-		}
+		while (fails(v, &answer))
+			is_sent_again(v);
 		assert_int_equal(answer, LUN_MEDIUM);
 		assert_in_range(n->now_ns - began_ns, 4 * NS_PER_SEC, 8 * NS_PER_SEC);
 	}
+}
+
+static void what_was_refused_before_does_not_count_as_failing(void **state)
+{
+	enum lun_status answer = LUN_OK;
+	uint64_t began_ns = n->now_ns;
+	struct served *v = serve(BLOCK_WRITE);
+
+	(void)state;
+	/* Refused, for longer than what fails is tried. */
+	while (n->now_ns - began_ns < 6 * NS_PER_SEC) {
+		assert_true(ends(v, LUN_RETRY, &answer));
+		is_sent_again(v);
+	}
+	assert_false(fails(v, &answer));
+	assert_int_equal(answer, LUN_RETRY);
+	/* Refused once, and failing ever since. */
+	v = serve(BLOCK_WRITE);
+	assert_true(ends(v, LUN_RETRY, &answer));
+	do
+		is_sent_again(v);
+	while (fails(v, &answer));
+	assert_int_equal(answer, LUN_MEDIUM);
 }
 
 /* The next one may succeed, and what this one was to write is lost all the same. */
@@ -106,6 +140,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(a_bad_place_is_tried_again_and_then_said_to_who_asked, setup),
+		cmocka_unit_test_setup(what_was_refused_before_does_not_count_as_failing, setup),
 		cmocka_unit_test_setup(a_flush_that_fails_is_not_tried_again, setup),
 		cmocka_unit_test_setup(a_read_that_was_refused_for_too_long_ends_the_path, setup),
 	};

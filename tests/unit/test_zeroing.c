@@ -150,6 +150,39 @@ static void what_fails_behind_the_target_is_an_error_in_the_end_and_no_lost_path
 	assert_false(li->exclusive);
 }
 
+/* Then that one failure is an error of the place no more than of the path, which had its time. */
+static void what_was_refused_before_does_not_count_as_failing(void **state)
+{
+	(void)state;
+	asked->zero_since_ns = n->now_ns;
+	for (uint64_t began_ns = n->now_ns; n->now_ns - began_ns < 4990 * NS_PER_MS;)
+		assert_true(refused_once_more(SREQ_ZERO_WRITE, LUN_RETRY));
+	n->now_ns += 100 * NS_PER_MS;
+	assert_false(refused_once_more(SREQ_ZERO_WRITE, LUN_FAILING));
+	assert_int_not_equal(n->path.st, PST_UP);
+	assert_false(list_empty(&n->sreqs));
+}
+
+static void a_read_that_failed_for_seconds_leaves_the_write_its_time(void **state)
+{
+	(void)state;
+	asked->zero_buf = mem_alloc(&mem, CLUSTER_MAX);
+	asked->zero_since_ns = n->now_ns;
+	for (uint64_t began_ns = n->now_ns; n->now_ns - began_ns < 4 * NS_PER_SEC;)
+		assert_true(refused_once_more(SREQ_ZERO_READ, LUN_FAILING));
+	{
+		struct event ev = {.type = EV_LUN_DONE, .tag = asked->lun_tag, .lun.status = LUN_OK};
+
+		asked->stage = SREQ_ZERO_READ;
+		assert_true(node_size_lun_done(n, &ev, &fx));
+		assert_int_equal(asked->stage, SREQ_ZERO_WRITE);
+		effects_reset(&fx);
+	}
+	for (uint64_t began_ns = n->now_ns; n->now_ns - began_ns < 4 * NS_PER_SEC;)
+		assert_true(refused_once_more(SREQ_ZERO_WRITE, LUN_FAILING));
+	assert_int_equal(n->path.st, PST_UP);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -161,6 +194,8 @@ int main(void)
 		cmocka_unit_test_setup(an_unknown_write_is_a_lost_path_and_asked_again_elsewhere, setup),
 		cmocka_unit_test_setup(what_is_refused_for_now_is_sent_again_after_a_pause, setup),
 		cmocka_unit_test_setup(what_is_refused_for_seconds_is_a_lost_path, setup),
+		cmocka_unit_test_setup(what_was_refused_before_does_not_count_as_failing, setup),
+		cmocka_unit_test_setup(a_read_that_failed_for_seconds_leaves_the_write_its_time, setup),
 		cmocka_unit_test_setup(what_fails_behind_the_target_is_an_error_in_the_end_and_no_lost_path, setup),
 	};
 
