@@ -29,7 +29,8 @@ struct vio {
 	enum lun_op op;
 	bool fua;
 	bool zombie; /* the engine that sent it was abandoned: nobody waits for it any more */
-	uint32_t tries;
+	enum lun_status said; /* the last time */
+	uint32_t tries, same; /* all; those in a row that ended as the last one did */
 	uint64_t blkno, blocks;
 	void *buf;
 	uint64_t at_ns; /* VIO_LATER */

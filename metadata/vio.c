@@ -10,6 +10,7 @@
  *     outcome is sent again too. So are a read and a write after LUN_FAILING; not a flush: that it succeeds then
  *     does not say that what it failed to write was written. A write or flush of unknown outcome is never repeated: it freezes
  *     the volume, since only fencing and replay can tell what happened.
+ *     What was refused before says nothing of the place: only tries in a row that fail are counted as failing.
  *     Failing for good, a read is as after a medium error. A write freezes the volume as one that finds no space does: whoever
  *     opens it next tries again, and it goes on when there is space, or what is behind the LUN is well.
  *  3. Only a medium error is the fault of one block, and one request's error. All else is the way to
@@ -75,7 +76,8 @@ struct vio *vio_send(struct vol *v, enum lun_op op, uint64_t blkno, uint64_t blo
 	io->state = VIO_QUEUED;
 	io->op = op;
 	io->fua = false;
-	io->tries = 0;
+	io->tries = io->same = 0;
+	io->said = LUN_OK;
 	io->blkno = blkno;
 	io->blocks = blocks;
 	io->buf = buf;
@@ -123,18 +125,19 @@ void vio_pump(struct vol *v, struct effects *fx)
 
 static bool may_repeat(const struct vio *io, enum lun_status st)
 {
-	if (st == LUN_RETRY)
-		return io->tries < VIO_TRIES_MAX;
+	if (io->tries >= VIO_TRIES_MAX)
+		return false;
 	if (st == LUN_FAILING)
-		return io->tries < FAILING_TRIES_MAX && io->op != LUN_FLUSH;
-	return st == LUN_UNKNOWN && io->op == LUN_READ && io->tries < UNKNOWN_READS_MAX;
+		return io->same < FAILING_TRIES_MAX && io->op != LUN_FLUSH;
+	return st == LUN_RETRY || (st == LUN_UNKNOWN && io->op == LUN_READ && io->same < UNKNOWN_READS_MAX);
 }
 
 static void repeat_later(struct vol *v, struct vio *io)
 {
-	uint64_t wait_ns = RETRY_FIRST_NS << (io->tries < 6 ? io->tries : 6);
+	uint64_t wait_ns = RETRY_FIRST_NS << (io->same < 6 ? io->same : 6);
 
 	io->tries++;
+	io->same++;
 	io->state = VIO_LATER;
 	io->at_ns = v->now_ns + (wait_ns < RETRY_LAST_NS ? wait_ns : RETRY_LAST_NS);
 	list_add_tail(&io->link, &v->vio.later);
@@ -190,6 +193,9 @@ void vio_done(struct vol *v, const struct event *ev)
 		vio_free(v, io);
 		return;
 	}
+	if (st != io->said)
+		io->same = 0;
+	io->said = st;
 	if (may_repeat(io, st)) {
 		repeat_later(v, io);
 		return;
@@ -199,6 +205,9 @@ void vio_done(struct vol *v, const struct event *ev)
 		st = LUN_OK;
 	else if (io->op == LUN_CAPACITY && st == LUN_OK && ev->lun.lun_bytes > v->cfg.lun_bytes)
 		v->cfg.lun_bytes = ev->lun.lun_bytes;
+	/* The last of many tries, of which the others were refused, says nothing of the place. */
+	if (st == LUN_FAILING && io->op != LUN_FLUSH && io->same < FAILING_TRIES_MAX)
+		st = LUN_RETRY;
 	if (st == LUN_FAILING && io->op == LUN_READ)
 		st = LUN_MEDIUM;
 	if (st == LUN_OK || (st == LUN_MEDIUM && io->op == LUN_READ))

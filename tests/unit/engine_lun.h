@@ -223,6 +223,26 @@ static inline int lun_op(struct lun *l, int (*fn)(struct txn *t, void *arg), voi
 	return r.reply.err;
 }
 
+/* One with something in it. */
+static inline struct lun *lun_one(struct help_put *p)
+{
+	struct lun *l = lun_new(64u << 20, 65536);
+
+	*p = (struct help_put){0, 1, 0};
+	assert_int_equal(lun_op(l, help_put, p), 0);
+	lun_settle(l);
+	return l;
+}
+
+/* A request whose flush is done and whose record waits for its answer. */
+static inline uint32_t lun_record_waits(struct lun *l, struct vol_req *r, struct help_put *p)
+{
+	p->value++;
+	lun_submit(l, r, help_put, p);
+	lun_answer(l, (uint32_t)lun_find(l, LUN_FLUSH), LUN_OK);
+	return (uint32_t)lun_find_record(l);
+}
+
 static inline uint8_t *lun_peek(struct lun *l, uint64_t blkno)
 {
 	static uint8_t buf[BLOCK_SIZE];

@@ -1,191 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "engine_lun.h"
 
-/* ------------------------------------------------------------------ what the LUN may answer */
-
-static struct lun *one(struct help_put *p)
-{
-	struct lun *l = lun_new(64u << 20, 65536);
-
-	*p = (struct help_put){0, 1, 0};
-	assert_int_equal(lun_op(l, help_put, p), 0);
-	lun_settle(l);
-	return l;
-}
-
-/* A request whose flush is done and whose record waits for its answer. */
-static uint32_t record_waits(struct lun *l, struct vol_req *r, struct help_put *p)
-{
-	p->value++;
-	lun_submit(l, r, help_put, p);
-	lun_answer(l, (uint32_t)lun_find(l, LUN_FLUSH), LUN_OK);
-	return (uint32_t)lun_find_record(l);
-}
-
-static void a_command_that_is_refused_for_now_is_sent_again(void **state)
-{
-	struct help_put p;
-	struct lun *l = one(&p);
-	struct vol_req r;
-	uint32_t i = record_waits(l, &r, &p);
-
-	for (int k = 0; k < 50; k++) {
-		lun_answer(l, i, LUN_RETRY);
-		assert_int_equal(l->count, 0);
-		assert_true(vol_deadline(l->v) > l->now_ns && vol_deadline(l->v) != NEVER);
-		l->now_ns = vol_deadline(l->v);
-		lun_step(l);
-		i = (uint32_t)lun_find_record(l);
-	}
-	lun_run(l);
-	assert_ptr_equal(lun_done(l), &r);
-	assert_int_equal(r.reply.err, 0);
-	lun_free(l);
-}
-
-static void a_command_that_is_refused_for_ever_freezes(void **state)
-{
-	struct help_put p;
-	struct lun *l = one(&p);
-	struct vol_req r;
-	uint32_t i = record_waits(l, &r, &p);
-
-	while (vol_state(l->v) == VOL_READY) {
-		lun_answer(l, i, LUN_RETRY);
-		l->now_ns += NS_PER_SEC;
-		lun_step(l);
-		i = 0;
-	}
-	assert_int_equal(vol_reason(l->v), VOL_LOST_PATH);
-	assert_null(lun_done(l));
-	lun_free(l);
-}
-
-/* A bad place, or no space, on a target that does not say which: some tries, and no path is blamed. */
-static void a_write_that_keeps_failing_freezes_as_without_space(void **state)
-{
-	struct help_put p;
-	struct lun *l = one(&p);
-	struct vol_req r;
-	uint64_t began_ns = l->now_ns;
-	uint32_t i = record_waits(l, &r, &p);
-
-	while (vol_state(l->v) == VOL_READY) {
-		lun_answer(l, i, LUN_FAILING);
-		if (vol_state(l->v) != VOL_READY)
-			break;
-		l->now_ns = vol_deadline(l->v);
-		lun_step(l);
-		i = 0;
-	}
-	assert_int_equal(vol_reason(l->v), VOL_NO_SPACE);
-	assert_in_range(l->now_ns - began_ns, NS_PER_SEC, 8 * NS_PER_SEC);
-	lun_free(l);
-}
-
-static void a_bad_end_of_a_write_freezes_with_its_reason(void **state)
-{
-	static const struct {
-		enum lun_status st;
-		enum vol_reason why;
-	} ends[] = {{LUN_UNKNOWN, VOL_LOST_PATH}, {LUN_CONFLICT, VOL_FENCED},
-		{LUN_MEDIUM, VOL_DAMAGED}, {LUN_NOSPACE, VOL_NO_SPACE},
-		{LUN_PROTECTED, VOL_PROTECTED}};
-
-	for (size_t k = 0; k < sizeof(ends) / sizeof(ends[0]); k++) {
-		struct help_put p;
-		struct lun *l = one(&p);
-		struct vol_req r, q;
-		uint64_t sent;
-		uint32_t i = record_waits(l, &r, &p);
-
-		lun_answer(l, i, ends[k].st);
-		assert_int_equal(vol_state(l->v), VOL_FROZEN);
-		assert_int_equal(vol_reason(l->v), ends[k].why);
-		assert_true(vol_error(l->v)[0]);
-		assert_non_null(vol_super(l->v)); /* who has its last replies looks at it */
-		/* Nothing more goes out, nobody is answered, until it is abandoned. */
-		sent = l->sent[LUN_READ] + l->sent[LUN_WRITE] + l->sent[LUN_FLUSH];
-		lun_submit(l, &q, help_get, &p);
-		l->now_ns += 100 * NS_PER_SEC;
-		lun_run(l);
-		assert_int_equal(
-			l->sent[LUN_READ] + l->sent[LUN_WRITE] + l->sent[LUN_FLUSH], sent);
-		assert_null(lun_done(l));
-		vol_abandon(l->v);
-		assert_ptr_equal(lun_done(l), &r);
-		assert_int_equal(r.reply.err, -ECONNRESET);
-		assert_ptr_equal(lun_done(l), &q);
-		assert_int_equal(q.reply.err, -ECONNRESET);
-		assert_null(lun_done(l));
-		lun_free(l);
-	}
-}
-
-static void a_read_of_unknown_outcome_is_sent_again(void **state)
-{
-	struct help_put p;
-	struct lun *l = one(&p);
-	struct vol_req r;
-
-	lun_crash(l);
-	lun_open(l);
-	lun_submit(l, &r, help_get, &p);
-	lun_answer(l, 0, LUN_UNKNOWN);
-	assert_null(lun_done(l));
-	l->now_ns = vol_deadline(l->v);
-	lun_run(l);
-	assert_ptr_equal(lun_done(l), &r);
-	assert_int_equal(r.reply.err, 0);
-	lun_free(l);
-}
-
-static void a_lost_path_is_no_error_of_the_request(void **state)
-{
-	struct help_put p;
-	struct lun *l = one(&p);
-	struct vol_req r;
-
-	lun_crash(l);
-	lun_open(l);
-	lun_submit(l, &r, help_get, &p);
-	while (vol_state(l->v) == VOL_READY) {
-		lun_answer(l, 0, LUN_UNKNOWN);
-		l->now_ns += NS_PER_SEC;
-		lun_step(l);
-	}
-	/* Invariant 12: it is asked again where there is a path. */
-	assert_int_equal(vol_reason(l->v), VOL_LOST_PATH);
-	assert_null(lun_done(l));
-	vol_abandon(l->v);
-	assert_ptr_equal(lun_done(l), &r);
-	assert_int_equal(r.reply.err, -ECONNRESET);
-	lun_free(l);
-}
-
-static void a_target_without_flush_is_one_without_cache(void **state)
-{
-	struct help_put p;
-	struct lun *l = one(&p);
-	struct vol_req r;
-
-	p.value = 9;
-	lun_submit(l, &r, help_put, &p);
-	lun_answer(l, (uint32_t)lun_find(l, LUN_FLUSH), LUN_UNSUPPORTED);
-	lun_run(l);
-	assert_ptr_equal(lun_done(l), &r);
-	lun_free(l);
-}
-
 /* ------------------------------------------------------------------ abandon */
 
 static void a_new_life_waits_for_the_commands_of_the_old_one(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 	struct lun_wait old;
 	struct vol_req r;
-	uint32_t i = record_waits(l, &r, &p);
+	uint32_t i = lun_record_waits(l, &r, &p);
 	struct event ev = {.type = EV_LUN_DONE};
 
 	old = l->cmd[i];
@@ -217,7 +41,7 @@ static void requests_come_back_from_wherever_they_waited(void **state)
 {
 	struct help_put p, q = {0, 3, 0};
 	struct vol_req r[3];
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 
 	assert_int_equal(lun_op(l, help_put, &q), 0);
 	lun_settle(l);
@@ -231,7 +55,7 @@ static void requests_come_back_from_wherever_they_waited(void **state)
 	assert_null(lun_done(l));
 	lun_free(l);
 
-	l = one(&p);
+	l = lun_one(&p);
 	lun_submit(l, &r[0], help_put, &p); /* in the commit in flight */
 	lun_submit(l, &r[1], help_put, &p); /* in the running transaction */
 	vol_abandon(l->v);
@@ -253,7 +77,7 @@ static void any_one_superblock_is_enough_to_find_the_journal(void **state)
 {
 	for (uint32_t bad = 0; bad < 8; bad++) {
 		struct help_put p;
-		struct lun *l = one(&p);
+		struct lun *l = lun_one(&p);
 		uint64_t at[3] = {SUPER_BLOCK, SUPER_COPY_BLOCK, last_block(l)};
 
 		for (int i = 0; i < 3; i++)
@@ -291,7 +115,7 @@ static int set_label(struct txn *t, void *arg)
 static void torn_superblocks_are_replayed(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 	char x = 'X';
 
 	assert_int_equal(lun_op(l, set_label, &x), 0);
@@ -346,7 +170,7 @@ static void what_this_program_does_not_know_is_refused(void **state)
 
 	for (size_t i = 0; i < sizeof(edits) / sizeof(edits[0]); i++) {
 		struct help_put p;
-		struct lun *l = one(&p);
+		struct lun *l = lun_one(&p);
 		uint64_t writes = l->sent[LUN_WRITE];
 
 		edit_super(l, edits[i]);
@@ -362,7 +186,7 @@ static void what_this_program_does_not_know_is_refused(void **state)
 static void a_truncated_device_is_refused(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 
 	l->dev.bytes -= BLOCK_SIZE;
 	lun_crash(l);
@@ -377,7 +201,7 @@ static void a_truncated_device_is_refused(void **state)
 static void a_volume_larger_than_the_login_told_asks_the_lun(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 
 	lun_crash(l);
 	l->v->cfg.lun_bytes -= CHUNK_SIZE;
@@ -390,7 +214,7 @@ static void a_volume_larger_than_the_login_told_asks_the_lun(void **state)
 static void an_empty_device_is_no_volume(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 	uint8_t zeros[BLOCK_SIZE] = {0};
 
 	lun_poke(l, 0, zeros);
@@ -406,7 +230,7 @@ static void an_empty_device_is_no_volume(void **state)
 static void a_damaged_fixed_block_refuses_to_open(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 	uint64_t at[2];
 
 	at[0] = REPLY_BLOCK + 17;
@@ -415,7 +239,7 @@ static void a_damaged_fixed_block_refuses_to_open(void **state)
 	for (int i = 0; i < 2; i++) {
 		uint64_t writes;
 
-		l = one(&p);
+		l = lun_one(&p);
 		lun_flip(l, at[i]);
 		lun_crash(l);
 		lun_open(l);
@@ -433,7 +257,7 @@ static void a_damaged_fixed_block_refuses_to_open(void **state)
 static void read_only_writes_nothing(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 	uint64_t writes;
 
 	l->cfg.readonly = true;
@@ -453,7 +277,7 @@ static void read_only_writes_nothing(void **state)
 static void read_only_cannot_replay(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 	uint64_t writes;
 
 	p.value = 5;
@@ -506,7 +330,7 @@ static const struct vol_ops count_ops = {count_execute, count_replied, help_make
 static struct lun *counting(void)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 
 	memset(&ops, 0, sizeof(ops));
 	p.value = 0;
@@ -683,7 +507,7 @@ static const struct vol_ops bg_ops = {help_execute, help_execute, help_make_root
 static void background_work_is_done_after_open_and_when_kicked(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 
 	l->cfg.ops = &bg_ops;
 	bg.blkno = p.blkno;
@@ -727,7 +551,7 @@ static int in_steps(struct txn *t, void *arg)
 static void long_work_goes_on_step_by_step(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 	struct steps s = {p.blkno, 400, 0};
 
 	assert_int_equal(lun_op(l, in_steps, &s), 0);
@@ -742,7 +566,7 @@ static void long_work_goes_on_step_by_step(void **state)
 static void closing_finishes_what_was_submitted(void **state)
 {
 	struct help_put p, q = {0, 2, 0};
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 	struct vol_req r[2];
 
 	lun_submit(l, &r[0], help_put, &p);
@@ -762,7 +586,7 @@ static void closing_finishes_what_was_submitted(void **state)
 static void closed_while_opening_it_stays_as_it_was(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 
 	lun_crash(l);
 	vol_open(l->v, ++l->epoch, l->fx);
@@ -779,7 +603,7 @@ static void closed_while_opening_it_stays_as_it_was(void **state)
 static void foreign_completions_are_ignored(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 	struct vol_req r;
 	struct event ev = {.type = EV_LUN_DONE};
 
@@ -806,7 +630,7 @@ static int too_much(struct txn *t, void *arg)
 static void what_can_never_have_room_fails(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 
 	assert_int_equal(lun_op(l, too_much, NULL), -ENOMEM);
 	assert_int_equal(vol_state(l->v), VOL_READY);
@@ -816,7 +640,7 @@ static void what_can_never_have_room_fails(void **state)
 static void a_block_that_would_be_written_damaged_freezes_first(void **state)
 {
 	struct help_put p;
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 	struct block *b = cache_find(l->v, p.blkno);
 	uint64_t writes = l->sent[LUN_WRITE];
 	struct vol_req r;
@@ -867,7 +691,7 @@ static int put_and_change(struct txn *t, void *arg)
 static void a_change_that_others_must_hear_of_first_is_undone_and_waits(void **state)
 {
 	struct help_put p, got = {0};
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 	struct vol_req r, q;
 
 	l->v->cfg.may_change = may_change;
@@ -918,7 +742,7 @@ static void withdrawn(struct lun *l, struct vol_req *r)
 static void what_waits_can_be_withdrawn(void **state)
 {
 	struct help_put p, q = {0, 3, 0}, got = {0};
-	struct lun *l = one(&p);
+	struct lun *l = lun_one(&p);
 	struct vol_req r;
 
 	assert_int_equal(lun_op(l, help_put, &q), 0);
@@ -956,14 +780,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_waits_can_be_withdrawn),
-		cmocka_unit_test(a_command_that_is_refused_for_now_is_sent_again),
 		cmocka_unit_test(a_change_that_others_must_hear_of_first_is_undone_and_waits),
-		cmocka_unit_test(a_command_that_is_refused_for_ever_freezes),
-		cmocka_unit_test(a_write_that_keeps_failing_freezes_as_without_space),
-		cmocka_unit_test(a_bad_end_of_a_write_freezes_with_its_reason),
-		cmocka_unit_test(a_read_of_unknown_outcome_is_sent_again),
-		cmocka_unit_test(a_lost_path_is_no_error_of_the_request),
-		cmocka_unit_test(a_target_without_flush_is_one_without_cache),
 		cmocka_unit_test(a_new_life_waits_for_the_commands_of_the_old_one),
 		cmocka_unit_test(requests_come_back_from_wherever_they_waited),
 		cmocka_unit_test(any_one_superblock_is_enough_to_find_the_journal),
