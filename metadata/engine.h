@@ -45,6 +45,7 @@ struct vios {
 	uint32_t busy; /* queued, in flight or later */
 	uint32_t zombies;
 	uint64_t count;
+	bool failing; /* a read of this opening has failed to the end, for a reason that the target does not say */
 };
 
 int vio_create(struct vol *v);

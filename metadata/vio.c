@@ -123,12 +123,13 @@ void vio_pump(struct vol *v, struct effects *fx)
 	}
 }
 
-static bool may_repeat(const struct vio *io, enum lun_status st)
+static bool may_repeat(const struct vol *v, const struct vio *io, enum lun_status st)
 {
 	if (io->tries >= VIO_TRIES_MAX)
 		return false;
+	/* Nobody waits for an opening who could be answered with EIO. */
 	if (st == LUN_FAILING)
-		return io->same < FAILING_TRIES_MAX && io->op != LUN_FLUSH;
+		return io->op != LUN_FLUSH && (v->state == VOL_OPENING || io->same < FAILING_TRIES_MAX);
 	return st == LUN_RETRY || (st == LUN_UNKNOWN && io->op == LUN_READ && io->same < UNKNOWN_READS_MAX);
 }
 
@@ -196,7 +197,7 @@ void vio_done(struct vol *v, const struct event *ev)
 	if (st != io->said)
 		io->same = 0;
 	io->said = st;
-	if (may_repeat(io, st)) {
+	if (may_repeat(v, io, st)) {
 		repeat_later(v, io);
 		return;
 	}
@@ -208,8 +209,10 @@ void vio_done(struct vol *v, const struct event *ev)
 	/* The last of many tries, of which the others were refused, says nothing of the place. */
 	if (st == LUN_FAILING && io->op != LUN_FLUSH && io->same < FAILING_TRIES_MAX)
 		st = LUN_RETRY;
-	if (st == LUN_FAILING && io->op == LUN_READ)
+	if (st == LUN_FAILING && io->op == LUN_READ) {
+		q->failing = true;
 		st = LUN_MEDIUM;
+	}
 	if (st == LUN_OK || (st == LUN_MEDIUM && io->op == LUN_READ))
 		io->done(v, io, st);
 	else

@@ -36,6 +36,11 @@ void vol_freeze(struct vol *v, enum vol_reason reason, const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)trace_vformat(v->error, sizeof(v->error), fmt, ap);
 	va_end(ap);
+	/* What storage that fails does not give says nothing of the volume. */
+	if (v->state == VOL_OPENING && reason == VOL_DAMAGED && v->vio.failing) {
+		reason = VOL_NO_SPACE;
+		(void)trace_format(v->error, sizeof(v->error), "reads keep failing behind the target: its storage is broken");
+	}
 	v->state = VOL_FROZEN;
 	v->reason = reason;
 	trace(v->cfg.trace, TRACE_ERROR, "volume frozen: %s", v->error);
@@ -746,6 +751,7 @@ void vol_open(struct vol *v, uint64_t epoch, struct effects *fx)
 	v->opened = false;
 	v->open = OPEN_WAIT;
 	v->open_pending = 0;
+	v->vio.failing = false;
 	v->epoch = epoch;
 	v->reason = VOL_FINE;
 	v->error[0] = 0;

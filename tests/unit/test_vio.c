@@ -63,6 +63,51 @@ static void a_write_that_keeps_failing_freezes_as_without_space(void **state)
 	lun_free(l);
 }
 
+/* All reads fail from the nth one on, for so long; then none does. */
+static struct lun *open_while_it_fails(uint32_t nth, uint64_t ns)
+{
+	struct help_put p = {0, 1, 0};
+	struct lun *l = lun_new(64u << 20, 65536);
+	uint64_t until_ns;
+
+	assert_int_equal(lun_op(l, help_put, &p), 0);
+	lun_crash(l);
+	until_ns = l->now_ns + ns;
+	vol_open(l->v, ++l->epoch, l->fx);
+	lun_step(l);
+	while (vol_state(l->v) == VOL_OPENING) {
+		if (l->count) {
+			lun_answer(l, 0, nth || l->now_ns >= until_ns ? LUN_OK : LUN_FAILING);
+			nth -= nth > 0;
+		} else {
+			assert_true(vol_deadline(l->v) != NEVER);
+			l->now_ns = vol_deadline(l->v);
+			lun_step(l);
+		}
+	}
+	return l;
+}
+
+/* Storage that comes back is not a volume that is damaged, and no reason to give up. */
+static void an_opening_waits_for_storage_that_fails(void **state)
+{
+	(void)state;
+	for (uint32_t nth = 0; nth < 8; nth++) {
+		struct lun *l = open_while_it_fails(nth, 20 * NS_PER_SEC);
+
+		assert_int_equal(vol_state(l->v), VOL_READY);
+		lun_free(l);
+	}
+	for (uint32_t nth = 0; nth < 8; nth++) {
+		struct lun *l = open_while_it_fails(nth, 500 * NS_PER_SEC);
+
+		/* (One head suffices: its place is given up, and nothing else.) */
+		if (vol_state(l->v) == VOL_FROZEN)
+			assert_int_equal(vol_reason(l->v), VOL_NO_SPACE);
+		lun_free(l);
+	}
+}
+
 /* Answered `st` so often, and sent again each time. */
 static uint32_t again_and_again(struct lun *l, uint32_t i, enum lun_status st, int times)
 {
@@ -196,6 +241,7 @@ int main(void)
 		cmocka_unit_test(a_command_that_is_refused_for_now_is_sent_again),
 		cmocka_unit_test(a_command_that_is_refused_for_ever_freezes),
 		cmocka_unit_test(a_write_that_keeps_failing_freezes_as_without_space),
+		cmocka_unit_test(an_opening_waits_for_storage_that_fails),
 		cmocka_unit_test(what_was_refused_before_does_not_count_as_failing),
 		cmocka_unit_test(a_bad_end_of_a_write_freezes_with_its_reason),
 		cmocka_unit_test(a_read_of_unknown_outcome_is_sent_again),
