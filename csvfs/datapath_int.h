@@ -49,6 +49,7 @@ struct io {
 	struct list turn; /* an append, in datapath.turns */
 	bool asked; /* ... for its place */
 	bool in_queue; /* ... it would, and it is not its turn */
+	bool behind; /* ... when an older append of this file was under way */
 	enum io_news news;
 	int news_err;
 	uint64_t news_off;

@@ -438,10 +438,22 @@ static bool is_its_turn(const struct io *io)
 	return true;
 }
 
+static bool has_older(const struct io *io)
+{
+	list_for_each_entry (o, &io->t->d->turns, struct io, turn) {
+		if (o == io)
+			return false;
+		if (o->op.ino == io->op.ino)
+			return true;
+	}
+	return false;
+}
+
 static void post_append(struct io *io)
 {
 	io->in_queue = false;
 	io->asked = true;
+	io->behind = !list_empty(&io->turn) && has_older(io);
 	dp_place_asked(io->t->d->dp, &io->op);
 	post_request(io, FS_APPEND);
 }
@@ -657,8 +669,8 @@ static enum dp_verdict go_on(struct io *io, struct dp_now tn)
 	case NEWS_LAYOUT:
 		return dp_layout_done(dp, op, io->news_err, tn);
 	case NEWS_APPEND:
-		/* Asked for before the rights ended, and answered behind that: an older one asks once more, and is before it. */
-		if (!io->news_err && !is_its_turn(io))
+		/* Asked for before the rights ended, and answered behind that: an older one asks, or has asked, once more, and is before it. */
+		if (!io->news_err && io->behind && !dp_place_stands(dp, op))
 			dp_place_void(op);
 		return dp_append_done(dp, op, io->news_err, io->news_off, tn);
 	case NEWS_SEEN:

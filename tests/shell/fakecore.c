@@ -51,6 +51,8 @@ struct fakecore {
 	struct event asked[EVICTED_MAX];
 	uint32_t asked_count, places;
 	struct event late_place; /* its type is 0: none */
+	struct fs_reply later; /* its answer, which is said behind so many more: */
+	uint32_t later_left;
 	struct held *held;	/* blocks that wait for the gate to open or the path to be drained */
 	struct event late;	/* was given up, and has not landed */
 	uint64_t lands_ns;	/* 0: not yet given up; NEVER: it has landed */
@@ -204,9 +206,16 @@ static void append(struct fakecore *c, const struct event *ev)
 		c->late_place = *ev;
 		return;
 	}
+	if (c->later_left && !--c->later_left)
+		reply(c, c->late_place.tag, &c->later);
 	attr_of(c, FAKE_FILE, &rp.attr);
 	rp.off = c->size;
 	__atomic_store_n(&c->size, c->size + ev->rq->len, __ATOMIC_RELAXED);
+	if (ev == &c->late_place && c->cfg.places_later) {
+		c->later = rp;
+		c->later_left = c->cfg.evicts;
+		return;
+	}
 	reply(c, ev->tag, &rp);
 }
 

@@ -33,6 +33,7 @@ struct fakecore_config {
 	uint32_t reopen_ms;  /* the path is closed and opened; 0: never */
 	uint32_t evicts;     /* so many ask for their first layouts; then the rights end, the file is made empty by another node, and the last is answered first */
 	bool places_late;    /* ... one more has not heard its place by then, and hears of a new one first */
+	bool places_later;   /* ... and hears of its place when the others have asked for other ones, in the new rights */
 	const char *fault;   /* see bdev_fault.c */
 	uint32_t answer_ms;  /* no answer for so long: the path is lost; 0: the default */
 	unsigned threads;

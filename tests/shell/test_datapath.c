@@ -638,15 +638,13 @@ static void pieces_that_ask_for_other_places_stay_in_order(void **state)
 {
 	struct fakecore_config cfg = config();
 
-	cfg.evicts = PIECES;
-	appends_pieces(&cfg, 1);
-	cfg.threads = 4;
-	appends_pieces(&cfg, 1);
-	cfg.evicts = PIECES - 1;
-	cfg.places_late = true;
-	appends_pieces(&cfg, 1);
-	cfg.threads = 1;
-	appends_pieces(&cfg, 1);
+	for (unsigned i = 0; i < 6; i++) {
+		cfg.threads = i % 2 ? 4 : 1;
+		cfg.evicts = PIECES - (i > 1);
+		cfg.places_late = i > 1;
+		cfg.places_later = i > 3;
+		appends_pieces(&cfg, 1);
+	}
 }
 
 /* As io_uring's worker does IORING_OP_FTRUNCATE. */
