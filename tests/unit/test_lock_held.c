@@ -480,11 +480,24 @@ static void what_was_asked_before_does_nothing_any_more(void **state)
 	assert_int_equal(rq->len, 0);
 }
 
-/* Killed while its node was cut off, or told that nobody waits: its locks went as it ended, and with that the mark of the open file. */
-static void what_a_dead_process_asked_does_nothing_any_more(void **state)
+/* Its process is killed, or told EIO by hold=, and ends. */
+static void given_up(uint64_t tag, bool held)
 {
 	struct fs_request close = {.op = FS_CLOSE, .ino = INO, .lock.handle = 9};
 
+	n->cfg.hold_ns = held ? NS_PER_SEC : 0;
+	n->now_ns += 2 * NS_PER_SEC;
+	if (held)
+		node_expire_held(n, &fx);
+	else
+		node_kernel_cancel(n, tag, &fx);
+	assert_int_equal(answer_of(tag), held ? -EIO : -EINTR);
+	node_held_closed(n, &close, &fx); /* RELEASE */
+}
+
+/* Killed while its node was cut off, or told that nobody waits: its locks went as it ended, and with that the mark of the open file. */
+static void what_a_dead_process_asked_does_nothing_any_more(void **state)
+{
 	for (uint32_t held = 0; held < 2; held++) {
 		const struct fs_request *rq;
 		uint64_t hole, wire_tag;
@@ -495,14 +508,7 @@ static void what_a_dead_process_asked_does_nothing_any_more(void **state)
 		hole = change(FS_FALLOCATE, 9);
 		assert_non_null(client_next_local(n->client, &wire_tag)); /* it is out; then the node is cut off */
 		client_down(n->client);
-		n->cfg.hold_ns = held ? NS_PER_SEC : 0;
-		n->now_ns += 2 * NS_PER_SEC;
-		if (held)
-			node_expire_held(n, &fx);
-		else
-			node_kernel_cancel(n, hole, &fx);
-		assert_int_equal(answer_of(hole), held ? -EIO : -EINTR);
-		node_held_closed(n, &close, &fx); /* RELEASE */
+		given_up(hole, held);
 		assert_int_equal(n->held.count, 0);
 		node_evicted(n, true, &fx); /* given up, and back */
 		client_serve_local(n->client);
@@ -519,8 +525,6 @@ static void what_a_dead_process_asked_does_nothing_any_more(void **state)
 /* Its coordinator lives, and has not come to it yet. The UNLOCK of the RELEASE would not wait there. */
 static void what_a_dead_process_asked_is_taken_back_before_its_locks_end(void **state)
 {
-	struct fs_request close = {.op = FS_CLOSE, .ino = INO, .lock.handle = 9};
-
 	for (uint32_t held = 0; held < 2; held++) {
 		const struct fs_request *rq;
 		uint64_t hole, wire_tag;
@@ -532,14 +536,7 @@ static void what_a_dead_process_asked_is_taken_back_before_its_locks_end(void **
 		rq = client_next_local(n->client, &wire_tag);
 		assert_non_null(rq);
 		id = rq->id;
-		n->cfg.hold_ns = held ? NS_PER_SEC : 0;
-		n->now_ns += 2 * NS_PER_SEC;
-		if (held)
-			node_expire_held(n, &fx);
-		else
-			node_kernel_cancel(n, hole, &fx);
-		assert_int_equal(answer_of(hole), held ? -EIO : -EINTR);
-		node_held_closed(n, &close, &fx); /* RELEASE */
+		given_up(hole, held);
 		rq = client_next_local(n->client, &wire_tag);
 		assert_non_null(rq);
 		assert_int_equal(rq->op, FS_LOCK_CANCEL);
