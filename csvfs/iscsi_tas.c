@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "csvfs/base/platform.h"
+#include "csvfs/iscsi_reinst.h"
 #include "csvfs/iscsi_sent.h"
 #include "csvfs/iscsi_status.h"
 
@@ -25,8 +26,8 @@ void iscsi_tas_init(struct iscsi_tas *t, struct iscsi_sent *sent)
 
 void iscsi_tas_target(struct iscsi_tas *t, bool tas, const char *vendor)
 {
-	t->tas = tas;
-	t->unsure = !strcmp(vendor, "LIO-ORG");
+	t->tas = tas || !strncmp(vendor, "IET ", 4);
+	t->unsure = iscsi_reinst_needed(vendor);
 }
 
 static struct iscsi_tas_cmd *oldest(const struct iscsi_tas *t)

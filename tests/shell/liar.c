@@ -116,17 +116,18 @@ struct conn {
 	uint8_t pdu[PDU_MAX];
 };
 
-/* What LIO would say in the place of tgtd. Returns how many bytes of data it is. */
-static size_t be_lio(const struct conn *c, uint8_t *pdu, size_t n)
+/* What LIO, or another one, would say in the place of tgtd. Returns how many bytes of data it is. */
+static size_t be_another(const struct conn *c, uint8_t *pdu, size_t n)
 {
+	const char *vendor = liar.is_lio ? "LIO-ORG " : liar.vendor;
 	uint32_t task, left;
 
 	memcpy(&task, pdu + 16, 4);
-	if (!liar.is_lio || (pdu[0] & 0x3f) != 0x25)
+	if ((pdu[0] & 0x3f) != 0x25)
 		return n;
-	if (task == c->inquiry && n >= 36)
-		memcpy(pdu + 48 + 8, "LIO-ORG ", 8);
-	if (task != c->full)
+	if (vendor && task == c->inquiry && n >= 36)
+		memcpy(pdu + 48 + 8, vendor, 8);
+	if (!liar.is_lio || task != c->full)
 		return n;
 	n = liar.full_bytes;
 	left = htonl(65535 - (uint32_t)n);
@@ -173,7 +174,7 @@ static bool pass_answer(struct conn *c)
 	}
 	if (l && (pdu[0] & 0x3f) == 0x21)
 		n = tell(l, pdu);
-	n = be_lio(c, pdu, n);
+	n = be_another(c, pdu, n);
 	return whole(to, pdu, 48 + n, true);
 }
 

@@ -38,6 +38,7 @@ static int set_up(void **state)
 	(void)state;
 	if (!have_target)
 		return 0;
+	liar.vendor = "ANOTHER ";
 	liar_start();
 	if (!user_open(&u, LIAR_URL, 1, 0) || user_do(&u, READ_AT(0)) != LUN_OK)
 		return -1;
@@ -57,7 +58,7 @@ static int tear_down(void **state)
 	liar.silent = 0;
 	liar.slow_us = 0;
 	liar.management = 0;
-	liar.tas = false;
+	liar.tas = liar.is_lio = false;
 	bdev_close(u.b);
 	liar_stop();
 	return 0;
@@ -322,6 +323,56 @@ static void who_refuses_to_tell_loses_the_session(void **state)
 	assert_non_null(strstr(bdev_text(u.b), "ABORT TASK answered with 5"));
 }
 
+/* What a reset waits for does not exist for LIO's ABORT TASK, and is under way. */
+static void lio_does_not_know_what_is_under_way(void **state)
+{
+	(void)state;
+	NEED_TARGET();
+	bdev_close(u.b);
+	liar.is_lio = true;
+	assert_true(user_open(&u, LIAR_URL, 1, 0));
+	assert_int_equal(user_do(&u, READ_AT(0)), LUN_OK);
+	liar.management = 1; /* does not exist */
+	lose_writes(2, 4096);
+	tell_once(&was_reset);
+	assert_int_equal(user_cmd(&u, TEST_READY), LUN_RETRY);
+	assert_true(all_end(2, 8000));
+	assert_int_equal(count(2, LUN_UNKNOWN), 2);
+	assert_true(u.down);
+}
+
+/* At tgtd itself: a session that is busy must not take the answer to its reset away from who fences. */
+static void a_reset_at_tgtd_is_answered(void **state)
+{
+	struct bdev_req reset = {.cmd = {.op = LUN_RESET}};
+	struct user other;
+
+	(void)state;
+	NEED_TARGET();
+	liar.vendor = NULL;
+	bdev_close(u.b);
+	assert_true(user_open(&u, LIAR_URL, 1, 0));
+	assert_true(user_open(&other, TARGET_URL, 2, 0));
+	assert_int_equal(user_do(&u, READ_AT(0)), LUN_OK);
+	assert_int_equal(user_do(&other, READ_AT(0)), LUN_OK);
+	liar.resets = 0;
+	target_hold(true);
+	submit(1, 4096);
+	turns(50);
+	user_send(&other, &reset);
+	turns(100);
+	assert_int_equal(user_cmd(&u, TEST_READY), LUN_RETRY); /* it has begun */
+	turns(1500);
+	assert_false(user_wait(&other, &reset, 1));
+	target_hold(false);
+	assert_true(user_wait(&other, &reset, 3000));
+	assert_int_equal(reset.status, LUN_OK);
+	assert_true(all_end(1, 1000));
+	assert_int_equal(w[0].status, LUN_OK);
+	assert_int_equal(liar.resets, 0);
+	bdev_close(other.b);
+}
+
 static void who_does_not_answer_that_loses_it_too(void **state)
 {
 	(void)state;
@@ -392,6 +443,8 @@ int main(void)
 		TEST(a_window_that_is_full_of_them_is_opened),
 		TEST(it_ends_though_the_queue_is_never_empty),
 		TEST(who_refuses_to_tell_loses_the_session),
+		TEST(lio_does_not_know_what_is_under_way),
+		TEST(a_reset_at_tgtd_is_answered),
 		TEST(who_does_not_answer_that_loses_it_too),
 		TEST(a_target_that_answers_what_it_ends_is_waited_for),
 		TEST(a_session_may_be_closed_meanwhile),
