@@ -185,12 +185,14 @@ static enum lun_status read_keys(struct part *p, size_t got)
 	return count == SCSI_KEYS_CUT ? LUN_MEDIUM : LUN_OK;
 }
 
-/* Beside the keys it is only kept for later: what cannot be used is no failure of theirs. A reset needs it. */
+/* Beside the keys it is only kept for later: what cannot be used is no failure of theirs, but whom it left out may go. A reset needs it. */
 static enum lun_status read_full(struct part *p, enum lun_status s)
 {
 	struct iscsi_bdev *ib = p->ib;
 	bool used = s == LUN_OK && iscsi_nexus_seen(ib->reinst.table, ib->reinst.self, p->in, p->in_bytes);
 
+	if (p->r->cmd.op != LUN_RESET && s == LUN_OK && !used)
+		iscsi_nexus_full(ib->reinst.table);
 	if (p->r->cmd.op != LUN_RESET)
 		return s == LUN_MEDIUM || s == LUN_UNSUPPORTED ? LUN_OK : s;
 	if (s == LUN_OK && !used)

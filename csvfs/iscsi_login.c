@@ -106,6 +106,8 @@ static void step_parse(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
 		break;
 	case STEP_IDENTITY:
 		scsi_identity(d, n, ib->b.info.identity, sizeof(ib->b.info.identity));
+		if (ib->reinst.table)
+			iscsi_nexus_port(ib->reinst.table, scsi_port(d, n));
 		break;
 	case STEP_LIMITS:
 		scsi_limits(d, n, &ib->b.info.max_transfer_bytes, &ib->unmap_blocks_max);

@@ -22,7 +22,7 @@ struct iscsi_nexus_table {
 	char lun[640];
 	struct entry *e;
 	uint32_t count, room;
-	uint16_t port; /* of the target, by which we are registered; 0: not seen yet */
+	uint16_t port; /* of the target, by which we are logged in; 0: not known yet */
 	bool full; /* rule 3 */
 };
 
@@ -50,12 +50,12 @@ struct iscsi_nexus_table *iscsi_nexus_table(const char *portal, const char *targ
 	return t;
 }
 
-/* One without a name is known by its key alone. */
+/* One without a name is known by its key alone. Of names that differ in case there is one (RFC 7143, 4.2.7.1), which LIO shows in lower case. */
 static bool same(const struct scsi_nexus *a, const struct scsi_nexus *b)
 {
 	if (!a->iscsi || !b->iscsi)
 		return a->iscsi == b->iscsi && a->key == b->key && a->port == b->port;
-	return !memcmp(a->isid, b->isid, sizeof(a->isid)) && !strcmp(a->name, b->name);
+	return !memcmp(a->isid, b->isid, sizeof(a->isid)) && !strcasecmp(a->name, b->name);
 }
 
 static struct entry *find(struct iscsi_nexus_table *t, const struct scsi_nexus *x)
@@ -140,8 +140,23 @@ static void see(void *ctx, const struct scsi_nexus *x)
 	e->x = *x;
 	e->here = true;
 	e->ended = false;
-	if (e->ours && !strcmp(x->name, s->self))
+	if (e->ours && !strcasecmp(x->name, s->self))
 		s->t->port = x->port;
+}
+
+void iscsi_nexus_port(struct iscsi_nexus_table *t, uint16_t port)
+{
+	pthread_mutex_lock(&lock);
+	if (port)
+		t->port = port;
+	pthread_mutex_unlock(&lock);
+}
+
+void iscsi_nexus_full(struct iscsi_nexus_table *t)
+{
+	pthread_mutex_lock(&lock);
+	t->full = true;
+	pthread_mutex_unlock(&lock);
 }
 
 bool iscsi_nexus_seen(struct iscsi_nexus_table *t, const char *self, const uint8_t *full, size_t n)
@@ -160,7 +175,7 @@ bool iscsi_nexus_seen(struct iscsi_nexus_table *t, const char *self, const uint8
 static enum iscsi_nexus_next next_of(struct iscsi_nexus_table *t, const char *self, struct scsi_nexus *out, const char **why)
 {
 	if (t->full) {
-		*why = "more sessions have been registered than csvfs can remember";
+		*why = "more sessions were registered than csvfs can remember";
 		return ISCSI_NEXUS_NEVER;
 	}
 	for (uint32_t i = 0; i < t->count; i++) {

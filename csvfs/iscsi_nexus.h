@@ -14,7 +14,7 @@
  *  1. HERE is never handed out: its session is a living node's.
  *  2. Nor is a nexus of this very process, which may be logged in: the ISIDs of a node's sessions are always the same, and each
  *     login of them ends what the one before had in flight, of an earlier life, too.
- *  3. What has no room is not forgotten: then iscsi_nexus_next() says so, for ever.
+ *  3. What has no room, here or in the target's answer, is not forgotten: then iscsi_nexus_next() says so, for ever.
  *  4. Tables live as long as the process (it has one or two LUNs), and may be used from several threads.
  */
 #ifndef CSVFS_ISCSI_NEXUS_H
@@ -35,6 +35,12 @@ struct iscsi_nexus_table *iscsi_nexus_table(const char *portal, const char *targ
 
 /* This process is going to log in so. */
 void iscsi_nexus_ours(struct iscsi_nexus_table *t, const char *name, const uint8_t *isid);
+
+/* The relative port of the target by which this process is logged in, from its own mouth (scsi_port()); 0: not told. */
+void iscsi_nexus_port(struct iscsi_nexus_table *t, uint16_t port);
+
+/* Somebody may be registered who was not told (rule 3). */
+void iscsi_nexus_full(struct iscsi_nexus_table *t);
 
 /* The answer to READ FULL STATUS. False: nothing of it could be used, and the table is as it was. */
 bool iscsi_nexus_seen(struct iscsi_nexus_table *t, const char *self, const uint8_t *full, size_t n);

@@ -83,6 +83,18 @@ static bool designator(const uint8_t *id, uint8_t type, bool local, char *out, s
 	return true;
 }
 
+uint16_t scsi_port(const uint8_t *d, size_t n)
+{
+	size_t end = n < 4 ? 0 : 4 + (size_t)be16(d + 2);
+
+	if (end > n)
+		end = n;
+	for (size_t at = 4; at + 4 <= end && at + 4 + d[at + 3] <= end; at += 4 + (size_t)d[at + 3])
+		if ((d[at + 1] & 0x3f) == 0x14 && d[at + 3] >= 4)
+			return be16(d + at + 6);
+	return 0;
+}
+
 /* SPC-4 7.8.5: the one that is the most certainly unique: NAA, EUI-64, SCSI name, T10 vendor id. */
 void scsi_identity(const uint8_t *d, size_t n, char *out, size_t out_bytes)
 {

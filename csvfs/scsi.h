@@ -25,6 +25,9 @@ bool scsi_has_page(const uint8_t *d, size_t n, uint8_t page);
 /* Page 83h: the best name of the logical unit; out is left as it is if there is none. */
 void scsi_identity(const uint8_t *d, size_t n, char *out, size_t out_bytes);
 
+/* Page 83h: the relative target port identifier (SPC-4 7.8.5.8) of the port that was asked; 0: it is not there. */
+uint16_t scsi_port(const uint8_t *d, size_t n);
+
 /* SBC-3 6.6.4, page B0h, in blocks; what it does not say is left as it is. */
 void scsi_limits(
 	const uint8_t *d, size_t n, uint32_t *max_transfer_blocks, uint32_t *max_unmap_blocks);

@@ -171,6 +171,55 @@ static void nobody_can_log_in_for_these(void **state)
 	assert_non_null(strstr(why, "another port"));
 }
 
+/* LIO shows names in lower case, whatever has logged in. */
+static void names_differ_in_case_and_are_one(void **state)
+{
+	static const uint8_t isid[6] = {0x80, 0, 0, 1, 0, 0};
+
+	(void)state;
+	T = iscsi_nexus_table("here:3260", "iqn.target", 7);
+	iscsi_nexus_ours(T, "iqn.US", isid);
+	for (int gone = 0; gone < 2; gone++) {
+		list_begin(); /* with us */
+		if (!gone)
+			list(0xa, "iqn.v", 1);
+		assert_true(iscsi_nexus_seen(T, "iqn.US", D, N));
+	}
+	assert_int_equal(iscsi_nexus_next(T, "iqn.US", &next, &why), ISCSI_NEXUS_NEXT);
+	assert_string_equal(next.name, "iqn.v");
+}
+
+/* A tool is not registered, and its ISID is another one each time. */
+static void who_is_not_registered_knows_its_port_all_the_same(void **state)
+{
+	(void)state;
+	T = iscsi_nexus_table("here:3260", "iqn.target", 8);
+	list_begin();
+	listed();
+	N = 8;
+	memset(D, 0, N);
+	listed();
+	assert_int_equal(ask(), ISCSI_NEXUS_NEVER);
+	iscsi_nexus_port(T, 0);
+	assert_int_equal(ask(), ISCSI_NEXUS_NEVER);
+	iscsi_nexus_port(T, 1);
+	assert_int_equal(ask(), ISCSI_NEXUS_NEXT);
+	assert_string_equal(next.name, SELF);
+}
+
+static void whom_the_target_did_not_tell_is_not_forgotten(void **state)
+{
+	(void)state;
+	begin(9);
+	list_begin();
+	listed();
+	assert_int_equal(ask(), ISCSI_NEXUS_NONE);
+	iscsi_nexus_full(T);
+	listed();
+	assert_int_equal(ask(), ISCSI_NEXUS_NEVER);
+	assert_non_null(strstr(why, "remember"));
+}
+
 static void what_has_no_room_is_not_forgotten(void **state)
 {
 	(void)state;
@@ -213,6 +262,9 @@ int main(void)
 		cmocka_unit_test(what_came_and_went_meanwhile_has_not_ended),
 		cmocka_unit_test(our_own_are_never_told),
 		cmocka_unit_test(nobody_can_log_in_for_these),
+		cmocka_unit_test(names_differ_in_case_and_are_one),
+		cmocka_unit_test(who_is_not_registered_knows_its_port_all_the_same),
+		cmocka_unit_test(whom_the_target_did_not_tell_is_not_forgotten),
 		cmocka_unit_test(what_has_no_room_is_not_forgotten),
 		cmocka_unit_test(only_lio_needs_it),
 	};

@@ -51,6 +51,27 @@ static void the_most_unique_name_of_the_lun_is_taken(void **state)
 	assert_string_equal(out, "t10.IET  x-");
 }
 
+static void the_port_of_the_target_is_found(void **state)
+{
+	static const uint8_t port[4] = {0, 0, 1, 7}, group[4] = {0, 0, 0, 9};
+	uint8_t d[64] = {0, 0x83};
+	size_t at;
+
+	(void)state;
+	assert_int_equal(scsi_port(d, 3), 0);
+	at = add_designator(d, 4, 0x15, group, 4);
+	at = add_designator(d, at, 0x04, group, 4); /* of the logical unit */
+	assert_int_equal(scsi_port(d, at), 0);
+	at = add_designator(d, at, 0x94, port, 4); /* PIV: the protocol is named, too */
+	assert_int_equal(scsi_port(d, at), 0x107);
+	assert_int_equal(scsi_port(d, at - 1), 0);
+	scsi_put_be(d + 2, at - 5, 2);
+	assert_int_equal(scsi_port(d, at), 0);
+	d[at - 5] = 3; /* its length */
+	scsi_put_be(d + 2, at - 4, 2);
+	assert_int_equal(scsi_port(d, at), 0);
+}
+
 static void sizes_that_cannot_be_are_refused(void **state)
 {
 	struct bdev_info i = {0};
@@ -238,6 +259,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_most_unique_name_of_the_lun_is_taken),
+		cmocka_unit_test(the_port_of_the_target_is_found),
 		cmocka_unit_test(sizes_that_cannot_be_are_refused),
 		cmocka_unit_test(keys_are_told_once_and_all_or_none),
 		cmocka_unit_test(registrations_are_told_by_name),
