@@ -20,8 +20,8 @@
  *     refused here, and what of it was under way does nothing if it has not been executed.
  *  H5 What a process asked that was told EINTR or EIO since (it was killed, hold= was over) does nothing either when it is asked again:
  *     its locks go as it ends, and with them what H4 knows the open file by; another node may have the file by then.
- *     Nor when it is out, and still waits where it is served: the UNLOCK that comes behind it would not wait. That is told before any UNLOCK
- *     can be. What does not wait there any more nobody overtakes: until a change of the data is done, nobody has a layout.
+ *     Nor when it is out, and still waits where it is served, in the engine, too: the UNLOCK that comes behind it would not wait. That is told
+ *     before any UNLOCK can be. What does not wait there any more nobody overtakes: until a change of the data is done, nobody has a layout.
  */
 #include <errno.h>
 #include <string.h>

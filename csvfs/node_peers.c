@@ -240,14 +240,34 @@ static bool commits_unheld(const struct node *n, const struct peer *p)
 }
 
 /*
- * What it asked for in the session before, and what has waited here since. It asks again, and may ask for less by then: what it had
- * asked for through an open file whose locks it knows to be lost (H4 of node_held.c). None of it has been executed.
+ * It may wait in the engine, for others to forget what it changes, say. Not of these: what its node has first-written under rights that
+ * still stand; that it has closed a file; and a size that it sets: what is behind that has been zeroed on the LUN, and
+ * nobody else has a layout before it is done.
+ */
+static bool withdrawn(struct node *n, struct sreq *s)
+{
+	if (s->stage != SREQ_ENGINE || s->vr.rq.op == FS_LAYOUT_COMMIT || s->vr.rq.op == FS_FREE_ORPHAN || node_size_set_by(&s->vr.rq))
+		return false;
+	if (!vol_withdraw(n->vol, &s->vr))
+		return false;
+	n->again = true;
+	return true;
+}
+
+/*
+ * What it asked for in the session before, and what has waited since, here or in the engine. It asks again, and may ask for less by then: what
+ * it had asked for through an open file whose locks it knows to be lost, or for a process that is no more (H4, H5 of node_held.c). None of it has
+ * been executed.
  */
 static void forget_asked_before(struct node *n, const struct peer *p)
 {
 	list_for_each_entry_safe (s, tmp, &n->sreqs, struct sreq, link) {
-		if (s->node == p->node && s->stage == SREQ_LEASE && !s->drop)
+		if (s->node != p->node || s->drop)
+			continue;
+		if (s->stage == SREQ_LEASE)
 			node_server_forget(n, s);
+		else if (withdrawn(n, s))
+			s->drop = true;
 	}
 }
 
@@ -692,17 +712,6 @@ bool node_server_executes(const struct node *n, const struct peer *p)
 	return false;
 }
 
-/*
- * It may wait in the engine, for others to forget what it changes, say. Not of these: what its node has first-written under rights that
- * still stand; that it has closed a file; and a size that it sets: what is behind that has been zeroed on the LUN, and
- * nobody else has a layout before it is done.
- */
-static bool may_be_withdrawn(const struct sreq *s)
-{
-	return s->stage == SREQ_ENGINE && s->vr.rq.op != FS_LAYOUT_COMMIT && s->vr.rq.op != FS_FREE_ORPHAN &&
-	       !node_size_set_by(&s->vr.rq);
-}
-
 void node_server_forget_waiters(struct node *n, uint32_t node)
 {
 	node_lock_forget_waiters(n, node);
@@ -711,14 +720,14 @@ void node_server_forget_waiters(struct node *n, uint32_t node)
 			continue;
 		if (s->stage == SREQ_LEASE)
 			node_server_forget(n, s);
-		else if (node && may_be_withdrawn(s) && vol_withdraw(n->vol, &s->vr))
-			n->again = s->drop = true;
+		else if (node && withdrawn(n, s))
+			s->drop = true;
 	}
 }
 
 /*
- * Once it is not in SREQ_LEASE any more nobody is given a layout before it is done; it does not come back to that for want of space. What
- * was executed before is answered with what is recorded.
+ * A size that is being set does not wait for anybody: nobody is given a layout before it is done, and it does not come back to SREQ_LEASE for want
+ * of space. What was executed before is answered with what is recorded.
  */
 void node_server_take_back(struct node *n, const struct fs_reqid *id, struct effects *fx)
 {
@@ -726,7 +735,13 @@ void node_server_take_back(struct node *n, const struct fs_reqid *id, struct eff
 		if (s->drop || s->id.slot != id->slot || s->id.seq != id->seq || s->id.node != id->node || s->id.life != id->life)
 			continue;
 		s->pressed = true;
-		if (s->stage != SREQ_LEASE || vol_replied(n->vol, id))
+		if (vol_replied(n->vol, id))
+			return;
+		if (withdrawn(n, s)) {
+			s->vr.reply.err = -EINTR;
+			return;
+		}
+		if (s->stage != SREQ_LEASE)
 			return;
 		n->leases_changed = true;
 		node_server_finish(n, s, -EINTR, fx);

@@ -136,6 +136,60 @@ static void what_is_executed_ends_soon(void **state)
 	assert_int_equal(sent(), 1);
 }
 
+/* It waits in the engine, for others to forget a name, say: nobody's layout waits for that. */
+static struct sreq *waits_in_the_engine(void)
+{
+	struct sreq *s = waits(OTHER, (struct fs_request){.op = FS_RENAME, .ino = INO, .ino2 = INO, .name = "new", .name2 = "old"});
+
+	list_del(&s->waiting);
+	list_init(&s->waiting);
+	s->exclusive = false;
+	node_server_engine(n, s);
+	assert_int_equal(s->stage, SREQ_ENGINE);
+	assert_null(vol_next_done(n->vol));
+	return s;
+}
+
+static void end(struct sreq *s)
+{
+	list_del(&s->link);
+	mem_free(n->mem, s, sizeof(*s));
+}
+
+static void what_waits_in_the_engine_is_not_done(void **state)
+{
+	struct sreq *s;
+
+	(void)state;
+	n->tk->state = TK_SERVE;
+	s = waits_in_the_engine();
+	n->again = false;
+	taken_back(3, 1);
+	assert_ptr_equal(vol_next_done(n->vol), &s->vr);
+	assert_int_equal(s->vr.reply.err, -EINTR);
+	assert_false(s->drop);
+	assert_true(n->again);
+	end(s);
+}
+
+/* Its session has broken, and the process ended then: that is asked again, and does nothing. It is the first one that must not run. */
+static void what_was_asked_in_the_session_before_is_not_done(void **state)
+{
+	struct session *to = node_alone_session(OTHER);
+	struct sreq *s;
+
+	(void)state;
+	n->tk->state = TK_SERVE;
+	s = waits_in_the_engine();
+	n->peers[1].entitled = true;
+	to->peer_life = 5;
+	node_server_reclaim_end(n, to, 0, &fx);
+	assert_false(n->peers[1].reclaim_due);
+	assert_ptr_equal(vol_next_done(n->vol), &s->vr);
+	assert_true(s->drop);
+	end(s);
+}
+
 /* A process of the node that coordinates. */
 static void what_waits_at_its_own_node_is_not_done(void **state)
 {
@@ -166,6 +220,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_waits_is_not_done, setup, down),
 		cmocka_unit_test_setup_teardown(what_is_another_is_done, setup, down),
 		cmocka_unit_test_setup_teardown(what_is_executed_ends_soon, setup, down),
+		cmocka_unit_test_setup_teardown(what_waits_in_the_engine_is_not_done, setup, down),
+		cmocka_unit_test_setup_teardown(what_was_asked_in_the_session_before_is_not_done, setup, down),
 		cmocka_unit_test_setup_teardown(what_waits_at_its_own_node_is_not_done, setup, down),
 	};
 
