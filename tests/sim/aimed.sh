@@ -34,7 +34,7 @@ done <<'LIST'
 --set carries=1,elsewhere=1
 --set scribes=1,one_hole=1,lockers=0,watchers=0
 --set neighbours=1,scribes=1,nodes=3
---set slow_fence=1,path_loss=1,fabric=1,late_writes=1
+--set only_harmless=0,only_hangs=0,slow_fence=1,path_loss=1,fabric=1,late_writes=1
 --set only_harmless=1,only_hangs=0,crawl=1,crash=0,daemon_kill=0,pause=0,path_loss=0,partition=0,move=0,late_writes=0,san_loss=0,flap=0,ctl=0,tight=0,hang=0,coro_restart=0,hostile=0,slow_net=0,hold_ns=0,port_cut=1,slow_lun=0,net_break=0,lockers=0,watchers=0,porters=0,clients=1,safety_ns=80000000000,scribes=0,busy=0,fabric=0,bulk=0,crowd=0,alone=0,image=0,media=0,ring_cut=0
 --set follow=1,porters=1
 --set lost_grants=1,nodes=3,zeroing=1
