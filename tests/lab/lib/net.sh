@@ -47,10 +47,21 @@ net_up() {
 		link add san-san type veth peer name san0 netns $DIR/ns/san
 		link set san-san master san0 up
 	BATCH
-	nsenter --net="$DIR/ns/san" -- ip -batch - <<-BATCH
-		addr add $SAN_TARGET_IP/24 dev san0
-		link set san0 up
-	BATCH
+	if [ -n "${LIO:-}" ]; then
+		# The address is the guest's.
+		nsenter --net="$DIR/ns/san" -- ip -batch - <<-BATCH
+			tuntap add dev tap0 mode tap
+			link add guest type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+			link set san0 master guest up
+			link set tap0 master guest up
+			link set guest up
+		BATCH
+	else
+		nsenter --net="$DIR/ns/san" -- ip -batch - <<-BATCH
+			addr add $SAN_TARGET_IP/24 dev san0
+			link set san0 up
+		BATCH
+	fi
 	local node
 	for node in $(all_nodes); do
 		mkdir -p "$DIR/$node"

@@ -4,6 +4,9 @@
 # on one machine and none is the system's own.  One I/O thread: with more, its COMPARE AND WRITE is
 # not atomic.  thin_provisioning=1 makes it say LBPME and LBPRZ.  It takes its time over SIGTERM
 # and has nothing to save: the lab ends it with SIGKILL.
+#
+# With $CSVLAB_LIO, a folder that lab/lio/mk has made, the SAN is another one: LIO, the target of the Linux kernel, in a guest of QEMU
+# whose disk is the LUN's file (an option of no test: without KVM the guest needs a processor for itself).
 
 san_url() {
 	echo "iscsi://$SAN_TARGET_IP:3260/$TARGET/1"
@@ -34,7 +37,23 @@ san_up() {
 # The file that says which writes wait in the target (tests/shell/slow_pwrite.c), in a lab that was made for it.
 san_hold() { echo "$DIR/san/hold"; }
 
+lio_is_up() { grep -q READY "$DIR/san/console" 2>/dev/null; }
+
+lio_start() {
+	rm -f "$DIR/san/console"
+	spawn san "$DIR/san/qemu.log" qemu-system-x86_64 -accel "${ACCEL:-tcg}" -cpu max -m 512 -smp 2 -display none -no-reboot \
+		-kernel "$LIO/vmlinuz" -initrd "$LIO/initrd" \
+		-append "console=ttyS0 panic=0 csvlab=$TARGET,$(lab_id),$SAN_TARGET_IP" -serial "file:$DIR/san/console" \
+		-drive "file=$DIR/san/lun.img,format=raw,if=virtio,discard=unmap,detect-zeroes=off" \
+		-netdev tap,id=n,ifname=tap0,script=no,downscript=no -device virtio-net-pci,netdev=n,romfile=
+	wait_for 180 "LIO" lio_is_up
+}
+
 target_start() {
+	if [ -n "${LIO:-}" ]; then
+		lio_start
+		return
+	fi
 	local serial threads=1
 	local -a preload=()
 	serial=$(lab_id)
