@@ -198,13 +198,16 @@ static bool next_line(struct seen *s, char *line, size_t line_bytes, uint64_t un
 	}
 }
 
+/* corosync takes a second or two; on a machine that is busy with builds more than 20 were seen. */
+#define STEP_S 60
+
 /*
  * The next line that begins so; those before it are passed over, but `never` must not be among
  * them.
  */
 static void expect_before(uint32_t n, const char *begin, const char *never)
 {
-	uint64_t until = now_ns() + 20 * NS_PER_SEC;
+	uint64_t until = now_ns() + STEP_S * NS_PER_SEC;
 	char line[512];
 
 	while (next_line(&node[n], line, sizeof(line), until)) {
