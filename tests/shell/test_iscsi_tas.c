@@ -323,15 +323,22 @@ static void who_refuses_to_tell_loses_the_session(void **state)
 	assert_non_null(strstr(bdev_text(u.b), "ABORT TASK answered with 5"));
 }
 
+/* What the target says it is has changed. */
+static void logs_in_anew(void)
+{
+	bdev_close(u.b);
+	assert_true(user_open(&u, LIAR_URL, 1, 0));
+	assert_int_equal(user_do(&u, READ_AT(0)), LUN_OK);
+	liar.resets = 0;
+}
+
 /* What a reset waits for does not exist for LIO's ABORT TASK, and is under way. */
 static void lio_does_not_know_what_is_under_way(void **state)
 {
 	(void)state;
 	NEED_TARGET();
-	bdev_close(u.b);
 	liar.is_lio = true;
-	assert_true(user_open(&u, LIAR_URL, 1, 0));
-	assert_int_equal(user_do(&u, READ_AT(0)), LUN_OK);
+	logs_in_anew();
 	liar.management = 1; /* does not exist */
 	lose_writes(2, 4096);
 	tell_once(&was_reset);
@@ -350,12 +357,9 @@ static void a_reset_at_tgtd_is_answered(void **state)
 	(void)state;
 	NEED_TARGET();
 	liar.vendor = NULL;
-	bdev_close(u.b);
-	assert_true(user_open(&u, LIAR_URL, 1, 0));
+	logs_in_anew();
 	assert_true(user_open(&other, TARGET_URL, 2, 0));
-	assert_int_equal(user_do(&u, READ_AT(0)), LUN_OK);
 	assert_int_equal(user_do(&other, READ_AT(0)), LUN_OK);
-	liar.resets = 0;
 	target_hold(true);
 	submit(1, 4096);
 	turns(50);
@@ -393,11 +397,8 @@ static void a_target_that_answers_what_it_ends_is_waited_for(void **state)
 {
 	(void)state;
 	NEED_TARGET();
-	bdev_close(u.b);
 	liar.tas = true;
-	assert_true(user_open(&u, LIAR_URL, 1, 0));
-	assert_int_equal(user_do(&u, READ_AT(0)), LUN_OK);
-	liar.resets = 0;
+	logs_in_anew();
 	liar.cdb = 0;
 	lose_writes(2, 4096);
 	tell_once(&was_reset);
