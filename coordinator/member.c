@@ -550,6 +550,7 @@ static void state_delivered(
 	other_path = s->path != n->state.path || s->incarnation != n->state.incarnation;
 	n->told_ns = m->now_ns;
 	n->silent = false;
+	n->ended = false; /* that was another life */
 	n->state = *s;
 	n->told_seq = told->told_seq;
 	n->told_node = told->told_node;

@@ -734,10 +734,10 @@ uint64_t takeover_deadline(const struct takeover *t)
 		earlier(t, &at, t->m->fenced_again_ns);
 		if (t->state == TK_SERVE)
 			earlier(t, &at, t->served_by_ns);
-		if (t->state == TK_RECLAIM) {
+		if (t->state == TK_RECLAIM || (t->state == TK_DRAIN && t->closed))
 			earlier(t, &at, takeover_quiet_ns(t));
+		if (t->state == TK_RECLAIM)
 			earlier(t, &at, t->deadline_ns + TAKEOVER_RECLAIM_MORE_NS);
-		}
 	}
 	return at;
 }

@@ -397,13 +397,22 @@ static void serving(struct takeover *t)
 	t->moving_to = 0;
 }
 
+/*
+ * Closed, and somebody was lost since: whoever follows us relies on it that we have waited (quiet_until()), that is for the fence, and for
+ * the lease of who may not know of it.
+ */
+static bool owes_a_wait(const struct takeover *t)
+{
+	return t->m->victim_count || t->m->victims_overflow || t->now_ns < takeover_quiet_ns(t);
+}
+
 /* The claim says CLEAN only if nobody is left who might go on. */
 static void draining(struct takeover *t, struct effects *fx)
 {
 	const struct member_node *n = member_find(t->m, t->handover);
 	bool last = t->stopping && others_done(t);
 
-	if (!t->closed || !takeover_quiet(t) || t->m->victim_count || t->m->victims_overflow)
+	if (!t->closed || !takeover_quiet(t) || owes_a_wait(t))
 		return;
 	if (member_self(t->m)->state.role != ROLE_DRAINING)
 		return;
@@ -482,7 +491,8 @@ void takeover_ours(struct takeover *t, struct effects *fx)
 	if (t->state != TK_RELEASE) {
 		takeover_fenced_step(t);
 		background_fence(t, fx);
-		if (t->state != TK_LOST && !(t->state == TK_DRAIN && t->closed))
+		/* (A beat that is under way puts off the release.) */
+		if (t->state != TK_LOST && !(t->state == TK_DRAIN && t->closed && !owes_a_wait(t)))
 			beat(t, fx);
 		if (t->state == TK_LOST)
 			return;

@@ -221,7 +221,7 @@ static uint64_t quiet_until(const struct takeover *t, const struct claim *last)
 	if (!t->cold && known && !recent(t, t->m->lost_ns)) {
 		if (!t->hung_node && !recent(t, t->m->office_lost_ns))
 			return 0;
-		if (h->shown_ns && !takeover_claim_moved(last, &h->seen))
+		if (last->state == CLAIM_HELD && h->shown_ns && !takeover_claim_moved(last, &h->seen))
 			from = h->shown_ns;
 	}
 	return from + t->cfg.lease_over_ns;

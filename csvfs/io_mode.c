@@ -336,10 +336,11 @@ static bool is_older_of_ours(const struct io_path *p, uint64_t key)
 static void on_keys(struct io_path *p, const struct event *ev, struct effects *fx)
 {
 	uint64_t ours = io_path_key(p->node, p->incarnation);
-	bool found = false;
+	bool found = false, lost_is_there = false;
 
 	p->old_key = 0;
 	for (uint32_t i = 0; i < ev->lun.key_count; i++) {
+		lost_is_there |= ev->lun.keys[i] == io_path_key(p->node, p->unfenced);
 		if (ev->lun.keys[i] == ours)
 			found = true;
 		else if (is_older_of_ours(p, ev->lun.keys[i]))
@@ -350,13 +351,17 @@ static void on_keys(struct io_path *p, const struct event *ev, struct effects *f
 		io_path_lose(p, "the target does not show our registration", ev->now_ns, fx);
 		return;
 	}
+	/* Its key is gone. If a login in between, which broke, has left one: perhaps it was that which took it. */
+	if (p->unfenced && p->st == PST_KEYS && !lost_is_there && (!p->old_key || p->unfenced != p->preempted))
+		p->stolen = true;
 	if (p->old_key) {
 		trace(p->trace, TRACE_INFO, "path: an older key of ours, %lx -> preempt it", p->old_key);
+		if ((uint32_t)p->old_key == p->unfenced)
+			p->preempted = p->unfenced;
 		p->unfenced = p->unfenced ? p->unfenced : (uint32_t)p->old_key;
 		enter(p, PST_PREEMPT, fx);
 	} else if (p->unfenced && p->st == PST_KEYS) {
 		/* Its key is gone, but nobody told us that its commands have ended. */
-		p->stolen = true;
 		enter(p, PST_DRAIN, fx);
 	} else {
 		p->unfenced = 0;

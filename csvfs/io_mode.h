@@ -82,6 +82,7 @@ struct io_path {
 	bool no_reset; /* the target refuses LUN resets; the owner may know it, too */
 	bool waits_out; /* in DRAIN: the target knows no LUN reset */
 	uint64_t old_key;
+	uint32_t preempted; /* of `unfenced`: we have sent the PREEMPT of its key ourselves */
 	uint32_t before; /* the incarnation of this life that was the last to register, and was lost; 0: none */
 	bool number_is_ours; /* no other node has our number, as the owner knows since it has been served */
 	uint32_t block_bytes;

@@ -450,6 +450,55 @@ static void without_reservations_what_an_earlier_life_left_is_drained_once(void 
 	assert_false(P.left_behind);
 }
 
+/* Used, and lost; somebody takes its key away. That is seen by the next login, also if one in between registers, and breaks before it has looked. */
+static void key_that_was_taken_is_seen_also_after_a_login_that_breaks(void **state)
+{
+	uint32_t second;
+
+	for (uint32_t breaks = 0; breaks < 2; breaks++) {
+		setup_path();
+		assert_int_equal(comes_back(), 0);
+		is_used();
+		effects_reset(&fx);
+		told(PATH_LOST);
+		registers();
+		if (breaks) {
+			second = P.incarnation;
+			effects_reset(&fx);
+			told(PATH_LOST);
+			registers();
+			shows(io_path_key(US, second));
+		} else {
+			lun_answers();
+		}
+		assert_true(P.stolen);
+	}
+}
+
+/* We have preempted it ourselves, and that login broke, too. */
+static void key_that_we_took_ourselves_was_not_taken(void **state)
+{
+	uint32_t first, second;
+
+	setup_path();
+	assert_int_equal(comes_back(), 0);
+	first = P.incarnation;
+	is_used();
+	effects_reset(&fx);
+	told(PATH_LOST);
+	registers();
+	second = P.incarnation;
+	shows(io_path_key(US, first));
+	assert_int_equal(P.st, PST_PREEMPT);
+	assert_false(P.stolen);
+	effects_reset(&fx);
+	told(PATH_LOST);
+	registers();
+	shows(io_path_key(US, second));
+	assert_int_equal(P.st, PST_PREEMPT);
+	assert_false(P.stolen);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -464,6 +513,8 @@ int main(void)
 		cmocka_unit_test(path_that_is_trusted_is_used_at_once_and_its_losses_are_forgotten),
 		cmocka_unit_test(without_reservations_a_lost_path_is_drained_before_it_is_used),
 		cmocka_unit_test(without_reservations_and_reset_a_lost_path_is_waited_out),
+		cmocka_unit_test(key_that_was_taken_is_seen_also_after_a_login_that_breaks),
+		cmocka_unit_test(key_that_we_took_ourselves_was_not_taken),
 		cmocka_unit_test(without_reservations_what_an_earlier_life_left_is_drained_once),
 	};
 

@@ -451,6 +451,28 @@ static void fenced_is_told_to_all_and_ends_it(void **state)
 	assert_int_equal(m[1].victim_count, 0);
 }
 
+/* Its daemon had ended once, and another life of it was heard since. That one is cut off, and silent when the ring is whole again: it may not know. */
+static void who_ended_in_an_earlier_life_is_waited_for(void **state)
+{
+	const uint32_t all = N(1) | N(2) | N(3);
+
+	view_all(5, all);
+	path(3, MPATH_OK, 0x33, all);
+	cpg(1, 5, N(1) | N(2));
+	member_send_fenced(&m[1], m[1].victims, 1, now, &fx);
+	assert_true(!m[1].lost_ns);
+	init(3, 999);
+	member_set_path(&m[3], MPATH_OK, 0x34);
+	view_all(6, all);
+	cpg(1, 7, N(1));
+	quorum(1, 7, N(1), false);
+	cpg(1, 8, all);
+	quorum(1, 8, all, true);
+	assert_true(!m[1].lost_ns && !m[1].victim_count);
+	member_send_fenced(&m[1], &(struct member_victim){.node = 3, .incarnation = 0x34}, 1, now, &fx);
+	assert_true(m[1].lost_ns == now);
+}
+
 /* Its view was agreed without it, and who is fenced was told to those who had answered. It waits for that word. */
 static void who_answers_late_is_to_hear_that_it_is_fenced(void **state)
 {
@@ -923,6 +945,7 @@ int main(void)
 		TEST(another_life_and_another_incarnation_leave_the_old_one_behind),
 		TEST(lost_path_is_a_victim_and_none_is_proof),
 		TEST(fenced_is_told_to_all_and_ends_it),
+		TEST(who_ended_in_an_earlier_life_is_waited_for),
 		TEST(who_answers_late_is_to_hear_that_it_is_fenced),
 		TEST(of_two_that_are_fenced_the_present_one_counts),
 		TEST(state_that_could_not_be_queued_is_told_again),

@@ -275,10 +275,95 @@ static void who_came_back_under_another_path_hears_that_the_first_is_fenced(void
 	CHECK(member_find(&L.node[D].m, D)->fenced);
 }
 
+/* Drains, with nobody to hear that it is done: nothing of it arrives any more but at the LUN, and it closes. */
+static void drains_unheard(uint32_t nodes)
+{
+	struct event ev = {.type = EV_TIMER};
+
+	up(nodes);
+	lab_run(&L, TAKEOVER_LOST_NS, NULL);
+	L.node[C].slow_close = true;
+	CHECK(takeover_move(tk(C), B, &lab_fx) == 0);
+	lab_step_node(&L, &L.node[C], &ev);
+	CHECK(run_to(C, TK_DRAIN));
+	lab_run(&L, 20 * MS, NULL);
+	L.node[C].paused = true;
+	L.node[C].part = 3;
+	takeover_volume_closed(tk(C));
+	lab_step_node(&L, &L.node[C], &ev);
+	lab_run(&L, 300 * MS, NULL);
+	CHECK(st(C) == TK_AGREE);
+	lab_run(&L, 3300 * MS, NULL); /* corosync's time; and they have seen its claim stand still */
+}
+
+/* Its claim says RELEASED, and it is a node like any other: it goes on reading, by its looks, and not by its beats. */
+static void who_has_released_unheard_is_waited_for_from_the_fence(void **state)
+{
+	uint64_t fenced_at;
+
+	for (uint32_t nodes = 2; nodes <= 3; nodes++) {
+		drains_unheard(nodes);
+		cut_off(C);
+		if (nodes == 2) {
+			/* Quorate alone, its corosync sees it later: it has its head start, and B fences. */
+			lab_run(&L, 300 * MS, NULL);
+			L.node[C].paused = false;
+		}
+		CHECK(lab_run(&L, 10 * SEC, nobody_has_cs_key));
+		fenced_at = L.now_ns;
+		CHECK(lab_run(&L, 10 * SEC, somebody_else_serves));
+		CHECK(L.now_ns - fenced_at >= LAB_LEASE_OVER);
+	}
+}
+
+static bool c_has_fenced(struct lab *l)
+{
+	return !l->node[C].m.victim_count;
+}
+
+static bool c_releases(struct lab *l)
+{
+	(void)l;
+	return st(C) == TK_RELEASE || st(C) == TK_AGREE;
+}
+
+/* Closed, and a node is lost before the release: its fence takes 30 s here. Meanwhile data goes on, by the beats; and the next one relies on our wait. */
+static void drain_in_which_one_is_lost_beats_on_and_waits(void **state)
+{
+	struct event ev = {.type = EV_TIMER};
+	uint64_t fenced_at;
+
+	up(3);
+	lab_run(&L, TAKEOVER_LOST_NS, NULL);
+	L.reset_ok = false;
+	CHECK(takeover_move(tk(C), B, &lab_fx) == 0);
+	L.node[C].slow_close = true;
+	lab_step_node(&L, &L.node[C], &ev);
+	CHECK(run_to(C, TK_DRAIN));
+	cut_off(D);
+	lab_run(&L, 50 * MS, NULL);
+	CHECK(!c_has_fenced(&L));
+	L.node[C].slow_close = false;
+	for (int i = 0; i < 20; i++) {
+		lab_run(&L, SEC, NULL);
+		CHECK(st(C) == TK_DRAIN);
+		CHECK(L.now_ns - takeover_beat_ns(tk(C)) < SEC);
+	}
+	CHECK(lab_run(&L, 20 * SEC, c_has_fenced));
+	fenced_at = L.now_ns;
+	CHECK(st(C) == TK_DRAIN);
+	CHECK(lab_run(&L, 10 * SEC, c_releases));
+	CHECK(L.now_ns - fenced_at >= LAB_LEASE_OVER);
+	CHECK(L.now_ns - fenced_at < LAB_LEASE_OVER + SEC / 2);
+	CHECK(lab_run(&L, 10 * SEC, somebody_else_serves));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cut_off_coordinator_is_waited_for_until_its_lease_is_over),
+		cmocka_unit_test(who_has_released_unheard_is_waited_for_from_the_fence),
+		cmocka_unit_test(drain_in_which_one_is_lost_beats_on_and_waits),
 		cmocka_unit_test(
 			dead_coordinator_whose_claim_was_seen_to_stand_still_is_hardly_waited_for),
 		cmocka_unit_test(whom_the_last_coordinator_lost_a_moment_ago_is_waited_for),
