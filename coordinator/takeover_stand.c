@@ -207,7 +207,7 @@ static bool recent(const struct takeover *t, uint64_t at_ns)
  * Whom we have fenced may not know it. It answers what it knows, and uses what it holds, until its lease is over
  * (PROTOCOL.md, "Whom a takeover waits for"): nobody is served anything else before. Replay and reclaim take their
  * time meanwhile. What was lost longer than TAKEOVER_LOST_NS ago has been settled by the coordinator that we follow.
- * If nobody but coordinators were lost: all their leases run from beats, and of those we may have seen the last.
+ * If nobody but coordinators were lost, whose claim is held: all their leases run from beats, and of those we may have seen the last.
  */
 static uint64_t quiet_until(const struct takeover *t, const struct claim *last)
 {

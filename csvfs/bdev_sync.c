@@ -103,6 +103,19 @@ static void req_done(struct bdev_req *r)
 		memcpy(s->keys, r->keys, r->key_count * sizeof(*s->keys));
 }
 
+/*
+ * A reset may wait for what dead nodes have in flight, as long as the target answers meanwhile (iscsi_reinst.h): who gives that up has forgotten
+ * next time whom it was to wait for. The device moves its beginning on.
+ */
+static uint64_t give_up_ns(const struct bdev_sync *s, const struct lun_cmd *cmd, uint64_t deadline_ns)
+{
+	uint64_t begin_ns = cmd->op == LUN_RESET ? bdev_oldest_ns(s->b) : NEVER;
+
+	if (begin_ns == NEVER || begin_ns + s->timeout_ns < deadline_ns)
+		return deadline_ns;
+	return begin_ns + s->timeout_ns;
+}
+
 enum lun_status bdev_sync_cmd(
 	struct bdev_sync *s, const struct lun_cmd *cmd, uint64_t *keys, uint32_t *key_count)
 {
@@ -119,7 +132,7 @@ enum lun_status bdev_sync_cmd(
 		bdev_submit(s->b, &r);
 		(void)bdev_service(s->b, POLLOUT); /* its state tells */
 		while (!s->done && turn(s, deadline_ns))
-			;
+			deadline_ns = give_up_ns(s, cmd, deadline_ns);
 		if (!s->done) {
 			/* r is on this stack: the session must go before we return. */
 			bdev_close(s->b);

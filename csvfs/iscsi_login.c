@@ -119,7 +119,7 @@ static void step_parse(struct iscsi_bdev *ib, const uint8_t *d, size_t n)
 		scsi_caching(d, n, &ib->b.info.write_cache, &ib->b.info.readonly, &ib->no_fua);
 		break;
 	case STEP_CONTROL:
-		iscsi_tas_target(&ib->tas, scsi_tas(d, n), ib->b.info.vendor);
+		iscsi_tas_target(&ib->tas, scsi_tas(d, n), ib->b.info.vendor, ib->b.info.identity);
 		break;
 	case STEP_KEYS:
 		ib->b.info.reservations = true;

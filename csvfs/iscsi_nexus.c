@@ -140,7 +140,8 @@ static void see(void *ctx, const struct scsi_nexus *x)
 	e->x = *x;
 	e->here = true;
 	e->ended = false;
-	if (e->ours && !strcasecmp(x->name, s->self))
+	/* If the login has not told it. (We may be listed by another portal, too, as an earlier life with another URL.) */
+	if (e->ours && !s->t->port && !strcasecmp(x->name, s->self))
 		s->t->port = x->port;
 }
 

@@ -24,9 +24,9 @@ void iscsi_tas_init(struct iscsi_tas *t, struct iscsi_sent *sent)
 	list_init(&t->waiting);
 }
 
-void iscsi_tas_target(struct iscsi_tas *t, bool tas, const char *vendor)
+void iscsi_tas_target(struct iscsi_tas *t, bool tas, const char *vendor, const char *identity)
 {
-	t->tas = tas || !strncmp(vendor, "IET ", 4);
+	t->tas = tas || !strncmp(vendor, "IET ", 4) || !strncmp(identity, "t10.IET ", 8);
 	t->unsure = iscsi_reinst_needed(vendor);
 }
 

@@ -7,7 +7,7 @@
  * answers none: all that we hear is UNIT ATTENTION (29h, 2Fh), and the answer of some later command it is. Each fence of a node
  * that had written is such a reset: unnoticed, each session that was busy then would be taken for dead.
  *
- * At a target that says TAS=1 nothing of all this is done. Nor at tgt ("IET"), which says TAS=0 and answers all that it ends: what it runs with
+ * At a target that says TAS=1 nothing of all this is done. Nor at tgt (vendor or identity "IET"), which says TAS=0 and answers all that it ends: what it runs with
  * its own status, what waits with TASK ABORTED. And there an ABORT TASK of a command that a LOGICAL UNIT RESET waits for takes that
  * over: the reset is never answered. Else:
  *
@@ -68,8 +68,11 @@ struct iscsi_tas {
 };
 
 void iscsi_tas_init(struct iscsi_tas *t, struct iscsi_sent *sent);
-/* What the login has found. vendor: of INQUIRY, with the product (bdev_info). */
-void iscsi_tas_target(struct iscsi_tas *t, bool tas, const char *vendor);
+/*
+ * What the login has found. vendor: of INQUIRY, with the product; identity: of page 83h (bdev_info). tgt's administrator may have changed
+ * the vendor (vendor_id), and hardly both.
+ */
+void iscsi_tas_target(struct iscsi_tas *t, bool tas, const char *vendor, const char *identity);
 
 void iscsi_tas_given(struct iscsi_tas *t, struct iscsi_tas_cmd *c, struct scsi_task *task, uint64_t number, uint64_t now_ns);
 

@@ -112,7 +112,7 @@ static size_t tell(const struct lie *l, uint8_t *pdu)
 
 struct conn {
 	int fd, target;
-	uint32_t inquiry, full; /* the tasks (ITT) of the last ones of these commands */
+	uint32_t inquiry, names, full; /* the tasks (ITT) of the last ones of these commands */
 	uint8_t pdu[PDU_MAX];
 };
 
@@ -127,6 +127,9 @@ static size_t be_another(const struct conn *c, uint8_t *pdu, size_t n)
 		return n;
 	if (vendor && task == c->inquiry && n >= 36)
 		memcpy(pdu + 48 + 8, vendor, 8);
+	for (size_t i = 48; vendor && task == c->names && i + 8 <= 48 + n; i++)
+		if (!memcmp(pdu + i, "IET     ", 8))
+			memcpy(pdu + i, vendor, 8);
 	if (!liar.is_lio || task != c->full)
 		return n;
 	n = liar.full_bytes;
@@ -189,6 +192,8 @@ static void look_at_cdb(struct conn *c, uint8_t *command)
 		cdb[0] = 0xff;
 	if (cdb[0] == 0x12 && !(cdb[1] & 1))
 		memcpy(&c->inquiry, command + 16, 4);
+	if (cdb[0] == 0x12 && (cdb[1] & 1) && cdb[2] == 0x83)
+		memcpy(&c->names, command + 16, 4);
 	if (liar.is_lio && cdb[0] == 0x5e && cdb[1] == 3) {
 		memcpy(&c->full, command + 16, 4);
 		cdb[1] = 0; /* READ KEYS, which tgtd knows */

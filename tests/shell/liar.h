@@ -36,7 +36,7 @@ struct liar {
 	_Atomic uint32_t silent; /* so many commands are done, and not answered */
 	_Atomic uint8_t management; /* in place of the target's answer to task management, if it is not 0; 255: there is none */
 	_Atomic bool hold; /* behind that nothing is read */
-	const char *_Atomic vendor; /* in INQUIRY, 8 characters */
+	const char *_Atomic vendor; /* in INQUIRY, and in page 83h; 8 characters */
 	/* A target that says it is LIO, and who is registered there: in place of tgtd's answer to READ FULL STATUS, which it does not know. */
 	_Atomic bool is_lio;
 	uint8_t full[1024];

@@ -4,6 +4,7 @@
  * the old session be. What LIO does with it is in tests/lab/lio.)
  */
 #include <setjmp.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "csvfs/bdev_sync.h"
 #include "csvfs/iscsi_name.h"
 #include "tests/shell/bdev_user.h"
 #include "tests/shell/full_status.h"
@@ -122,6 +124,45 @@ static void reset_waits_for_a_login_in_the_place_of_who_is_gone(void **state)
 	registered(1, 0);
 	assert_int_equal(user_do(&u, OP(LUN_RESET)), LUN_OK);
 	assert_int_equal(liar.logins, 2);
+	ends(&u, &v);
+}
+
+static void *ended_late(void *arg)
+{
+	(void)arg;
+	sleep(5);
+	liar.login_waits = false;
+	return NULL;
+}
+
+/* A tool's: who gives up after so long has forgotten, when it is run again, whom there was to wait for. */
+static void a_tool_waits_as_long_as_the_target_answers(void **state)
+{
+	const struct bdev_config cfg = {.url = LIAR_URL, .session = BDEV_SESSION_RANDOM};
+	struct user u, v;
+	struct bdev_sync *s;
+	pthread_t thread;
+	uint64_t from_ns;
+	char text[256];
+
+	(void)state;
+	if (!have_target)
+		skip();
+	victim_is_seen_and_goes(&u, &v, 3);
+	liar.login_waits = true;
+	assert_int_equal(bdev_sync_open(&cfg, 2000, &s, text, sizeof(text)), 0);
+	from_ns = bdev_now_ns();
+	assert_int_equal(pthread_create(&thread, NULL, ended_late, NULL), 0);
+	assert_int_equal(bdev_sync_cmd(s, &OP(LUN_RESET), NULL, NULL), LUN_OK);
+	assert_true(bdev_now_ns() - from_ns >= 5 * NS_PER_SEC);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	/* One that does not answer is given up in time. */
+	target_signal(SIGSTOP);
+	from_ns = bdev_now_ns();
+	assert_int_equal(bdev_sync_cmd(s, &OP(LUN_RESET), NULL, NULL), LUN_UNKNOWN);
+	assert_true(bdev_now_ns() - from_ns < 4 * NS_PER_SEC);
+	target_signal(SIGCONT);
+	bdev_sync_close(s);
 	ends(&u, &v);
 }
 
@@ -262,6 +303,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reset_waits_for_a_login_in_the_place_of_who_is_gone),
+		cmocka_unit_test(a_tool_waits_as_long_as_the_target_answers),
 		cmocka_unit_test(what_an_earlier_session_has_seen_is_known),
 		cmocka_unit_test(our_own_sessions_are_left_alone),
 		cmocka_unit_test(who_lets_us_not_in_has_no_barrier),

@@ -348,7 +348,7 @@ static void lio_does_not_know_what_is_under_way(void **state)
 	assert_true(u.down);
 }
 
-/* At tgtd itself: a session that is busy must not take the answer to its reset away from who fences. */
+/* At tgtd itself, with whatever vendor_id: a session that is busy must not take the answer to its reset away from who fences. */
 static void a_reset_at_tgtd_is_answered(void **state)
 {
 	struct bdev_req reset = {.cmd = {.op = LUN_RESET}};
@@ -356,25 +356,31 @@ static void a_reset_at_tgtd_is_answered(void **state)
 
 	(void)state;
 	NEED_TARGET();
-	liar.vendor = NULL;
-	logs_in_anew();
-	assert_true(user_open(&other, TARGET_URL, 2, 0));
-	assert_int_equal(user_do(&other, READ_AT(0)), LUN_OK);
-	target_hold(true);
-	submit(1, 4096);
-	turns(50);
-	user_send(&other, &reset);
-	turns(100);
-	assert_int_equal(user_cmd(&u, TEST_READY), LUN_RETRY); /* it has begun */
-	turns(1500);
-	assert_false(user_wait(&other, &reset, 1));
-	target_hold(false);
-	assert_true(user_wait(&other, &reset, 3000));
-	assert_int_equal(reset.status, LUN_OK);
-	assert_true(all_end(1, 1000));
-	assert_int_equal(w[0].status, LUN_OK);
-	assert_int_equal(liar.resets, 0);
-	bdev_close(other.b);
+	for (int renamed = 0; renamed < 2; renamed++) {
+		liar.vendor = NULL;
+		target_admin(renamed ? "--op update --mode logicalunit --tid 1 --lun 1 --params 'vendor_id=ACME,scsi_id=IET     00010001'"
+				     : "--op update --mode logicalunit --tid 1 --lun 1 --params vendor_id=IET");
+		logs_in_anew();
+		assert_string_equal(bdev_info(u.b)->vendor, renamed ? "ACME VIRTUAL-DISK" : "IET VIRTUAL-DISK");
+		assert_true(user_open(&other, TARGET_URL, 2, 0));
+		assert_int_equal(user_do(&other, READ_AT(0)), LUN_OK);
+		target_hold(true);
+		submit(1, 4096);
+		turns(50);
+		user_send(&other, &reset);
+		turns(100);
+		assert_int_equal(user_cmd(&u, TEST_READY), LUN_RETRY); /* it has begun */
+		turns(1500);
+		assert_false(user_wait(&other, &reset, 1));
+		target_hold(false);
+		assert_true(user_wait(&other, &reset, 3000));
+		assert_int_equal(reset.status, LUN_OK);
+		assert_true(all_end(1, 1000));
+		assert_int_equal(w[0].status, LUN_OK);
+		assert_int_equal(liar.resets, 0);
+		bdev_close(other.b);
+	}
+	target_admin("--op update --mode logicalunit --tid 1 --lun 1 --params vendor_id=IET,scsi_id=test-1");
 }
 
 static void who_does_not_answer_that_loses_it_too(void **state)
