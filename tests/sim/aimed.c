@@ -49,6 +49,9 @@
  *   long_split	of two nodes the coordinator's daemon is killed, and they are parted at that moment, for much longer than a fence takes: both
  *		halves are quorate, and stand. The target refuses resets. One of them serves after LONG_SPLIT_STALL_NS. No other faults.
  *
+ *   releases	of two nodes, or three, the coordinator moves, and is cut off when its claim is about to say so: nobody hears it. Its own
+ *		corosync notices late. No other faults.
+ *
  *   carries	a node has no path, and the target holds what another one writes for it; then connections break, the carrier hangs (some
  *		with their path lost just before), or the coordinator moves or is lost; or the node itself is out of the ring for a
  *		moment, is told VOID, and its connection breaks then. Or what it is to write is late, and its connection ends meanwhile.
@@ -91,6 +94,17 @@ static bool all_up(const struct sim *s)
 static void rings_form(struct sim *s, void *arg)
 {
 	(void)arg;
+	cluster_change(s);
+}
+
+static void cut_ends(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (s->healing)
+		return;
+	sim_log(s, "node %u: its network is BACK", n->id);
+	n->side = n->net_side = 0;
 	cluster_change(s);
 }
 
@@ -263,6 +277,38 @@ bool aimed_unheard(struct sim *s, struct snode *n, const void *bytes, uint32_t l
 	sim_at(s, s->now_ns + 50 * MS + adraw(s, 300) * MS, rings_form, NULL);
 	sim_at(s, n->late_until + adraw(s, 3000) * MS, rejoins, n);
 	return true;
+}
+
+/* ------------------------------------------------------------------ releases */
+
+static void moves_away(struct sim *s, void *arg)
+{
+	(void)arg;
+	if (s->healing)
+		return;
+	if (coordinator(s) && all_up(s)) {
+		s->aimed.holds = coordinator(s)->id;
+		hands_over(s, coordinator(s));
+	}
+	sim_at(s, s->now_ns + 20 * SEC + adraw(s, 3000) * MS, moves_away, NULL);
+}
+
+static void releases_unheard(struct sim *s, uint32_t node, uint64_t off)
+{
+	struct snode *n = &s->n[node];
+	uint64_t formed_ns = s->now_ns + 2 * SEC + adraw(s, 2500) * MS;
+
+	if (s->aimed.holds != node || s->healing || off < BLOCK_SIZE || off >= 3 * BLOCK_SIZE || node_office(n->core) != OFFICE_DRAINS)
+		return;
+	s->aimed.holds = 0;
+	s->partitions++;
+	sim_log(s, "node %u releases its claim, and is CUT OFF", n->id);
+	n->side = n->net_side = 16 + n->id;
+	n->late_until = formed_ns + adraw(s, 3000) * MS;
+	load_node_evicted(s, n);
+	edges_node_evicted(s, n);
+	sim_at(s, formed_ns, rings_form, NULL);
+	sim_at(s, n->late_until + 4 * SEC, cut_ends, n);
 }
 
 /* ------------------------------------------------------------------ carries */
@@ -448,6 +494,10 @@ uint64_t aimed_holds(struct sim *s, uint32_t node, uint64_t off, bool carried)
 {
 	if (s->plan.slow_release)
 		return holds_claim(s, node, off);
+	if (s->plan.releases) {
+		releases_unheard(s, node, off);
+		return 0;
+	}
 	if (s->plan.carries)
 		return carried ? holds_carried(s, node) : 0;
 	if (s->plan.silent)
@@ -721,17 +771,6 @@ static void goes_for_good(struct sim *s, void *arg)
 
 /* ------------------------------------------------------------------ long_cut */
 
-static void cut_ends(struct sim *s, void *arg)
-{
-	struct snode *n = arg;
-
-	if (s->healing)
-		return;
-	sim_log(s, "node %u: its network is BACK", n->id);
-	n->side = n->net_side = 0;
-	cluster_change(s);
-}
-
 static void long_cut(struct sim *s, void *arg)
 {
 	struct snode *n = coordinator(s);
@@ -795,7 +834,7 @@ static void long_split(struct sim *s, void *arg)
 void aimed_plan(struct sim_plan *p)
 {
 	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries && !p->dies_held && !p->drain_looks && !p->times &&
-		!p->power && !p->oversleeps && !p->lone && !p->silent && !p->heirs && !p->long_cut && !p->long_split)
+		!p->power && !p->oversleeps && !p->lone && !p->silent && !p->heirs && !p->long_cut && !p->long_split && !p->releases)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -824,6 +863,8 @@ void aimed_plan(struct sim_plan *p)
 		p->nodes = 2;
 		p->safety_ns = 120 * SEC;
 	}
+	if (p->releases)
+		p->nodes = p->clients & 1 ? 2 : 3;
 	if (p->long_cut) {
 		p->no_reset = true;
 		p->safety_ns = 130 * SEC;
@@ -873,6 +914,8 @@ void aimed_start(struct sim *s)
 		sim_at(s, 4 * SEC + adraw(s, 4000) * MS, long_cut, NULL);
 	if (s->plan.long_split)
 		sim_at(s, 4 * SEC + adraw(s, 4000) * MS, long_split, NULL);
+	if (s->plan.releases)
+		sim_at(s, 8 * SEC, moves_away, NULL);
 	if (s->plan.lone) {
 		s->plan.one_nexus |= s->seed & 1;
 		sim_at(s, 4 * SEC, goes_for_good, NULL);

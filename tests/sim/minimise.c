@@ -87,6 +87,7 @@ static const struct plan_field fields[] = {
 	F(lone, FLAG, 0),
 	F(long_cut, FLAG, 0),
 	F(long_split, FLAG, 0),
+	F(releases, FLAG, 0),
 	F(slow_release, FLAG, 0),
 	F(carries, FLAG, 0),
 	F(elsewhere, FLAG, 0),
