@@ -254,6 +254,13 @@ static void found(struct node *n, const struct msg_append *at, uint32_t idx, con
 	/* By rule 2 there are none of two nodes, but for one that took longer than others wait (rule 5). */
 	if (!li || !(li->open_mask & 1ull << idx) || li->appends.count == LEASE_PLACES_MAX)
 		return;
+	/* They are said in any order. What lies behind another node's was given when that was late already. */
+	for (uint32_t i = 0; current(li) && li->appends.idx != idx && i < li->appends.count; i++) {
+		const struct lease_place *p = &li->appends.told[i];
+
+		if (!p->late && (at->version > p->version || (at->version == p->version && at->off > p->off)))
+			li->appends.told[i].late = true;
+	}
 	add(n, li, idx, at->off, at->version, id);
 }
 

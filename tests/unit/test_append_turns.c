@@ -120,6 +120,52 @@ static void what_is_over_is_told_by_the_version(void **state)
 	assert_int_equal(li.appends.count, 0);
 }
 
+static struct node *coordinator(void)
+{
+	static uint8_t region[1 << 24] __attribute__((aligned(4096)));
+	static struct node n;
+	static struct mem mem;
+	static struct trace silent;
+
+	memset(&n, 0, sizeof(n));
+	mem_init(&mem, region, sizeof(region));
+	n.mem = &mem;
+	n.trace = &silent;
+	n.cfg.recall_ns = 10 * NS_PER_SEC;
+	n.now_ns = NS_PER_SEC;
+	n.append_deadline_ns = NEVER;
+	lease_init(&n.leases, &mem);
+	n.peers_end = 3;
+	for (uint32_t i = 0; i < 3; i++)
+		n.peers[i] = (struct peer){.node = i + 1, .life = 1};
+	lease_get(&n.leases, 77)->open_mask = 7;
+	return &n;
+}
+
+/* Node 1 was late when node 2 was told its place. A new coordinator hears of both in any order: it is not node 2 for whom nobody waits any more. */
+static void who_was_late_is_told_by_the_places(void **state)
+{
+	const struct msg_append at[2] = {{.ino = 77, .off = 100, .version = 5}, {.ino = 77, .off = 200, .version = 5}};
+
+	for (uint32_t first = 0; first < 2; first++) {
+		struct node *n = coordinator();
+		struct lease_ino *li = lease_find(&n->leases, 77);
+
+		setup(state);
+		node_append_reclaimed(n, &n->peers[first], &at[first]);
+		node_append_reclaimed(n, &n->peers[!first], &at[!first]);
+		s[0].vr.rq = (struct fs_request){.op = FS_APPENDED, .ino = 77, .off = 100, .attr.version = 5};
+		node_append_over(n, li, &s[0]);
+		assert_int_equal(li->appends.count, 1);
+		assert_false(li->appends.told[0].late);
+		s[2].idx = 2;
+		s[2].vr.rq = (struct fs_request){.op = FS_LAYOUT_GET, .ino = 77, .off = 200, .len = 100};
+		list_add_tail(&s[2].waiting, &li->waiting);
+		assert_true(node_append_waits(li, &s[2]));
+		list_del(&s[2].waiting);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -130,6 +176,7 @@ int main(void)
 		cmocka_unit_test_setup(who_is_late_and_asks_again_does_not_wait_behind_a_truncation, setup),
 		cmocka_unit_test_setup(appends_of_one_node_go_to_the_engine_one_after_the_other, setup),
 		cmocka_unit_test_setup(what_is_over_is_told_by_the_version, setup),
+		cmocka_unit_test_setup(who_was_late_is_told_by_the_places, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
