@@ -233,8 +233,9 @@ static void on_conf(cpg_handle_t h, const struct cpg_name *group, const struct c
 	for (size_t i = 0; i < left_count; i++)
 		if (left[i].reason == CPG_REASON_NODEDOWN && in_totem(c, left[i].nodeid))
 			same_ring = false;
-	c->held = !same_ring;
-	if (same_ring)
+	/* Of one change of the ring there may be two: those who have gone, and then those who are back, whom the old ring knows. */
+	c->held |= !same_ring;
+	if (!c->held)
 		deliver_conf(c);
 }
 

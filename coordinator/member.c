@@ -120,18 +120,24 @@ static void conf_copy(struct cpg_conf *to, const struct cpg_conf *from)
 
 /* ------------------------------------------------------------------ incarnations that end */
 
+/* It has said so, and nothing of it is under way (let_go() in csvfs/node_stop.c). */
+static bool left_in_order(const struct member_node *n)
+{
+	return n->state.leaving == LEAVING_DONE && (n->state.path == MPATH_CLEAN || n->state.path == MPATH_NONE);
+}
+
 /* It has said itself that this incarnation is over, or that it leaves and holds nothing, or has ended altogether; and may be back, and not heard yet. */
 static bool knows_it(const struct member_node *n, uint32_t incarnation)
 {
 	if (n && n->member && n->heard)
 		return n->state.incarnation != incarnation || n->state.path == MPATH_LOST || n->state.path == MPATH_CLEAN;
-	return n && n->ended;
+	return n && (n->ended || left_in_order(n)) && incarnation == n->ended_last;
 }
 
-/* Of a coordinator's leases, and of those that it gave, its claim tells more. */
+/* Of a coordinator's leases, and of those that it gave, its claim tells more. Not of one that was followed by another. */
 static void lost(struct member *m, const struct member_node *n, uint64_t now_ns)
 {
-	if (n && n->state.role >= ROLE_RECOVERING)
+	if (n && n->state.role >= ROLE_RECOVERING && n->state.epoch >= member_epoch_seen(m))
 		m->office_lost_ns = now_ns;
 	else
 		m->lost_ns = now_ns;
@@ -257,9 +263,9 @@ static void view_departures(struct member *m, bool same_ring, uint64_t now_ns)
 			m->departures++;
 			incarnation_ended(m, n, "left");
 			n->ended = same_ring;
-			if (!same_ring)
+			if (!same_ring && !left_in_order(n))
 				lost(m, n, now_ns);
-		} else if (n->ended && !n->member && !conf_has(&m->quorum, n->node)) {
+		} else if (n->ended && !n->member && !left_in_order(n) && !conf_has(&m->quorum, n->node)) {
 			/* A corosync that is stopped says of its clients that they ended, too. */
 			n->ended = false;
 			lost(m, n, now_ns);

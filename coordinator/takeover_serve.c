@@ -354,9 +354,18 @@ bool takeover_resets_refused(const struct takeover *t)
 	return t->fence.reset_refused;
 }
 
+/*
+ * Closed, and somebody was lost since: whoever follows us relies on it that we have waited (quiet_until()), that is for the fence, and for
+ * the lease of who may not know of it.
+ */
+static bool owes_a_wait(const struct takeover *t)
+{
+	return t->m->victim_count || t->m->victims_overflow || t->now_ns < takeover_quiet_ns(t);
+}
+
 bool takeover_waits_out(const struct takeover *t)
 {
-	return t->fence.state == FENCE_WAIT;
+	return t->fence.state == FENCE_WAIT || (t->state == TK_DRAIN && t->closed && owes_a_wait(t));
 }
 
 /*
@@ -395,15 +404,6 @@ static void serving(struct takeover *t)
 		takeover_say(
 			t, TRACE_WARN, "asked to move to a node that cannot coordinate -> stays");
 	t->moving_to = 0;
-}
-
-/*
- * Closed, and somebody was lost since: whoever follows us relies on it that we have waited (quiet_until()), that is for the fence, and for
- * the lease of who may not know of it.
- */
-static bool owes_a_wait(const struct takeover *t)
-{
-	return t->m->victim_count || t->m->victims_overflow || t->now_ns < takeover_quiet_ns(t);
 }
 
 /* The claim says CLEAN only if nobody is left who might go on. */

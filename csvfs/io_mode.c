@@ -356,9 +356,9 @@ static void on_keys(struct io_path *p, const struct event *ev, struct effects *f
 		p->stolen = true;
 	if (p->old_key) {
 		trace(p->trace, TRACE_INFO, "path: an older key of ours, %lx -> preempt it", p->old_key);
+		p->unfenced = p->unfenced ? p->unfenced : (uint32_t)p->old_key;
 		if ((uint32_t)p->old_key == p->unfenced)
 			p->preempted = p->unfenced;
-		p->unfenced = p->unfenced ? p->unfenced : (uint32_t)p->old_key;
 		enter(p, PST_PREEMPT, fx);
 	} else if (p->unfenced && p->st == PST_KEYS) {
 		/* Its key is gone, but nobody told us that its commands have ended. */

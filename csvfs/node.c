@@ -357,8 +357,8 @@ static void lease_step(struct node *n)
 	uint64_t looked = n->path.proven_ns, due = looked + n->cfg.lease_ns / 4;
 	uint64_t proof = word;
 
-	/* The coordinator's are its beats alone: others can see when the last one was (takeover_stand.c, quiet_until()). Not once it releases. */
-	if (!mine && n->seen_incarnation == n->path.incarnation && looked > proof)
+	/* The coordinator's are its beats alone: others can see when the last one was (takeover_stand.c, quiet_until()), until it has released. */
+	if (!mine && tk != TK_RELEASE && n->seen_incarnation == n->path.incarnation && looked > proof)
 		proof = looked;
 	if (proof && proof + n->cfg.lease_ns > n->lease_ns)
 		n->lease_ns = proof + n->cfg.lease_ns;

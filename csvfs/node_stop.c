@@ -13,8 +13,11 @@
 #define STOP_FILES_NS (10 * NS_PER_SEC)
 /* Nobody else may need long to see us go; the claim and the key are worth waiting for. */
 #define STOP_TAKEOVER_NS (20 * NS_PER_SEC)
-/* ... and so is one fence on a target that refuses resets: left in its midst, there is a takeover, which fences again. */
-#define STOP_FENCE_NS FENCE_WAIT_NS
+/*
+ * ... and so is one fence on a target that refuses resets, and the lease of who was fenced: left in the midst of that, there is a takeover,
+ * which fences again.
+ */
+#define STOP_FENCE_NS (FENCE_WAIT_NS + 3 * NS_PER_SEC)
 /* Longer than a coordinator waits for us. */
 #define STOP_WAIT_NS (15 * NS_PER_SEC)
 /* For a successor: while we are there, well and done, it need not fence, nor wait for leases. */

@@ -475,6 +475,33 @@ static void key_that_was_taken_is_seen_also_after_a_login_that_breaks(void **sta
 	}
 }
 
+/* An older one that had registered, and was never used. */
+static void key_of_a_login_that_broke_was_not_taken(void **state)
+{
+	uint32_t first, second;
+
+	setup_path();
+	assert_int_equal(comes_back(), 0);
+	io_path_fenced(&P, P.unfenced);
+	effects_reset(&fx);
+	told(PATH_LOST);
+	io_path_fenced(&P, P.unfenced);
+	registers();
+	first = P.incarnation;
+	effects_reset(&fx);
+	told(PATH_LOST);
+	P.unfenced = 0;
+	registers();
+	second = P.incarnation;
+	shows(io_path_key(US, first));
+	assert_int_equal(P.st, PST_PREEMPT);
+	effects_reset(&fx);
+	told(PATH_LOST);
+	registers();
+	shows(io_path_key(US, second));
+	assert_false(P.stolen);
+}
+
 /* We have preempted it ourselves, and that login broke, too. */
 static void key_that_we_took_ourselves_was_not_taken(void **state)
 {
@@ -515,6 +542,7 @@ int main(void)
 		cmocka_unit_test(without_reservations_and_reset_a_lost_path_is_waited_out),
 		cmocka_unit_test(key_that_was_taken_is_seen_also_after_a_login_that_breaks),
 		cmocka_unit_test(key_that_we_took_ourselves_was_not_taken),
+		cmocka_unit_test(key_of_a_login_that_broke_was_not_taken),
 		cmocka_unit_test(without_reservations_what_an_earlier_life_left_is_drained_once),
 	};
 

@@ -451,6 +451,29 @@ static void fenced_is_told_to_all_and_ends_it(void **state)
 	assert_int_equal(m[1].victim_count, 0);
 }
 
+/* Unmounted, and then its host goes, at once or later: nothing of it is waited for. */
+static void who_has_left_in_order_is_not_lost(void **state)
+{
+	const uint32_t all = N(1) | N(2) | N(3);
+
+	for (int at_once = 0; at_once < 2; at_once++) {
+		begin(state);
+		view_all(5, all);
+		path(3, MPATH_OK, 0x33, all);
+		member_set_leaving(&m[3], LEAVING_DONE);
+		path(3, MPATH_CLEAN, 0x33, all);
+		if (!at_once)
+			cpg(1, 5, N(1) | N(2));
+		cpg(1, 6, N(1) | N(2));
+		quorum(1, 6, N(1) | N(2), true);
+		member_send_fenced(&m[1], &(struct member_victim){.node = 3, .incarnation = 0x33}, 1, now, &fx);
+		assert_true(!m[1].lost_ns && !m[1].office_lost_ns);
+		cpg(1, 7, N(1));
+		quorum(1, 7, N(1), true);
+		assert_true(m[1].lost_ns == now); /* that one has not */
+	}
+}
+
 /* Its daemon had ended once, and another life of it was heard since. That one is cut off, and silent when the ring is whole again: it may not know. */
 static void who_ended_in_an_earlier_life_is_waited_for(void **state)
 {
@@ -945,6 +968,7 @@ int main(void)
 		TEST(another_life_and_another_incarnation_leave_the_old_one_behind),
 		TEST(lost_path_is_a_victim_and_none_is_proof),
 		TEST(fenced_is_told_to_all_and_ends_it),
+		TEST(who_has_left_in_order_is_not_lost),
 		TEST(who_ended_in_an_earlier_life_is_waited_for),
 		TEST(who_answers_late_is_to_hear_that_it_is_fenced),
 		TEST(of_two_that_are_fenced_the_present_one_counts),

@@ -33,9 +33,22 @@ static void who_leaves_waits_longer_for_a_fence_that_waits(void **state)
 	at = n->stop_at_ns;
 	time_is_up();
 	assert_int_equal(n->stop, STOP_TAKEOVER);
-	assert_int_equal(n->stop_at_ns, at + FENCE_WAIT_NS);
+	assert_int_equal(n->stop_at_ns, at + FENCE_WAIT_NS + 3 * NS_PER_SEC);
+	/* Fenced; and its lease runs. */
+	n->tk->fence.state = FENCE_IDLE;
 	time_is_up();
 	assert_true(n->stop > STOP_TAKEOVER && n->stop_dirty);
+}
+
+static void who_leaves_waits_longer_for_who_was_lost_behind_the_close(void **state)
+{
+	(void)state;
+	stops();
+	n->tk->state = TK_DRAIN;
+	n->tk->closed = true;
+	n->member.victim_count = 1;
+	time_is_up();
+	assert_int_equal(n->stop, STOP_TAKEOVER);
 }
 
 static void who_leaves_waits_no_longer_for_anything_else(void **state)
@@ -50,6 +63,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(who_leaves_waits_longer_for_a_fence_that_waits),
+		cmocka_unit_test(who_leaves_waits_longer_for_who_was_lost_behind_the_close),
 		cmocka_unit_test(who_leaves_waits_no_longer_for_anything_else),
 	};
 
