@@ -120,17 +120,18 @@ static void conf_copy(struct cpg_conf *to, const struct cpg_conf *from)
 
 /* ------------------------------------------------------------------ incarnations that end */
 
-/* It has said so, and nothing of it is under way (let_go() in csvfs/node_stop.c). */
+/* It holds nothing, and uses nothing any more, whatever its path was (let_go() in csvfs/node_stop.c). */
 static bool left_in_order(const struct member_node *n)
 {
-	return n->state.leaving == LEAVING_DONE && (n->state.path == MPATH_CLEAN || n->state.path == MPATH_NONE);
+	return n->state.leaving == LEAVING_DONE;
 }
 
 /* It has said itself that this incarnation is over, or that it leaves and holds nothing, or has ended altogether; and may be back, and not heard yet. */
 static bool knows_it(const struct member_node *n, uint32_t incarnation)
 {
 	if (n && n->member && n->heard)
-		return n->state.incarnation != incarnation || n->state.path == MPATH_LOST || n->state.path == MPATH_CLEAN;
+		return n->state.incarnation != incarnation || n->state.path == MPATH_LOST || n->state.path == MPATH_CLEAN ||
+		       left_in_order(n);
 	return n && (n->ended || left_in_order(n)) && incarnation == n->ended_last;
 }
 
@@ -556,7 +557,7 @@ static void state_delivered(
 	other_path = s->path != n->state.path || s->incarnation != n->state.incarnation;
 	n->told_ns = m->now_ns;
 	n->silent = false;
-	n->ended = false; /* that was another life */
+	n->ended = false; /* that was another life, or its connection to corosync alone */
 	n->state = *s;
 	n->told_seq = told->told_seq;
 	n->told_node = told->told_node;

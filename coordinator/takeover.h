@@ -227,7 +227,7 @@ void takeover_fenced_outside(struct takeover *t);
 void takeover_try_again(struct takeover *t);
 /* A fence of ours has found out that the target refuses resets. */
 bool takeover_resets_refused(const struct takeover *t);
-/* A fence of ours waits for FENCE_WAIT_NS, since the target refuses resets; or who was lost since we closed is still waited for. */
+/* A fence of ours waits for FENCE_WAIT_NS, since the target refuses resets; or, as we drain, who was lost is still waited for. */
 bool takeover_waits_out(const struct takeover *t);
 /* Leave in order: hand over if others can, else mark the claim CLEAN. Ends in TK_STOPPED. */
 void takeover_stop(struct takeover *t);

@@ -365,7 +365,7 @@ static bool owes_a_wait(const struct takeover *t)
 
 bool takeover_waits_out(const struct takeover *t)
 {
-	return t->fence.state == FENCE_WAIT || (t->state == TK_DRAIN && t->closed && owes_a_wait(t));
+	return t->fence.state == FENCE_WAIT || (t->state == TK_DRAIN && owes_a_wait(t));
 }
 
 /*
@@ -406,15 +406,22 @@ static void serving(struct takeover *t)
 	t->moving_to = 0;
 }
 
+/*
+ * Before that the claim beats: data rests on it, and it may be long, if the ring has to form anew before the others hear that we drain. A beat
+ * that is under way would put the release off.
+ */
+static bool may_release(const struct takeover *t)
+{
+	return t->closed && !owes_a_wait(t) && member_self(t->m)->state.role == ROLE_DRAINING;
+}
+
 /* The claim says CLEAN only if nobody is left who might go on. */
 static void draining(struct takeover *t, struct effects *fx)
 {
 	const struct member_node *n = member_find(t->m, t->handover);
 	bool last = t->stopping && others_done(t);
 
-	if (!t->closed || !takeover_quiet(t) || owes_a_wait(t))
-		return;
-	if (member_self(t->m)->state.role != ROLE_DRAINING)
+	if (!takeover_quiet(t) || !may_release(t))
 		return;
 	if (t->stopping && !last && others_excused(t))
 		return;
@@ -491,8 +498,7 @@ void takeover_ours(struct takeover *t, struct effects *fx)
 	if (t->state != TK_RELEASE) {
 		takeover_fenced_step(t);
 		background_fence(t, fx);
-		/* (A beat that is under way puts off the release.) */
-		if (t->state != TK_LOST && !(t->state == TK_DRAIN && t->closed && !owes_a_wait(t)))
+		if (t->state != TK_LOST && !(t->state == TK_DRAIN && may_release(t)))
 			beat(t, fx);
 		if (t->state == TK_LOST)
 			return;

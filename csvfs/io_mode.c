@@ -351,7 +351,10 @@ static void on_keys(struct io_path *p, const struct event *ev, struct effects *f
 		io_path_lose(p, "the target does not show our registration", ev->now_ns, fx);
 		return;
 	}
-	/* Its key is gone. If a login in between, which broke, has left one: perhaps it was that which took it. */
+	/*
+	 * Its key is gone. If a login in between, which broke, has left one: perhaps it was that which took it. (If our own REGISTER has replaced
+	 * that, as on LIO, we cannot tell: that costs a head start.)
+	 */
 	if (p->unfenced && p->st == PST_KEYS && !lost_is_there && (!p->old_key || p->unfenced != p->preempted))
 		p->stolen = true;
 	if (p->old_key) {

@@ -456,13 +456,15 @@ static void who_has_left_in_order_is_not_lost(void **state)
 {
 	const uint32_t all = N(1) | N(2) | N(3);
 
-	for (int at_once = 0; at_once < 2; at_once++) {
+	for (int i = 0; i < 4; i++) {
 		begin(state);
 		view_all(5, all);
 		path(3, MPATH_OK, 0x33, all);
 		member_set_leaving(&m[3], LEAVING_DONE);
-		path(3, MPATH_CLEAN, 0x33, all);
-		if (!at_once)
+		path(3, i & 2 ? MPATH_COMING : MPATH_CLEAN, 0x33, all); /* (its path had to settle) */
+		member_send_fenced(&m[1], &(struct member_victim){.node = 3, .incarnation = 0x33}, 1, now, &fx);
+		assert_true(!m[1].lost_ns && !m[1].office_lost_ns);
+		if (i & 1)
 			cpg(1, 5, N(1) | N(2));
 		cpg(1, 6, N(1) | N(2));
 		quorum(1, 6, N(1) | N(2), true);

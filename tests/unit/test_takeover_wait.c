@@ -136,9 +136,10 @@ static void who_released_the_claim_has_waited_also_if_ours_is_written(void **sta
 
 	up(2);
 	takeover_stop(tk(C));
-	CHECK(run_to(B, TK_CLAIM_READ));
+	CHECK(run_to(B, TK_STAND));
 	at = L.now_ns;
 	L.node[C].paused = true;
+	CHECK(run_to(B, TK_CLAIM_READ));
 	L.min_ns = L.max_ns = 10 * MS; /* longer than the news that it has left needs */
 	CHECK(run_to(B, TK_CLAIM_VERIFY));
 	lab_kill(&L, C);
@@ -358,12 +359,32 @@ static void drain_in_which_one_is_lost_beats_on_and_waits(void **state)
 	CHECK(lab_run(&L, 10 * SEC, somebody_else_serves));
 }
 
+/* Closed; and as the ring has to form anew, nobody hears for long that it drains. */
+static void drain_that_is_not_heard_beats_on(void **state)
+{
+	struct event ev = {.type = EV_TIMER};
+
+	up(3);
+	lab_run(&L, TAKEOVER_LOST_NS, NULL);
+	CHECK(takeover_move(tk(C), B, &lab_fx) == 0);
+	L.node[C].part = 3; /* what is said from now on arrives when the ring has formed */
+	L.node[C].in_group = false;
+	lab_step_node(&L, &L.node[C], &ev);
+	CHECK(st(C) == TK_DRAIN);
+	for (int i = 0; i < 6; i++) {
+		lab_run(&L, SEC / 2, NULL);
+		CHECK(st(C) == TK_DRAIN);
+		CHECK(L.now_ns - takeover_beat_ns(tk(C)) < SEC);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cut_off_coordinator_is_waited_for_until_its_lease_is_over),
 		cmocka_unit_test(who_has_released_unheard_is_waited_for_from_the_fence),
 		cmocka_unit_test(drain_in_which_one_is_lost_beats_on_and_waits),
+		cmocka_unit_test(drain_that_is_not_heard_beats_on),
 		cmocka_unit_test(
 			dead_coordinator_whose_claim_was_seen_to_stand_still_is_hardly_waited_for),
 		cmocka_unit_test(whom_the_last_coordinator_lost_a_moment_ago_is_waited_for),
