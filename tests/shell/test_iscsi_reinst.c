@@ -3,8 +3,8 @@
  * LUN_RESET at a target whose LOGICAL UNIT RESET is no barrier: tgtd, which the liar (liar.h) makes say that it is LIO. (tgtd lets
  * the old session be. What LIO does with it is in tests/lab/lio.)
  */
-#include <setjmp.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
