@@ -1,164 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Views from scripted events. STATEs of other nodes come from member modules of their own. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
-
-#include "coordinator/elect.h"
-#include "coordinator/member.h"
-#include "csvfs/base/assert.h"
-#include "csvfs/base/prng.h"
-
-#define NODES 4
-
-static struct member m[NODES + 1];
-static struct effects fx;
-static uint64_t now;
-static char story[1 << 16];
-static size_t story_used;
-
-static void sink(void *ctx, enum trace_level level, const char *line)
-{
-	if (ctx)
-		story_used += (size_t)snprintf(
-			story + story_used, sizeof(story) - story_used, "%s\n", line);
-}
-
-/* Only node 1's story is told. */
-static const struct trace told = {TRACE_INFO, sink, story}, silent = {TRACE_INFO, sink, NULL};
-
-static bool said(const char *text)
-{
-	bool yes = strstr(story, text) != NULL;
-
-	if (!yes)
-		fprintf(stderr, "%snever said: %s\n", story, text);
-	return yes;
-}
-
-static void start(uint32_t node, uint64_t life, uint32_t expected_nodes)
-{
-	struct member_config cfg = {.trace = node == 1 ? &told : &silent,
-		.uuid = {9},
-		.expected_nodes = expected_nodes};
-
-	cfg.self = (struct member_state){.node = node, .life = life, .port = 1};
-	snprintf(cfg.self.name, sizeof(cfg.self.name), "n%u", node);
-	snprintf(cfg.self.addr, sizeof(cfg.self.addr), "10.0.0.%u", node);
-	member_init(&m[node], &cfg);
-}
-
-static void init(uint32_t node, uint64_t life)
-{
-	start(node, life, NODES);
-}
-
-static int begin(void **state)
-{
-	now = 1000 * NS_PER_SEC;
-	story_used = 0;
-	story[0] = 0;
-	if (!fx.arena)
-		fx.arena = malloc(EFFECTS_ARENA);
-	for (uint32_t i = 1; i <= NODES; i++)
-		init(i, 100 + i);
-	return 0;
-}
-
-static void give(uint32_t node, struct event *ev)
-{
-	ev->now_ns = now;
-	member_event(&m[node], ev);
-	member_check(&m[node]);
-}
-
-static struct event conf_event(enum ev_type type, uint64_t ring, uint32_t members, bool quorate)
-{
-	struct event ev = {.type = type};
-
-	ev.conf.ring_seq = ring;
-	ev.conf.quorate = quorate;
-	for (uint32_t i = 1; i <= NODES; i++)
-		if (members & (1u << i)) {
-			if (!ev.conf.ring_node)
-				ev.conf.ring_node = i;
-			ev.conf.members[ev.conf.member_count++] = i;
-		}
-	return ev;
-}
-
-#define N(i) (1u << (i))
-
-static void cpg(uint32_t node, uint64_t ring, uint32_t members)
-{
-	struct event ev = conf_event(EV_CPG_CONF, ring, members, false);
-
-	give(node, &ev);
-}
-
-static void quorum(uint32_t node, uint64_t ring, uint32_t members, bool quorate)
-{
-	struct event ev = conf_event(EV_QUORUM, ring, members, quorate);
-
-	give(node, &ev);
-}
-
-static void timer(uint32_t node)
-{
-	struct event ev = {.type = EV_TIMER};
-
-	give(node, &ev);
-}
-
-/* What `node` has to say goes to all in the mask, in one order. */
-static uint32_t publish(uint32_t node, uint32_t to)
-{
-	uint32_t count;
-
-	effects_reset(&fx);
-	member_publish(&m[node], now, &fx);
-	count = fx.count;
-	for (uint32_t i = 0; i < count; i++) {
-		struct event ev = {.type = EV_CPG_MSG};
-
-		assert_int_equal(fx.fx[i].type, FX_CPG_SEND);
-		assert_true(fx.fx[i].net.len <= CPG_MSG_MAX);
-		ev.msg.node = node;
-		ev.msg.bytes = fx.fx[i].net.bytes;
-		ev.msg.len = fx.fx[i].net.len;
-		for (uint32_t k = 1; k <= NODES; k++)
-			if (to & N(k))
-				give(k, &ev);
-	}
-	return count;
-}
-
-static void view_all(uint64_t ring, uint32_t members)
-{
-	for (uint32_t i = 1; i <= NODES; i++)
-		if (members & N(i)) {
-			cpg(i, ring, members);
-			quorum(i, ring, members, true);
-		}
-	for (uint32_t i = 1; i <= NODES; i++)
-		if (members & N(i))
-			assert_int_equal(publish(i, members), 1);
-	for (uint32_t i = 1; i <= NODES; i++)
-		if (members & N(i))
-			assert_true(member_view(&m[i])->agreed);
-}
-
-static void path(uint32_t node, enum member_path p, uint32_t incarnation, uint32_t to)
-{
-	member_set_path(&m[node], p, incarnation);
-	assert_int_equal(publish(node, to), 1);
-}
+#include "tests/unit/members.h"
 
 /* ------------------------------------------------------------------ views */
 
@@ -449,53 +291,6 @@ static void fenced_is_told_to_all_and_ends_it(void **state)
 	cpg(1, 6, N(1));
 	quorum(1, 6, N(1), true);
 	assert_int_equal(m[1].victim_count, 0);
-}
-
-/* Unmounted, and then its host goes, at once or later: nothing of it is waited for. */
-static void who_has_left_in_order_is_not_lost(void **state)
-{
-	const uint32_t all = N(1) | N(2) | N(3);
-
-	for (int i = 0; i < 4; i++) {
-		begin(state);
-		view_all(5, all);
-		path(3, MPATH_OK, 0x33, all);
-		member_set_leaving(&m[3], LEAVING_DONE);
-		path(3, i & 2 ? MPATH_COMING : MPATH_CLEAN, 0x33, all); /* (its path had to settle) */
-		member_send_fenced(&m[1], &(struct member_victim){.node = 3, .incarnation = 0x33}, 1, now, &fx);
-		assert_true(!m[1].lost_ns && !m[1].office_lost_ns);
-		if (i & 1)
-			cpg(1, 5, N(1) | N(2));
-		cpg(1, 6, N(1) | N(2));
-		quorum(1, 6, N(1) | N(2), true);
-		member_send_fenced(&m[1], &(struct member_victim){.node = 3, .incarnation = 0x33}, 1, now, &fx);
-		assert_true(!m[1].lost_ns && !m[1].office_lost_ns);
-		cpg(1, 7, N(1));
-		quorum(1, 7, N(1), true);
-		assert_true(m[1].lost_ns == now); /* that one has not */
-	}
-}
-
-/* Its daemon had ended once, and another life of it was heard since. That one is cut off, and silent when the ring is whole again: it may not know. */
-static void who_ended_in_an_earlier_life_is_waited_for(void **state)
-{
-	const uint32_t all = N(1) | N(2) | N(3);
-
-	view_all(5, all);
-	path(3, MPATH_OK, 0x33, all);
-	cpg(1, 5, N(1) | N(2));
-	member_send_fenced(&m[1], m[1].victims, 1, now, &fx);
-	assert_true(!m[1].lost_ns);
-	init(3, 999);
-	member_set_path(&m[3], MPATH_OK, 0x34);
-	view_all(6, all);
-	cpg(1, 7, N(1));
-	quorum(1, 7, N(1), false);
-	cpg(1, 8, all);
-	quorum(1, 8, all, true);
-	assert_true(!m[1].lost_ns && !m[1].victim_count);
-	member_send_fenced(&m[1], &(struct member_victim){.node = 3, .incarnation = 0x34}, 1, now, &fx);
-	assert_true(m[1].lost_ns == now);
 }
 
 /* Its view was agreed without it, and who is fenced was told to those who had answered. It waits for that word. */
@@ -950,8 +745,6 @@ static void standalone_is_a_view_of_one_at_once(void **state)
 	assert_true(member_announced(&m[1], 3));
 }
 
-#define TEST(f) cmocka_unit_test_setup(f, begin)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -970,8 +763,6 @@ int main(void)
 		TEST(another_life_and_another_incarnation_leave_the_old_one_behind),
 		TEST(lost_path_is_a_victim_and_none_is_proof),
 		TEST(fenced_is_told_to_all_and_ends_it),
-		TEST(who_has_left_in_order_is_not_lost),
-		TEST(who_ended_in_an_earlier_life_is_waited_for),
 		TEST(who_answers_late_is_to_hear_that_it_is_fenced),
 		TEST(of_two_that_are_fenced_the_present_one_counts),
 		TEST(state_that_could_not_be_queued_is_told_again),
