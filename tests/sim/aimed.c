@@ -52,6 +52,9 @@
  *   releases	of two nodes, or three, the coordinator moves, and is cut off when its claim is about to say so: nobody hears it. Its own
  *		corosync notices late. No other faults.
  *
+ *   second_life	a node's daemon is killed, and back. Later all nodes are parted for a moment, of which this one learns late: in the ring
+ *		that is whole again it is silent, and nobody hears it. No other faults.
+ *
  *   carries	a node has no path, and the target holds what another one writes for it; then connections break, the carrier hangs (some
  *		with their path lost just before), or the coordinator moves or is lost; or the node itself is out of the ring for a
  *		moment, is told VOID, and its connection breaks then. Or what it is to write is late, and its connection ends meanwhile.
@@ -309,6 +312,56 @@ static void releases_unheard(struct sim *s, uint32_t node, uint64_t off)
 	edges_node_evicted(s, n);
 	sim_at(s, formed_ns, rings_form, NULL);
 	sim_at(s, n->late_until + 4 * SEC, cut_ends, n);
+}
+
+/* ------------------------------------------------------------------ second_life */
+
+static void whole_again(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+
+	if (s->healing)
+		return;
+	sim_log(s, "the ring is WHOLE, node %u learns of nothing until %lu ms", n->id, n->late_until / MS);
+	for (uint32_t i = 1; i <= s->plan.nodes; i++)
+		s->n[i].side = 0;
+	cluster_change(s);
+}
+
+static void all_parted(struct sim *s, void *arg)
+{
+	struct snode *n = arg;
+	uint64_t whole_ns = s->now_ns + 300 * MS + adraw(s, 400) * MS;
+
+	if (s->healing || !coordinator(s) || coordinator(s) == n || !all_up(s))
+		return;
+	s->partitions++;
+	sim_log(s, "all nodes are PARTED");
+	for (uint32_t i = 1; i <= s->plan.nodes; i++)
+		s->n[i].side = 16 + i;
+	n->net_side = n->side;
+	n->late_until = whole_ns + 4 * SEC + adraw(s, 3000) * MS;
+	load_node_evicted(s, n);
+	edges_node_evicted(s, n);
+	cluster_change(s);
+	sim_at(s, whole_ns, whole_again, n);
+	sim_at(s, n->late_until, cut_ends, n);
+}
+
+static void second_life(struct sim *s, void *arg)
+{
+	struct snode *n = &s->n[1 + adraw(s, s->plan.nodes)];
+
+	(void)arg;
+	if (s->healing)
+		return;
+	sim_at(s, s->now_ns + 16 * SEC + adraw(s, 2000) * MS, second_life, NULL);
+	if (!coordinator(s) || n == coordinator(s) || !all_up(s))
+		return;
+	s->crashes++;
+	node_kill(s, n);
+	sim_at(s, s->now_ns + SEC, daemon_back, n);
+	sim_at(s, s->now_ns + 6 * SEC + adraw(s, 2000) * MS, all_parted, n);
 }
 
 /* ------------------------------------------------------------------ carries */
@@ -834,7 +887,7 @@ static void long_split(struct sim *s, void *arg)
 void aimed_plan(struct sim_plan *p)
 {
 	if (!p->unheard && !p->reboots && !p->moves && !p->dies_asking && !p->lost_asks && !p->carries && !p->dies_held && !p->drain_looks && !p->times &&
-		!p->power && !p->oversleeps && !p->lone && !p->silent && !p->heirs && !p->long_cut && !p->long_split && !p->releases)
+		!p->power && !p->oversleeps && !p->lone && !p->silent && !p->heirs && !p->long_cut && !p->long_split && !p->releases && !p->second_life)
 		return;
 	p->crash = p->daemon_kill = p->pause = p->path_loss = p->partition = p->move = p->late_writes = p->san_loss = false;
 	p->net_break = p->hang = p->port_cut = p->slow_lun = p->flap = p->coro_restart = p->ring_cut = false;
@@ -863,6 +916,8 @@ void aimed_plan(struct sim_plan *p)
 		p->nodes = 2;
 		p->safety_ns = 120 * SEC;
 	}
+	if (p->second_life)
+		p->lockers = 2;
 	if (p->releases)
 		p->nodes = p->clients & 1 ? 2 : 3;
 	if (p->long_cut) {
@@ -916,6 +971,8 @@ void aimed_start(struct sim *s)
 		sim_at(s, 4 * SEC + adraw(s, 4000) * MS, long_split, NULL);
 	if (s->plan.releases)
 		sim_at(s, 8 * SEC, moves_away, NULL);
+	if (s->plan.second_life)
+		sim_at(s, 5 * SEC, second_life, NULL);
 	if (s->plan.lone) {
 		s->plan.one_nexus |= s->seed & 1;
 		sim_at(s, 4 * SEC, goes_for_good, NULL);

@@ -31,6 +31,7 @@ done <<'LIST'
 --set long_cut=1
 --set long_split=1
 --set releases=1
+--set second_life=1
 --set elsewhere=1
 --set carries=1,elsewhere=1
 --set scribes=1,one_hole=1,lockers=0,watchers=0

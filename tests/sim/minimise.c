@@ -88,6 +88,7 @@ static const struct plan_field fields[] = {
 	F(long_cut, FLAG, 0),
 	F(long_split, FLAG, 0),
 	F(releases, FLAG, 0),
+	F(second_life, FLAG, 0),
 	F(slow_release, FLAG, 0),
 	F(carries, FLAG, 0),
 	F(elsewhere, FLAG, 0),
