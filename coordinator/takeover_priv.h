@@ -41,8 +41,8 @@ struct takeover {
 	uint64_t served_before; /* the last term before ours in which somebody may have been served */
 	uint32_t before_count; /* given up in that one */
 	struct claim_given_up before[CLAIM_GIVEN_UP_MAX];
-	struct claim watched; /* WATCH, FROZEN: a claim seen before */
-	uint64_t watched_ns; /* FROZEN: end of the first look that showed it */
+	struct claim watched; /* HEADSTART, WATCH, FROZEN: a claim seen before */
+	uint64_t watched_ns; /* HEADSTART, FROZEN: end of the first look that showed it */
 	uint64_t frozen_sent_ns; /* FROZEN: the look under way began; 0: there is none */
 	uint64_t epoch; /* ours, OPEN and later */
 	uint32_t incarnation; /* under which we stand or coordinate */

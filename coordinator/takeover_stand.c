@@ -37,6 +37,13 @@ static void enter_fence(struct takeover *t, struct effects *fx)
 	takeover_start_fence(t, true, fx);
 }
 
+static bool in_view(const struct takeover *t, uint32_t node)
+{
+	const struct member_node *n = member_find(t->m, node);
+
+	return n && n->member;
+}
+
 /* After a look at the claim, or without one. */
 static void headstart_or_fence(struct takeover *t, struct effects *fx)
 {
@@ -49,6 +56,8 @@ static void headstart_or_fence(struct takeover *t, struct effects *fx)
 		(unsigned)(TAKEOVER_HEADSTART_NS / NS_PER_SEC));
 	takeover_enter(t, TK_HEADSTART);
 	t->deadline_ns = t->now_ns + TAKEOVER_HEADSTART_NS;
+	t->watched_ns = 0;
+	claim_io_read(&t->io, fx);
 }
 
 /* Proceeds when we are the first CANDIDATE of this view and the only one left. */
@@ -141,6 +150,32 @@ static void claim_lives(struct takeover *t, const struct claim *best, struct eff
 		headstart_or_fence(t, fx);
 	} else {
 		takeover_refuse_in_use(t, best);
+	}
+}
+
+/*
+ * Two looks at the claim, one at each end. Who coordinates in the other half takes our key from us, if it knows one: not that of a path which
+ * we have only had since we do not hear it. But its claim beats, and that of who is gone does not (nor does that of another candidate).
+ */
+static void headstart(struct takeover *t, struct effects *fx)
+{
+	const struct claim *best = claim_io_best(&t->io);
+
+	if (!t->watched_ns) {
+		memset(&t->watched, 0, sizeof(t->watched));
+		if (best)
+			t->watched = *best;
+		t->watched_ns = t->now_ns;
+		if (t->deadline_ns < t->now_ns + TAKEOVER_HEADSTART_NS / 2)
+			t->deadline_ns = t->now_ns + TAKEOVER_HEADSTART_NS / 2;
+	} else if (t->poll_ns == NEVER && t->now_ns >= t->deadline_ns) {
+		t->poll_ns = t->now_ns;
+		claim_io_read(&t->io, fx);
+	} else if (t->poll_ns != NEVER) {
+		if (best && best->state == CLAIM_HELD && takeover_claim_moved(best, &t->watched) && !in_view(t, best->node))
+			takeover_lose_fenced(t, "the other half of the cluster coordinates");
+		else
+			enter_fence(t, fx);
 	}
 }
 
@@ -396,8 +431,8 @@ void takeover_candidate(struct takeover *t, struct effects *fx)
 		standing(t, fx);
 		break;
 	case TK_HEADSTART:
-		if (t->now_ns >= t->deadline_ns)
-			enter_fence(t, fx);
+		if (claim_came(t))
+			headstart(t, fx);
 		break;
 	case TK_LOOK:
 		if (claim_came(t))

@@ -71,6 +71,33 @@ static void other_half_that_claims_within_a_head_start_is_waited_for(void **stat
 	}
 }
 
+/*
+ * It had no path as the cluster was split, and has one again: the other half knows nothing of its new key, takes nothing, and coordinates. The
+ * claim says so.
+ */
+static void path_that_comes_back_in_a_split_takes_nothing_away(void **state)
+{
+	for (uint64_t before = 200 * MS; before <= 10 * SEC; before += 2450 * MS) {
+		up(2);
+		B = 3 - C;
+		lab_path_set(&L, B, false);
+		lab_run(&L, before, NULL);
+		split2();
+		lab_run(&L, 20 * SEC, NULL);
+		CHECK(st(C) == TK_SERVE);
+		lab_path_set(&L, B, true);
+		CHECK(run_to(B, TK_HEADSTART) && run_to(B, TK_FROZEN));
+		for (uint32_t i = 0; i < 30; i++) {
+			lab_run(&L, SEC, NULL);
+			CHECK(st(C) == TK_SERVE && st(B) == TK_FROZEN);
+		}
+		CHECK(lab_said(&L, "the other half of the cluster coordinates"));
+		/* It is the last one, and the other one has gone. */
+		lab_kill(&L, C);
+		CHECK(run_to(B, TK_SERVE));
+	}
+}
+
 /* Who was refused by the LUN was fenced for certain, whatever the claim says: a target may be slow. */
 static void who_is_known_to_be_fenced_waits_longer(void **state)
 {
@@ -156,6 +183,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(key_that_nobody_took_costs_two_head_starts),
 		cmocka_unit_test(other_half_that_claims_within_a_head_start_is_waited_for),
+		cmocka_unit_test(path_that_comes_back_in_a_split_takes_nothing_away),
 		cmocka_unit_test(who_is_known_to_be_fenced_waits_longer),
 		cmocka_unit_test(claim_stands_still_while_a_path_comes_and_goes),
 		cmocka_unit_test(claim_that_moved_while_we_had_no_path_is_waited_for),
