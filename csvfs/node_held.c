@@ -62,7 +62,7 @@ static void ask(struct node *n, const struct creq *q, enum lock_stage stage, str
 	if (stage == LKS_DROP)
 		rq->lock.type = FS_LK_NONE;
 	node_ask_as(n,
-		&(struct creq){.kind = CQ_LOCK, .tag = q->tag, .lock = q->lock, .stage = stage, .closes = q->closes},
+		&(struct creq){.kind = CQ_LOCK, .tag = q->tag, .lock = q->lock, .stage = stage, .closes = q->closes, .cancelled = q->cancelled},
 		rq, fx);
 }
 
@@ -300,6 +300,8 @@ static void got(struct node *n, struct creq *q, struct effects *fx)
 	}
 	if (q->lock.type == FS_LK_READ && lock_has(&n->held, &l, true)) {
 		err = unlock(n, q, LKS_WEAKEN, fx);
+		/* INTERRUPT came, and comes once. */
+		n->dying = n->dying || q->cancelled;
 		if (!err)
 			return;
 	}
@@ -315,6 +317,12 @@ static void cancel_later(struct node *n, uint64_t seq)
 		q->uncancelled = true;
 		n->cancel_at_ns = n->now_ns + ASK_AGAIN_NS;
 	}
+}
+
+/* H3. It was granted, and less is held here already: what its process asked for. */
+static bool is_held(const struct creq *q)
+{
+	return q->stage == LKS_WEAKEN && q->lock.type == FS_LK_READ;
 }
 
 void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx)
@@ -340,7 +348,7 @@ void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp,
 		return;
 	case LKS_WEAKEN:
 		if (q->tag)
-			node_reply_err(n, q->tag, rp->err, fx);
+			node_reply_err(n, q->tag, is_held(q) ? 0 : rp->err, fx);
 		return;
 	case LKS_TEST:
 		if (!q->tag)
@@ -368,9 +376,7 @@ void node_held_answer(struct node *n, struct creq *q, const struct fs_reply *rp,
  */
 static void leave(struct node *n, struct creq *q, struct effects *fx)
 {
-	bool good = q->closes || (q->stage == LKS_WEAKEN && q->lock.type == FS_LK_READ);
-
-	node_reply_err(n, q->tag, good ? 0 : -EINTR, fx);
+	node_reply_err(n, q->tag, q->closes || is_held(q) ? 0 : -EINTR, fx);
 	q->tag = 0;
 }
 
@@ -459,7 +465,7 @@ void node_held_expire(struct node *n, uint64_t before_ns, struct effects *fx)
 			continue;
 		if (!effects_room(fx, 4, 4096))
 			return;
-		node_reply_err(n, q->tag, -EIO, fx);
+		node_reply_err(n, q->tag, q->closes || is_held(q) ? 0 : -EIO, fx);
 		q->tag = 0;
 	}
 }

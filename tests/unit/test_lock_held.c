@@ -690,6 +690,57 @@ static void passes(uint64_t ns)
 	node_ask_step(n, &fx);
 }
 
+/* hold= is over while the UNLOCK to READ is out. What was asked for is held: to say that it failed would be to say that the write lock still is. */
+static void a_lock_that_became_weaker_has_done_so_whatever_comes_then(void **state)
+{
+	uint64_t tag;
+	void *all;
+
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	effects_reset(&fx);
+	tag = ask_of(INO, FS_LOCK, lk(9, 0, 9, READ));
+	coordinator_one();
+	assert_int_equal(answer_of(tag), UNANSWERED);
+	client_down(n->client);
+	n->now_ns += 40 * NS_PER_SEC;
+	node_held_expire(n, n->now_ns - 30 * NS_PER_SEC, &fx);
+	assert_int_equal(answer_of(tag), 0);
+	client_serve_local(n->client);
+	coordinator();
+	assert_true(!coordinator_has(9, 5, WRITE) && coordinator_has(9, 5, READ));
+	/* And where there is no memory to say it. */
+	n->peers[0].reclaimed = true;
+	n->peers_end = 1;
+	assert_int_equal(lock_of(INO, lk(9, 20, 29, WRITE)), 0);
+	effects_reset(&fx);
+	tag = ask_of(INO, FS_LOCK, lk(9, 20, 29, READ));
+	all = take_all_memory(0);
+	coordinator_one();
+	give_back_memory(all);
+	assert_int_equal(answer_of(tag), 0);
+	passes(NS_PER_SEC);
+	coordinator();
+	assert_true(!coordinator_has(9, 25, WRITE) && coordinator_has(9, 25, READ));
+}
+
+/* Killed while the LOCK is out, of which we hear once; that is granted, and then nobody coordinates. */
+static void who_was_killed_before_its_lock_became_weaker_is_let_go(void **state)
+{
+	const struct fs_request *rq;
+	uint64_t tag, wire_tag;
+
+	assert_int_equal(lock_of(INO, lk(9, 0, 9, WRITE)), 0);
+	effects_reset(&fx);
+	tag = ask_of(INO, FS_LOCK, lk(9, 0, 9, READ));
+	rq = client_next_local(n->client, &wire_tag);
+	node_kernel_cancel(n, tag, &fx);
+	assert_int_equal(answer_of(tag), UNANSWERED);
+	node_lock_serve(n, 0, true, wire_tag, rq, &fx);
+	client_down(n->client);
+	passes(NS_PER_SEC);
+	assert_int_equal(answer_of(tag), 0);
+}
+
 /* We coordinate: no session ends, in whose place one would begin with what we hold. */
 static void an_unlock_without_memory_comes_to_be_known_here(void **state)
 {
@@ -844,6 +895,10 @@ int main(void)
 			a_lock_that_was_out_is_forgotten_with_its_session, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_lock_that_only_becomes_weaker_is_held, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_lock_that_became_weaker_has_done_so_whatever_comes_then, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			who_was_killed_before_its_lock_became_weaker_is_let_go, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_flock_that_is_interrupted_between_is_not_taken, setup, teardown),
 		cmocka_unit_test_setup_teardown(
