@@ -15,6 +15,8 @@
  *      run holds all that its transactions wrote, and each image has two checksums: so no other
  *      block of its time can be right, whatever lsn it tells. A block in its place that is newer than
  *      the journal's end says that records were lost: nothing is guessed.
+ *      The first superblock goes to its place alone, and is durable there before another block is begun: what is being written
+ *      may be spoilt by a power failure, and one of the two must tell where the journal is.
  *  R4. When everything is durable in its place, a journal head of our epoch makes the journal empty:
  *      a record of an earlier epoch that lands late is refused from then on.
  *  R5. No image goes where data may be. Behind the newest head's tail there is none of a chunk that is data's
@@ -486,6 +488,8 @@ static void start_batch(struct vol *v)
 	size_t left = r->map_count - r->next;
 
 	r->batch = left < CKPT_BATCH ? (uint32_t)left : CKPT_BATCH;
+	if (r->map[r->next].key == SUPER_BLOCK)
+		r->batch = 1;
 	r->state = REPLAY_WRITE;
 	read_runs(v, true, v->ckpt.buf);
 	read_runs(v, false, v->journal.bufs[0]);
@@ -536,7 +540,7 @@ static void write_batch(struct vol *v)
 		}
 		if (v->state == VOL_FROZEN)
 			return;
-		(void)vio_must(v, LUN_WRITE, p[i].key, 1, image, write_done);
+		vio_must(v, LUN_WRITE, p[i].key, 1, image, write_done)->fua = p[i].key == SUPER_BLOCK;
 		r->pending++;
 		r->applied++;
 	}
