@@ -65,7 +65,8 @@
  *     bytes begins before that, and no layout goes back. Whoever waits here for so long ends with EIO, and so does
  *     what was read in vain for so long.
  * 13. Nobody here sees the place of an append without its data: from when it asks for its place until it has ended, a read that
- *     may reach into it waits for it. A read that has waited, and meets the next, ends where that begins, once it has its place.
+ *     may reach into it waits for it. A read that has waited, and meets the next, ends where that begins, once it has its place. But it does
+ *     not end before its first byte if the file goes on behind that: it waits for all that begin before, and asks first if it is to say that it does not.
  *     Other nodes' readers wait at the coordinator, which hears of the end (EV_APPENDED; csvfs/node_append.c), and says
  *     with the size from where on it is to be asked (dp_layout_shown).
  * 14. Nothing is written under a layout that was given for reading alone, even where it would do: the coordinator has to know who

@@ -108,6 +108,11 @@ static void map_segs(const struct dp_file *f, struct dp_op *op, uint64_t off, ui
 
 /* ------------------------------------------------------------------ plan: reads */
 
+static uint64_t end_of(const struct dp_file *f)
+{
+	return f->lf.size > f->end ? f->lf.size : f->end;
+}
+
 /* Rule 13. False: the read waits. *end: as far as it goes. */
 static bool before_appends(const struct dp_file *f, const struct dp_op *op, uint64_t *end)
 {
@@ -124,6 +129,9 @@ static bool before_appends(const struct dp_file *f, const struct dp_op *op, uint
 	/* Those without a place yet come behind those that have one. */
 	if (!op->waited || first == UINT64_MAX)
 		return false;
+	/* Others may have written behind them. (No append that comes now begins before the end.) */
+	if (first <= op->off && f->lf.size_known && op->off < end_of(f))
+		return false;
 	if (*end > first)
 		*end = first > op->off ? first : op->off;
 	return true;
@@ -137,6 +145,9 @@ static enum plan plan_read(struct dp *dp, struct dp_file *f, struct dp_op *op)
 	if (!before_appends(f, op, &end))
 		return PLAN_APPEND;
 	if (end == op->off) {
+		/* The file may have grown meanwhile. */
+		if (!op->asked && op->len)
+			return need(op, op->off, op->off + op->len, false);
 		op->result = 0;
 		return PLAN_NOTHING;
 	}
@@ -228,11 +239,6 @@ static bool find_edges(
 	need(op, dp_round_down(from, cs), dp_round_up(op_end, cs), true);
 	op->need_edge = true;
 	return false;
-}
-
-static uint64_t end_of(const struct dp_file *f)
-{
-	return f->lf.size > f->end ? f->lf.size : f->end;
 }
 
 void dp_plan_wrote(struct dp *dp, const struct dp_op *op)

@@ -42,6 +42,64 @@ static void a_read_that_may_reach_into_an_append_waits_for_its_end(void **state)
 	forget(x);
 }
 
+/*
+ * Two pieces of one asynchronous append are under way, and another node has written behind them: there is no end of the file. If that is not
+ * known here yet, it is asked for.
+ */
+static void what_others_wrote_behind_appends_of_ours_is_no_end(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op a[2], r;
+
+	for (int known = 0; known < 2; known++) {
+		put(x, 0, 1, EXT_WRITTEN, 4096);
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(append(x, &a[i]), DP_NEED_APPEND);
+		for (uint64_t i = 0; i < 2; i++)
+			assert_int_equal(dp_append_done(x->dp, &a[i], 0, 4096 + 4096 * i, x->now), DP_SUBMIT);
+		dp_layout_size(x->dp, INO, known ? 20480 : 12288);
+		assert_int_equal(go(x, &r, false, 16384, 4096), DP_WAIT);
+		assert_int_equal(done(x, &a[0], LUN_OK), DP_DONE);
+		assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &r);
+		if (!known) {
+			assert_int_equal(dp_begin(x->dp, &r, x->now), DP_NEED_LAYOUT);
+			put(x, 0, 1, EXT_WRITTEN, 20480);
+			assert_int_equal(dp_layout_done(x->dp, &r, 0, x->now), DP_WAIT);
+		} else {
+			assert_int_equal(dp_begin(x->dp, &r, x->now), DP_WAIT);
+		}
+		assert_int_equal(done(x, &a[1], LUN_OK), DP_DONE);
+		assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &r);
+		assert_int_equal(dp_begin(x->dp, &r, x->now), DP_SUBMIT);
+		assert_int_equal(r.result, 4096);
+		assert_int_equal(done(x, &r, LUN_OK), DP_DONE);
+		forget(x);
+	}
+}
+
+/* Behind all that there is, and others append on and on. */
+static void who_reads_behind_the_end_is_told_so_while_others_append(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op a[2], r;
+
+	put(x, 0, 1, EXT_WRITTEN, 4096);
+	for (uint64_t i = 0; i < 2; i++) {
+		assert_int_equal(append(x, &a[i]), DP_NEED_APPEND);
+		assert_int_equal(dp_append_done(x->dp, &a[i], 0, 4096 + 4096 * i, x->now), DP_SUBMIT);
+	}
+	dp_layout_size(x->dp, INO, 12288);
+	assert_int_equal(go(x, &r, false, 1 << 20, 4096), DP_WAIT);
+	assert_int_equal(done(x, &a[0], LUN_OK), DP_DONE);
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &r);
+	assert_int_equal(dp_begin(x->dp, &r, x->now), DP_NEED_LAYOUT);
+	put(x, 0, 1, EXT_WRITTEN, 12288);
+	assert_int_equal(dp_layout_done(x->dp, &r, 0, x->now), DP_DONE);
+	assert_int_equal(r.result, 0);
+	assert_int_equal(done(x, &a[1], LUN_OK), DP_DONE);
+	forget(x);
+}
+
 static void an_append_that_was_refused_has_no_end_to_be_told(void **state)
 {
 	struct fixture *x = *state;
@@ -260,6 +318,8 @@ int main(void)
 		T(what_may_be_there_already_is_not_appended_again),
 		T(what_was_written_to_unwritten_space_is_appended_again),
 		T(a_read_that_may_reach_into_an_append_waits_for_its_end),
+		T(what_others_wrote_behind_appends_of_ours_is_no_end),
+		T(who_reads_behind_the_end_is_told_so_while_others_append),
 		T(an_append_that_was_refused_has_no_end_to_be_told),
 		T(what_others_append_is_asked_for_before_it_is_read_and_is_no_gap),
 	};
