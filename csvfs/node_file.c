@@ -15,7 +15,7 @@
 
 static bool nothing_to_commit(const struct file *f)
 {
-	return list_empty(&f->dirty) && !f->size && !f->mtime_ns && !f->atime_ns;
+	return list_empty(&f->dirty) && list_empty(&f->due) && !f->size && !f->mtime_ns && !f->atime_ns;
 }
 
 static void commit_later(struct node *n, struct file *f, uint64_t at_ns)
@@ -33,7 +33,28 @@ uint32_t node_file_life(struct node *n, uint64_t ino)
 	return f && f->st != FILE_OPENING ? (uint32_t)(f->generation & FS_GENERATION_MASK) : 0;
 }
 
-/* One commit in flight per file: what comes meanwhile goes with the next one. */
+/*
+ * A round takes all that was first-written before, in one commit or in many. Who waits, waits for the end of the next round at most: first
+ * writes may come faster than they are committed, and those of a round are done all the same.
+ */
+static void round_begins(struct file *f)
+{
+	list_splice_tail(&f->dirty, &f->due);
+	list_for_each_entry(w, &f->waits, struct fwait, link)
+		w->due = true;
+}
+
+static void round_ends(struct file *f)
+{
+	list_for_each_entry_safe (w, tmp, &f->waits, struct fwait, link) {
+		if (!w->due)
+			continue;
+		list_del(&w->link);
+		list_add_tail(&w->link, &f->flying_waits);
+	}
+}
+
+/* One commit in flight per file: what comes meanwhile goes with a later one. */
 static void commit_send(struct node *n, struct file *f, struct effects *fx)
 {
 	struct fs_extent ext[EXTENTS_PER_REPLY];
@@ -60,7 +81,9 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 		rq->valid |= FS_SET_ATIME;
 		rq->attr.atime_ns = f->atime_ns;
 	}
-	list_for_each_entry_safe (r, tmp, &f->dirty, struct frange, link) {
+	if (list_empty(&f->due))
+		round_begins(f);
+	list_for_each_entry_safe (r, tmp, &f->due, struct frange, link) {
 		if (count == EXTENTS_PER_REPLY)
 			break;
 		ext[count++] =
@@ -74,12 +97,11 @@ static void commit_send(struct node *n, struct file *f, struct effects *fx)
 	f->size = 0;
 	f->flying_mtime_ns = f->mtime_ns;
 	f->mtime_ns = f->atime_ns = 0;
-	f->commit_at_ns = list_empty(&f->dirty) ? NEVER : n->now_ns;
+	f->commit_at_ns = list_empty(&f->due) && list_empty(&f->dirty) ? NEVER : n->now_ns;
 	f->dirty_count = 0;
 	f->commit_in_flight = true;
-	/* All waits go along only if all ranges do. */
-	if (list_empty(&f->dirty))
-		list_splice_tail(&f->waits, &f->flying_waits);
+	if (list_empty(&f->due))
+		round_ends(f);
 	f->unsent = true;
 	node_ask(n, CQ_COMMIT, 0, rq, fx);
 	/* If it was not sent that has been acted on, and the file may be gone. */
@@ -175,7 +197,7 @@ static bool flown(struct node *n, struct file *f, int32_t err)
 		list_del(&r->link);
 		mem_free(n->mem, r, sizeof(*r)); /* so there is memory for it */
 		if (again)
-			again = node_range_insert(n, &f->dirty, off, len);
+			again = node_range_insert(n, &f->due, off, len);
 		else
 			(void)node_range_remove(n, &f->owned, &at, off, len);
 	}
@@ -844,13 +866,14 @@ void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_reques
  */
 static void forget_layout(struct node *n, struct file *f, struct effects *fx)
 {
-	if (!list_empty(&f->dirty) || !list_empty(&f->flying)) {
+	if (!list_empty(&f->dirty) || !list_empty(&f->due) || !list_empty(&f->flying)) {
 		trace(n->trace, TRACE_ERROR,
 			"first writes of ino %lx were not committed, and are lost", f->ino);
 		say_lost(f, &f->waits);
 		node_lost_tell(f, &f->flying_waits);
 	}
 	node_range_clear(n, &f->dirty);
+	node_range_clear(n, &f->due);
 	/* The commit that is out says nothing of them any more (client_void_commits): its answer takes none from what is ours by then. */
 	node_range_clear(n, &f->flying);
 	node_range_clear(n, &f->owned);

@@ -57,6 +57,7 @@ struct fwait {
 	enum fwait_kind kind;
 	struct fs_request *rq; /* FWAIT_REQUEST: is asked then */
 	bool need_commit, need_flush;
+	bool due; /* it came before the round did: with the last commit of that it is done */
 	int32_t err;
 	uint64_t since_ns;
 	/* FWAIT_FSYNC */
@@ -94,9 +95,10 @@ struct file {
 	struct list owned; /* ranges given to us to first-write (frange) */
 	struct list edges; /* ranges in which nobody else writes */
 	struct list dirty; /* first-written, to be committed */
+	struct list due; /* of those what is committed in this round */
 	struct list flying; /* in the commit that is in flight */
 	struct list open_waiters; /* creq: opens to be answered */
-	struct list waits; /* fwait: for the next commit */
+	struct list waits; /* fwait: for this round, or the next one */
 	struct list flying_waits;
 };
 

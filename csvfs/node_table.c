@@ -36,6 +36,7 @@ struct file *node_file_new(struct node *n, uint64_t ino)
 	list_init(&f->owned);
 	list_init(&f->edges);
 	list_init(&f->dirty);
+	list_init(&f->due);
 	list_init(&f->flying);
 	list_init(&f->open_waiters);
 	list_init(&f->waits);
@@ -68,6 +69,7 @@ void node_file_free(struct node *n, struct file *f)
 	node_range_clear(n, &f->owned);
 	node_range_clear(n, &f->edges);
 	node_range_clear(n, &f->dirty);
+	node_range_clear(n, &f->due);
 	node_range_clear(n, &f->flying);
 	node_lost_clear(n, f);
 	/* Who goes through all of them goes on with the one behind it. */

@@ -503,6 +503,48 @@ static void while_nobody_serves_the_pieces_stay(void **state)
 	assert_int_equal(f->layout, LAYOUT_KEPT);
 }
 
+static bool was_answered(uint64_t tag)
+{
+	for (uint32_t i = 0; i < fx.count; i++)
+		if (fx.fx[i].type == FX_REPLY && fx.fx[i].tag == tag)
+			return true;
+	return false;
+}
+
+static void first_writes_here_and_there(uint64_t *off)
+{
+	for (int i = 0; i < 300; i++, *off += 2 * 65536)
+		first_write(*off);
+}
+
+/* More than one commit takes, in the time of one: what comes behind an fsync is none of its business. */
+static void an_fsync_ends_though_first_writes_come_faster_than_commits(void **state)
+{
+	struct fs_request rq = {.op = FS_FSYNC, .ino = INO};
+	uint64_t off = 0;
+	uint32_t commits = 0;
+
+	(void)state;
+	n->cfg.owned_many = OWNED_MANY;
+	node_file_find(n, INO)->layout = LAYOUT_KEPT;
+	first_writes_here_and_there(&off);
+	for (int i = 0; i < 3; i++) {
+		first_writes_here_and_there(&off);
+		effects_reset(&fx);
+		coordinator(FS_LAYOUT_COMMIT, 0);
+	}
+	effects_reset(&fx);
+	node_file_fsync(n, 77, &rq, &fx);
+	for (; commits < 12 && !was_answered(77); commits++) {
+		first_writes_here_and_there(&off);
+		effects_reset(&fx);
+		coordinator(FS_LAYOUT_COMMIT, 0);
+	}
+	/* What is left of the round, and one more, of all that was first-written before it. */
+	assert_in_range(commits, 2, 9);
+	assert_true(was_answered(77));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -522,6 +564,7 @@ int main(void)
 		cmocka_unit_test_setup(nothing_is_appended_before_old_places_could_be_said_to_be_over, setup),
 		cmocka_unit_test_setup(what_is_cut_into_many_pieces_goes_back_and_is_asked_for_anew, setup),
 		cmocka_unit_test_setup(while_nobody_serves_the_pieces_stay, setup),
+		cmocka_unit_test_setup(an_fsync_ends_though_first_writes_come_faster_than_commits, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
