@@ -292,6 +292,7 @@ struct replay {
 	size_t next; /* batch to apply */
 	uint32_t batch;
 	uint64_t applied, skipped;
+	bool settled; /* what stood in the places before is durable, as far as that matters (R3) */
 };
 
 void replay_start(struct vol *v);

@@ -604,9 +604,18 @@ static void finish(struct vol *v)
 /* The scan has ended well: go on, unless nothing may be written. */
 static void scanned(struct vol *v)
 {
+	struct replay *r = &v->replay;
+
 	if (v->cfg.readonly && v->replay.map_count) {
 		vol_freeze(v, VOL_PROTECTED,
 			"the journal is not empty, and replay is not possible when read-only");
+		return;
+	}
+	/* R3. What the dead have written there may be in the target's cache alone, and be what we would write, too. */
+	if (!r->settled && v->cfg.write_cache && r->map_count && r->map[0].key == SUPER_BLOCK) {
+		r->settled = true;
+		(void)vio_must(v, LUN_FLUSH, 0, 0, NULL, phase_done);
+		r->pending++;
 		return;
 	}
 	images(v);
