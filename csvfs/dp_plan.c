@@ -145,8 +145,8 @@ static enum plan plan_read(struct dp *dp, struct dp_file *f, struct dp_op *op)
 	if (!before_appends(f, op, &end))
 		return PLAN_APPEND;
 	if (end == op->off) {
-		/* The file may have grown meanwhile. */
-		if (!op->asked && op->len)
+		/* The file may have grown meanwhile; and what was said may have been taken back, as we waited. */
+		if ((!op->asked || !f->lf.size_known) && op->len)
 			return need(op, op->off, op->off + op->len, false);
 		op->result = 0;
 		return PLAN_NOTHING;

@@ -100,6 +100,41 @@ static void who_reads_behind_the_end_is_told_so_while_others_append(void **state
 	forget(x);
 }
 
+/* It has asked, and waits for another append; the layout goes back, and with it what was said of the end. */
+static void who_has_asked_asks_again_when_that_is_known_no_more(void **state)
+{
+	struct fixture *x = *state;
+	struct dp_op a[2], r, *op;
+	enum dp_verdict v;
+	bool asks = false;
+
+	put(x, 0, 1, EXT_UNWRITTEN, 4096);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(append(x, &a[i]), DP_NEED_APPEND);
+	assert_int_equal(dp_append_done(x->dp, &a[0], 0, 4096, x->now), DP_SUBMIT);
+	assert_int_equal(go(x, &r, false, 2 * CS, 4096), DP_WAIT);
+	assert_int_equal(dp_append_done(x->dp, &a[1], 0, 8192, x->now), DP_WAIT);
+	assert_ptr_equal(dp_next_ready(x->dp, x->now.now_ns), &r);
+	assert_int_equal(dp_begin(x->dp, &r, x->now), DP_NEED_LAYOUT);
+	put(x, 2, 1, EXT_WRITTEN, 3 * CS);
+	assert_int_equal(dp_layout_done(x->dp, &r, 0, x->now), DP_WAIT);
+	dp_layout_close(x->dp, INO);
+	v = done(x, &a[0], LUN_OK);
+	assert_int_equal(v == DP_COMMIT ? block_done(x, &a[0], 0) : v, DP_DONE);
+	while ((op = dp_next_ready(x->dp, x->now.now_ns)))
+		assert_int_equal(dp_begin(x->dp, op, x->now), DP_WAIT);
+	assert_true(drained(x, INO));
+	dp_layout_drop(x->dp, INO);
+	while ((op = dp_next_ready(x->dp, x->now.now_ns))) {
+		v = dp_begin(x->dp, op, x->now);
+		asks |= op == &r && v == DP_NEED_LAYOUT;
+	}
+	assert_true(asks);
+	assert_int_equal(dp_layout_done(x->dp, &r, -EIO, x->now), DP_DONE);
+	assert_int_equal(dp_layout_done(x->dp, &a[1], -EIO, x->now), DP_DONE);
+	forget(x);
+}
+
 static void an_append_that_was_refused_has_no_end_to_be_told(void **state)
 {
 	struct fixture *x = *state;
@@ -320,6 +355,7 @@ int main(void)
 		T(a_read_that_may_reach_into_an_append_waits_for_its_end),
 		T(what_others_wrote_behind_appends_of_ours_is_no_end),
 		T(who_reads_behind_the_end_is_told_so_while_others_append),
+		T(who_has_asked_asks_again_when_that_is_known_no_more),
 		T(an_append_that_was_refused_has_no_end_to_be_told),
 		T(what_others_append_is_asked_for_before_it_is_read_and_is_no_gap),
 	};
