@@ -265,6 +265,12 @@ void takeover_lose_fenced(struct takeover *t, const char *why)
 	t->lost_fenced = true;
 }
 
+void takeover_wait_for_half(struct takeover *t)
+{
+	lose_split(t, false);
+	takeover_withdraw(t, "the other half of the cluster coordinates");
+}
+
 bool takeover_lost_fenced(const struct takeover *t)
 {
 	return t->state == TK_LOST && t->lost_fenced;

@@ -52,7 +52,8 @@ struct takeover {
 	bool lost_fenced; /* TK_LOST was entered because our key was gone */
 	uint32_t following; /* node; 0: nobody */
 	bool cold; /* nobody here saw the last coordinator: unknown lives may have writes in flight */
-	uint64_t beaten_ns; /* WATCH, FROZEN: the claim was first seen to have moved; 0: it has not */
+	uint64_t beaten_ns; /* HEADSTART, WATCH, FROZEN: the claim was first seen to have moved; 0: it has not */
+	bool looks; /* HEADSTART: at the claim */
 	bool quit; /* candidate: withdraw when nothing is in flight */
 	bool restart; /* candidate: the view changed, stand again when nothing is in flight */
 	bool in_order; /* handover: no fence is needed */
@@ -107,6 +108,8 @@ void takeover_lose(struct takeover *t, const char *why);
 void takeover_lose_fenced(struct takeover *t, const char *why);
 /* A candidate ends as soon as nothing of it is in flight. */
 void takeover_withdraw(struct takeover *t, const char *why);
+/* A candidate's: the other half coordinates, and has taken nothing from us. It waits (FROZEN), and keeps its path and what it has. */
+void takeover_wait_for_half(struct takeover *t);
 void takeover_become_unfit(struct takeover *t, const char *why, uint64_t for_ns);
 void takeover_refuse(struct takeover *t, const char *why);
 void takeover_refuse_in_use(struct takeover *t, const struct claim *by);

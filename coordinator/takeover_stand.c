@@ -56,8 +56,10 @@ static void headstart_or_fence(struct takeover *t, struct effects *fx)
 		(unsigned)(TAKEOVER_HEADSTART_NS / NS_PER_SEC));
 	takeover_enter(t, TK_HEADSTART);
 	t->deadline_ns = t->now_ns + TAKEOVER_HEADSTART_NS;
-	t->watched_ns = 0;
-	claim_io_read(&t->io, fx);
+	t->watched_ns = t->beaten_ns = 0;
+	t->looks = !member_announced_away(t->m, t->incarnation);
+	if (t->looks)
+		claim_io_read(&t->io, fx);
 }
 
 /* Proceeds when we are the first CANDIDATE of this view and the only one left. */
@@ -154,8 +156,9 @@ static void claim_lives(struct takeover *t, const struct claim *best, struct eff
 }
 
 /*
- * Two looks at the claim, one at each end. Who coordinates in the other half takes our key from us, if it knows one: not that of a path which
- * we have only had since we do not hear it. But its claim beats, and that of who is gone does not (nor does that of another candidate).
+ * Who coordinates in the other half takes our key from us in this time. But not that of a path which we have only had since we do not hear it:
+ * then the claim tells, by a look at each end. What is beaten lives, unless it was one write of a dead node that landed late, or of
+ * one that is about to hear that it is not quorate: so it is looked again. Nobody has taken anything from us: we keep what we have, and wait.
  */
 static void headstart(struct takeover *t, struct effects *fx)
 {
@@ -171,11 +174,18 @@ static void headstart(struct takeover *t, struct effects *fx)
 	} else if (t->poll_ns == NEVER && t->now_ns >= t->deadline_ns) {
 		t->poll_ns = t->now_ns;
 		claim_io_read(&t->io, fx);
-	} else if (t->poll_ns != NEVER) {
-		if (best && best->state == CLAIM_HELD && takeover_claim_moved(best, &t->watched) && !in_view(t, best->node))
-			takeover_lose_fenced(t, "the other half of the cluster coordinates");
-		else
-			enter_fence(t, fx);
+	} else if (t->poll_ns == NEVER) {
+		return;
+	} else if (!best || best->state == CLAIM_CLEAN || !takeover_claim_moved(best, &t->watched) || in_view(t, best->node)) {
+		enter_fence(t, fx);
+	} else if (t->beaten_ns && t->now_ns >= t->beaten_ns + TAKEOVER_LIVES_NS) {
+		takeover_wait_for_half(t);
+	} else {
+		if (!t->beaten_ns)
+			t->beaten_ns = t->now_ns;
+		t->watched = *best;
+		t->poll_ns = NEVER;
+		t->deadline_ns = t->now_ns + TAKEOVER_HEADSTART_NS;
 	}
 }
 
@@ -431,8 +441,10 @@ void takeover_candidate(struct takeover *t, struct effects *fx)
 		standing(t, fx);
 		break;
 	case TK_HEADSTART:
-		if (claim_came(t))
+		if (t->looks && claim_came(t))
 			headstart(t, fx);
+		else if (!t->looks && t->now_ns >= t->deadline_ns)
+			enter_fence(t, fx);
 		break;
 	case TK_LOOK:
 		if (claim_came(t))

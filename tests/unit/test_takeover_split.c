@@ -89,13 +89,68 @@ static void path_that_comes_back_in_a_split_takes_nothing_away(void **state)
 		CHECK(run_to(B, TK_HEADSTART) && run_to(B, TK_FROZEN));
 		for (uint32_t i = 0; i < 30; i++) {
 			lab_run(&L, SEC, NULL);
-			CHECK(st(C) == TK_SERVE && st(B) == TK_FROZEN);
+			CHECK(st(C) == TK_SERVE && st(B) == TK_FROZEN && L.reg[B]);
 		}
 		CHECK(lab_said(&L, "the other half of the cluster coordinates"));
 		/* It is the last one, and the other one has gone. */
 		lab_kill(&L, C);
 		CHECK(run_to(B, TK_SERVE));
 	}
+}
+
+/* As a write of C that hangs in the target, and is carried out now. */
+static void beat_of_a_dead_node_lands(void)
+{
+	struct claim c[2];
+	unsigned i;
+
+	for (i = 0; i < 2; i++)
+		CHECK(!claim_decode(&c[i], L.block[CLAIM_BLOCK + i], lab_uuid));
+	i = c[1].heartbeat > c[0].heartbeat;
+	c[i].heartbeat++;
+	claim_encode(&c[i], L.block[CLAIM_BLOCK + (i ^ 1)]);
+}
+
+/* Of two, one that has its path again has seen the other one die. One last beat of that costs it time, and nothing else. */
+static void last_beat_that_lands_in_a_head_start_costs_nothing_but_time(void **state)
+{
+	for (int beats = 0; beats < 2; beats++) {
+		uint64_t at;
+
+		up(2);
+		B = 3 - C;
+		lab_path_set(&L, B, false);
+		lab_run(&L, SEC, NULL);
+		split2();
+		lab_run(&L, 10 * SEC, NULL);
+		lab_kill(&L, C);
+		lab_path_set(&L, B, true);
+		CHECK(run_to(B, TK_HEADSTART));
+		at = L.now_ns;
+		lab_run(&L, 500 * MS, NULL);
+		if (beats)
+			beat_of_a_dead_node_lands();
+		CHECK(run_to(B, TK_SERVE));
+		CHECK(L.now_ns - at >= (1 + (uint64_t)beats) * TAKEOVER_HEADSTART_NS);
+		CHECK(L.now_ns - at < (1 + (uint64_t)beats) * TAKEOVER_HEADSTART_NS + LAB_LEASE_OVER + SEC);
+		CHECK(!lab_said(&L, "the other half of the cluster coordinates"));
+	}
+}
+
+/* Its daemon beats, and its corosync hangs: it knows our key, and does not take it away. So it has not noticed, and may never do. */
+static void who_does_not_notice_a_split_is_fenced(void **state)
+{
+	uint64_t at;
+
+	up(2);
+	B = 3 - C;
+	L.node[C].paused = true;
+	split2();
+	CHECK(run_to(B, TK_HEADSTART));
+	for (at = L.now_ns; st(B) == TK_HEADSTART; lab_run(&L, 250 * MS, NULL))
+		beat_of_a_dead_node_lands();
+	CHECK(L.now_ns - at <= TAKEOVER_HEADSTART_NS + SEC);
+	CHECK(run_to(B, TK_SERVE));
 }
 
 /* Who was refused by the LUN was fenced for certain, whatever the claim says: a target may be slow. */
@@ -184,6 +239,8 @@ int main(void)
 		cmocka_unit_test(key_that_nobody_took_costs_two_head_starts),
 		cmocka_unit_test(other_half_that_claims_within_a_head_start_is_waited_for),
 		cmocka_unit_test(path_that_comes_back_in_a_split_takes_nothing_away),
+		cmocka_unit_test(last_beat_that_lands_in_a_head_start_costs_nothing_but_time),
+		cmocka_unit_test(who_does_not_notice_a_split_is_fenced),
 		cmocka_unit_test(who_is_known_to_be_fenced_waits_longer),
 		cmocka_unit_test(claim_stands_still_while_a_path_comes_and_goes),
 		cmocka_unit_test(claim_that_moved_while_we_had_no_path_is_waited_for),
