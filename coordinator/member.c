@@ -578,7 +578,6 @@ static void state_delivered(
 		m->fenced_again_ns = m->now_ns;
 	m->changes++;
 	if (s->node == m->cfg.self.node) {
-		m->announced_to = m->cpg.member_count > m->announced_to || m->announced != FENCE_KEY(s->node, s->incarnation) ? m->cpg.member_count : m->announced_to;
 		m->announced = FENCE_KEY(s->node, s->incarnation);
 		m->back_count += m->back_count < m->told_count;
 	}
@@ -904,11 +903,6 @@ void member_send_move(struct member *m, uint32_t target, struct effects *fx)
 bool member_announced(const struct member *m, uint32_t incarnation)
 {
 	return m->view.quorate && member_self(m)->answered && m->announced == FENCE_KEY(m->cfg.self.node, incarnation);
-}
-
-bool member_announced_away(const struct member *m, uint32_t incarnation)
-{
-	return m->announced == FENCE_KEY(m->cfg.self.node, incarnation) && m->announced_to > m->view.count;
 }
 
 bool member_was_fenced(const struct member *m, uint32_t incarnation)

@@ -170,7 +170,6 @@ struct member {
 	uint64_t stands; /* CANDIDATEs delivered so far */
 	uint32_t view_sum; /* crc32c of the member list: names a view together with the ring */
 	uint64_t announced; /* key of the last STATE of ours that was delivered */
-	uint32_t announced_to; /* ... to so many nodes, the most of all that had it */
 	uint64_t told_count, back_count; /* STATEs of ours that were sent; that were delivered, or died with corosync */
 };
 
@@ -211,8 +210,6 @@ void member_not_sent(struct member *m, const void *bytes, uint32_t len);
  * now. Not where no view counts: to the others, who fence, that would be a stranger's key, at each try another one.
  */
 bool member_announced(const struct member *m, uint32_t incarnation);
-/* It was told, too, when more were in the group than are in the view: somebody who is not here knows our key, and takes it away if he goes on. */
-bool member_announced_away(const struct member *m, uint32_t incarnation);
 
 /* Our STATE goes out once more, though nothing has changed: we are there. */
 void member_tell_again(struct member *m);

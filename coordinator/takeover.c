@@ -267,8 +267,11 @@ void takeover_lose_fenced(struct takeover *t, const char *why)
 
 void takeover_wait_for_half(struct takeover *t)
 {
+	static const char why[] = "the other half of the cluster coordinates";
+
 	lose_split(t, false);
-	takeover_withdraw(t, "the other half of the cluster coordinates");
+	set_reason(t, why);
+	takeover_withdraw(t, why);
 }
 
 bool takeover_lost_fenced(const struct takeover *t)

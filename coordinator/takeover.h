@@ -183,6 +183,11 @@ int takeover_move(struct takeover *t, uint32_t target, struct effects *fx);
  */
 void takeover_unheard(struct takeover *t, uint64_t since_ns);
 /*
+ * Every step: the incarnation under which a coordinator, or we, served this node last. It is known to whoever coordinates in another part of
+ * the cluster: he served it, or has taken away all keys but those of his own members.
+ */
+void takeover_served_under(struct takeover *t, uint32_t incarnation);
+/*
  * We took over from this node because it hung, and it has not spoken since; 0: nobody. It is fenced, not
  * waited for, and holds nothing any more.
  */

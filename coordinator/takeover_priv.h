@@ -54,6 +54,7 @@ struct takeover {
 	bool cold; /* nobody here saw the last coordinator: unknown lives may have writes in flight */
 	uint64_t beaten_ns; /* HEADSTART, WATCH, FROZEN: the claim was first seen to have moved; 0: it has not */
 	bool looks; /* HEADSTART: at the claim */
+	uint32_t served_under; /* takeover_served_under() */
 	bool quit; /* candidate: withdraw when nothing is in flight */
 	bool restart; /* candidate: the view changed, stand again when nothing is in flight */
 	bool in_order; /* handover: no fence is needed */

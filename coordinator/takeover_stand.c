@@ -37,6 +37,11 @@ static void enter_fence(struct takeover *t, struct effects *fx)
 	takeover_start_fence(t, true, fx);
 }
 
+void takeover_served_under(struct takeover *t, uint32_t incarnation)
+{
+	t->served_under = incarnation;
+}
+
 static bool in_view(const struct takeover *t, uint32_t node)
 {
 	const struct member_node *n = member_find(t->m, node);
@@ -57,7 +62,7 @@ static void headstart_or_fence(struct takeover *t, struct effects *fx)
 	takeover_enter(t, TK_HEADSTART);
 	t->deadline_ns = t->now_ns + TAKEOVER_HEADSTART_NS;
 	t->watched_ns = t->beaten_ns = 0;
-	t->looks = !member_announced_away(t->m, t->incarnation);
+	t->looks = t->served_under != t->incarnation;
 	if (t->looks)
 		claim_io_read(&t->io, fx);
 }
@@ -156,8 +161,8 @@ static void claim_lives(struct takeover *t, const struct claim *best, struct eff
 }
 
 /*
- * Who coordinates in the other half takes our key from us in this time. But not that of a path which we have only had since we do not hear it:
- * then the claim tells, by a look at each end. What is beaten lives, unless it was one write of a dead node that landed late, or of
+ * Who coordinates in the other half takes our key from us in this time. But he may not know that of a path under which nobody has served
+ * us yet: then the claim tells, by a look at each end. What is beaten lives, unless it was one write of a dead node that landed late, or of
  * one that is about to hear that it is not quorate: so it is looked again. Nobody has taken anything from us: we keep what we have, and wait.
  */
 static void headstart(struct takeover *t, struct effects *fx)

@@ -639,6 +639,7 @@ static void advance(struct node *n, struct effects *fx)
 {
 	n->again = false;
 	path_step(n, fx);
+	takeover_served_under(n->tk, n->seen_incarnation);
 	takeover_step(n->tk, n->now_ns, fx);
 	/* A state that takeover reached just now may want something of the path at once. */
 	path_step(n, fx);

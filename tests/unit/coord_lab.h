@@ -48,6 +48,7 @@ struct lab_node {
 	bool paused; /* it gets nothing and says nothing, but the LUN's answers */
 	bool asleep; /* with paused: not these either, until it wakes */
 	bool port_cut; /* nobody hears it, nor it them, but over corosync */
+	uint32_t served_under; /* the incarnation with which it was served last */
 	uint32_t heard_node; /* whom it follows, and when it heard it last */
 	uint64_t heard_ns;
 	bool deaf; /* node.c's part is not played: nobody answers TK_OPEN, TK_RECLAIM, TK_DRAIN */
@@ -495,12 +496,19 @@ static bool lab_act(struct lab *l, struct lab_node *n)
 	return entered;
 }
 
-/* What node.c knows by its session: is the coordinator that it follows heard? */
+static bool lab_serves(const struct lab_node *n)
+{
+	return takeover_state(n->t) == TK_SERVE;
+}
+
+/* What node.c knows by its session: is the coordinator that it follows heard, and does it serve us? */
 static void lab_hear(struct lab *l, struct lab_node *n)
 {
 	struct takeover_coordinator c = takeover_coordinator(n->t);
 	const struct lab_node *o = &l->node[c.node];
 
+	if (lab_serves(n))
+		n->served_under = n->incarnation;
 	if (takeover_state(n->t) != TK_FOLLOW || !c.node) {
 		n->heard_node = 0;
 		takeover_unheard(n->t, NEVER);
@@ -510,6 +518,9 @@ static void lab_hear(struct lab *l, struct lab_node *n)
 		n->heard_ns = l->now_ns;
 	n->heard_node = c.node;
 	takeover_unheard(n->t, n->heard_ns);
+	if (o->up && n->heard_ns == l->now_ns && lab_serves(o) && member_own(&n->m)->path == MPATH_OK && member_find(&o->m, n->id) &&
+		member_find(&o->m, n->id)->state.incarnation == n->incarnation)
+		n->served_under = n->incarnation;
 }
 
 static void lab_step_node(struct lab *l, struct lab_node *n, struct event *ev)
@@ -535,6 +546,7 @@ static void lab_step_node(struct lab *l, struct lab_node *n, struct event *ev)
 		bool more;
 
 		lab_hear(l, n);
+		takeover_served_under(n->t, n->served_under);
 		takeover_step(n->t, l->now_ns, &lab_fx);
 		/*
 		 * lab_act() may step again, through a path that breaks: effects are carried out

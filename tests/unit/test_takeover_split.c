@@ -153,6 +153,83 @@ static void who_does_not_notice_a_split_is_fenced(void **state)
 	CHECK(run_to(B, TK_SERVE));
 }
 
+/* C serves, and B has a key that it has not taken away, or not yet: B waits. */
+static void goes_on_alone(void)
+{
+	for (uint32_t i = 0; i < 80; i++) {
+		lab_run(&L, 250 * MS, NULL);
+		CHECK(st(C) == TK_SERVE && st(B) != TK_SERVE);
+	}
+	CHECK(st(B) == TK_FROZEN && !strcmp(takeover_reason(tk(B)), "the other half of the cluster coordinates"));
+}
+
+/* They are together for a moment; the winner's daemon is told of both changes at once: it forms no view with B, and takes nothing away. */
+static void who_was_here_for_a_moment_takes_nothing_away(void **state)
+{
+	up(2);
+	B = 3 - C;
+	lab_path_set(&L, B, false);
+	lab_run(&L, 200 * MS, NULL);
+	split2();
+	lab_run(&L, 20 * SEC, NULL);
+	lab_path_set(&L, B, true);
+	CHECK(run_to(B, TK_FROZEN));
+	lab_run(&L, 3 * SEC, NULL);
+	L.node[C].paused = true;
+	join_all();
+	lab_run(&L, 100 * MS, NULL);
+	split2();
+	lab_run(&L, 20 * MS, NULL);
+	L.node[C].paused = false;
+	goes_on_alone();
+}
+
+/* corosync delivers to the sender first: the word of the new key is back at B, and has not got as far as C. */
+static void key_that_its_own_node_alone_has_heard_of_takes_nothing_away(void **state)
+{
+	up(2);
+	B = 3 - C;
+	lab_path_set(&L, B, false);
+	lab_run(&L, 2 * SEC, NULL);
+	L.node[1].part = 0;
+	L.node[2].part = 1;
+	lab_path_set(&L, B, true);
+	lab_run(&L, 300 * MS, NULL);
+	split2();
+	goes_on_alone();
+}
+
+static bool register_is_late(uint64_t by_ns)
+{
+	for (uint32_t i = 0; i < LAB_OPS; i++) {
+		if (!L.op[i].used || L.op[i].node != B || L.op[i].cmd.op != LUN_PR_REGISTER || L.op[i].arrived)
+			continue;
+		L.op[i].at_ns = L.now_ns + by_ns;
+		return true;
+	}
+	return false;
+}
+
+/* All have heard of the new key, and it is registered late: C looks for it before. */
+static void key_that_comes_behind_its_fence_takes_nothing_away(void **state)
+{
+	bool late = false;
+
+	up(2);
+	B = 3 - C;
+	lab_path_set(&L, B, false);
+	lab_run(&L, 2 * SEC, NULL);
+	lab_path_set(&L, B, true);
+	for (uint32_t i = 0; i < 3000 && !late; i++) {
+		lab_run(&L, MS / 10, NULL);
+		late = register_is_late(2500 * MS);
+	}
+	CHECK(late);
+	lab_run(&L, 1500 * MS, NULL);
+	split2();
+	goes_on_alone();
+}
+
 /* Who was refused by the LUN was fenced for certain, whatever the claim says: a target may be slow. */
 static void who_is_known_to_be_fenced_waits_longer(void **state)
 {
@@ -241,6 +318,9 @@ int main(void)
 		cmocka_unit_test(path_that_comes_back_in_a_split_takes_nothing_away),
 		cmocka_unit_test(last_beat_that_lands_in_a_head_start_costs_nothing_but_time),
 		cmocka_unit_test(who_does_not_notice_a_split_is_fenced),
+		cmocka_unit_test(who_was_here_for_a_moment_takes_nothing_away),
+		cmocka_unit_test(key_that_its_own_node_alone_has_heard_of_takes_nothing_away),
+		cmocka_unit_test(key_that_comes_behind_its_fence_takes_nothing_away),
 		cmocka_unit_test(who_is_known_to_be_fenced_waits_longer),
 		cmocka_unit_test(claim_stands_still_while_a_path_comes_and_goes),
 		cmocka_unit_test(claim_that_moved_while_we_had_no_path_is_waited_for),
