@@ -174,8 +174,8 @@ static void headstart(struct takeover *t, struct effects *fx)
 		if (best)
 			t->watched = *best;
 		t->watched_ns = t->now_ns;
-		if (t->deadline_ns < t->now_ns + TAKEOVER_HEADSTART_NS / 2)
-			t->deadline_ns = t->now_ns + TAKEOVER_HEADSTART_NS / 2;
+		/* However slow that was: who has a lease lands a beat in every 2 s. */
+		t->deadline_ns = t->now_ns + TAKEOVER_HEADSTART_NS;
 	} else if (t->poll_ns == NEVER && t->now_ns >= t->deadline_ns) {
 		t->poll_ns = t->now_ns;
 		claim_io_read(&t->io, fx);
