@@ -32,7 +32,7 @@
  *  4. One of fence, claim read and claim write is in flight in candidate states; in ours a fence
  *     and a beat may be at the same time. Their buffers are not touched until they are in.
  *  5. Who was in LOST stands again with another incarnation only.
- *  6. Whoever was fenced by somebody outside of its view (lost_split) stands again only when the
+ *  6. Whoever was fenced by somebody outside of its view, or has seen him coordinate (lost_split), stands again only when the
  *     view has more nodes, or the claim is clean or has stood still for TAKEOVER_FROZEN_NS. Who is
  *     not known to have been fenced (split_guessed), and whose own claim is the last one, waits for
  *     a head start's time. A standalone mount that never was ours is REFUSED when the claim beats.

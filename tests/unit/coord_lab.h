@@ -506,6 +506,7 @@ static void lab_hear(struct lab *l, struct lab_node *n)
 {
 	struct takeover_coordinator c = takeover_coordinator(n->t);
 	const struct lab_node *o = &l->node[c.node];
+	bool hears = o->up && !o->paused && !o->port_cut && !n->port_cut;
 
 	if (lab_serves(n))
 		n->served_under = n->incarnation;
@@ -514,12 +515,12 @@ static void lab_hear(struct lab *l, struct lab_node *n)
 		takeover_unheard(n->t, NEVER);
 		return;
 	}
-	if (n->heard_node != c.node || (o->up && !o->paused && !o->port_cut && !n->port_cut))
+	if (n->heard_node != c.node || hears)
 		n->heard_ns = l->now_ns;
 	n->heard_node = c.node;
 	takeover_unheard(n->t, n->heard_ns);
-	if (o->up && n->heard_ns == l->now_ns && lab_serves(o) && member_own(&n->m)->path == MPATH_OK && member_find(&o->m, n->id) &&
-		member_find(&o->m, n->id)->state.incarnation == n->incarnation)
+	/* As node_data.c, path_seen(): a PONG does not say which incarnation the coordinator knows. */
+	if (hears && lab_serves(o) && member_own(&n->m)->path == MPATH_OK)
 		n->served_under = n->incarnation;
 }
 

@@ -184,7 +184,10 @@ static void who_was_here_for_a_moment_takes_nothing_away(void **state)
 	goes_on_alone();
 }
 
-/* corosync delivers to the sender first: the word of the new key is back at B, and has not got as far as C. */
+/*
+ * corosync delivers to the sender first: the word of the new key is back at B, and has not got as far as C. Nor does anything else (where the
+ * daemons have a network of their own, B takes itself for known: PROTOCOL.md, "Known gaps").
+ */
 static void key_that_its_own_node_alone_has_heard_of_takes_nothing_away(void **state)
 {
 	up(2);
@@ -193,6 +196,7 @@ static void key_that_its_own_node_alone_has_heard_of_takes_nothing_away(void **s
 	lab_run(&L, 2 * SEC, NULL);
 	L.node[1].part = 0;
 	L.node[2].part = 1;
+	L.node[B].port_cut = true;
 	lab_path_set(&L, B, true);
 	lab_run(&L, 300 * MS, NULL);
 	split2();
