@@ -81,7 +81,7 @@ static struct dp_file *file_get(struct dp *dp, uint64_t ino)
 /* A file stays while something is known of it, owed to it, or somebody is busy with it. */
 static void file_put(struct dp *dp, struct dp_file *f)
 {
-	if (f->lf.count || f->lf.size_known || f->lf.closed || f->touched || f->put_failed)
+	if (f->lf.count || f->lf.size_known || f->lf.closed || f->touched)
 		return;
 	if (f->op_count || !list_empty(&f->drained))
 		return;
@@ -715,8 +715,8 @@ enum dp_verdict dp_layout_done(struct dp *dp, struct dp_op *op, int err, struct 
 	f->ask_count--;
 	wake(dp, f, DP_BY_ASK);
 	if (!err)
-		err = f->put_failed;
-	f->put_failed = 0;
+		err = op->put_failed;
+	op->put_failed = 0;
 	if (err == -ENOSPC && dp_plan_shorten(dp, op))
 		err = 0;
 	op->asked = true;
@@ -827,7 +827,9 @@ int dp_layout_put(struct dp *dp, uint64_t ino, uint64_t off, uint64_t len, uint6
 		return -ENOMEM;
 	err = layout_put(&dp->layout, &f->lf, off, len, e, count);
 	if (err) {
-		f->put_failed = !f->ask_count ? 0 : err == -ENOMEM ? err : -EIO;
+		/* Whose answer it was is not known here; who takes it for recorded believes an end of file, or a hole, that is old. */
+		list_for_each_entry(o, &f->asking, struct dp_op, link)
+			o->put_failed = err == -ENOMEM ? err : -EIO;
 		file_put(dp, f);
 		return err;
 	}

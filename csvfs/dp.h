@@ -193,6 +193,7 @@ struct dp_op {
 	enum dp_state state;
 	enum dp_cause cause;
 	bool asked;	 /* the layout was asked for since the op began: a hole is a hole */
+	int put_failed;	 /* an answer could not be recorded while it asked: why not, or -EIO for one that cannot be */
 	bool answered;	 /* in ASK: the answer is there, and holds up EV_DRAINED */
 	bool edges;	 /* in the phase that reads the edges of a write */
 	bool tail;	 /* zeroes the tail of the file; then it is planned as what it is (rule 4) */

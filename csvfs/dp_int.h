@@ -16,7 +16,6 @@ struct dp_file {
 	uint32_t given_up_count; /* inside, and answered: rule 12 */
 	uint32_t answered_count; /* ops in ASK: they may go inside though the gate is closed */
 	struct list appends;	/* ops, by alink: under way, from the question for their place on */
-	int put_failed;		/* an answer could not be recorded: why not, or -EIO for one that cannot be */
 	bool gaps;		/* we have left a gap behind its end: rule 4 */
 	uint64_t version_1;	/* of its layout, and one; 0: not known */
 	uint64_t shown;		/* what lies behind, before lf.size, is asked for before it is read: rule 13 */

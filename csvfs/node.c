@@ -716,7 +716,8 @@ uint64_t node_deadline(const struct node *n)
 	d = least(d, node_data_deadline(n));
 	d = least(d, node_admin_deadline(n));
 	d = least(d, node_carry_own_deadline(n));
-	if (n->path.st == PST_UP && n->cfg.reservations)
+	/* hold= is looked at in each step: node_expire_held(). */
+	if (n->cfg.hold_ns || (n->path.st == PST_UP && n->cfg.reservations))
 		d = least(d, n->stepped_ns + NODE_AWAKE_NS / 2);
 	if (n->again || node_due(n) || (n->reclaim == RECLAIM_SENDING && !n->carry_hold_ns && !n->fence_first) || (n->stop == STOP_EXIT && !n->exited))
 		d = 0;

@@ -157,7 +157,7 @@ static void creq_layout(struct node *n, struct creq *q, struct fs_reply *rp, str
 		memcpy(copy, rp->extents, bytes);
 		rp->extents = copy;
 	}
-	node_file_layout_reply(n, q->ino, &rq, rp, fx);
+	rp->err = node_file_layout_reply(n, q->ino, &rq, rp, fx);
 	node_reply_kernel(n, q->tag, rp, fx);
 }
 

@@ -541,7 +541,7 @@ void node_file_open(struct node *n, uint64_t tag, const struct fs_request *rq, s
 		node_reopen_waits(n, f, fx);
 }
 
-bool node_file_created(struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx)
+bool node_file_created(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx)
 {
 	struct file *f = node_file_find(n, rp->attr.ino);
 
@@ -554,8 +554,11 @@ bool node_file_created(struct node *n, struct creq *q, const struct fs_reply *rp
 	}
 	if (!f)
 		f = node_file_new(n, rp->attr.ino);
-	if (!f)
-		return false; /* the coordinator thinks it open; our next CLOSE of it puts that right */
+	/* The coordinator thinks it open; our next CLOSE of it puts that right. It is not: a handle that is not counted loses its file. */
+	if (!f) {
+		rp->err = -ENOMEM;
+		return false;
+	}
 	f->opens++;
 	if (f->st == FILE_OPENING) {
 		node_reopen_asks(n, f);
@@ -811,7 +814,8 @@ static bool gives_layout_back(const struct node *n, uint64_t ino)
 	return false;
 }
 
-static void layout_take(struct node *n, struct file *f, const struct fs_request *rq,
+/* False: there is no memory for it. The data path was told nothing of it then, and must not take it for an answer. */
+static bool layout_take(struct node *n, struct file *f, const struct fs_request *rq,
 	const struct fs_reply *rp, struct effects *fx)
 {
 	struct effect *e;
@@ -819,7 +823,7 @@ static void layout_take(struct node *n, struct file *f, const struct fs_request 
 
 	/* Granted before the return was seen: what is returned covers it. Also if it says that we hold nothing. */
 	if (f->layout != LAYOUT_KEPT && (f->layout != LAYOUT_NONE || gives_layout_back(n, f->ino)))
-		return;
+		return true;
 	f->layout = LAYOUT_KEPT;
 	for (uint32_t i = 0; i < rp->extent_count; i++) {
 		const struct fs_extent *x = &rp->extents[i];
@@ -827,7 +831,7 @@ static void layout_take(struct node *n, struct file *f, const struct fs_request 
 		if ((x->state == EXT_UNWRITTEN && !node_range_insert(n, &f->owned, x->off, x->len)) ||
 			(x->edge && !node_range_insert(n, &f->edges, x->off, x->len))) {
 			trace(n->trace, TRACE_ERROR, "no memory for the layout of ino %lx", f->ino);
-			return;
+			return false;
 		}
 	}
 	start = rp->extent_count ? rp->extents[0].off : rq->off;
@@ -843,21 +847,24 @@ static void layout_take(struct node *n, struct file *f, const struct fs_request 
 	e->layout.version = rp->attr.version;
 	e->layout.extent_count = rp->extent_count;
 	e->layout.extents = rp->extents;
+	return true;
 }
 
-void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_request *rq,
+int node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_request *rq,
 	const struct fs_reply *rp, struct effects *fx)
 {
 	struct file *f = node_file_find(n, ino);
+	int err = rp->err;
 
 	if (!f)
-		return;
-	if (!rp->err)
-		layout_take(n, f, rq, rp, fx);
+		return err;
+	if (!err && !layout_take(n, f, rq, rp, fx))
+		err = -ENOMEM;
 	/* It was waited for: see asks_layout(). */
 	if (f->st == FILE_CLOSING && (f->layout == LAYOUT_KEPT ||
 					     (f->layout == LAYOUT_NONE && !asks_layout(n, ino))))
 		layout_close_gate(n, f, fx);
+	return err;
 }
 
 /*

@@ -144,9 +144,9 @@ void node_file_fsync(struct node *n, uint64_t tag, const struct fs_request *rq, 
 void node_file_in_turn(struct node *n, uint64_t tag, const struct fs_request *rq, struct effects *fx);
 /*
  * Its CREATE is answered: it is open. That may have been done long ago, and the file be opened by its name, or closed, since. True: it is
- * on its way to be opened, or closed, and `q` is answered when it is open (again).
+ * on its way to be opened, or closed, and `q` is answered when it is open (again). rp->err is -ENOMEM if it cannot be open here.
  */
-bool node_file_created(struct node *n, struct creq *q, const struct fs_reply *rp, struct effects *fx);
+bool node_file_created(struct node *n, struct creq *q, struct fs_reply *rp, struct effects *fx);
 
 /* The data path's events. */
 void node_file_written(struct node *n, const struct event *ev, struct effects *fx);
@@ -157,7 +157,8 @@ void node_file_commit_times(struct node *n, uint64_t ino, uint64_t nr, struct ef
 void node_file_layout_event(struct node *n, const struct event *ev, struct effects *fx);
 
 /* Answers of the coordinator, by kind of request. */
-void node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_request *rq,
+/* What to tell who asked: what is not recorded for want of memory was not answered. */
+int node_file_layout_reply(struct node *n, uint64_t ino, const struct fs_request *rq,
 	const struct fs_reply *rp, struct effects *fx);
 void node_file_open_reply(
 	struct node *n, uint64_t ino, const struct fs_reply *rp, struct effects *fx);

@@ -141,6 +141,31 @@ static void extent_in_front_of_all_data_is_not_believed(void **state)
 	x->dp = was;
 }
 
+/* Whose answer was lost is not known: nobody takes what was known before for the end of the file. */
+static void an_answer_that_is_not_recorded_is_nobodys(void **state)
+{
+	struct fixture *x = *state;
+	struct fs_extent e = {.len = CS, .lun_off = 31 * CS, .state = EXT_WRITTEN};
+	struct dp_op a, b;
+
+	put_shared(x, 0, 1, EXT_WRITTEN, 4096);
+	assert_int_equal(go(x, &a, false, 4096, 4096), DP_NEED_LAYOUT);
+	assert_int_equal(go(x, &b, false, 4096, 4096), DP_NEED_LAYOUT);
+	e.lun_off = 1;
+	for (uint32_t i = 0; i < 2; i++)
+		assert_int_equal(dp_layout_put(x->dp, INO, 0, CS, 8192, &e, 1), -EINVAL);
+	assert_int_equal(dp_layout_done(x->dp, &a, 0, x->now), DP_DONE);
+	assert_int_equal(a.result, -EIO);
+	assert_int_equal(dp_layout_done(x->dp, &b, 0, x->now), DP_DONE);
+	assert_int_equal(b.result, -EIO);
+	/* Who comes later asks for itself. */
+	assert_int_equal(go(x, &a, false, 4096, 4096), DP_NEED_LAYOUT);
+	put_shared(x, 0, 1, EXT_WRITTEN, 8192);
+	assert_int_equal(dp_layout_done(x->dp, &a, 0, x->now), DP_SUBMIT);
+	assert_int_equal(done(x, &a, LUN_OK), DP_DONE);
+	assert_int_equal(a.result, 4096);
+}
+
 /* Several nodes want it in turn: it is recalled before the thread that asked has seen the answer. */
 static void who_was_answered_goes_in_though_the_gate_is_closed_by_then(void **state)
 {
@@ -223,6 +248,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			the_right_goes_with_the_layout_and_when_it_is_told_so, setup, teardown),
 		cmocka_unit_test_setup_teardown(extent_in_front_of_all_data_is_not_believed, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_answer_that_is_not_recorded_is_nobodys, setup, teardown),
 		cmocka_unit_test_setup_teardown(alone_nobody_is_asked, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			who_was_answered_goes_in_though_the_gate_is_closed_by_then, setup, teardown),

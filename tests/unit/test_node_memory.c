@@ -247,6 +247,55 @@ static void a_recall_that_cannot_be_answered_comes_again_in_the_next_session(voi
 	assert_int_not_equal(s->state, SESSION_UP);
 }
 
+static int32_t reply_to(uint64_t tag)
+{
+	for (uint32_t i = 0; i < fx.count; i++)
+		if (fx.fx[i].type == FX_REPLY && fx.fx[i].tag == tag)
+			return fx.fx[i].reply->err;
+	fail_msg("nothing was answered");
+	return 0;
+}
+
+/* Not counted, it would lose its file with the next one that closes it. */
+static void what_is_created_and_cannot_be_counted_is_not_open(void **state)
+{
+	struct fs_reply rp = {.attr.ino = INO, .attr.generation = 1, .attr.mode = 0100644, .attr.nlink = 1};
+	struct creq q = {.kind = CQ_CREATE, .tag = 5};
+
+	(void)state;
+	exhaust();
+	assert_false(node_file_created(n, &q, &rp, &fx));
+	assert_null(node_file_find(n, INO));
+	assert_int_equal(rp.err, -ENOMEM);
+}
+
+/* The data path would take it for asked, and believe the end of the file that it knew before. */
+static void a_layout_that_is_not_remembered_is_no_answer(void **state)
+{
+	struct fs_extent e = {.off = 0, .len = 65536, .lun_off = 1u << 20, .state = EXT_UNWRITTEN};
+	struct fs_request rq = {.op = FS_LAYOUT_GET, .ino = INO, .len = 4096};
+
+	(void)state;
+	opened();
+	node_ask(n, CQ_LAYOUT, 5, &rq, &fx);
+	exhaust();
+	node_alone_reply(FS_LAYOUT_GET, (struct fs_reply){.extents = &e, .extent_count = 1});
+	for (uint32_t i = 0; i < fx.count; i++)
+		assert_int_not_equal(fx.fx[i].type, FX_LAYOUT_PUT);
+	assert_int_equal(reply_to(5), -ENOMEM);
+}
+
+/* Nobody else wakes a node that has no path and no coordinator. */
+static void the_limit_for_waiting_is_looked_at_though_nothing_happens(void **state)
+{
+	struct event ev = {.type = EV_TIMER, .now_ns = 2 * NS_PER_SEC};
+
+	(void)state;
+	n->cfg.hold_ns = 10 * NS_PER_SEC;
+	node_step(n, &ev, &fx);
+	assert_in_range(node_deadline(n), n->now_ns, n->now_ns + NS_PER_SEC);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -255,6 +304,9 @@ int main(void)
 		cmocka_unit_test_setup(what_goes_back_is_asked_for_when_there_is_memory, setup),
 		cmocka_unit_test_setup(a_first_write_that_cannot_be_remembered_takes_the_layout_along, setup),
 		cmocka_unit_test_setup(a_commit_that_is_for_nobody_takes_the_layout_along, setup),
+		cmocka_unit_test_setup(what_is_created_and_cannot_be_counted_is_not_open, setup),
+		cmocka_unit_test_setup(a_layout_that_is_not_remembered_is_no_answer, setup),
+		cmocka_unit_test_setup(the_limit_for_waiting_is_looked_at_though_nothing_happens, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
